@@ -1,0 +1,2 @@
+//! Ferrite beside its peers, in one run.
+fn main() {}

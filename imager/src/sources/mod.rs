@@ -1,0 +1,1 @@
+//! Where an image's inputs come from, and the lock that pins them.

@@ -1,0 +1,2 @@
+//! PID 1 of Ferrite: first life in the initramfs, second life on the root.
+fn main() {}

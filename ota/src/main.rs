@@ -1,0 +1,2 @@
+//! Update client of Ferrite.
+fn main() {}

@@ -1,0 +1,1 @@
+//! TUF repository metadata: types, canonical form, signing and the client workflow.

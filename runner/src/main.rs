@@ -1,0 +1,2 @@
+//! Runs one .tflite model as a workload.
+fn main() {}
