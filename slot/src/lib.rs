@@ -1,1 +1,26 @@
-//! slot
+//! What `init`, `ota`, `imager` and the tests must agree on, and nothing else.
+//!
+//! Read in this order: [`layout`] (the disk's partitions and the device's paths), [`conf`] (the
+//! line-based text everything small is written in), [`manifest`] (what a slot holds, signed),
+//! [`payload`] (the `.update` file), [`verity`] (the hash tree behind the root), [`gpt`] (the
+//! partition table), [`boot_state`] and [`chooser`] (which slot boots next), [`disk`] (finding
+//! partitions on a running device).
+//!
+//! Everything here is plain data and pure functions, apart from [`chooser`] and [`disk`], which
+//! take paths so that a test can stand in. No network, no processes, no allocation that input
+//! could make large: every length is bounded before it is used.
+
+pub mod boot_state;
+pub mod chooser;
+pub mod conf;
+pub mod disk;
+pub mod error;
+pub mod gpt;
+pub mod hex;
+pub mod layout;
+pub mod manifest;
+pub mod payload;
+pub mod verity;
+
+pub use error::{Error, Result};
+pub use layout::Slot;

@@ -1,0 +1,319 @@
+//! Which slot boots next: the boot state, its transitions, and its form as a U-Boot environment.
+//!
+//! The transitions only change the value; [`crate::chooser`] writes it. The environment's layout
+//! is that of U-Boot's non-redundant `env_t` (include/env_internal.h): little-endian CRC-32 of the
+//! data, then `name=value` strings each ended by a zero byte, the last followed by another.
+
+use crate::{Error, Result, Slot};
+
+/// Bytes of one copy of the boot state, CRC included.
+pub const BLOB_SIZE: usize = 512;
+/// Boots of the active slot without a healthy end before the fallback slot is tried.
+pub const MAX_STRIKES: u8 = 5;
+/// The longest note.
+pub const MAX_NOTE: usize = 96;
+
+/// What the boot chooser knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootState {
+    /// Grows by one with every write; the higher of two valid copies rules.
+    pub generation: u32,
+    /// The committed slot.
+    pub active: Slot,
+    /// The slot on trial. With `tries` 0 its trial has failed.
+    pub trial: Option<Slot>,
+    /// Boots left for the trial.
+    pub tries: u8,
+    /// Boots of the active slot since it was last healthy.
+    pub strikes: u8,
+    /// The other slot, when it is known whole and was once committed.
+    pub fallback: Option<Slot>,
+    /// Why the last boot failed; empty if it did not. See [`note_text`].
+    pub note: String,
+}
+
+impl BootState {
+    /// The state of a new image: slot a, nothing to try, nothing to fall back to.
+    pub fn fresh() -> BootState {
+        BootState {
+            generation: 1,
+            active: Slot::A,
+            trial: None,
+            tries: 0,
+            strikes: 0,
+            fallback: None,
+            note: String::new(),
+        }
+    }
+
+    /// Before the idle slot is overwritten: nothing may boot it any more.
+    pub fn begin_install(&mut self) {
+        self.trial = None;
+        self.tries = 0;
+        self.fallback = None;
+    }
+
+    /// Boot `slot` next, up to `tries` times, until it is committed.
+    pub fn arm(&mut self, slot: Slot, tries: u8) {
+        self.trial = Some(slot);
+        self.tries = tries.max(1);
+        self.note.clear();
+    }
+
+    /// `slot` is good: it is the active one from now on, and the other one its fallback if it was
+    /// the active one until now.
+    pub fn commit(&mut self, slot: Slot) {
+        if self.active != slot {
+            self.fallback = Some(self.active);
+        }
+        self.active = slot;
+        self.trial = None;
+        self.tries = 0;
+        self.strikes = 0;
+        self.note.clear();
+    }
+
+    /// Forgets a trial that failed. The slot is not a fallback: it never was committed.
+    pub fn clear_trial(&mut self) {
+        self.trial = None;
+        self.tries = 0;
+        self.note.clear();
+    }
+
+    /// The slot a reset would boot now, and what that boot would be. The scripts of the choosers
+    /// follow the same rule.
+    pub fn next(&self) -> (Slot, Boot) {
+        match (self.trial, self.fallback) {
+            (Some(slot), _) if self.tries > 0 => (slot, Boot::Trial),
+            (_, Some(slot)) if self.strikes >= MAX_STRIKES => (slot, Boot::Fallback),
+            _ => (self.active, Boot::Active),
+        }
+    }
+
+    /// The state as an environment blob of [`BLOB_SIZE`] bytes.
+    pub fn to_blob(&self) -> [u8; BLOB_SIZE] {
+        let letter = |slot: Option<Slot>| slot.map_or("-", Slot::letter);
+        let note = if self.note.is_empty() {
+            "-"
+        } else {
+            &self.note
+        };
+        let strings = [
+            ["gen=", &hex_number(self.generation, 8)].concat(),
+            ["active=", self.active.letter()].concat(),
+            ["trial=", letter(self.trial)].concat(),
+            ["tries=", &hex_number(u32::from(self.tries), 2)].concat(),
+            ["strikes=", &hex_number(u32::from(self.strikes), 2)].concat(),
+            ["fallback=", letter(self.fallback)].concat(),
+            ["note=", &note_text(note)].concat(),
+        ];
+        let mut blob = [0; BLOB_SIZE];
+        let mut at = 4;
+        for string in &strings {
+            blob[at..at + string.len()].copy_from_slice(string.as_bytes());
+            at += string.len() + 1;
+        }
+        let crc = crc32(&blob[4..]);
+        blob[..4].copy_from_slice(&crc.to_le_bytes());
+        blob
+    }
+
+    /// Reads an environment blob. Variables it does not know are passed over: U-Boot may add some.
+    pub fn from_blob(blob: &[u8]) -> Result<BootState> {
+        if blob.len() != BLOB_SIZE {
+            return Err(Error::new("a boot state copy is 512 bytes"));
+        }
+        let (crc, data) = blob.split_at(4);
+        if crc32(data).to_le_bytes() != crc {
+            return Err(Error::new("boot state: wrong CRC"));
+        }
+        let variable = |name: &str| -> Result<&str> {
+            data.split(|byte| *byte == 0)
+                .take_while(|string| !string.is_empty())
+                .filter_map(|string| std::str::from_utf8(string).ok()?.split_once('='))
+                .find_map(|(key, value)| (key == name).then_some(value))
+                .ok_or_else(|| Error::new(["boot state: no variable ", name].concat()))
+        };
+        let number = |name, digits| -> Result<u32> {
+            let text = variable(name)?;
+            (text.len() <= digits)
+                .then(|| u32::from_str_radix(text, 16).ok())
+                .flatten()
+                .ok_or_else(|| Error::new(["boot state: bad ", name].concat()))
+        };
+        let slot = |name| match variable(name)? {
+            "-" => Ok(None),
+            letter => Slot::parse(letter)
+                .map(Some)
+                .map_err(|e| e.within(&["boot state: ", name].concat())),
+        };
+        Ok(BootState {
+            generation: number("gen", 8)?,
+            active: slot("active")?.ok_or_else(|| Error::new("boot state: no active slot"))?,
+            trial: slot("trial")?,
+            tries: number("tries", 2)? as u8,
+            strikes: number("strikes", 2)? as u8,
+            fallback: slot("fallback")?,
+            note: match variable("note")? {
+                "-" => String::new(),
+                note => note_text(note),
+            },
+        })
+    }
+}
+
+/// What kind of boot the chooser makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    /// The committed slot.
+    Active,
+    /// A version that is not committed yet.
+    Trial,
+    /// The once committed other slot, because the active one failed too often.
+    Fallback,
+}
+
+/// Which of two copies rules: its index and state. `None` when neither is valid.
+pub fn newest(copies: [&[u8]; 2]) -> Option<(usize, BootState)> {
+    let states = copies.map(|blob| BootState::from_blob(blob).ok());
+    match states {
+        [Some(a), Some(b)] if b.generation > a.generation => Some((1, b)),
+        [Some(a), _] => Some((0, a)),
+        [None, Some(b)] => Some((1, b)),
+        [None, None] => None,
+    }
+}
+
+/// A reason as a note: every character a U-Boot script could stumble over becomes `_`.
+pub fn note_text(reason: &str) -> String {
+    reason
+        .chars()
+        .take(MAX_NOTE)
+        .map(|c| match c {
+            c if c.is_ascii_alphanumeric() || "._:+-".contains(c) => c,
+            _ => '_',
+        })
+        .collect()
+}
+
+fn hex_number(number: u32, digits: usize) -> String {
+    let all = crate::hex::encode(&number.to_be_bytes());
+    all[all.len() - digits..].to_string()
+}
+
+/// CRC-32 as U-Boot and GPT use it (IEEE 802.3, reflected, polynomial 0xEDB88320).
+pub fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = !0u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            let carry = crc & 1;
+            crc >>= 1;
+            if carry == 1 {
+                crc ^= 0xEDB8_8320;
+            }
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_state() -> impl Strategy<Value = BootState> {
+        let slot = prop_oneof![Just(Slot::A), Just(Slot::B)];
+        let maybe = proptest::option::of(slot.clone());
+        (
+            any::<u32>(),
+            slot,
+            maybe.clone(),
+            any::<(u8, u8)>(),
+            maybe,
+            "[a-z._:+]{0,96}",
+        )
+            .prop_map(
+                |(generation, active, trial, (tries, strikes), fallback, note)| BootState {
+                    generation,
+                    active,
+                    trial,
+                    tries,
+                    strikes,
+                    fallback,
+                    note,
+                },
+            )
+    }
+
+    #[test]
+    fn crc_is_the_standard_one() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+
+    proptest! {
+        #[test]
+        fn a_blob_comes_back_whole(state in any_state()) {
+            prop_assert_eq!(BootState::from_blob(&state.to_blob()).unwrap(), state);
+        }
+
+        #[test]
+        fn a_blob_with_a_changed_bit_is_refused(state in any_state(), at in 0usize..BLOB_SIZE, bit in 0u8..8) {
+            let mut blob = state.to_blob();
+            blob[at] ^= 1 << bit;
+            prop_assert!(BootState::from_blob(&blob).is_err());
+        }
+
+        #[test]
+        fn garbage_never_panics(mut blob in proptest::collection::vec(any::<u8>(), BLOB_SIZE)) {
+            let crc = crc32(&blob[4..]);
+            blob[..4].copy_from_slice(&crc.to_le_bytes());
+            let _ = BootState::from_blob(&blob);
+        }
+
+        #[test]
+        fn a_torn_write_of_one_copy_keeps_the_other(state in any_state(), at in 0usize..BLOB_SIZE) {
+            let old = BootState { generation: state.generation / 2, ..state.clone() };
+            let mut torn = old.to_blob();
+            torn[..at].copy_from_slice(&state.to_blob()[..at]);
+            let (index, found) = newest([&old.to_blob(), &torn]).unwrap();
+            prop_assert!(found == old || (index == 1 && found == state));
+        }
+
+        #[test]
+        fn a_slot_being_written_is_never_booted(mut state in any_state()) {
+            state.begin_install();
+            prop_assert_eq!(state.next().0, state.active);
+        }
+    }
+
+    #[test]
+    fn a_trial_that_is_not_committed_falls_back() {
+        let mut state = BootState::fresh();
+        state.arm(Slot::B, 2);
+        assert_eq!(state.next(), (Slot::B, Boot::Trial));
+        state.tries -= 1;
+        assert_eq!(state.next(), (Slot::B, Boot::Trial));
+        state.tries -= 1;
+        assert_eq!(state.next(), (Slot::A, Boot::Active));
+    }
+
+    #[test]
+    fn a_committed_slot_that_fails_too_often_yields_to_the_fallback() {
+        let mut state = BootState::fresh();
+        state.commit(Slot::B);
+        assert_eq!((state.active, state.fallback), (Slot::B, Some(Slot::A)));
+        state.strikes = MAX_STRIKES;
+        assert_eq!(state.next(), (Slot::A, Boot::Fallback));
+        state.commit(Slot::A);
+        assert_eq!(state.next(), (Slot::A, Boot::Active));
+        assert_eq!(state.strikes, 0);
+    }
+
+    #[test]
+    fn the_first_install_leaves_nothing_to_fall_back_to() {
+        let mut state = BootState::fresh();
+        state.strikes = MAX_STRIKES;
+        assert_eq!(state.next(), (Slot::A, Boot::Active));
+    }
+}

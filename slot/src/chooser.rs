@@ -1,0 +1,163 @@
+//! Keeping the boot state where the board's loader reads it.
+//!
+//! A board's way to choose a slot is one implementation of [`Chooser`]; what the state means and
+//! how it changes is the same everywhere, in [`crate::boot_state`].
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::boot_state::{newest, BootState, BLOB_SIZE};
+use crate::error::io as io_error;
+use crate::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
+use crate::{Error, Result};
+
+/// Loads and stores the boot state.
+pub trait Chooser {
+    /// The state that the loader would go by now.
+    fn load(&self) -> Result<BootState>;
+
+    /// Makes `state` the one that the loader goes by, and returns when it is on the medium. A
+    /// power cut at any moment leaves the old state or the new one. Sets `generation`.
+    fn store(&self, state: &mut BootState) -> Result<()>;
+}
+
+/// The chooser of this name (`uboot`), keeping its state on the disk whose partitions are linked
+/// in the folder `devices`.
+pub fn open(name: &str, devices: &Path) -> Result<Box<dyn Chooser>> {
+    match name {
+        "uboot" => Ok(Box::new(Uboot::new(devices.join(FIRMWARE)))),
+        _ => Err(Error::new(
+            ["no boot chooser is named `", name, "`; there is: uboot"].concat(),
+        )),
+    }
+}
+
+/// Loads the state, lets `change` change it, and stores it if it did, all under one lock so that
+/// `init` and `ota` never undo each other.
+pub fn update(
+    chooser: &dyn Chooser,
+    lock: &Path,
+    change: impl FnOnce(&mut BootState),
+) -> Result<BootState> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(lock)
+        .map_err(|e| io_error(lock, &e))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|e| io_error(lock, &e.into()))?;
+    let mut state = chooser.load()?;
+    let before = state.clone();
+    change(&mut state);
+    if state != before {
+        chooser.store(&mut state)?;
+    }
+    Ok(state)
+}
+
+/// Two U-Boot environment blobs in the reserved sectors of the `firmware` partition. The newer
+/// valid one rules; a store overwrites the other one, one sector, and flushes it.
+#[derive(Debug, Clone)]
+pub struct Uboot {
+    partition: PathBuf,
+}
+
+impl Uboot {
+    /// A chooser whose state lies on the partition (or file) at this path.
+    pub fn new(partition: PathBuf) -> Self {
+        Uboot { partition }
+    }
+
+    fn error(&self, error: &io::Error) -> Error {
+        io_error(&self.partition, error)
+    }
+
+    fn read_copies(&self, file: &mut File) -> Result<[[u8; BLOB_SIZE]; 2]> {
+        let mut copies = [[0; BLOB_SIZE]; 2];
+        for (copy, offset) in copies.iter_mut().zip(BOOT_STATE_OFFSETS) {
+            file.seek(SeekFrom::Start(offset))
+                .and_then(|_| file.read_exact(copy))
+                .map_err(|e| self.error(&e))?;
+        }
+        Ok(copies)
+    }
+}
+
+impl Chooser for Uboot {
+    /// Falls to [`BootState::fresh`] when neither copy is valid, as `boot.scr` does.
+    fn load(&self) -> Result<BootState> {
+        let mut file = File::open(&self.partition).map_err(|e| self.error(&e))?;
+        let [a, b] = self.read_copies(&mut file)?;
+        Ok(newest([&a, &b]).map_or_else(BootState::fresh, |(_, state)| state))
+    }
+
+    fn store(&self, state: &mut BootState) -> Result<()> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&self.partition)
+            .map_err(|e| self.error(&e))?;
+        let [a, b] = self.read_copies(&mut file)?;
+        let (target, generation) = match newest([&a, &b]) {
+            Some((ruling, old)) => (1 - ruling, old.generation.wrapping_add(1)),
+            None => (0, 1),
+        };
+        state.generation = generation;
+        file.seek(SeekFrom::Start(BOOT_STATE_OFFSETS[target]))
+            .and_then(|_| file.write_all(&state.to_blob()))
+            .and_then(|()| file.sync_all())
+            .map_err(|e| self.error(&e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Slot;
+
+    fn partition() -> (tempfile::TempDir, Uboot) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FIRMWARE);
+        std::fs::write(&path, vec![0; 65536]).unwrap();
+        let chooser = Uboot::new(path);
+        (dir, chooser)
+    }
+
+    #[test]
+    fn a_store_never_touches_the_ruling_copy() {
+        let (_dir, chooser) = partition();
+        let mut state = BootState::fresh();
+        for round in 0..5u8 {
+            let before = std::fs::read(&chooser.partition).unwrap();
+            state.strikes = round;
+            chooser.store(&mut state).unwrap();
+            let after = std::fs::read(&chooser.partition).unwrap();
+            let changed: Vec<_> = (0..after.len())
+                .filter(|at| before[*at] != after[*at])
+                .map(|at| at / BLOB_SIZE)
+                .collect();
+            let expected = BOOT_STATE_OFFSETS[usize::from(round % 2)] as usize / BLOB_SIZE;
+            assert!(changed.iter().all(|sector| *sector == expected));
+            assert_eq!(chooser.load().unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn an_update_without_a_change_writes_nothing() {
+        let (dir, chooser) = partition();
+        let before = std::fs::read(&chooser.partition).unwrap();
+        update(&chooser, &dir.path().join("lock"), |_| {}).unwrap();
+        assert_eq!(std::fs::read(&chooser.partition).unwrap(), before);
+        let lock = dir.path().join("lock");
+        let state = update(&chooser, &lock, |s| s.arm(Slot::B, 3)).unwrap();
+        assert_eq!(chooser.load().unwrap(), state);
+    }
+
+    #[test]
+    fn an_unknown_chooser_is_named() {
+        let error = open("grub", Path::new("/x")).err().unwrap().to_string();
+        assert!(error.contains("grub") && error.contains("uboot"), "{error}");
+    }
+}

@@ -1,0 +1,114 @@
+//! The dm-verity hash tree: SHA-256, 4096-byte blocks, hash format 1 (salt first), no superblock.
+//!
+//! Source: Linux `Documentation/admin-guide/device-mapper/verity.rst`. The tree is written as the
+//! kernel reads it: the highest level first, the level of the data blocks' hashes last.
+
+use sha2::{Digest, Sha256};
+
+use crate::layout::BLOCK;
+use crate::manifest::Sha256Digest;
+
+const BLOCK_SIZE: usize = BLOCK as usize;
+const HASHES_PER_BLOCK: usize = BLOCK_SIZE / 32;
+
+/// A finished hash tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// The bytes that follow the data on the partition; whole blocks.
+    pub bytes: Vec<u8>,
+    /// The root hash.
+    pub root_hash: Sha256Digest,
+}
+
+/// Builds the tree over `data`: two or more whole blocks. (The kernel has no tree for one block.)
+pub fn build(data: &[u8], salt: &[u8; 32]) -> Tree {
+    assert!(
+        data.len() >= 2 * BLOCK_SIZE && data.len() % BLOCK_SIZE == 0,
+        "verity hashes two or more whole blocks"
+    );
+    let salted = Sha256::new_with_prefix(salt);
+    let mut levels = vec![hash_level(data, &salted)];
+    while levels[levels.len() - 1].len() > BLOCK_SIZE {
+        let next = hash_level(&levels[levels.len() - 1], &salted);
+        levels.push(next);
+    }
+    let top = &levels[levels.len() - 1];
+    Tree {
+        root_hash: hash_block(top, &salted),
+        bytes: levels.iter().rev().flatten().copied().collect(),
+    }
+}
+
+/// Bytes of the tree over `data_size` bytes.
+pub fn tree_size(data_size: u64) -> u64 {
+    let mut blocks = data_size / BLOCK;
+    let mut total = 0;
+    loop {
+        blocks = blocks.div_ceil(HASHES_PER_BLOCK as u64);
+        total += blocks;
+        if blocks <= 1 {
+            return total * BLOCK;
+        }
+    }
+}
+
+/// The hashes of all blocks of one level, padded with zeros to whole blocks.
+fn hash_level(level: &[u8], salted: &Sha256) -> Vec<u8> {
+    let blocks = level.len() / BLOCK_SIZE;
+    let mut hashes = vec![0; blocks.div_ceil(HASHES_PER_BLOCK) * BLOCK_SIZE];
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = blocks.div_ceil(workers).max(1);
+    std::thread::scope(|scope| {
+        for (blocks, out) in level
+            .chunks(share * BLOCK_SIZE)
+            .zip(hashes.chunks_mut(share * 32))
+        {
+            scope.spawn(move || {
+                for (block, hash) in blocks
+                    .chunks_exact(BLOCK_SIZE)
+                    .zip(out.chunks_exact_mut(32))
+                {
+                    hash.copy_from_slice(&hash_block(block, salted));
+                }
+            });
+        }
+    });
+    hashes
+}
+
+fn hash_block(block: &[u8], salted: &Sha256) -> Sha256Digest {
+    let mut hash = salted.clone();
+    hash.update(block);
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_is_known_before_the_tree() {
+        for blocks in [2, 127, 128, 129, 16384, 16385] {
+            let data = vec![1; blocks * BLOCK_SIZE];
+            let tree = build(&data, &[0; 32]);
+            assert_eq!(
+                tree.bytes.len() as u64,
+                tree_size(data.len() as u64),
+                "{blocks} blocks"
+            );
+        }
+    }
+
+    #[test]
+    fn every_block_matters() {
+        let mut data = vec![0; 200 * BLOCK_SIZE];
+        let root = build(&data, &[5; 32]).root_hash;
+        for block in [0, 1, 127, 128, 199] {
+            data[block * BLOCK_SIZE + 17] ^= 1;
+            assert_ne!(build(&data, &[5; 32]).root_hash, root, "block {block}");
+            data[block * BLOCK_SIZE + 17] ^= 1;
+        }
+        assert_eq!(build(&data, &[5; 32]).root_hash, root);
+        assert_ne!(build(&data, &[6; 32]).root_hash, root);
+    }
+}
