@@ -93,11 +93,7 @@ impl BootState {
     /// The state as an environment blob of [`BLOB_SIZE`] bytes.
     pub fn to_blob(&self) -> [u8; BLOB_SIZE] {
         let letter = |slot: Option<Slot>| slot.map_or("-", Slot::letter);
-        let note = if self.note.is_empty() {
-            "-"
-        } else {
-            &self.note
-        };
+        let note = if self.note.is_empty() { "-" } else { &self.note };
         let strings = [
             ["gen=", &hex_number(self.generation, 8)].concat(),
             ["active=", self.active.letter()].concat(),
@@ -225,25 +221,17 @@ mod tests {
     fn any_state() -> impl Strategy<Value = BootState> {
         let slot = prop_oneof![Just(Slot::A), Just(Slot::B)];
         let maybe = proptest::option::of(slot.clone());
-        (
-            any::<u32>(),
-            slot,
-            maybe.clone(),
-            any::<(u8, u8)>(),
-            maybe,
-            "[a-z._:+]{0,96}",
+        (any::<u32>(), slot, maybe.clone(), any::<(u8, u8)>(), maybe, "[a-z._:+]{0,96}").prop_map(
+            |(generation, active, trial, (tries, strikes), fallback, note)| BootState {
+                generation,
+                active,
+                trial,
+                tries,
+                strikes,
+                fallback,
+                note,
+            },
         )
-            .prop_map(
-                |(generation, active, trial, (tries, strikes), fallback, note)| BootState {
-                    generation,
-                    active,
-                    trial,
-                    tries,
-                    strikes,
-                    fallback,
-                    note,
-                },
-            )
     }
 
     #[test]

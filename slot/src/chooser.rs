@@ -27,9 +27,7 @@ pub trait Chooser {
 pub fn open(name: &str, devices: &Path) -> Result<Box<dyn Chooser>> {
     match name {
         "uboot" => Ok(Box::new(Uboot::new(devices.join(FIRMWARE)))),
-        _ => Err(Error::new(
-            ["no boot chooser is named `", name, "`; there is: uboot"].concat(),
-        )),
+        _ => Err(Error::new(["no boot chooser is named `", name, "`; there is: uboot"].concat())),
     }
 }
 

@@ -26,17 +26,7 @@ pub struct Line<'a> {
 impl Line<'_> {
     /// An error that names this line.
     pub fn error(&self, what: &str) -> Error {
-        Error::new(
-            [
-                "line ",
-                &self.number.to_string(),
-                ", ",
-                self.key,
-                ": ",
-                what,
-            ]
-            .concat(),
-        )
+        Error::new(["line ", &self.number.to_string(), ", ", self.key, ": ", what].concat())
     }
 
     /// The value as an unsigned decimal number without sign, spaces or leading zeros.
@@ -92,28 +82,20 @@ pub fn parse<'a>(text: &'a [u8], first: &str) -> Result<Conf<'a>> {
         return Err(Error::new("longer than 65536 bytes"));
     }
     let text = std::str::from_utf8(text).map_err(|_| Error::new("not UTF-8"))?;
-    let body = text
-        .strip_suffix('\n')
-        .ok_or_else(|| Error::new("does not end with a line feed"))?;
+    let body =
+        text.strip_suffix('\n').ok_or_else(|| Error::new("does not end with a line feed"))?;
     let mut lines = body.split('\n').enumerate();
     if lines.next().map(|(_, line)| line) != Some(first) {
         return Err(Error::new(["first line is not `", first, "`"].concat()));
     }
-    let mut conf = Conf {
-        head: Vec::new(),
-        sections: Vec::new(),
-    };
+    let mut conf = Conf { head: Vec::new(), sections: Vec::new() };
     for (index, text) in lines {
         if index >= MAX_LINES {
             return Err(Error::new("more than 2048 lines"));
         }
         let number = index + 1;
         if let Some((kind, name)) = section(text) {
-            conf.sections.push(Section {
-                kind,
-                name,
-                lines: Vec::new(),
-            });
+            conf.sections.push(Section { kind, name, lines: Vec::new() });
             continue;
         }
         let line = key_value(text, number)?;
@@ -133,13 +115,9 @@ fn key_value(text: &str, number: usize) -> Result<Line<'_>> {
     let (key, value) = text.split_once(' ').unwrap_or((text, ""));
     let line = Line { number, key, value };
     let well_formed = !key.is_empty()
-        && key
-            .bytes()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        && key.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
     if !well_formed || text.len() > MAX_LINE || value.contains('\0') {
-        return Err(Error::new(
-            ["line ", &number.to_string(), " is not `key value`"].concat(),
-        ));
+        return Err(Error::new(["line ", &number.to_string(), " is not `key value`"].concat()));
     }
     Ok(line)
 }
@@ -169,10 +147,7 @@ impl Writer {
     ///
     /// Panics when the value holds a line feed: callers validate what people typed before.
     pub fn line(&mut self, key: &str, value: &str) -> &mut Self {
-        assert!(
-            !value.contains('\n') && !value.contains('\0'),
-            "a conf value is one line"
-        );
+        assert!(!value.contains('\n') && !value.contains('\0'), "a conf value is one line");
         self.0.push_str(key);
         if !value.is_empty() {
             self.0.push(' ');

@@ -46,19 +46,16 @@ pub fn find(class_block: &Path) -> Result<Option<Disk>> {
         };
         let parent = real.parent().and_then(Path::file_name);
         if let Some(disk) = parent.and_then(|name| name.to_str()) {
-            disks
-                .entry(disk.to_string())
-                .or_default()
-                .insert(label, partition);
+            disks.entry(disk.to_string()).or_default().insert(label, partition);
         }
     }
     let mut complete = disks
         .into_iter()
         .filter(|(_, partitions)| LABELS.iter().all(|label| partitions.contains_key(*label)));
     match (complete.next(), complete.next()) {
-        (Some((a, _)), Some((b, _))) => Err(Error::new(
-            ["disks ", &a, " and ", &b, " both carry Ferrite; remove one"].concat(),
-        )),
+        (Some((a, _)), Some((b, _))) => {
+            Err(Error::new(["disks ", &a, " and ", &b, " both carry Ferrite; remove one"].concat()))
+        }
         (Some((name, partitions)), None) => Ok(Some(Disk { name, partitions })),
         (None, _) => Ok(None),
     }
@@ -73,9 +70,7 @@ fn label_of(path: &Path) -> Option<(String, String)> {
     let text = std::str::from_utf8(&uevent).ok()?;
     let label = text.lines().find_map(|l| l.strip_prefix("PARTNAME="))?;
     let name = path.file_name()?.to_str()?;
-    LABELS
-        .contains(&label)
-        .then(|| (label.to_string(), name.to_string()))
+    LABELS.contains(&label).then(|| (label.to_string(), name.to_string()))
 }
 
 #[cfg(test)]
@@ -111,9 +106,6 @@ mod tests {
         assert_eq!(found.partition("root-b").unwrap(), "mmcblk0p5");
         disk(root.path(), "sdb", &LABELS);
         let error = find(&class).unwrap_err().to_string();
-        assert!(
-            error.contains("mmcblk0") && error.contains("sdb"),
-            "{error}"
-        );
+        assert!(error.contains("mmcblk0") && error.contains("sdb"), "{error}");
     }
 }

@@ -31,12 +31,7 @@ pub struct Guid(pub [u8; 16]);
 
 impl Guid {
     const fn from_fields(a: u32, b: u16, c: u16, d: u64) -> Guid {
-        let (a, b, c, d) = (
-            a.to_le_bytes(),
-            b.to_le_bytes(),
-            c.to_le_bytes(),
-            d.to_be_bytes(),
-        );
+        let (a, b, c, d) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes(), d.to_be_bytes());
         Guid([
             a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1], d[0], d[1], d[2], d[3], d[4], d[5],
             d[6], d[7],
@@ -115,10 +110,7 @@ impl Gpt {
     pub fn writes(&self) -> [Write; 4] {
         let entries = self.entries();
         let last = self.sectors - 1;
-        let write = |sector: u64, bytes: Vec<u8>| Write {
-            offset: sector * SECTOR,
-            bytes,
-        };
+        let write = |sector: u64, bytes: Vec<u8>| Write { offset: sector * SECTOR, bytes };
         [
             write(last - ENTRY_SECTORS, entries.clone()),
             write(last, self.header(last, 1, last - ENTRY_SECTORS, &entries)),
@@ -146,10 +138,7 @@ impl Gpt {
     ///
     /// Fails when the disk is smaller than the table's partitions.
     pub fn grown(&self, sectors: u64) -> Result<Option<Gpt>> {
-        let mut grown = Gpt {
-            sectors,
-            ..self.clone()
-        };
+        let mut grown = Gpt { sectors, ..self.clone() };
         let Some(last) = grown.partitions.iter().map(|p| p.last).max() else {
             return Ok(None);
         };
@@ -259,14 +248,8 @@ fn read_one(
     if crc32(&entries) != u32_at(88) {
         return Err(Error::new("the partition table's entries are damaged"));
     }
-    let partitions: Vec<_> = entries
-        .chunks_exact(ENTRY_SIZE)
-        .map_while(partition)
-        .collect();
-    if partitions
-        .iter()
-        .any(|p| p.first < FIRST_USABLE || p.first > p.last || p.last >= sectors)
-    {
+    let partitions: Vec<_> = entries.chunks_exact(ENTRY_SIZE).map_while(partition).collect();
+    if partitions.iter().any(|p| p.first < FIRST_USABLE || p.first > p.last || p.last >= sectors) {
         return Err(Error::new("a partition lies outside the disk"));
     }
     let mut disk = [0; 16];
@@ -326,10 +309,7 @@ mod tests {
         Gpt {
             disk: Guid::from_hash([9; 16]),
             sectors: 65536,
-            partitions: vec![
-                partition("firmware", 2048, 4095),
-                partition("data", 4096, 63487),
-            ],
+            partitions: vec![partition("firmware", 2048, 4095), partition("data", 4096, 63487)],
         }
     }
 
@@ -377,10 +357,7 @@ mod tests {
         for write in new.writes() {
             for cut in (0..=write.bytes.len()).step_by(512) {
                 let mut torn = at_rest.clone();
-                let part = Write {
-                    offset: write.offset,
-                    bytes: write.bytes[..cut].to_vec(),
-                };
+                let part = Write { offset: write.offset, bytes: write.bytes[..cut].to_vec() };
                 apply(&mut torn, &part);
                 let found = read_disk(&torn).expect("one table is valid");
                 assert!(found == old || found == new);

@@ -141,10 +141,7 @@ mod tests {
 
     #[test]
     fn reads_the_slot_from_the_kernel_arguments() {
-        assert_eq!(
-            Slot::from_cmdline("quiet ferrite.slot=b ferrite.trial=1\n"),
-            Some(Slot::B)
-        );
+        assert_eq!(Slot::from_cmdline("quiet ferrite.slot=b ferrite.trial=1\n"), Some(Slot::B));
         assert_eq!(Slot::from_cmdline("ferrite.slot=c"), None);
         assert_eq!(Slot::from_cmdline(""), None);
     }

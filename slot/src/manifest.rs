@@ -130,11 +130,8 @@ impl Manifest {
             _ => Err(conf::one(&head, key)?.error("not a size in whole 4096-byte blocks")),
         };
         let files = |key: &str| -> Result<Vec<FileHash>> {
-            let files: Vec<_> = head
-                .iter()
-                .filter(|line| line.key == key)
-                .map(file_hash)
-                .collect::<Result<_>>()?;
+            let files: Vec<_> =
+                head.iter().filter(|line| line.key == key).map(file_hash).collect::<Result<_>>()?;
             if files.len() > MAX_FILES {
                 return Err(Error::new([key, ": more than 256 files"].concat()));
             }
@@ -142,9 +139,7 @@ impl Manifest {
         };
         let chunk_size = number("chunk-size")?;
         if !(65536..=16 << 20).contains(&chunk_size) || !chunk_size.is_power_of_two() {
-            return Err(Error::new(
-                "chunk-size: not a power of two from 64 KiB to 16 MiB",
-            ));
+            return Err(Error::new("chunk-size: not a power of two from 64 KiB to 16 MiB"));
         }
         Ok(Manifest {
             board: word("board")?,
@@ -168,9 +163,7 @@ impl Manifest {
 /// A name, board or version: what is safe in a file name, a URL and a log line.
 pub fn is_word(text: &str) -> bool {
     (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || b"._+~-".contains(&c))
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"._+~-".contains(&c))
         && !text.starts_with('.')
 }
 
@@ -249,19 +242,13 @@ impl<'a> Header<'a> {
         if !(1..=MAX_MANIFEST).contains(&length) || !(1..=MAX_SIGNATURES).contains(&signatures) {
             return Err(Error::new("the slot header's lengths are out of bounds"));
         }
-        Ok(Header {
-            bytes,
-            signatures,
-            manifest: &bytes[MANIFEST_AT..MANIFEST_AT + length],
-        })
+        Ok(Header { bytes, signatures, manifest: &bytes[MANIFEST_AT..MANIFEST_AT + length] })
     }
 
     /// Checks that one of `keys` signed the manifest, then parses it.
     pub fn verify(&self, keys: &TrustedKeys) -> Result<Manifest> {
         if !self.signed_by_any(keys) {
-            return Err(Error::new(
-                "the slot manifest is not signed by a trusted key",
-            ));
+            return Err(Error::new("the slot manifest is not signed by a trusted key"));
         }
         Manifest::parse(self.manifest).map_err(|e| e.within("slot manifest"))
     }
@@ -280,13 +267,9 @@ impl<'a> Header<'a> {
 
     fn signed_by_any(&self, keys: &TrustedKeys) -> bool {
         self.signatures().any(|(id, signature)| {
-            keys.0
-                .iter()
-                .filter(|key| key_id(key.as_bytes()) == id)
-                .any(|key| {
-                    key.verify_strict(self.manifest, &Signature::from_bytes(&signature))
-                        .is_ok()
-                })
+            keys.0.iter().filter(|key| key_id(key.as_bytes()) == id).any(|key| {
+                key.verify_strict(self.manifest, &Signature::from_bytes(&signature)).is_ok()
+            })
         })
     }
 }
@@ -337,28 +320,19 @@ mod tests {
             boot_size: 4096 * 100,
             chunk_size: 1 << 20,
             chunk_table_sha256: [3; 32],
-            boot_files: vec![FileHash {
-                sha256: [4; 32],
-                size: 99,
-                name: "kernel".into(),
-            }],
+            boot_files: vec![FileHash { sha256: [4; 32], size: 99, name: "kernel".into() }],
             models: vec![],
         }
     }
 
     fn signed(text: &str, key: &SigningKey) -> Vec<u8> {
         let public = key.verifying_key().to_bytes();
-        encode_header(
-            text,
-            &[(key_id(&public), key.sign(text.as_bytes()).to_bytes())],
-        )
-        .unwrap()
+        encode_header(text, &[(key_id(&public), key.sign(text.as_bytes()).to_bytes())]).unwrap()
     }
 
     fn trust(key: &SigningKey) -> TrustedKeys {
         let mut keys = TrustedKeys::default();
-        keys.add_hex(&hex::encode(key.verifying_key().as_bytes()))
-            .unwrap();
+        keys.add_hex(&hex::encode(key.verifying_key().as_bytes())).unwrap();
         keys
     }
 
@@ -372,19 +346,10 @@ mod tests {
 
     #[test]
     fn another_key_does_not_do() {
-        let (key, other) = (
-            SigningKey::from_bytes(&[9; 32]),
-            SigningKey::from_bytes(&[8; 32]),
-        );
+        let (key, other) = (SigningKey::from_bytes(&[9; 32]), SigningKey::from_bytes(&[8; 32]));
         let header = signed(&manifest().to_text(), &key);
-        assert!(Header::new(&header)
-            .unwrap()
-            .verify(&trust(&other))
-            .is_err());
-        assert!(Header::new(&header)
-            .unwrap()
-            .verify(&TrustedKeys::default())
-            .is_err());
+        assert!(Header::new(&header).unwrap().verify(&trust(&other)).is_err());
+        assert!(Header::new(&header).unwrap().verify(&TrustedKeys::default()).is_err());
     }
 
     #[test]

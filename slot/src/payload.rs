@@ -64,10 +64,7 @@ impl ChunkTable {
                 let (mut length, mut sha256) = ([0; 4], [0; 32]);
                 length.copy_from_slice(&entry[..4]);
                 sha256.copy_from_slice(&entry[4..]);
-                Chunk {
-                    compressed: u32::from_le_bytes(length),
-                    sha256,
-                }
+                Chunk { compressed: u32::from_le_bytes(length), sha256 }
             })
             .collect();
         ChunkTable::new(chunks, manifest.chunk_size, manifest.stream_size())
@@ -91,12 +88,7 @@ impl ChunkTable {
             at += u64::from(chunk.compressed);
         }
         offsets.push(at);
-        Ok(ChunkTable {
-            chunk_size,
-            stream_size,
-            chunks,
-            offsets,
-        })
+        Ok(ChunkTable { chunk_size, stream_size, chunks, offsets })
     }
 
     /// The table's bytes, as they stand in the file and as the manifest hashes them.
@@ -181,9 +173,7 @@ pub fn header_offset(partition_size: u64) -> Result<u64> {
 pub fn check_fits(manifest: &Manifest, boot_partition: u64, root_partition: u64) -> Result<()> {
     let root_room = header_offset(root_partition)?;
     if manifest.boot_size > boot_partition {
-        return Err(Error::new(
-            "its boot image is larger than the boot partition",
-        ));
+        return Err(Error::new("its boot image is larger than the boot partition"));
     }
     if manifest.root_size + manifest.root_hash_size > root_room {
         return Err(Error::new("its root is larger than the root partition"));
@@ -239,17 +229,13 @@ mod tests {
     fn a_changed_table_is_refused() {
         let mut m = manifest(1, 1, 1);
         let table = ChunkTable::new(
-            vec![Chunk {
-                compressed: 9,
-                sha256: [7; 32],
-            }],
+            vec![Chunk { compressed: 9, sha256: [7; 32] }],
             m.chunk_size,
             m.stream_size(),
         )
         .unwrap();
         let mut bytes = table.to_bytes();
-        m.chunk_table_sha256
-            .copy_from_slice(&Sha256::digest(&bytes));
+        m.chunk_table_sha256.copy_from_slice(&Sha256::digest(&bytes));
         assert_eq!(ChunkTable::parse(&bytes, &m).unwrap(), table);
         bytes[0] ^= 1;
         assert!(ChunkTable::parse(&bytes, &m).is_err());
@@ -258,10 +244,7 @@ mod tests {
 
     #[test]
     fn a_frame_longer_than_possible_is_refused() {
-        let chunks = vec![Chunk {
-            compressed: u32::MAX,
-            sha256: [0; 32],
-        }];
+        let chunks = vec![Chunk { compressed: u32::MAX, sha256: [0; 32] }];
         assert!(ChunkTable::new(chunks, 65536, 4096).is_err());
     }
 

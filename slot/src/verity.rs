@@ -59,15 +59,9 @@ fn hash_level(level: &[u8], salted: &Sha256) -> Vec<u8> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let share = blocks.div_ceil(workers).max(1);
     std::thread::scope(|scope| {
-        for (blocks, out) in level
-            .chunks(share * BLOCK_SIZE)
-            .zip(hashes.chunks_mut(share * 32))
-        {
+        for (blocks, out) in level.chunks(share * BLOCK_SIZE).zip(hashes.chunks_mut(share * 32)) {
             scope.spawn(move || {
-                for (block, hash) in blocks
-                    .chunks_exact(BLOCK_SIZE)
-                    .zip(out.chunks_exact_mut(32))
-                {
+                for (block, hash) in blocks.chunks_exact(BLOCK_SIZE).zip(out.chunks_exact_mut(32)) {
                     hash.copy_from_slice(&hash_block(block, salted));
                 }
             });
@@ -91,11 +85,7 @@ mod tests {
         for blocks in [2, 127, 128, 129, 16384, 16385] {
             let data = vec![1; blocks * BLOCK_SIZE];
             let tree = build(&data, &[0; 32]);
-            assert_eq!(
-                tree.bytes.len() as u64,
-                tree_size(data.len() as u64),
-                "{blocks} blocks"
-            );
+            assert_eq!(tree.bytes.len() as u64, tree_size(data.len() as u64), "{blocks} blocks");
         }
     }
 

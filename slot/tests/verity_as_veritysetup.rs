@@ -20,10 +20,7 @@ fn root_hash_and_tree_are_those_of_veritysetup() {
 
         let dir = tempfile::tempdir().unwrap();
         let (data_path, tree_path) = (dir.path().join("data"), dir.path().join("tree"));
-        std::fs::File::create(&data_path)
-            .unwrap()
-            .write_all(&data)
-            .unwrap();
+        std::fs::File::create(&data_path).unwrap().write_all(&data).unwrap();
         let output = Command::new("veritysetup")
             .args(["format", "--no-superblock", "--format=1", "--hash=sha256"])
             .args(["--data-block-size=4096", "--hash-block-size=4096"])
