@@ -1,1 +1,35 @@
-//! TUF repository metadata: types, canonical form, signing and the client workflow.
+//! TUF repository metadata (The Update Framework, specification 1.0.x): types, canonical form,
+//! signing, and the client's workflow.
+//!
+//! The road of a device: [`client::refresh`] starts from the root metadata in the verified image,
+//! walks the chain of roots, then timestamp, snapshot and targets, and gives back [`Targets`]:
+//! which files there are, how long, which hash. It reads through [`Fetch`] (the network) and
+//! [`Store`] (what was trusted before), takes the time from its caller, and uses no field before
+//! the signature over it holds.
+//!
+//! The road of a publisher: [`author::publication`] turns the metadata there is and the targets
+//! wanted into the files to write, in the order to write them.
+//!
+//! Delegations may be present in what others sign; they are not followed.
+
+pub mod author;
+pub mod client;
+mod envelope;
+mod error;
+mod fetch;
+mod key;
+mod metadata;
+mod store;
+mod time;
+
+pub use client::{refresh, Limits};
+pub use envelope::{Envelope, Signature};
+pub use error::Error;
+pub use fetch::{Fetch, FetchError};
+pub use key::{key_id, key_object, PublicKey};
+pub use metadata::{
+    sha256_hex, target_path, FerriteTarget, MetaFile, Role, RoleKeys, Root, Snapshot, TargetFile,
+    Targets, Timestamp, METADATA_DIR, SPEC_VERSION, TARGETS_DIR,
+};
+pub use store::{DirStore, Store};
+pub use time::Time;

@@ -1,0 +1,260 @@
+//! Signatures over metadata (specification section 4.2.1).
+
+use crate::error::Error;
+use crate::key::{canonical, from_hex, key_id, public_key, to_hex};
+use crate::metadata::{Metadata, Root};
+use ed25519_dalek::{Signer, SigningKey};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Signatures that a file may carry; the rest of a longer list would cost time for nothing.
+const MAX_SIGNATURES: usize = 64;
+
+/// A metadata file: what was signed, and by whom. What was signed stays a closed box until
+/// [`Envelope::verify`] opens it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    signatures: Vec<Signature>,
+    signed: Value,
+}
+
+/// One signature.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Signature {
+    keyid: String,
+    sig: String,
+}
+
+impl Envelope {
+    /// Reads a metadata file, looking at nothing that is signed.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Envelope, Error> {
+        let malformed = |reason: String| Error::Malformed {
+            file: file.into(),
+            reason,
+        };
+        let envelope: Envelope =
+            serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
+        if envelope.signatures.len() > MAX_SIGNATURES {
+            return Err(malformed(format!("more than {MAX_SIGNATURES} signatures")));
+        }
+        Ok(envelope)
+    }
+
+    /// Signs `metadata` with each of `keys`. Fails when it has no canonical form.
+    pub fn sign<T: Serialize>(metadata: &T, keys: &[&SigningKey]) -> Result<Envelope, Error> {
+        let unsignable = |reason: &str| Error::Malformed {
+            file: "new metadata".into(),
+            reason: reason.into(),
+        };
+        let signed = serde_json::to_value(metadata).map_err(|e| unsignable(&e.to_string()))?;
+        let message = canonical(&signed).ok_or_else(|| unsignable("a number has a fraction"))?;
+        let mut signatures = Vec::with_capacity(keys.len());
+        for key in keys {
+            let object = crate::key::key_object(&key.verifying_key());
+            let keyid = key_id(&object).ok_or_else(|| unsignable("key without an id"))?;
+            signatures.push(Signature {
+                keyid,
+                sig: to_hex(&key.sign(&message).to_bytes()),
+            });
+        }
+        Ok(Envelope { signatures, signed })
+    }
+
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // A `Value` always serialises; an empty file would fail every check that follows.
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Opens the box if a threshold of distinct keys, which `root` gives to T's role, signed it.
+    /// `file` is its name in errors.
+    pub(crate) fn verify<T: Metadata>(&self, file: &str, root: &Root) -> Result<T, Error> {
+        self.check(file, root, T::ROLE.name())?;
+        self.open(file)
+    }
+
+    /// The threshold check alone.
+    pub(crate) fn check(&self, file: &str, root: &Root, role: &str) -> Result<(), Error> {
+        let malformed = |reason: &str| Error::Malformed {
+            file: file.into(),
+            reason: reason.into(),
+        };
+        let keys = root
+            .roles
+            .get(role)
+            .ok_or_else(|| malformed("the trusted root names no keys for its role"))?;
+        let threshold = keys.threshold;
+        if threshold == 0 {
+            return Err(malformed("the trusted root asks for no signature on it"));
+        }
+        let message = canonical(&self.signed)
+            .ok_or_else(|| malformed("a number has a fraction, so it has no canonical form"))?;
+        let mut valid = Vec::new();
+        for signature in &self.signatures {
+            if !keys.keyids.contains(&signature.keyid) {
+                continue;
+            }
+            let Some(object) = root.keys.get(&signature.keyid) else {
+                continue;
+            };
+            // An id that is not the hash of its key would let one key sign under two names.
+            if key_id(object).as_deref() != Some(&signature.keyid) {
+                continue;
+            }
+            let (Some(key), Some(bytes)) = (public_key(object), from_hex(&signature.sig)) else {
+                continue;
+            };
+            // Two objects may differ in fields that mean nothing and hold the same key: count keys.
+            if valid.contains(&key) {
+                continue;
+            }
+            if key
+                .verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&bytes))
+                .is_ok()
+            {
+                valid.push(key);
+            }
+        }
+        if (valid.len() as u64) < threshold {
+            return Err(Error::Unsigned {
+                file: file.into(),
+                valid: valid.len(),
+                threshold,
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads what was signed. Only for after [`Envelope::check`].
+    pub(crate) fn open<T: Metadata>(&self, file: &str) -> Result<T, Error> {
+        let malformed = |reason: String| Error::Malformed {
+            file: file.into(),
+            reason,
+        };
+        let metadata = T::deserialize(&self.signed).map_err(|e| malformed(e.to_string()))?;
+        if metadata.kind() != T::ROLE.name() {
+            return Err(malformed(format!("its _type is not {:?}", T::ROLE.name())));
+        }
+        if metadata.spec_version().split('.').next() != Some("1") {
+            return Err(malformed("its spec_version is not 1.x".into()));
+        }
+        if metadata.version() == 0 {
+            return Err(malformed("its version is 0".into()));
+        }
+        Ok(metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::author::{new_root, RoleSigners};
+    use crate::time::Time;
+
+    fn root_with(threshold: u64, keys: &[&SigningKey]) -> (Root, Envelope) {
+        let signers = RoleSigners::all_from([1; 32]);
+        let mut root = new_root(&signers.public_keys(), 1, Time(9)).expect("root");
+        let mut ids = Vec::new();
+        for key in keys {
+            let object = crate::key::key_object(&key.verifying_key());
+            let id = key_id(&object).expect("id");
+            root.keys.insert(id.clone(), object);
+            ids.push(id);
+        }
+        root.roles.insert(
+            "root".into(),
+            crate::RoleKeys {
+                keyids: ids,
+                threshold,
+            },
+        );
+        let envelope = Envelope::sign(&root, keys).expect("sign");
+        (root, envelope)
+    }
+
+    #[test]
+    fn threshold_counts_distinct_keys() {
+        let (a, b) = (
+            SigningKey::from_bytes(&[2; 32]),
+            SigningKey::from_bytes(&[3; 32]),
+        );
+        let (root, both) = root_with(2, &[&a, &b]);
+        assert!(both.check("f", &root, "root").is_ok());
+        let mut one = both.clone();
+        one.signatures.truncate(1);
+        assert!(matches!(
+            one.check("f", &root, "root"),
+            Err(Error::Unsigned {
+                valid: 1,
+                threshold: 2,
+                ..
+            })
+        ));
+        let mut twice = one.clone();
+        twice.signatures.push(one.signatures[0].clone());
+        assert!(matches!(
+            twice.check("f", &root, "root"),
+            Err(Error::Unsigned { valid: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn one_key_under_two_ids_counts_once() {
+        let a = SigningKey::from_bytes(&[2; 32]);
+        let (mut root, mut envelope) = root_with(2, &[&a]);
+        let mut object = crate::key::key_object(&a.verifying_key());
+        object["note"] = "the same key again".into();
+        let id = key_id(&object).expect("id");
+        root.keys.insert(id.clone(), object);
+        root.roles
+            .get_mut("root")
+            .expect("role")
+            .keyids
+            .push(id.clone());
+        envelope = Envelope::sign(&root, &[&a])
+            .map(|new| {
+                envelope.signatures = new.signatures;
+                envelope.signed = new.signed;
+                envelope
+            })
+            .expect("sign");
+        let copy = Signature {
+            keyid: id,
+            sig: envelope.signatures[0].sig.clone(),
+        };
+        envelope.signatures.push(copy);
+        assert!(matches!(
+            envelope.check("f", &root, "root"),
+            Err(Error::Unsigned { valid: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn an_id_that_is_not_its_keys_hash_does_not_count() {
+        let a = SigningKey::from_bytes(&[2; 32]);
+        let (mut root, mut envelope) = root_with(1, &[&a]);
+        let object = root
+            .keys
+            .get(&envelope.signatures[0].keyid)
+            .expect("key")
+            .clone();
+        root.keys.insert("made-up".into(), object);
+        root.roles.get_mut("root").expect("role").keyids = vec!["made-up".into()];
+        envelope.signatures[0].keyid = "made-up".into();
+        assert!(matches!(
+            envelope.check("f", &root, "root"),
+            Err(Error::Unsigned { valid: 0, .. })
+        ));
+    }
+
+    #[test]
+    fn a_threshold_of_nothing_is_refused() {
+        let (root, envelope) = root_with(0, &[]);
+        assert!(matches!(
+            envelope.check("f", &root, "root"),
+            Err(Error::Malformed { .. })
+        ));
+    }
+}

@@ -1,0 +1,262 @@
+//! The four top-level roles (specification sections 4.3 to 4.6).
+
+use crate::key::to_hex;
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The version of the specification written into metadata; any 1.x is read.
+pub const SPEC_VERSION: &str = "1.0.31";
+/// Folder of the metadata below the repository's URL.
+pub const METADATA_DIR: &str = "metadata";
+/// Folder of the targets below the repository's URL.
+pub const TARGETS_DIR: &str = "targets";
+
+/// A top-level role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Says which keys speak for whom.
+    Root,
+    /// Says which files there are.
+    Targets,
+    /// Says which versions of the metadata belong together.
+    Snapshot,
+    /// Says what is newest.
+    Timestamp,
+}
+
+impl Role {
+    /// All of them, in the order of the specification.
+    pub const ALL: [Role; 4] = [Role::Root, Role::Targets, Role::Snapshot, Role::Timestamp];
+
+    /// The name in metadata and in file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Root => "root",
+            Role::Targets => "targets",
+            Role::Snapshot => "snapshot",
+            Role::Timestamp => "timestamp",
+        }
+    }
+}
+
+/// What the four have in common.
+pub(crate) trait Metadata: for<'de> Deserialize<'de> {
+    const ROLE: Role;
+    fn kind(&self) -> &str;
+    fn spec_version(&self) -> &str;
+    fn version(&self) -> u64;
+    fn expires(&self) -> Time;
+}
+
+macro_rules! metadata {
+    ($($type:ident),*) => {$(
+        impl Metadata for $type {
+            const ROLE: Role = Role::$type;
+            fn kind(&self) -> &str { &self.kind }
+            fn spec_version(&self) -> &str { &self.spec_version }
+            fn version(&self) -> u64 { self.version }
+            fn expires(&self) -> Time { self.expires }
+        }
+    )*};
+}
+metadata!(Root, Targets, Snapshot, Timestamp);
+
+/// Root metadata: the keys of every role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Root {
+    #[serde(rename = "_type")]
+    pub(crate) kind: String,
+    pub(crate) spec_version: String,
+    /// Whether file names carry versions and hashes.
+    pub consistent_snapshot: bool,
+    /// Grows by one with every root.
+    pub version: u64,
+    /// Not to be trusted for anything from then on.
+    pub expires: Time,
+    /// Key objects by key id. Kept as they came: the id is a hash over all of the object.
+    pub keys: BTreeMap<String, Value>,
+    /// Who signs for each role.
+    pub roles: BTreeMap<String, RoleKeys>,
+}
+
+/// Keys of one role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleKeys {
+    /// Ids of the keys.
+    pub keyids: Vec<String>,
+    /// How many different keys have to sign.
+    pub threshold: u64,
+}
+
+/// Says which snapshot is the newest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timestamp {
+    #[serde(rename = "_type")]
+    pub(crate) kind: String,
+    pub(crate) spec_version: String,
+    /// Grows with every publication.
+    pub version: u64,
+    /// Not to be trusted from then on.
+    pub expires: Time,
+    /// Holds `snapshot.json` only.
+    pub meta: BTreeMap<String, MetaFile>,
+}
+
+/// Says which targets metadata belongs to this publication.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    #[serde(rename = "_type")]
+    pub(crate) kind: String,
+    pub(crate) spec_version: String,
+    /// Grows with every publication.
+    pub version: u64,
+    /// Not to be trusted from then on.
+    pub expires: Time,
+    /// All targets metadata, by file name without version.
+    pub meta: BTreeMap<String, MetaFile>,
+}
+
+/// Version, and if given length and hashes, of a metadata file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetaFile {
+    /// The version that the file holds.
+    pub version: u64,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    /// Hex by algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hashes: Option<BTreeMap<String, String>>,
+}
+
+impl MetaFile {
+    /// Describes a file that holds `version`.
+    pub fn of(version: u64, bytes: &[u8]) -> MetaFile {
+        MetaFile {
+            version,
+            length: Some(bytes.len() as u64),
+            hashes: Some(BTreeMap::from([("sha256".into(), sha256_hex(bytes))])),
+        }
+    }
+
+    /// Whether `bytes` are what this describes, as far as it says. Hashes other than SHA-256 alone
+    /// are not taken as proof of anything: such a file does not match.
+    pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
+        let length = self
+            .length
+            .is_none_or(|length| length == bytes.len() as u64);
+        let hash = self.hashes.as_ref().is_none_or(|hashes| {
+            hashes
+                .get("sha256")
+                .is_some_and(|hex| hex.eq_ignore_ascii_case(&sha256_hex(bytes)))
+        });
+        length && hash
+    }
+}
+
+/// Says which files the repository offers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Targets {
+    #[serde(rename = "_type")]
+    pub(crate) kind: String,
+    pub(crate) spec_version: String,
+    /// Grows with every change.
+    pub version: u64,
+    /// Not to be trusted from then on.
+    pub expires: Time,
+    /// The files, by path.
+    pub targets: BTreeMap<String, TargetFile>,
+}
+
+/// One file that the repository offers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetFile {
+    /// Bytes.
+    pub length: u64,
+    /// Hex by algorithm; `sha256` is always among what Ferrite writes.
+    pub hashes: BTreeMap<String, String>,
+    /// What the repository's owner adds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Value>,
+}
+
+/// What Ferrite adds to a target: `custom.ferrite`, see "Repository" in docs/architecture.md.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FerriteTarget {
+    /// Board the update is for.
+    pub board: String,
+    /// Name of the image.
+    pub name: String,
+    /// Version for people.
+    pub version: String,
+    /// Orders versions.
+    pub sequence: u64,
+    /// SHA-256, in hex, of the slot header: the first 65536 bytes of the update.
+    pub header_sha256: String,
+}
+
+impl TargetFile {
+    /// The Ferrite part of `custom`; `None` when it is missing or is not one.
+    pub fn ferrite(&self) -> Option<FerriteTarget> {
+        serde_json::from_value(self.custom.as_ref()?.get("ferrite")?.clone()).ok()
+    }
+
+    /// SHA-256 of the file, in hex.
+    pub fn sha256(&self) -> Option<&str> {
+        self.hashes.get("sha256").map(String::as_str)
+    }
+}
+
+/// Where the target called `name` lies below the repository's URL: with consistent snapshots the
+/// last part of the path gets the file's hash in front (specification section 6.2). `None` when
+/// the target has no SHA-256 or its name would leave the folder.
+pub fn target_path(consistent_snapshot: bool, name: &str, target: &TargetFile) -> Option<String> {
+    let sound = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if !name.split('/').all(sound) {
+        return None;
+    }
+    if !consistent_snapshot {
+        return Some(format!("{TARGETS_DIR}/{name}"));
+    }
+    let hash = target.sha256()?;
+    if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    Some(match name.rsplit_once('/') {
+        Some((folder, file)) => format!("{TARGETS_DIR}/{folder}/{hash}.{file}"),
+        None => format!("{TARGETS_DIR}/{hash}.{name}"),
+    })
+}
+
+/// SHA-256 in lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    to_hex(&Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_paths_stay_in_their_folder() {
+        let hash = "ab".repeat(32);
+        let target = TargetFile {
+            length: 1,
+            hashes: BTreeMap::from([("sha256".into(), hash.clone())]),
+            custom: None,
+        };
+        let path = |name: &str| target_path(true, name, &target);
+        assert_eq!(path("a.update"), Some(format!("targets/{hash}.a.update")));
+        assert_eq!(path("x/a"), Some(format!("targets/x/{hash}.a")));
+        assert_eq!(target_path(false, "a", &target), Some("targets/a".into()));
+        for bad in ["", "../a", "x/../a", "/a", "a/", "x//a", "."] {
+            assert_eq!(path(bad), None, "{bad:?}");
+        }
+        let mut odd = target.clone();
+        odd.hashes.insert("sha256".into(), "../../etc".into());
+        assert_eq!(target_path(true, "a", &odd), None);
+    }
+}
