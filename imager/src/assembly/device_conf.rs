@@ -1,0 +1,277 @@
+//! Compiles image and board files into the small text that the device reads, with every default
+//! filled in: `boot.conf`, `system.conf` and `ota.json` of `docs/architecture.md`.
+
+use anyhow::{bail, Result};
+use sha2::{Digest, Sha256};
+use slot::conf::Writer;
+use slot::layout::{CTL_SOCKET, GROUP_CTL, GROUP_SLOTS};
+
+use crate::config::board::{Board, Chooser};
+use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, UPDATE_WORKLOAD};
+
+/// Where the update client lies on the root.
+pub const OTA_PATH: &str = "/usr/bin/ota";
+
+/// What `boot.conf` and `system.conf` call the board's chooser.
+fn chooser_name(chooser: Chooser) -> &'static str {
+    match chooser {
+        Chooser::Uboot => "uboot",
+    }
+}
+
+/// `boot.conf` for the initramfs. `modules` are paths in load order, `keys` public keys in
+/// hexadecimal.
+pub fn boot_conf(board: &Board, modules: &[String], keys: &[String]) -> String {
+    let mut w = Writer::new("ferrite-boot 1");
+    w.line("board", board.name());
+    w.line("chooser", chooser_name(board.boot.chooser));
+    modules.iter().for_each(|module| {
+        w.line("module", module);
+    });
+    if let Some(watchdog) = &board.watchdog {
+        w.line("watchdog", &format!("{} {}", watchdog.device, watchdog.seconds()));
+    }
+    keys.iter().for_each(|key| {
+        w.line("key", key);
+    });
+    w.finish()
+}
+
+/// `system.conf` for the root. `modules` are paths in load order.
+///
+/// Fails when two workloads would get the same user.
+pub fn system_conf(image: &Image, board: &Board, modules: &[String]) -> Result<String> {
+    let mut w = Writer::new("ferrite-system 1");
+    w.line("hostname", image.hostname()).line("board", board.name());
+    w.line("chooser", chooser_name(board.boot.chooser));
+    modules.iter().for_each(|module| {
+        w.line("module", module);
+    });
+    if let Some(watchdog) = &board.watchdog {
+        w.line("watchdog", &format!("{} {}", watchdog.device, watchdog.seconds()));
+    }
+    let trial = image.update.as_ref().map_or(300, |update| update.trial_timeout.as_seconds());
+    w.line("trial-timeout", &trial.to_string());
+    w.line("network", if image.network.dhcp { "dhcp" } else { "off" });
+    image.network.ntp.iter().for_each(|host| {
+        w.line("ntp", host);
+    });
+    if image.debug {
+        w.line("console-shell", "/usr/bin/busybox sh");
+    }
+    for user in users(image)? {
+        match image.workloads.iter().find(|workload| workload.name().as_str() == user.name) {
+            Some(workload) => workload_section(&mut w, workload, &user),
+            None => update_section(&mut w, &user),
+        }
+    }
+    Ok(w.finish())
+}
+
+/// A workload's user; its group has the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The workload's name, and the user's.
+    pub name: String,
+    /// User and group number.
+    pub id: u32,
+}
+
+/// The users of all workloads, the update client's included, in the order they stand in.
+///
+/// A number follows from the name alone, so that a workload finds its files on the data partition
+/// again in every later version. Fails when two names share a number.
+pub fn users(image: &Image) -> Result<Vec<User>> {
+    let updates = image.update.as_ref().map(|_| UPDATE_WORKLOAD);
+    let names = image.workloads.iter().map(|w| w.name().as_str()).chain(updates);
+    let mut users: Vec<User> = Vec::new();
+    for name in names {
+        let id = user_id(name);
+        if let Some(other) = users.iter().find(|user| user.id == id) {
+            bail!("workloads `{}` and `{name}` would share user {id}; rename one", other.name);
+        }
+        users.push(User { name: name.to_owned(), id });
+    }
+    Ok(users)
+}
+
+/// 10000 to 59999, from the name's hash: above Debian's own users, below the overflow user.
+fn user_id(name: &str) -> u32 {
+    let hash = Sha256::digest(name.as_bytes());
+    10_000 + u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]) % 50_000
+}
+
+fn workload_section(w: &mut Writer, workload: &Workload, user: &User) {
+    let yes_no = |yes| if yes { "yes" } else { "no" };
+    w.section("workload", &user.name);
+    command_lines(w, "command", "arg", workload.command().iter().map(|word| word.as_str()));
+    for (key, value) in &workload.env {
+        w.line("env", &format!("{key}={value}"));
+    }
+    w.line("uid", &user.id.to_string());
+    for group in &workload.groups {
+        let number = match group {
+            Group::Ctl => GROUP_CTL,
+            Group::Slots => GROUP_SLOTS,
+        };
+        w.line("group", &number.to_string());
+    }
+    for name in workload.after() {
+        w.line("after", name);
+    }
+    w.line("data", yes_no(workload.data))
+        .line("network", yes_no(workload.network))
+        .line("vital", yes_no(workload.vital))
+        .line(
+            "restart",
+            match workload.restart {
+                Restart::Always => "always",
+                Restart::OnFailure => "on-failure",
+                Restart::Never => "never",
+            },
+        );
+    let [first, longest] = workload.backoff;
+    w.line("backoff", &format!("{} {}", first.as_seconds(), longest.as_seconds()));
+    let budget = workload.budget;
+    w.line("budget", &format!("{} {}", budget.crashes, budget.within.as_seconds()));
+    w.line(
+        "ready",
+        match workload.ready {
+            Ready::Notify => "notify",
+            Ready::Started => "started",
+        },
+    );
+    w.line("ready-timeout", &workload.ready_timeout.as_seconds().to_string());
+    if let Some(heartbeat) = workload.heartbeat() {
+        w.line("heartbeat", &heartbeat.as_seconds().to_string());
+    }
+    if let Some(health) = &workload.health {
+        let words = health.command.iter().map(|word| word.as_str());
+        command_lines(w, "health-command", "health-arg", words);
+        w.line("health-interval", &health.interval.as_seconds().to_string())
+            .line("health-timeout", &health.timeout.as_seconds().to_string())
+            .line("health-retries", &health.retries.to_string());
+    }
+    if let Some(memory) = workload.memory_max {
+        w.line("memory-max", &memory.0.to_string());
+    }
+    w.line("pids-max", &workload.pids_max.to_string())
+        .line("log-size", &workload.log_size.0.to_string())
+        .line("console", yes_no(workload.console))
+        .line("stop-timeout", &workload.stop_timeout.as_seconds().to_string());
+}
+
+fn command_lines<'a>(
+    w: &mut Writer,
+    command: &str,
+    argument: &str,
+    words: impl Iterator<Item = &'a str>,
+) {
+    for (i, word) in words.enumerate() {
+        w.line(if i == 0 { command } else { argument }, word);
+    }
+}
+
+/// The update client's workload. It is not vital: a device without a server is a healthy device.
+fn update_section(w: &mut Writer, user: &User) {
+    w.section("workload", &user.name)
+        .line("command", OTA_PATH)
+        .line("arg", "run")
+        .line("uid", &user.id.to_string())
+        .line("group", &GROUP_CTL.to_string())
+        .line("group", &GROUP_SLOTS.to_string())
+        .line("data", "yes")
+        .line("network", "no")
+        .line("vital", "no")
+        .line("restart", "always")
+        .line("backoff", "1 60")
+        .line("budget", "5 300")
+        .line("ready", "notify")
+        .line("ready-timeout", "30")
+        .line("memory-max", &(64u64 << 20).to_string())
+        .line("pids-max", "16")
+        .line("log-size", "65536")
+        .line("console", "yes")
+        .line("stop-timeout", "10");
+}
+
+/// `ota.json`: the update client's settings.
+pub fn ota_settings(image: &Image, update: &Update) -> String {
+    let settings = serde_json::json!({
+        "url": update.url(),
+        "name": image.name.as_str(),
+        "poll_seconds": update.poll.as_seconds(),
+        "jitter_seconds": update.jitter.as_seconds(),
+        "commit_after_seconds": update.commit_after.as_seconds(),
+        "tries": update.tries(),
+        "reboot": update.reboot.to_string(),
+        "max_bytes_per_second": null,
+    });
+    format!("{settings:#}\n")
+}
+
+/// The folder of the control socket, which must exist before anybody listens there.
+pub fn run_folder() -> &'static str {
+    CTL_SOCKET.rsplit_once('/').map_or("/run", |(folder, _)| folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slot::conf;
+
+    fn image(text: &str) -> (tempfile::TempDir, Image) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("i.toml");
+        let head = "name = \"demo\"\nversion = \"1\"\nsequence = 1\n";
+        std::fs::write(&path, format!("{head}{text}")).unwrap();
+        let image = Image::load(&path).unwrap();
+        (dir, image)
+    }
+
+    fn board() -> Board {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
+        Board::load("qemu-arm64", std::path::Path::new(folder)).unwrap()
+    }
+
+    #[test]
+    fn a_workload_gets_every_line_with_its_default() {
+        let (_dir, image) = image(
+            "[[workload]]\nname = \"face\"\ncommand = [\"/usr/bin/runner\", \"--x=1 2\"]\nenv = { K = \"V\" }\n",
+        );
+        let text = system_conf(&image, &board(), &["/usr/lib/modules/a.ko".into()]).unwrap();
+        let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
+        let lines = &conf.sections[0].lines;
+        for (key, value) in [
+            ("command", "/usr/bin/runner"),
+            ("arg", "--x=1 2"),
+            ("env", "K=V"),
+            ("vital", "yes"),
+            ("restart", "always"),
+            ("backoff", "1 60"),
+            ("budget", "5 300"),
+            ("log-size", "65536"),
+        ] {
+            assert_eq!(conf::one(lines, key).unwrap().value, value, "{key}");
+        }
+        assert_eq!(conf::one(&conf.head, "module").unwrap().value, "/usr/lib/modules/a.ko");
+    }
+
+    #[test]
+    fn the_update_client_is_added_when_there_is_a_url() {
+        let (_dir, image) = image("[update]\nurl = \"http://h:1/\"\n");
+        let text = system_conf(&image, &board(), &[]).unwrap();
+        assert!(text.contains("[workload ota]\ncommand /usr/bin/ota\narg run\n"), "{text}");
+        let settings: serde_json::Value =
+            serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
+        assert_eq!(settings["url"], "http://h:1");
+        assert_eq!(settings["reboot"], "now");
+    }
+
+    #[test]
+    fn a_user_depends_on_the_name_alone() {
+        assert_eq!(user_id("face"), user_id("face"));
+        assert_ne!(user_id("face"), user_id("ota"));
+        assert!((10_000..60_000).contains(&user_id("x")));
+    }
+}

@@ -1,0 +1,181 @@
+//! Kernel modules: from the names a board file gives to the files in load order.
+//!
+//! A kernel package has no `modules.dep` (depmod makes it where a kernel is installed), so what a
+//! module needs is read from the module itself: `depends=` in its `.modinfo` section.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{bail, Context, Result};
+
+/// One module, decompressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// Its name, with `_` for `-`.
+    pub name: String,
+    /// The ELF object.
+    pub object: Vec<u8>,
+}
+
+/// What the kernel package holds, without reading it all.
+pub trait ModuleSource {
+    /// The decompressed object of this module, or `None` if the package has none of that name.
+    fn object(&self, name: &str) -> Result<Option<Vec<u8>>>;
+    /// Whether the module is built into the kernel.
+    fn is_built_in(&self, name: &str) -> bool;
+}
+
+/// The named modules and all they depend on, each after what it needs, without those in `loaded`.
+///
+/// Fails on a name that is neither a module nor built in, and on a circle of dependencies.
+pub fn in_load_order(
+    source: &impl ModuleSource,
+    names: &[&str],
+    loaded: &BTreeSet<String>,
+) -> Result<Vec<Module>> {
+    let mut walk = Walk { source, loaded, done: Vec::new(), state: BTreeMap::new() };
+    for name in names {
+        walk.visit(&canonical(name))?;
+    }
+    Ok(walk.done)
+}
+
+/// A module's name as the kernel compares it.
+pub fn canonical(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+struct Walk<'a, S> {
+    source: &'a S,
+    loaded: &'a BTreeSet<String>,
+    done: Vec<Module>,
+    /// `true`: in `done`; `false`: being visited.
+    state: BTreeMap<String, bool>,
+}
+
+impl<S: ModuleSource> Walk<'_, S> {
+    fn visit(&mut self, name: &str) -> Result<()> {
+        match self.state.get(name) {
+            Some(true) => return Ok(()),
+            Some(false) => bail!("kernel module {name} depends on itself"),
+            None if self.loaded.contains(name) || self.source.is_built_in(name) => return Ok(()),
+            None => {}
+        }
+        self.state.insert(name.to_owned(), false);
+        let object = self.source.object(name)?.with_context(|| {
+            format!("the kernel has no module `{name}`, neither built in nor to load; correct the board file")
+        })?;
+        for needed in depends(&object).with_context(|| format!("kernel module {name}"))? {
+            self.visit(&needed)?;
+        }
+        self.state.insert(name.to_owned(), true);
+        self.done.push(Module { name: name.to_owned(), object });
+        Ok(())
+    }
+}
+
+/// The modules named in `depends=` of an ELF object's `.modinfo` section.
+fn depends(object: &[u8]) -> Result<Vec<String>> {
+    let modinfo = section(object, b".modinfo").context("is no ELF object with a .modinfo section")?;
+    let depends = modinfo
+        .split(|byte| *byte == 0)
+        .filter_map(|field| field.strip_prefix(b"depends="))
+        .filter_map(|list| std::str::from_utf8(list).ok());
+    Ok(depends.flat_map(|list| list.split(',')).filter(|n| !n.is_empty()).map(canonical).collect())
+}
+
+/// The bytes of a section of a 64-bit little-endian ELF object (System V gABI, chapter 4).
+fn section<'a>(elf: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    const CLASS64_LITTLE: &[u8] = b"\x7FELF\x02\x01";
+    let u16_at = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?) as usize);
+    let u32_at = |at: usize| Some(u32::from_le_bytes(elf.get(at..at + 4)?.try_into().ok()?) as usize);
+    let u64_at = |at: usize| {
+        usize::try_from(u64::from_le_bytes(elf.get(at..at.checked_add(8)?)?.try_into().ok()?)).ok()
+    };
+    if !elf.starts_with(CLASS64_LITTLE) {
+        return None;
+    }
+    let (table, entry_size, count, names_index) =
+        (u64_at(40)?, u16_at(58)?, u16_at(60)?, u16_at(62)?);
+    let header = |index: usize| table.checked_add(index.checked_mul(entry_size)?);
+    let body = |header: usize| {
+        let start = u64_at(header.checked_add(24)?)?;
+        elf.get(start..start.checked_add(u64_at(header.checked_add(32)?)?)?)
+    };
+    let names = body(header(names_index)?)?;
+    (0..count).find_map(|index| {
+        let header = header(index)?;
+        let name = names.get(u32_at(header)?..)?.split(|byte| *byte == 0).next()?;
+        (name == wanted).then(|| body(header))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A minimal ELF object with a `.modinfo` section.
+    fn object(depends: &str) -> Vec<u8> {
+        let modinfo = format!("license=GPL\0depends={depends}\0name=x\0");
+        let names = b"\0.shstrtab\0.modinfo\0";
+        let mut elf = vec![0; 64];
+        elf[..6].copy_from_slice(b"\x7FELF\x02\x01");
+        let (names_at, info_at) = (64, 64 + names.len());
+        let table = info_at + modinfo.len();
+        elf.extend_from_slice(names);
+        elf.extend_from_slice(modinfo.as_bytes());
+        for (name, at, size) in [(0, 0, 0), (1, names_at, names.len()), (11, info_at, modinfo.len())] {
+            let mut header = [0; 64];
+            header[..4].copy_from_slice(&(name as u32).to_le_bytes());
+            header[24..32].copy_from_slice(&(at as u64).to_le_bytes());
+            header[32..40].copy_from_slice(&(size as u64).to_le_bytes());
+            elf.extend_from_slice(&header);
+        }
+        elf[40..48].copy_from_slice(&(table as u64).to_le_bytes());
+        elf[58..60].copy_from_slice(&64u16.to_le_bytes());
+        elf[60..62].copy_from_slice(&3u16.to_le_bytes());
+        elf[62..64].copy_from_slice(&1u16.to_le_bytes());
+        elf
+    }
+
+    struct Fake(&'static [(&'static str, &'static str)]);
+
+    impl ModuleSource for Fake {
+        fn object(&self, name: &str) -> Result<Option<Vec<u8>>> {
+            Ok(self.0.iter().find(|(n, _)| *n == name).map(|(_, depends)| object(depends)))
+        }
+        fn is_built_in(&self, name: &str) -> bool {
+            name == "virtio"
+        }
+    }
+
+    fn order(fake: &Fake, names: &[&str], loaded: &[&str]) -> Result<Vec<String>> {
+        let loaded = loaded.iter().map(|n| (*n).to_owned()).collect();
+        Ok(in_load_order(fake, names, &loaded)?.into_iter().map(|m| m.name).collect())
+    }
+
+    #[test]
+    fn a_module_comes_after_what_it_needs() {
+        let fake = Fake(&[("ext4", "jbd2,mbcache,crc-x"), ("jbd2", ""), ("mbcache", ""), ("crc_x", "jbd2")]);
+        assert_eq!(order(&fake, &["ext4"], &[]).unwrap(), ["jbd2", "mbcache", "crc_x", "ext4"]);
+        assert_eq!(order(&fake, &["ext4", "virtio"], &["jbd2"]).unwrap(), ["mbcache", "crc_x", "ext4"]);
+    }
+
+    #[test]
+    fn an_unknown_module_and_a_circle_are_named() {
+        let fake = Fake(&[("a", "b"), ("b", "a"), ("c", "gone")]);
+        for (start, word) in [("a", "itself"), ("c", "`gone`"), ("d", "`d`")] {
+            let message = format!("{:#}", order(&fake, &[start], &[]).unwrap_err());
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_object_is_refused() {
+        let whole = object("a");
+        for length in 0..whole.len() {
+            let _ = depends(&whole[..length]);
+        }
+        assert!(depends(b"\x7FELF").is_err());
+        assert_eq!(depends(&whole).unwrap(), ["a"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Which files of a Debian package belong on a device.
+
+/// Packages every image has, for what `init` needs to check and make the data file system.
+pub const BASE: &[&str] = &["e2fsprogs", "libc6"];
+/// Packages the TensorFlow Lite library needs.
+pub const RUNNER: &[&str] = &["libc6", "libgcc-s1", "libstdc++6"];
+/// Packages of a debug image: the shell on the console.
+pub const DEBUG: &[&str] = &["busybox-static"];
+
+/// Folders that only people or package managers read.
+const LEFT_OUT: &[&str] = &[
+    "usr/share/bash-completion/",
+    "usr/share/bug/",
+    "usr/share/doc/",
+    "usr/share/doc-base/",
+    "usr/share/gdb/",
+    "usr/share/info/",
+    "usr/share/lintian/",
+    "usr/share/locale/",
+    "usr/share/man/",
+    "usr/lib/systemd/",
+    "usr/lib/udev/",
+    "usr/share/initramfs-tools/",
+    "usr/include/",
+    "etc/init.d/",
+    "etc/cron.d/",
+    "etc/cron.daily/",
+    "etc/default/",
+    "var/lib/dpkg/",
+];
+
+/// Whether the file at `path` (relative, merged `/usr`) of `package` goes onto the root.
+///
+/// Of the packages that Ferrite itself brings, only what it uses; of others, all but what
+/// only people or package managers read.
+pub fn wanted(package: &str, path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    match package {
+        "e2fsprogs" => matches!(name, "e2fsck" | "mke2fs" | "mke2fs.conf"),
+        "libc6" => {
+            // glibc 2.34 moved the others into libc itself; their files are left for programs
+            // that were linked before.
+            const KEPT: &[&str] = &[
+                "ld-linux-", "libc.so", "libdl.so", "libm.so", "libpthread.so", "libresolv.so",
+                "librt.so", "libnss_dns.so", "libnss_files.so",
+            ];
+            path.starts_with("usr/lib/") && KEPT.iter().any(|start| name.starts_with(start))
+        }
+        "busybox-static" => path == "usr/bin/busybox",
+        _ => !LEFT_OUT.iter().any(|folder| path.starts_with(folder)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_never_reads_is_left_out() {
+        assert!(wanted("libc6", "usr/lib/aarch64-linux-gnu/libc.so.6"));
+        assert!(wanted("libc6", "usr/lib/ld-linux-aarch64.so.1"));
+        assert!(!wanted("libc6", "usr/lib/aarch64-linux-gnu/gconv/UTF-16.so"));
+        assert!(!wanted("libc6", "etc/ld.so.conf.d/x.conf"));
+        assert!(wanted("e2fsprogs", "usr/sbin/e2fsck"));
+        assert!(!wanted("e2fsprogs", "usr/sbin/resize2fs"));
+        assert!(wanted("ca-certificates", "usr/share/ca-certificates/mozilla/x.crt"));
+        assert!(!wanted("ca-certificates", "usr/share/man/man8/x.8.gz"));
+    }
+}
