@@ -1,0 +1,47 @@
+# `./do TARGET` installs what is missing and then runs a target of this file.
+
+export PATH := justfile_directory() / ".cache/tools/bin:" + env("PATH") + ":/usr/sbin:/sbin"
+
+# The list of targets
+default:
+    @just --justfile {{justfile()}} --list --unsorted
+
+# The whole road in QEMU, told step by step: build, boot, infer, update, fall back
+demo: build device
+    scripts/demo
+
+# The host tool: target/release/imager
+build:
+    cargo build --release --locked -p imager
+
+# What goes on the device, for arm64: target/device/{init,ota,runner}
+device:
+    scripts/device-build
+
+# Everything that CI runs
+test: lint deny unit device build boot
+
+# Formatting and clippy, no warning tolerated
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Licences and advisories of the dependencies
+deny:
+    scripts/deny
+
+# Tests that need no machine to boot
+unit:
+    cargo test --workspace --exclude qemu-tests --locked
+
+# Boots, updates and failures in QEMU
+boot: build device
+    cargo test -p qemu-tests --locked -- --test-threads=2
+
+# The tables of docs/benchmarks.md, side by side with the peers
+bench: build device
+    cargo run --release --locked -p bench
+
+# Formats the code
+fmt:
+    cargo fmt --all
