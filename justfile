@@ -8,7 +8,7 @@ default:
 
 # The whole road in QEMU, told step by step: build, boot, infer, update, fall back
 demo: build device
-    scripts/demo
+    cargo run --release --locked -p qemu-tests --bin demo
 
 # The host tool: target/release/imager
 build:
