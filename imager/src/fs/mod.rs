@@ -1,2 +1,13 @@
-//! Writers of the file systems and archives an image is made of. Each takes a [`tree::Tree`] or
-//! plain bytes and gives the same bytes for the same input, on any machine and at any time.
+//! File system writers: everything an image carries is made here, from memory, without root, loop
+//! devices, a clock or the host's own tools, so that the same input gives the same bytes.
+//!
+//! [`tree`] is the one description of files; [`erofs`], [`fat`] and [`cpio`] turn a tree into
+//! bytes; [`ext4`] makes an empty file system that the device's kernel can grow.
+
+pub mod cpio;
+pub mod crc32c;
+pub mod erofs;
+pub mod tree;
+
+#[cfg(test)]
+mod foreign;
