@@ -7,6 +7,9 @@
 pub mod cpio;
 pub mod crc32c;
 pub mod erofs;
+pub mod fat;
+mod fat_name;
+pub mod fat_reader;
 pub mod tree;
 
 #[cfg(test)]

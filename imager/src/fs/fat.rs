@@ -1,0 +1,609 @@
+//! FAT16 and FAT32 images (Microsoft's "FAT: General Overview of On-Disk Format" 1.03).
+//!
+//! ```text
+//! reserved sectors    boot sector first; on FAT32 also FSInfo (1) and their copies (6, 7)
+//! two FATs
+//! root directory      FAT16 only; on FAT32 it is the first cluster chain
+//! clusters            each file and directory in one piece, in the order of the paths
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use super::fat_name::{self, ShortName};
+use super::tree::{Content, Kind, Tree};
+
+/// Bytes of a sector.
+pub const SECTOR: usize = 512;
+/// Bytes of a directory entry.
+pub(super) const ENTRY: usize = 32;
+const FATS: usize = 2;
+const MEDIA: u8 = 0xF8;
+/// FAT16's root directory has a fixed number of entries; 512 is what every reader knows.
+const ROOT_ENTRIES: usize = 512;
+/// 1980-01-01, the first day FAT can say.
+const DATE: u16 = 1 << 5 | 1;
+/// Fewest clusters of each type; the number of clusters alone decides which type it is.
+pub(super) const FAT16_CLUSTERS: usize = 4085;
+pub(super) const FAT32_CLUSTERS: usize = 65_525;
+/// Readers count clusters in ways that differ by a few; stay off the limits, as the document asks.
+const MARGIN: usize = 16;
+
+/// Which of the two formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FatType {
+    /// 16-bit entries.
+    Fat16,
+    /// 32-bit entries.
+    Fat32,
+}
+
+/// What an image is to be like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of the image; a multiple of 512. Below 512 MiB it becomes FAT16, else FAT32.
+    pub size: u64,
+    /// Sectors before the first FAT, the boot sector counted; at least 1, on FAT32 at least 8.
+    pub reserved_sectors: u16,
+    /// Serial number of the volume.
+    pub volume_id: u32,
+    /// Label in the boot sector and the root directory, padded with spaces: capital letters,
+    /// digits, `_` and `-`.
+    pub label: [u8; 11],
+}
+
+/// Where things are in an image, in sectors and clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Geometry {
+    kind: FatType,
+    sectors: usize,
+    reserved: usize,
+    fat_sectors: usize,
+    root_sectors: usize,
+    cluster_sectors: usize,
+    clusters: usize,
+}
+
+/// Writes an image with the directories and files of `tree`; their modes and owners are lost, and
+/// their times are 1980-01-01. Returns the bytes of all files. Fails if the size is none a FAT file
+/// system can have, if the files do not fit, on names that FAT or an ASCII-only reader cannot hold
+/// or that differ only in case, on symlinks and devices, and when `out` fails.
+pub fn write(tree: &Tree, options: &Options, out: &mut impl Write) -> Result<u64> {
+    let geometry = Geometry::choose(options)?;
+    let mut volume = Volume::collect(tree, options)?;
+    let used = volume.place(&geometry)?;
+
+    let mut reserved = vec![0; geometry.reserved * SECTOR];
+    boot_sectors(&geometry, options, used, &mut reserved);
+    out.write_all(&reserved)?;
+    let fat = volume.fat(&geometry);
+    for _ in 0..FATS {
+        out.write_all(&fat)?;
+    }
+    let mut written = (geometry.reserved + FATS * geometry.fat_sectors) * SECTOR;
+    if geometry.kind == FatType::Fat16 {
+        let root = volume.directory(0, options);
+        let room = geometry.root_sectors * SECTOR;
+        ensure!(
+            root.len() <= room,
+            "the root of a FAT16 volume has {ROOT_ENTRIES} entries, {} are needed; \
+             put files into directories",
+            root.len() / ENTRY
+        );
+        pad(out, &root, room)?;
+        written += room;
+    }
+    for index in 0..volume.nodes.len() {
+        let node = &volume.nodes[index];
+        let room = node.clusters * geometry.cluster_bytes();
+        if node.clusters == 0 {
+            continue;
+        }
+        match node.content {
+            Some(content) => {
+                content.copy_to(out)?;
+                pad(out, &[], room - content.len() as usize)?;
+            }
+            None => pad(out, &volume.directory(index, options), room)?,
+        }
+        written += room;
+    }
+    let mut left = geometry.sectors * SECTOR - written;
+    while left > 0 {
+        let piece = left.min(1 << 20);
+        pad(out, &[], piece)?;
+        left -= piece;
+    }
+    Ok(volume.nodes.iter().filter_map(|node| node.content).map(Content::len).sum())
+}
+
+fn pad(out: &mut impl Write, bytes: &[u8], length: usize) -> Result<()> {
+    out.write_all(bytes)?;
+    out.write_all(&vec![0; length - bytes.len()])?;
+    Ok(())
+}
+
+impl Geometry {
+    fn choose(options: &Options) -> Result<Geometry> {
+        let size = options.size;
+        ensure!(size % SECTOR as u64 == 0, "a FAT image of {size} bytes is not whole sectors");
+        let sectors = u32::try_from(size / SECTOR as u64).with_context(|| {
+            format!("a FAT volume cannot have {size} bytes; 2 TiB is the limit")
+        })?;
+        // Cluster sizes by volume size, in KiB, as in the document's two tables.
+        let kib = sectors / 2;
+        let (kind, cluster_sectors) = match kib {
+            ..=8_400 => (FatType::Fat16, 1),
+            ..=32_680 => (FatType::Fat16, 2),
+            ..=131_072 => (FatType::Fat16, 4),
+            ..=262_144 => (FatType::Fat16, 8),
+            ..=524_287 => (FatType::Fat16, 16),
+            ..=8_388_608 => (FatType::Fat32, 8),
+            ..=16_777_216 => (FatType::Fat32, 16),
+            ..=33_554_432 => (FatType::Fat32, 32),
+            _ => (FatType::Fat32, 64),
+        };
+        let least = if kind == FatType::Fat16 { 1 } else { 8 };
+        ensure!(
+            options.reserved_sectors >= least,
+            "{kind:?} needs at least {least} reserved sectors, {} were asked for",
+            options.reserved_sectors
+        );
+        let geometry = Geometry::lay_out(kind, sectors as usize, options, cluster_sectors)
+            .with_context(|| format!("{size} bytes are too small for a FAT file system"))?;
+        let enough = match kind {
+            FatType::Fat16 => FAT16_CLUSTERS + MARGIN..FAT32_CLUSTERS - MARGIN,
+            FatType::Fat32 => FAT32_CLUSTERS + MARGIN..0x0FFF_FFF5,
+        };
+        ensure!(
+            enough.contains(&geometry.clusters),
+            "{size} bytes make {} clusters, which is no {kind:?}; the smallest FAT image has 3 MiB",
+            geometry.clusters
+        );
+        Ok(geometry)
+    }
+
+    /// `None` if nothing is left for clusters.
+    fn lay_out(
+        kind: FatType,
+        sectors: usize,
+        options: &Options,
+        cluster_sectors: usize,
+    ) -> Option<Geometry> {
+        let reserved = usize::from(options.reserved_sectors);
+        let (root_sectors, entry) = match kind {
+            FatType::Fat16 => (ROOT_ENTRIES * ENTRY / SECTOR, 2),
+            FatType::Fat32 => (0, 4),
+        };
+        let room = sectors.checked_sub(reserved + root_sectors)?;
+        // A FAT sector describes this many sectors of clusters; rounding up can only leave a FAT
+        // with a few entries too many.
+        let described = SECTOR / entry * cluster_sectors;
+        let fat_sectors = (room + 2 * cluster_sectors).div_ceil(described + FATS);
+        let clusters = room.checked_sub(FATS * fat_sectors)? / cluster_sectors;
+        Some(Geometry {
+            kind,
+            sectors,
+            reserved,
+            fat_sectors,
+            root_sectors,
+            cluster_sectors,
+            clusters,
+        })
+    }
+
+    fn cluster_bytes(&self) -> usize {
+        self.cluster_sectors * SECTOR
+    }
+}
+
+/// A directory or file of the volume.
+struct FatNode<'a> {
+    /// Name in its directory; empty for the root.
+    name: &'a str,
+    short: ShortName,
+    parent: usize,
+    content: Option<&'a Content>,
+    children: Vec<usize>,
+    first: usize,
+    clusters: usize,
+}
+
+struct Volume<'a> {
+    /// The root first, then in the order of paths.
+    nodes: Vec<FatNode<'a>>,
+    labelled: bool,
+}
+
+impl<'a> Volume<'a> {
+    fn collect(tree: &'a Tree, options: &Options) -> Result<Volume<'a>> {
+        let label_byte = |byte: &u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b' ');
+        ensure!(
+            options.label.iter().all(label_byte),
+            "a FAT label is made of A to Z, 0 to 9, `_`, `-` and spaces at its end, not {:?}",
+            String::from_utf8_lossy(&options.label)
+        );
+        let mut indices: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut nodes: Vec<FatNode> = Vec::new();
+        let mut taken: Vec<BTreeSet<ShortName>> = Vec::new();
+        let mut folded: BTreeSet<(usize, String)> = BTreeSet::new();
+        for (index, (path, node)) in tree.iter().enumerate() {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let parent = *indices.get(parent).unwrap_or(&0);
+            let content = match &node.kind {
+                Kind::Dir => None,
+                Kind::File(content) => Some(content),
+                _ => bail!("{path}: FAT holds files and directories only"),
+            };
+            if let Some(content) = content {
+                ensure!(
+                    u32::try_from(content.len()).is_ok(),
+                    "{path}: FAT holds files below 4 GiB only"
+                );
+            } else {
+                indices.insert(path, index);
+            }
+            taken.push(BTreeSet::new());
+            let mut short = ShortName::ROOT;
+            if index > 0 {
+                fat_name::check(name).with_context(|| path.to_string())?;
+                ensure!(
+                    folded.insert((parent, name.to_ascii_uppercase())),
+                    "{path}: another name in its directory differs only in case"
+                );
+                short = ShortName::of(name, &taken[parent])
+                    .with_context(|| format!("{path}: too many names like this one"))?;
+                taken[parent].insert(short);
+                nodes[parent].children.push(index);
+            }
+            nodes.push(FatNode {
+                name,
+                short,
+                parent,
+                content,
+                children: Vec::new(),
+                first: 0,
+                clusters: 0,
+            });
+        }
+        Ok(Volume { nodes, labelled: options.label != [b' '; 11] })
+    }
+
+    /// Gives each node its clusters; returns how many are used.
+    fn place(&mut self, geometry: &Geometry) -> Result<usize> {
+        let mut next = 2u64;
+        for index in 0..self.nodes.len() {
+            let bytes = match self.nodes[index].content {
+                Some(content) => content.len(),
+                None if index == 0 && geometry.kind == FatType::Fat16 => 0,
+                None => (self.entries(index) * ENTRY).max(1) as u64,
+            };
+            let clusters = bytes.div_ceil(geometry.cluster_bytes() as u64);
+            let node = &mut self.nodes[index];
+            if clusters > 0 {
+                node.first = next as usize;
+            }
+            node.clusters = clusters as usize;
+            next += clusters;
+        }
+        let used = next - 2;
+        ensure!(
+            used <= geometry.clusters as u64,
+            "the files need {} bytes of the FAT volume, it has {}; make the partition larger",
+            used * geometry.cluster_bytes() as u64,
+            geometry.clusters * geometry.cluster_bytes()
+        );
+        Ok(used as usize)
+    }
+
+    fn entries(&self, index: usize) -> usize {
+        let node = &self.nodes[index];
+        let own = if index == 0 { usize::from(self.labelled) } else { 2 };
+        let of = |child: &usize| {
+            1 + fat_name::long_entries(self.nodes[*child].name, self.nodes[*child].short)
+        };
+        own + node.children.iter().map(of).sum::<usize>()
+    }
+
+    fn fat(&self, geometry: &Geometry) -> Vec<u8> {
+        let (end, width) = match geometry.kind {
+            FatType::Fat16 => (0xFFFF, 2),
+            FatType::Fat32 => (0x0FFF_FFFF, 4),
+        };
+        let mut fat = vec![0; geometry.fat_sectors * SECTOR];
+        let mut put = |cluster: usize, value: u32| {
+            fat[cluster * width..][..width].copy_from_slice(&value.to_le_bytes()[..width])
+        };
+        // Entry 0 repeats the media byte; entry 1 says that the volume was closed cleanly.
+        put(0, end & !0xFF | u32::from(MEDIA));
+        put(1, end);
+        for node in self.nodes.iter().filter(|node| node.clusters > 0) {
+            let last = node.first + node.clusters - 1;
+            for cluster in node.first..last {
+                put(cluster, cluster as u32 + 1);
+            }
+            put(last, end);
+        }
+        fat
+    }
+
+    fn directory(&self, index: usize, options: &Options) -> Vec<u8> {
+        const DIRECTORY: u8 = 0x10;
+        const ARCHIVE: u8 = 0x20;
+        const LABEL: u8 = 0x08;
+        let node = &self.nodes[index];
+        let mut bytes = Vec::new();
+        if index == 0 {
+            if self.labelled {
+                bytes.extend(entry(&options.label, LABEL, 0, 0));
+            }
+        } else {
+            bytes.extend(entry(b".          ", DIRECTORY, node.first, 0));
+            // `..` of a directory in the root says 0, on FAT32 too.
+            let parent = if node.parent == 0 { 0 } else { self.nodes[node.parent].first };
+            bytes.extend(entry(b"..         ", DIRECTORY, parent, 0));
+        }
+        for child in node.children.iter().map(|child| &self.nodes[*child]) {
+            bytes.extend(fat_name::long_name(child.name, child.short));
+            let (kind, size) = match child.content {
+                Some(content) => (ARCHIVE, content.len() as u32),
+                None => (DIRECTORY, 0),
+            };
+            bytes.extend(entry(&child.short.0, kind, child.first, size));
+        }
+        bytes
+    }
+}
+
+fn entry(name: &[u8; 11], attributes: u8, first: usize, size: u32) -> [u8; ENTRY] {
+    let mut entry = [0; ENTRY];
+    entry[..11].copy_from_slice(name);
+    entry[11] = attributes;
+    for at in [16, 18, 24] {
+        entry[at..at + 2].copy_from_slice(&DATE.to_le_bytes());
+    }
+    entry[20..22].copy_from_slice(&((first >> 16) as u16).to_le_bytes());
+    entry[26..28].copy_from_slice(&(first as u16).to_le_bytes());
+    entry[28..].copy_from_slice(&size.to_le_bytes());
+    entry
+}
+
+fn boot_sectors(geometry: &Geometry, options: &Options, used: usize, reserved: &mut [u8]) {
+    let mut boot = [0; SECTOR];
+    let mut put = |at: usize, bytes: &[u8]| boot[at..at + bytes.len()].copy_from_slice(bytes);
+    // A jump to itself: nothing boots from this sector, but readers look for the instruction.
+    put(0, &[0xEB, 0xFE, 0x90]);
+    put(3, b"FERRITE ");
+    put(11, &(SECTOR as u16).to_le_bytes());
+    put(13, &[geometry.cluster_sectors as u8]);
+    put(14, &options.reserved_sectors.to_le_bytes());
+    put(16, &[FATS as u8]);
+    put(21, &[MEDIA]);
+    put(24, &63u16.to_le_bytes()); // sectors per track and heads: of no use, but not zero
+    put(26, &255u16.to_le_bytes());
+    match u16::try_from(geometry.sectors) {
+        Ok(few) if geometry.kind == FatType::Fat16 => put(19, &few.to_le_bytes()),
+        _ => put(32, &(geometry.sectors as u32).to_le_bytes()),
+    }
+    let rest = match geometry.kind {
+        FatType::Fat16 => {
+            put(17, &(ROOT_ENTRIES as u16).to_le_bytes());
+            put(22, &(geometry.fat_sectors as u16).to_le_bytes());
+            put(54, b"FAT16   ");
+            36
+        }
+        FatType::Fat32 => {
+            put(36, &(geometry.fat_sectors as u32).to_le_bytes());
+            put(44, &2u32.to_le_bytes()); // the root directory's first cluster
+            put(48, &1u16.to_le_bytes()); // FSInfo
+            put(50, &6u16.to_le_bytes()); // copy of this sector
+            put(82, b"FAT32   ");
+            64
+        }
+    };
+    put(rest, &[0x80, 0, 0x29]);
+    put(rest + 3, &options.volume_id.to_le_bytes());
+    put(rest + 7, if options.label == [b' '; 11] { b"NO NAME    " } else { &options.label });
+    put(510, &[0x55, 0xAA]);
+    reserved[..SECTOR].copy_from_slice(&boot);
+    if geometry.kind == FatType::Fat32 {
+        let mut info = [0; SECTOR];
+        let mut put = |at: usize, bytes: &[u8]| info[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, b"RRaA");
+        put(484, b"rrAa");
+        put(488, &((geometry.clusters - used) as u32).to_le_bytes());
+        put(492, &((used + 1) as u32).to_le_bytes()); // the last cluster given out
+        put(510, &[0x55, 0xAA]);
+        reserved[SECTOR..2 * SECTOR].copy_from_slice(&info);
+        reserved[6 * SECTOR..7 * SECTOR].copy_from_slice(&boot);
+        reserved[7 * SECTOR..8 * SECTOR].copy_from_slice(&info);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::super::fat_reader::FatVolume;
+    use super::super::foreign;
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn options(size: u64, reserved_sectors: u16) -> Options {
+        Options { size, reserved_sectors, volume_id: 0x1234_ABCD, label: *b"FIRMWARE   " }
+    }
+
+    fn image(tree: &Tree, options: &Options) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(tree, options, &mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, options.size);
+        bytes
+    }
+
+    /// fsck.fat finds nothing, and both our reader and mtools read every file back.
+    fn check(tree: &Tree, options: &Options) -> Vec<u8> {
+        let bytes = image(tree, options);
+        let work = tempfile::tempdir().unwrap();
+        let file = work.path().join("image");
+        std::fs::write(&file, &bytes).unwrap();
+        let text = foreign::run("fsck.fat", "dosfstools", &["-nv".into(), file.clone().into()]);
+        assert!(!text.contains("differ") && !text.contains("ixed"), "{text}");
+        let out = work.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        if tree.count() > 1 {
+            let args = ["-snmi".into(), file.into(), "::*".into(), out.clone().into()];
+            foreign::run("mcopy", "mtools", &args);
+        }
+        let entries = FatVolume::open(&bytes).unwrap().entries().unwrap();
+        assert_eq!(entries.len() + 1, tree.count());
+        for (path, node) in tree.iter().skip(1) {
+            let ours = entries.iter().find(|entry| entry.path == path).unwrap();
+            let copied: &Path = &out.join(path);
+            match &node.kind {
+                Kind::File(content) => {
+                    let content = content.read().unwrap();
+                    assert!(std::fs::read(copied).unwrap() == *content, "{path}");
+                    assert!(ours.bytes.as_deref() == Some(&*content), "{path}");
+                }
+                _ => assert!(copied.is_dir() && ours.bytes.is_none(), "{path}"),
+            }
+        }
+        bytes
+    }
+
+    fn boot_files() -> Tree {
+        let mut tree = Tree::new(0);
+        tree.file("boot.scr", 0o644, vec![1; 1500]).unwrap();
+        tree.file("kernel", 0o644, vec![2; 1_234_567]).unwrap();
+        tree.file("empty", 0o644, &b""[..]).unwrap();
+        tree.file("bcm2710-rpi-3-b.dtb", 0o644, vec![3; 512]).unwrap();
+        tree.file("bcm2710-rpi-3-b-plus.dtb", 0o644, vec![4; 513]).unwrap();
+        tree.file("UPPER.TXT", 0o644, vec![5; 2048]).unwrap();
+        tree.file("overlays/one/two/README", 0o644, vec![6; 3]).unwrap();
+        tree.dir("none", 0o755).unwrap();
+        for number in 0..200 {
+            tree.file(&format!("many/file number {number:03}.bin"), 0o644, vec![7; number])
+                .unwrap();
+        }
+        tree
+    }
+
+    #[test]
+    fn volumes_of_both_types_and_all_sizes_hold_their_files() {
+        for (size, reserved) in [
+            (3 * MIB, 1),
+            (8 * MIB, 32),
+            (40 * MIB, 1),
+            (200 * MIB, 4),
+            (512 * MIB, 8),
+            (600 * MIB, 32),
+        ] {
+            let bytes = check(&boot_files(), &options(size, reserved));
+            let kind = FatVolume::open(&bytes).unwrap().kind();
+            assert_eq!(kind == FatType::Fat32, size >= 512 * MIB);
+        }
+    }
+
+    #[test]
+    fn reserved_sectors_have_room_for_the_boot_state() {
+        let bytes = image(&boot_files(), &options(8 * MIB, 32));
+        assert_eq!(bytes[14..16], [32, 0]);
+        assert!(bytes[SECTOR..32 * SECTOR].iter().all(|byte| *byte == 0));
+        // The FAT begins right behind them.
+        assert_eq!(bytes[32 * SECTOR..][..4], [0xF8, 0xFF, 0xFF, 0xFF]);
+    }
+
+    #[test]
+    fn label_and_serial_number_are_those_given() {
+        let work = tempfile::tempdir().unwrap();
+        let file = work.path().join("image");
+        for size in [8 * MIB, 512 * MIB] {
+            std::fs::write(&file, image(&Tree::new(0), &options(size, 32))).unwrap();
+            let text = foreign::run("minfo", "mtools", &["-i".into(), file.clone().into()]);
+            assert!(text.contains("1234ABCD"), "{text}");
+            assert!(text.contains("\"FIRMWARE   \""), "{text}");
+            let text = foreign::run("mlabel", "mtools", &["-si".into(), file.clone().into()]);
+            assert!(text.contains("FIRMWARE"), "{text}");
+        }
+    }
+
+    #[test]
+    fn impossible_sizes_and_labels_are_refused() {
+        let refused = |options: &Options| write(&Tree::new(0), options, &mut Vec::new()).is_err();
+        for size in [0, 512, 8 * MIB + 1, MIB, 2 * MIB, 1 << 42] {
+            assert!(refused(&options(size, 1)), "{size}");
+        }
+        assert!(refused(&options(8 * MIB, 0)));
+        assert!(refused(&options(512 * MIB, 7)));
+        assert!(refused(&options(8 * MIB, 65_535)));
+        assert!(refused(&Options { label: *b"lower      ", ..options(8 * MIB, 1) }));
+    }
+
+    #[test]
+    fn what_fat_cannot_hold_is_refused() {
+        let refused = |tree: &Tree| write(tree, &options(8 * MIB, 1), &mut Vec::new()).is_err();
+        let with = |names: &[&str]| {
+            let mut tree = Tree::new(0);
+            for name in names {
+                tree.file(name, 0o644, &b"x"[..]).unwrap();
+            }
+            tree
+        };
+        assert!(refused(&with(&["kernel", "Kernel"])));
+        assert!(refused(&with(&["a:b"])));
+        assert!(!refused(&with(&["a/kernel", "b/Kernel"])));
+        let mut link = Tree::new(0);
+        link.symlink("a", "b").unwrap();
+        assert!(refused(&link));
+        let mut large = Tree::new(0);
+        large.file("a", 0o644, vec![0; 8 << 20]).unwrap();
+        assert!(refused(&large));
+        let names: Vec<String> = (0..300).map(|n| format!("long name {n}")).collect();
+        assert!(refused(&with(&names.iter().map(String::as_str).collect::<Vec<_>>())));
+    }
+
+    #[test]
+    fn the_last_cluster_can_be_used() {
+        let empty = Geometry::choose(&options(8 * MIB, 32)).unwrap();
+        let room = empty.clusters * empty.cluster_bytes();
+        let mut tree = Tree::new(0);
+        tree.file("all", 0o644, vec![9; room]).unwrap();
+        check(&tree, &options(8 * MIB, 32));
+        tree.file("more", 0o644, vec![9; 1]).unwrap();
+        assert!(write(&tree, &options(8 * MIB, 32), &mut Vec::new()).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_files_come_back(
+            files in proptest::collection::vec(
+                ("[A-Za-z0-9_+.-]{0,40}[a-z]([/][A-Za-z .]{0,20}[a-z~]){0,3}", 0usize..20_000), 0..60),
+            mib in 3u64..64,
+            reserved in 1u16..64,
+        ) {
+            let mut tree = Tree::new(0);
+            let mut folded = std::collections::BTreeSet::new();
+            for (path, size) in files {
+                let path = path.trim_start_matches('.').replace("/.", "/x").replace("/ ", "/x");
+                // Names that clash are refused; what_fat_cannot_hold_is_refused tests those.
+                if folded.insert(path.to_ascii_uppercase()) {
+                    let lower = path.rsplit_once('/').map(|(dir, name)| format!("{}/{name}", dir.to_lowercase()));
+                    let _ = tree.file(&lower.unwrap_or(path), 0o644, vec![size as u8; size]);
+                }
+            }
+            let clash = {
+                let mut seen = std::collections::BTreeSet::new();
+                !tree.iter().all(|(path, _)| seen.insert(path.to_ascii_uppercase()))
+            };
+            if !clash {
+                check(&tree, &options(mib * MIB, reserved));
+            }
+        }
+    }
+}
