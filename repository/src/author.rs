@@ -40,12 +40,7 @@ impl RoleSigners {
             seed[0] ^= n;
             SigningKey::from_bytes(&seed)
         };
-        RoleSigners {
-            root: key(16),
-            targets: key(32),
-            snapshot: key(48),
-            timestamp: key(64),
-        }
+        RoleSigners { root: key(16), targets: key(32), snapshot: key(48), timestamp: key(64) }
     }
 }
 
@@ -95,13 +90,7 @@ pub fn new_root(keys: &RolePublicKeys, version: u64, expires: Time) -> Result<Ro
             file: "new root metadata".into(),
             reason: "key without an id".into(),
         })?;
-        roles.insert(
-            role.name().to_string(),
-            RoleKeys {
-                keyids: vec![id.clone()],
-                threshold: 1,
-            },
-        );
+        roles.insert(role.name().to_string(), RoleKeys { keyids: vec![id.clone()], threshold: 1 });
         objects.insert(id, object);
     }
     Ok(Root {

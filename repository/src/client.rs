@@ -55,22 +55,12 @@ pub fn refresh(
     now: Time,
     limits: &Limits,
 ) -> Result<Published, Error> {
-    let mut client = Client {
-        fetch,
-        store,
-        now,
-        limits,
-    };
+    let mut client = Client { fetch, store, now, limits };
     let root = client.update_root(initial_root)?;
     let timestamp = client.update_timestamp(&root)?;
     let snapshot = client.update_snapshot(&root, &timestamp)?;
     let targets = client.update_targets(&root, &snapshot)?;
-    Ok(Published {
-        root,
-        timestamp,
-        snapshot,
-        targets,
-    })
+    Ok(Published { root, timestamp, snapshot, targets })
 }
 
 struct Client<'a> {
@@ -108,9 +98,7 @@ impl Client<'_> {
                 Err(source) => return Err(Error::Fetch { path, source }),
             };
             if new_roots == self.limits.new_roots {
-                return Err(Error::TooManyRoots {
-                    limit: self.limits.new_roots,
-                });
+                return Err(Error::TooManyRoots { limit: self.limits.new_roots });
             }
             new_roots += 1;
             root = successor(&root, &name, &bytes)?;
@@ -133,9 +121,7 @@ impl Client<'_> {
 
     fn stored_root(&self, root: &Root) -> Result<Option<Root>, Error> {
         let name = format!("{}.root.json", next_version(root)?);
-        Ok(self
-            .load(&name)?
-            .and_then(|bytes| successor(root, &name, &bytes).ok()))
+        Ok(self.load(&name)?.and_then(|bytes| successor(root, &name, &bytes).ok()))
     }
 
     /// Section 5.4.
@@ -157,11 +143,7 @@ impl Client<'_> {
             }
             // 5.4.3.2
             if let Some(before) = trusted.meta.get(SNAPSHOT) {
-                no_rollback(
-                    "snapshot.json in timestamp.json",
-                    before.version,
-                    snapshot.version,
-                )?;
+                no_rollback("snapshot.json in timestamp.json", before.version, snapshot.version)?;
             }
         }
         // 5.4.4
@@ -257,34 +239,23 @@ impl Client<'_> {
 
     fn check_expiry<T: Metadata>(&self, file: &str, metadata: &T) -> Result<(), Error> {
         match metadata.expires() {
-            expires if expires <= self.now => Err(Error::Expired {
-                file: file.into(),
-                expires,
-                now: self.now,
-            }),
+            expires if expires <= self.now => {
+                Err(Error::Expired { file: file.into(), expires, now: self.now })
+            }
             _ => Ok(()),
         }
     }
 
     fn load(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.store.load(name).map_err(|source| Error::Store {
-            name: name.into(),
-            source,
-        })
+        self.store.load(name).map_err(|source| Error::Store { name: name.into(), source })
     }
 
     fn save(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.store.save(name, bytes).map_err(|source| Error::Store {
-            name: name.into(),
-            source,
-        })
+        self.store.save(name, bytes).map_err(|source| Error::Store { name: name.into(), source })
     }
 
     fn remove(&mut self, name: &str) -> Result<(), Error> {
-        self.store.remove(name).map_err(|source| Error::Store {
-            name: name.into(),
-            source,
-        })
+        self.store.remove(name).map_err(|source| Error::Store { name: name.into(), source })
     }
 }
 
@@ -318,22 +289,14 @@ fn entry<'a>(
 
 fn no_rollback(file: &str, trusted: u64, offered: u64) -> Result<(), Error> {
     if offered < trusted {
-        return Err(Error::Rollback {
-            file: file.into(),
-            trusted,
-            offered,
-        });
+        return Err(Error::Rollback { file: file.into(), trusted, offered });
     }
     Ok(())
 }
 
 fn check_version(file: &str, wanted: u64, found: u64) -> Result<(), Error> {
     if wanted != found {
-        return Err(Error::WrongVersion {
-            file: file.into(),
-            wanted,
-            found,
-        });
+        return Err(Error::WrongVersion { file: file.into(), wanted, found });
     }
     Ok(())
 }

@@ -28,10 +28,7 @@ pub struct Signature {
 impl Envelope {
     /// Reads a metadata file, looking at nothing that is signed.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Envelope, Error> {
-        let malformed = |reason: String| Error::Malformed {
-            file: file.into(),
-            reason,
-        };
+        let malformed = |reason: String| Error::Malformed { file: file.into(), reason };
         let envelope: Envelope =
             serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         if envelope.signatures.len() > MAX_SIGNATURES {
@@ -42,20 +39,15 @@ impl Envelope {
 
     /// Signs `metadata` with each of `keys`. Fails when it has no canonical form.
     pub fn sign<T: Serialize>(metadata: &T, keys: &[&SigningKey]) -> Result<Envelope, Error> {
-        let unsignable = |reason: &str| Error::Malformed {
-            file: "new metadata".into(),
-            reason: reason.into(),
-        };
+        let unsignable =
+            |reason: &str| Error::Malformed { file: "new metadata".into(), reason: reason.into() };
         let signed = serde_json::to_value(metadata).map_err(|e| unsignable(&e.to_string()))?;
         let message = canonical(&signed).ok_or_else(|| unsignable("a number has a fraction"))?;
         let mut signatures = Vec::with_capacity(keys.len());
         for key in keys {
             let object = crate::key::key_object(&key.verifying_key());
             let keyid = key_id(&object).ok_or_else(|| unsignable("key without an id"))?;
-            signatures.push(Signature {
-                keyid,
-                sig: to_hex(&key.sign(&message).to_bytes()),
-            });
+            signatures.push(Signature { keyid, sig: to_hex(&key.sign(&message).to_bytes()) });
         }
         Ok(Envelope { signatures, signed })
     }
@@ -77,10 +69,8 @@ impl Envelope {
 
     /// The threshold check alone.
     pub(crate) fn check(&self, file: &str, root: &Root, role: &str) -> Result<(), Error> {
-        let malformed = |reason: &str| Error::Malformed {
-            file: file.into(),
-            reason: reason.into(),
-        };
+        let malformed =
+            |reason: &str| Error::Malformed { file: file.into(), reason: reason.into() };
         let keys = root
             .roles
             .get(role)
@@ -110,29 +100,19 @@ impl Envelope {
             if valid.contains(&key) {
                 continue;
             }
-            if key
-                .verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&bytes))
-                .is_ok()
-            {
+            if key.verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&bytes)).is_ok() {
                 valid.push(key);
             }
         }
         if (valid.len() as u64) < threshold {
-            return Err(Error::Unsigned {
-                file: file.into(),
-                valid: valid.len(),
-                threshold,
-            });
+            return Err(Error::Unsigned { file: file.into(), valid: valid.len(), threshold });
         }
         Ok(())
     }
 
     /// Reads what was signed. Only for after [`Envelope::check`].
     pub(crate) fn open<T: Metadata>(&self, file: &str) -> Result<T, Error> {
-        let malformed = |reason: String| Error::Malformed {
-            file: file.into(),
-            reason,
-        };
+        let malformed = |reason: String| Error::Malformed { file: file.into(), reason };
         let metadata = T::deserialize(&self.signed).map_err(|e| malformed(e.to_string()))?;
         if metadata.kind() != T::ROLE.name() {
             return Err(malformed(format!("its _type is not {:?}", T::ROLE.name())));
@@ -163,41 +143,25 @@ mod tests {
             root.keys.insert(id.clone(), object);
             ids.push(id);
         }
-        root.roles.insert(
-            "root".into(),
-            crate::RoleKeys {
-                keyids: ids,
-                threshold,
-            },
-        );
+        root.roles.insert("root".into(), crate::RoleKeys { keyids: ids, threshold });
         let envelope = Envelope::sign(&root, keys).expect("sign");
         (root, envelope)
     }
 
     #[test]
     fn threshold_counts_distinct_keys() {
-        let (a, b) = (
-            SigningKey::from_bytes(&[2; 32]),
-            SigningKey::from_bytes(&[3; 32]),
-        );
+        let (a, b) = (SigningKey::from_bytes(&[2; 32]), SigningKey::from_bytes(&[3; 32]));
         let (root, both) = root_with(2, &[&a, &b]);
         assert!(both.check("f", &root, "root").is_ok());
         let mut one = both.clone();
         one.signatures.truncate(1);
         assert!(matches!(
             one.check("f", &root, "root"),
-            Err(Error::Unsigned {
-                valid: 1,
-                threshold: 2,
-                ..
-            })
+            Err(Error::Unsigned { valid: 1, threshold: 2, .. })
         ));
         let mut twice = one.clone();
         twice.signatures.push(one.signatures[0].clone());
-        assert!(matches!(
-            twice.check("f", &root, "root"),
-            Err(Error::Unsigned { valid: 1, .. })
-        ));
+        assert!(matches!(twice.check("f", &root, "root"), Err(Error::Unsigned { valid: 1, .. })));
     }
 
     #[test]
@@ -208,11 +172,7 @@ mod tests {
         object["note"] = "the same key again".into();
         let id = key_id(&object).expect("id");
         root.keys.insert(id.clone(), object);
-        root.roles
-            .get_mut("root")
-            .expect("role")
-            .keyids
-            .push(id.clone());
+        root.roles.get_mut("root").expect("role").keyids.push(id.clone());
         envelope = Envelope::sign(&root, &[&a])
             .map(|new| {
                 envelope.signatures = new.signatures;
@@ -220,10 +180,7 @@ mod tests {
                 envelope
             })
             .expect("sign");
-        let copy = Signature {
-            keyid: id,
-            sig: envelope.signatures[0].sig.clone(),
-        };
+        let copy = Signature { keyid: id, sig: envelope.signatures[0].sig.clone() };
         envelope.signatures.push(copy);
         assert!(matches!(
             envelope.check("f", &root, "root"),
@@ -235,11 +192,7 @@ mod tests {
     fn an_id_that_is_not_its_keys_hash_does_not_count() {
         let a = SigningKey::from_bytes(&[2; 32]);
         let (mut root, mut envelope) = root_with(1, &[&a]);
-        let object = root
-            .keys
-            .get(&envelope.signatures[0].keyid)
-            .expect("key")
-            .clone();
+        let object = root.keys.get(&envelope.signatures[0].keyid).expect("key").clone();
         root.keys.insert("made-up".into(), object);
         root.roles.get_mut("root").expect("role").keyids = vec!["made-up".into()];
         envelope.signatures[0].keyid = "made-up".into();
@@ -252,9 +205,6 @@ mod tests {
     #[test]
     fn a_threshold_of_nothing_is_refused() {
         let (root, envelope) = root_with(0, &[]);
-        assert!(matches!(
-            envelope.check("f", &root, "root"),
-            Err(Error::Malformed { .. })
-        ));
+        assert!(matches!(envelope.check("f", &root, "root"), Err(Error::Malformed { .. })));
     }
 }

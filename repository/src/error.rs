@@ -86,29 +86,13 @@ impl fmt::Display for Error {
                 write!(f, "trusted metadata {name}: {source}")
             }
             Error::Malformed { file, reason } => write!(f, "{file}: not TUF metadata: {reason}"),
-            Error::Unsigned {
-                file,
-                valid,
-                threshold,
-            } => write!(
-                f,
-                "{file}: {valid} valid signatures by trusted keys, {threshold} needed"
-            ),
-            Error::WrongVersion {
-                file,
-                wanted,
-                found,
-            } => {
-                write!(
-                    f,
-                    "{file}: holds version {found}, version {wanted} was promised"
-                )
+            Error::Unsigned { file, valid, threshold } => {
+                write!(f, "{file}: {valid} valid signatures by trusted keys, {threshold} needed")
             }
-            Error::Rollback {
-                file,
-                trusted,
-                offered,
-            } => write!(
+            Error::WrongVersion { file, wanted, found } => {
+                write!(f, "{file}: holds version {found}, version {wanted} was promised")
+            }
+            Error::Rollback { file, trusted, offered } => write!(
                 f,
                 "{file}: version {offered} is older than version {trusted}, which was seen before"
             ),
@@ -117,10 +101,7 @@ impl fmt::Display for Error {
                 "{file}: expired at {expires}, it is {now}; run `imager publish` again to renew it"
             ),
             Error::Altered { file } => {
-                write!(
-                    f,
-                    "{file}: length or hash is not what the signed metadata says"
-                )
+                write!(f, "{file}: length or hash is not what the signed metadata says")
             }
             Error::TooManyRoots { limit } => {
                 write!(f, "more than {limit} new versions of the root metadata")

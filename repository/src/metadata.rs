@@ -145,13 +145,9 @@ impl MetaFile {
     /// Whether `bytes` are what this describes, as far as it says. Hashes other than SHA-256 alone
     /// are not taken as proof of anything: such a file does not match.
     pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
-        let length = self
-            .length
-            .is_none_or(|length| length == bytes.len() as u64);
+        let length = self.length.is_none_or(|length| length == bytes.len() as u64);
         let hash = self.hashes.as_ref().is_none_or(|hashes| {
-            hashes
-                .get("sha256")
-                .is_some_and(|hex| hex.eq_ignore_ascii_case(&sha256_hex(bytes)))
+            hashes.get("sha256").is_some_and(|hex| hex.eq_ignore_ascii_case(&sha256_hex(bytes)))
         });
         length && hash
     }

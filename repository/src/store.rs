@@ -74,18 +74,11 @@ mod tests {
         assert!(store.load("timestamp.json").expect("load").is_none());
         store.save("timestamp.json", b"one").expect("save");
         store.save("timestamp.json", b"two").expect("save again");
-        assert_eq!(
-            store.load("timestamp.json").expect("load").as_deref(),
-            Some(&b"two"[..])
-        );
+        assert_eq!(store.load("timestamp.json").expect("load").as_deref(), Some(&b"two"[..]));
         store.remove("timestamp.json").expect("remove");
-        store
-            .remove("timestamp.json")
-            .expect("remove what is not there");
+        store.remove("timestamp.json").expect("remove what is not there");
         assert!(store.load("timestamp.json").expect("load").is_none());
-        let left = fs::read_dir(dir.path().join("deep/tuf"))
-            .expect("list")
-            .count();
+        let left = fs::read_dir(dir.path().join("deep/tuf")).expect("list").count();
         assert_eq!(left, 0, "a temporary file was left behind");
     }
 }

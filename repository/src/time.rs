@@ -96,10 +96,7 @@ fn day_of_year(year: u64) -> u64 {
 }
 
 fn day_of_date(year: u64, month: u64, day: u64) -> u64 {
-    let before: u64 = month_lengths(year)
-        .iter()
-        .take(month.saturating_sub(1) as usize)
-        .sum();
+    let before: u64 = month_lengths(year).iter().take(month.saturating_sub(1) as usize).sum();
     day_of_year(year) + before + day.saturating_sub(1)
 }
 

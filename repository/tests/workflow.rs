@@ -15,22 +15,12 @@ fn key(n: u8) -> SigningKey {
 }
 
 fn signers() -> RoleSigners {
-    RoleSigners {
-        root: key(1),
-        targets: key(2),
-        snapshot: key(3),
-        timestamp: key(4),
-    }
+    RoleSigners { root: key(1), targets: key(2), snapshot: key(3), timestamp: key(4) }
 }
 
 fn expiry(days: u64) -> Expiry {
     let t = NOW.plus_days(days);
-    Expiry {
-        root: NOW.plus_days(3650),
-        targets: t,
-        snapshot: t,
-        timestamp: t,
-    }
+    Expiry { root: NOW.plus_days(3650), targets: t, snapshot: t, timestamp: t }
 }
 
 /// A server: files by path, and what it was asked for.
@@ -66,19 +56,11 @@ impl Server {
         let target = |name: &&str| {
             let hash = repository::sha256_hex(name.as_bytes());
             let hashes = BTreeMap::from([("sha256".to_string(), hash)]);
-            (
-                name.to_string(),
-                TargetFile {
-                    length: 1,
-                    hashes,
-                    custom: None,
-                },
-            )
+            (name.to_string(), TargetFile { length: 1, hashes, custom: None })
         };
         let targets = names.iter().map(target).collect();
-        let files = publication(before, targets, signers, &expiry(days))
-            .expect("publication")
-            .files;
+        let files =
+            publication(before, targets, signers, &expiry(days)).expect("publication").files;
         for (name, bytes) in files {
             self.files.insert(format!("metadata/{name}"), bytes);
         }
@@ -89,10 +71,7 @@ impl Server {
     }
 
     fn edit(&mut self, file: &str, change: impl FnOnce(&mut Value)) {
-        let bytes = self
-            .files
-            .get_mut(&format!("metadata/{file}"))
-            .expect("file exists");
+        let bytes = self.files.get_mut(&format!("metadata/{file}")).expect("file exists");
         let mut value: Value = serde_json::from_slice(bytes).expect("metadata is JSON");
         change(&mut value);
         *bytes = serde_json::to_vec(&value).expect("JSON");
@@ -115,10 +94,7 @@ struct Device {
 
 impl Device {
     fn new(server: &Server) -> Device {
-        Device {
-            dir: tempfile::tempdir().expect("temporary folder"),
-            root: server.root(),
-        }
+        Device { dir: tempfile::tempdir().expect("temporary folder"), root: server.root() }
     }
 
     fn refresh_at(&self, server: &mut Server, now: Time) -> Result<Published, Error> {
@@ -138,12 +114,7 @@ fn published() -> Server {
 }
 
 fn names(published: &Published) -> Vec<&str> {
-    published
-        .targets
-        .targets
-        .keys()
-        .map(String::as_str)
-        .collect()
+    published.targets.targets.keys().map(String::as_str).collect()
 }
 
 #[test]
@@ -192,20 +163,8 @@ fn rollback_of_the_timestamp_is_refused() {
     let first = device.refresh(&mut server).expect("refresh");
     server.publish(Some(&first), &["two"], &signers(), 30);
     device.refresh(&mut server).expect("refresh");
-    let error = device
-        .refresh(&mut old.clone())
-        .expect_err("an old repository was taken");
-    assert!(
-        matches!(
-            error,
-            Error::Rollback {
-                trusted: 2,
-                offered: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = device.refresh(&mut old.clone()).expect_err("an old repository was taken");
+    assert!(matches!(error, Error::Rollback { trusted: 2, offered: 1, .. }), "{error}");
 }
 
 #[test]
@@ -223,20 +182,8 @@ fn rollback_of_snapshot_and_targets_is_refused_under_a_new_timestamp() {
         signed["meta"]["snapshot.json"] =
             json!({"version": 1, "length": one.len(), "hashes": {"sha256": repository::sha256_hex(&one)}});
     });
-    let error = device
-        .refresh(&mut back)
-        .expect_err("an old snapshot was taken");
-    assert!(
-        matches!(
-            error,
-            Error::Rollback {
-                trusted: 2,
-                offered: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = device.refresh(&mut back).expect_err("an old snapshot was taken");
+    assert!(matches!(error, Error::Rollback { trusted: 2, offered: 1, .. }), "{error}");
 
     let mut back = server.clone();
     let targets = &back.files["metadata/1.targets.json"];
@@ -251,20 +198,8 @@ fn rollback_of_snapshot_and_targets_is_refused_under_a_new_timestamp() {
         signed["version"] = json!(3);
         signed["meta"]["snapshot.json"] = json!({"version": 3});
     });
-    let error = device
-        .refresh(&mut back)
-        .expect_err("old targets were taken");
-    assert!(
-        matches!(
-            error,
-            Error::Rollback {
-                trusted: 2,
-                offered: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = device.refresh(&mut back).expect_err("old targets were taken");
+    assert!(matches!(error, Error::Rollback { trusted: 2, offered: 1, .. }), "{error}");
 }
 
 #[test]
@@ -272,23 +207,11 @@ fn a_frozen_repository_is_noticed_when_it_expires() {
     let mut server = published();
     let device = Device::new(&server);
     device.refresh(&mut server).expect("refresh");
-    device
-        .refresh_at(&mut server, NOW.plus_days(29))
-        .expect("not yet");
-    let error = device
-        .refresh_at(&mut server, NOW.plus_days(31))
-        .expect_err("expired");
-    assert!(
-        matches!(&error, Error::Expired { file, .. } if file == "timestamp.json"),
-        "{error}"
-    );
-    let error = device
-        .refresh_at(&mut server, NOW.plus_days(4000))
-        .expect_err("expired root");
-    assert!(
-        matches!(&error, Error::Expired { file, .. } if file == "root.json"),
-        "{error}"
-    );
+    device.refresh_at(&mut server, NOW.plus_days(29)).expect("not yet");
+    let error = device.refresh_at(&mut server, NOW.plus_days(31)).expect_err("expired");
+    assert!(matches!(&error, Error::Expired { file, .. } if file == "timestamp.json"), "{error}");
+    let error = device.refresh_at(&mut server, NOW.plus_days(4000)).expect_err("expired root");
+    assert!(matches!(&error, Error::Expired { file, .. } if file == "root.json"), "{error}");
 }
 
 #[test]
@@ -300,10 +223,7 @@ fn snapshot_and_targets_of_different_publications_do_not_mix() {
     let one = server.files["metadata/1.targets.json"].clone();
     server.files.insert("metadata/2.targets.json".into(), one);
     let error = device.refresh(&mut server).expect_err("mixed");
-    assert!(
-        matches!(error, Error::Altered { .. } | Error::Fetch { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Altered { .. } | Error::Fetch { .. }), "{error}");
 
     // The same without lengths and hashes: the version inside tells.
     server.resign("2.snapshot.json", &[&key(3)], |signed| {
@@ -314,26 +234,12 @@ fn snapshot_and_targets_of_different_publications_do_not_mix() {
         signed["version"] = json!(3);
     });
     let error = Device::new(&server).refresh(&mut server).expect_err("mixed");
-    assert!(
-        matches!(
-            error,
-            Error::WrongVersion {
-                wanted: 2,
-                found: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::WrongVersion { wanted: 2, found: 1, .. }), "{error}");
 }
 
 #[test]
 fn every_role_needs_its_own_key() {
-    for (file, wrong) in [
-        ("timestamp.json", 3),
-        ("1.snapshot.json", 4),
-        ("1.targets.json", 4),
-    ] {
+    for (file, wrong) in [("timestamp.json", 3), ("1.snapshot.json", 4), ("1.targets.json", 4)] {
         let mut server = published();
         let device = Device::new(&server);
         server.resign(file, &[&key(wrong)], |_| {});
@@ -349,13 +255,8 @@ fn every_role_needs_its_own_key() {
                 signed["meta"]["snapshot.json"] = json!({"version": 1});
             });
         }
-        let error = device
-            .refresh(&mut server)
-            .expect_err("wrong key was taken");
-        assert!(
-            matches!(&error, Error::Unsigned { file: f, .. } if f == file),
-            "{file}: {error}"
-        );
+        let error = device.refresh(&mut server).expect_err("wrong key was taken");
+        assert!(matches!(&error, Error::Unsigned { file: f, .. } if f == file), "{file}: {error}");
     }
 }
 
@@ -363,42 +264,20 @@ fn every_role_needs_its_own_key() {
 fn a_changed_field_breaks_the_signature() {
     let mut server = published();
     let device = Device::new(&server);
-    server.edit("timestamp.json", |value| {
-        value["signed"]["version"] = json!(7)
-    });
+    server.edit("timestamp.json", |value| value["signed"]["version"] = json!(7));
     let error = device.refresh(&mut server).expect_err("altered");
-    assert!(
-        matches!(
-            error,
-            Error::Unsigned {
-                valid: 0,
-                threshold: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Unsigned { valid: 0, threshold: 1, .. }), "{error}");
 }
 
 #[test]
 fn too_much_data_is_not_taken() {
-    for path in [
-        "metadata/timestamp.json",
-        "metadata/1.snapshot.json",
-        "metadata/2.root.json",
-    ] {
+    for path in ["metadata/timestamp.json", "metadata/1.snapshot.json", "metadata/2.root.json"] {
         let mut server = published();
         let device = Device::new(&server);
         server.endless = Some(path.into());
         let error = device.refresh(&mut server).expect_err("endless");
         assert!(
-            matches!(
-                &error,
-                Error::Fetch {
-                    source: FetchError::TooLarge(_),
-                    ..
-                }
-            ),
+            matches!(&error, Error::Fetch { source: FetchError::TooLarge(_), .. }),
             "{path}: {error}"
         );
     }
@@ -406,23 +285,14 @@ fn too_much_data_is_not_taken() {
 
 /// Root version 2 with a new timestamp key and two root keys, signed by `keys`.
 fn rotated(keys: &[&SigningKey]) -> Vec<u8> {
-    let new = RoleSigners {
-        timestamp: key(9),
-        ..signers()
-    };
+    let new = RoleSigners { timestamp: key(9), ..signers() };
     let mut root = new_root(&new.public_keys(), 2, NOW.plus_days(3650)).expect("root");
     let object = repository::key_object(&key(8).verifying_key());
     let id = repository::key_id(&object).expect("id");
     root.keys.insert(id.clone(), object);
     let mut keyids = root.roles["root"].keyids.clone();
     keyids.push(id);
-    root.roles.insert(
-        "root".into(),
-        RoleKeys {
-            keyids,
-            threshold: 2,
-        },
-    );
+    root.roles.insert("root".into(), RoleKeys { keyids, threshold: 2 });
     Envelope::sign(&root, keys).expect("sign").to_bytes()
 }
 
@@ -433,19 +303,12 @@ fn roots_are_walked_and_rotated_keys_lose_their_say() {
     let first = device.refresh(&mut server).expect("refresh");
 
     // A thief of the timestamp key pushes the version to the top.
-    server.resign("timestamp.json", &[&key(4)], |signed| {
-        signed["version"] = json!(u32::MAX)
-    });
+    server.resign("timestamp.json", &[&key(4)], |signed| signed["version"] = json!(u32::MAX));
     device.refresh(&mut server).expect("a valid timestamp");
 
     // The owner rotates the key: devices recover.
-    server
-        .files
-        .insert("metadata/2.root.json".into(), rotated(&[&key(1), &key(8)]));
-    let owner = RoleSigners {
-        timestamp: key(9),
-        ..signers()
-    };
+    server.files.insert("metadata/2.root.json".into(), rotated(&[&key(1), &key(8)]));
+    let owner = RoleSigners { timestamp: key(9), ..signers() };
     server.publish(Some(&first), &["after"], &owner, 30);
     let after = device.refresh(&mut server).expect("recovered");
     assert_eq!((after.root.version, names(&after)), (2, vec!["after"]));
@@ -456,13 +319,8 @@ fn roots_are_walked_and_rotated_keys_lose_their_say() {
     assert_eq!(server.asked[0].0, "metadata/3.root.json");
 
     // The old key counts for nothing now.
-    server.resign("timestamp.json", &[&key(4)], |signed| {
-        signed["version"] = json!(99)
-    });
-    assert!(matches!(
-        device.refresh(&mut server),
-        Err(Error::Unsigned { .. })
-    ));
+    server.resign("timestamp.json", &[&key(4)], |signed| signed["version"] = json!(99));
+    assert!(matches!(device.refresh(&mut server), Err(Error::Unsigned { .. })));
 }
 
 #[test]
@@ -470,12 +328,8 @@ fn a_new_root_needs_old_and_new_thresholds() {
     for keys in [&[&key(1)][..], &[&key(8)], &[&key(8), &key(7)]] {
         let mut server = published();
         let device = Device::new(&server);
-        server
-            .files
-            .insert("metadata/2.root.json".into(), rotated(keys));
-        let error = device
-            .refresh(&mut server)
-            .expect_err("a root without enough signatures");
+        server.files.insert("metadata/2.root.json".into(), rotated(keys));
+        let error = device.refresh(&mut server).expect_err("a root without enough signatures");
         assert!(matches!(error, Error::Unsigned { .. }), "{error}");
     }
 }
@@ -502,15 +356,10 @@ fn garbage_is_refused_in_one_line() {
     ] {
         let mut server = published();
         let device = Device::new(&server);
-        server
-            .files
-            .insert("metadata/timestamp.json".into(), garbage.to_vec());
+        server.files.insert("metadata/timestamp.json".into(), garbage.to_vec());
         let error = device.refresh(&mut server).expect_err("garbage");
         let text = error.to_string();
-        assert!(
-            text.starts_with("timestamp.json") && !text.contains('\n'),
-            "{text}"
-        );
+        assert!(text.starts_with("timestamp.json") && !text.contains('\n'), "{text}");
     }
 }
 

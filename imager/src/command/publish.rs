@@ -1,0 +1,285 @@
+//! `imager publish`: puts updates into a static repository that any HTTP server can serve.
+//!
+//! Everything is verified before the repository is touched. Files are written in an order in which
+//! a device that reads meanwhile sees the old publication or the new one: targets first, then
+//! metadata under names with new versions, and `timestamp.json`, the only file ever replaced, last.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{anyhow, bail, Context, Result};
+use repository::author::{publication, root_trusts, Expiry, Published};
+use repository::{
+    target_path, DirStore, Error, FerriteTarget, Fetch, FetchError, Limits, TargetFile, Time,
+    METADATA_DIR, TARGETS_DIR,
+};
+use sha2::{Digest, Sha256};
+use slot::manifest::TrustedKeys;
+
+use crate::keys;
+use crate::update_file::{self, VerifiedUpdate};
+
+/// Five years. A repository is a folder that nobody may look after for long; a device left alone
+/// for years must still update on its own. What a short life would bring, a frozen mirror noticed
+/// early, is for those who renew by a timer: they pass --expires.
+const DEFAULT_DAYS: u64 = 5 * 365;
+/// Twenty years: a device whose image's root expired could not trust anything any more.
+const DEFAULT_ROOT_DAYS: u64 = 20 * 365;
+
+/// Publishes updates in a repository, a folder that any HTTP server can serve. Without a FILE it
+/// renews the repository's signatures.
+#[derive(Debug, clap::Args)]
+pub struct PublishArgs {
+    /// The repository's folder; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    repo: PathBuf,
+    /// The folder with the keys that `imager keygen` made.
+    #[arg(long, value_name = "DIR", default_value = "keys")]
+    keys: PathBuf,
+    /// Days until devices stop to trust this publication.
+    #[arg(long, value_name = "DAYS", default_value_t = DEFAULT_DAYS)]
+    expires: u64,
+    /// Days until devices stop to trust the repository's root; used when it is first made.
+    #[arg(long, value_name = "DAYS", default_value_t = DEFAULT_ROOT_DAYS)]
+    root_expires: u64,
+    /// Updates to add.
+    #[arg(value_name = "FILE.update")]
+    files: Vec<PathBuf>,
+}
+
+/// Verifies the updates, then publishes those that are new.
+pub fn run(args: PublishArgs) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    for line in publish(&args, Time(now.as_secs()))? {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn publish(args: &PublishArgs, now: Time) -> Result<Vec<String>> {
+    if args.expires == 0 || args.root_expires == 0 {
+        bail!("a publication that expires at once helps nobody; give at least 1 day");
+    }
+    let signers = keys::role_signers(&args.keys)?;
+    let mut trusted = TrustedKeys::default();
+    let image = keys::load_public(&keys::public_path(&args.keys, keys::IMAGE))?;
+    trusted.add_hex(&keys::public_hex(&image)).map_err(|e| anyhow!(e).context("image.pub"))?;
+    let updates = args
+        .files
+        .iter()
+        .map(|path| Ok((path.as_path(), update_file::verify(path, &trusted)?)))
+        .collect::<Result<Vec<_>>>()?;
+
+    let _lock = lock(&args.repo)?;
+    let before = load(&args.repo)?;
+    if let Some(before) = &before {
+        root_trusts(&before.root, &signers.public_keys()).map_err(|role| {
+            anyhow!(
+                "the repository {} does not trust the {} key in {}; publish with the keys that it \
+                 was made with",
+                args.repo.display(),
+                role.name(),
+                args.keys.display()
+            )
+        })?;
+    }
+    let mut targets = before.as_ref().map_or_else(BTreeMap::new, |b| b.targets.targets.clone());
+    let mut report = Vec::new();
+    let mut new = Vec::new();
+    for (path, update) in &updates {
+        let name = target_name(update);
+        if targets.get(&name).and_then(TargetFile::sha256) == Some(&update.sha256) {
+            report.push(format!("{name} is published already"));
+            continue;
+        }
+        check_newer(&targets, update).with_context(|| path.display().to_string())?;
+        report.push(format!("{name} published (sequence {})", update.manifest.sequence));
+        let target = target(update);
+        new.push((*path, name.clone(), target.clone()));
+        targets.insert(name, target);
+    }
+    if new.is_empty() && !updates.is_empty() {
+        return Ok(report);
+    }
+    if updates.is_empty() {
+        report.push("signatures renewed".into());
+    }
+
+    let expires = now.plus_days(args.expires);
+    let root = now.plus_days(args.root_expires);
+    let expiry = Expiry { root, targets: expires, snapshot: expires, timestamp: expires };
+    let publication = publication(before.as_ref(), targets, &signers, &expiry)?;
+    for (path, name, target) in &new {
+        let at = target_path(true, name, target).context("a target without a hash")?;
+        copy(path, &args.repo.join(at), target)?;
+    }
+    let metadata = args.repo.join(METADATA_DIR);
+    fs::create_dir_all(&metadata).with_context(|| cannot_write(&metadata))?;
+    for (name, bytes) in &publication.files {
+        write_atomic(&metadata.join(name), &mut &bytes[..])?;
+    }
+    report.push(format!("{} is good until {expires}", args.repo.display()));
+    Ok(report)
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+/// The names of boards, images and versions are safe in file names and URLs: `slot` checked that.
+fn target_name(update: &VerifiedUpdate) -> String {
+    let manifest = &update.manifest;
+    format!("{}-{}-{}.update", manifest.name, manifest.board, manifest.version)
+}
+
+fn target(update: &VerifiedUpdate) -> TargetFile {
+    let manifest = &update.manifest;
+    let ferrite = FerriteTarget {
+        board: manifest.board.clone(),
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        sequence: manifest.sequence,
+        header_sha256: update.header_sha256.clone(),
+    };
+    TargetFile {
+        length: update.length,
+        hashes: BTreeMap::from([("sha256".into(), update.sha256.clone())]),
+        custom: Some(serde_json::json!({ "ferrite": ferrite })),
+    }
+}
+
+/// Refuses an update that devices would refuse: one that is not above all published for its board.
+fn check_newer(targets: &BTreeMap<String, TargetFile>, update: &VerifiedUpdate) -> Result<()> {
+    let manifest = &update.manifest;
+    let newest = targets
+        .values()
+        .filter_map(TargetFile::ferrite)
+        .filter(|t| t.board == manifest.board && t.name == manifest.name)
+        .max_by_key(|t| t.sequence);
+    match newest {
+        Some(newest) if newest.sequence >= manifest.sequence => bail!(
+            "its sequence {} is not above {}, which version {} for {} is published with; raise \
+             `sequence` in the image file and build again",
+            manifest.sequence,
+            newest.sequence,
+            newest.version,
+            newest.board
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Two publishers at once would overwrite each other's versions.
+fn lock(repo: &Path) -> Result<File> {
+    fs::create_dir_all(repo).with_context(|| cannot_write(repo))?;
+    let path = repo.join(".lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| cannot_write(&path))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| anyhow!("another `imager publish` is writing {}", repo.display()))?;
+    Ok(file)
+}
+
+/// What is published now, verified as a device does it, expiry aside; `None` in a new repository.
+fn load(repo: &Path) -> Result<Option<Published>> {
+    let initial = repo.join(METADATA_DIR).join("1.root.json");
+    let root = match fs::read(&initial) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(|| format!("cannot read {}", initial.display()))?,
+    };
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let mut store = DirStore::open(scratch.path()).context("cannot make a temporary folder")?;
+    match repository::refresh(&mut Folder(repo), &mut store, &root, Time(0), &Limits::default()) {
+        Ok(published) => Ok(Some(published)),
+        // A first publication that was cut off before its last step: nobody has seen it.
+        Err(Error::Fetch { path, source: FetchError::NotFound })
+            if path.ends_with("/timestamp.json") =>
+        {
+            bail!(
+                "{} was never finished (it has no timestamp.json); remove the folder {} and \
+                 publish again",
+                repo.display(),
+                repo.join(METADATA_DIR).display()
+            )
+        }
+        Err(error) => Err(anyhow!(error).context(format!(
+            "the repository {} is damaged; restore it from a copy",
+            repo.display()
+        ))),
+    }
+}
+
+/// A repository on this machine.
+struct Folder<'a>(&'a Path);
+
+impl Fetch for Folder<'_> {
+    fn fetch(&mut self, path: &str, max: u64) -> Result<Vec<u8>, FetchError> {
+        let file = File::open(self.0.join(path)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => FetchError::NotFound,
+            _ => FetchError::Failed(error.to_string()),
+        })?;
+        let mut bytes = Vec::new();
+        file.take(max + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| FetchError::Failed(error.to_string()))?;
+        if bytes.len() as u64 > max {
+            return Err(FetchError::TooLarge(max));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Copies an update to its place, checking that it still is the one that was verified.
+fn copy(from: &Path, to: &Path, target: &TargetFile) -> Result<()> {
+    let file = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
+    let mut source = Hashing { inner: file, hash: Sha256::new() };
+    let folder = to.parent().unwrap_or(Path::new(TARGETS_DIR));
+    fs::create_dir_all(folder).with_context(|| cannot_write(folder))?;
+    write_atomic(to, &mut source)?;
+    if Some(slot::hex::encode(&source.hash.finalize()).as_str()) != target.sha256() {
+        let _ = fs::remove_file(to);
+        bail!("{} changed while it was published; try again", from.display());
+    }
+    Ok(())
+}
+
+struct Hashing {
+    inner: File,
+    hash: Sha256,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// Writes beside, flushes, renames, flushes the folder. The name starts with a dot, so that a
+/// server does not offer it meanwhile.
+fn write_atomic(path: &Path, content: &mut impl Read) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+        io::copy(content, &mut file)?;
+        file.flush()?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        File::open(folder)?.sync_all()
+    };
+    write().with_context(|| cannot_write(path))
+}
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;

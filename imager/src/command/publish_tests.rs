@@ -1,0 +1,227 @@
+use super::*;
+use ed25519_dalek::{Signer, SigningKey};
+use slot::manifest::{encode_header, key_id, Manifest};
+use slot::payload::{Chunk, ChunkTable};
+
+const NOW: Time = Time(1_800_000_000);
+const CHUNK: u64 = 65536;
+
+/// A real update of a few chunks, one of them all zeros.
+fn update(dir: &Path, keys: &Path, board: &str, version: &str, sequence: u64) -> PathBuf {
+    let stream: Vec<u8> = (0..5 * CHUNK / 2)
+        .map(|i| if i / CHUNK == 1 { 0 } else { (i * i % 251) as u8 ^ sequence as u8 })
+        .collect();
+    let (mut chunks, mut frames) = (Vec::new(), Vec::new());
+    for plain in stream.chunks(CHUNK as usize) {
+        let zeros = plain.iter().all(|b| *b == 0);
+        let frame = if zeros { Vec::new() } else { zstd::bulk::compress(plain, 3).unwrap() };
+        chunks.push(Chunk { compressed: frame.len() as u32, sha256: Sha256::digest(plain).into() });
+        frames.extend(frame);
+    }
+    let table = ChunkTable::new(chunks, CHUNK, stream.len() as u64).unwrap().to_bytes();
+    let manifest = Manifest {
+        board: board.into(),
+        name: "demo".into(),
+        version: version.into(),
+        sequence,
+        floor: 0,
+        root_size: 65536,
+        root_hash_size: 4096,
+        root_verity_hash: [1; 32],
+        root_verity_salt: [2; 32],
+        boot_size: stream.len() as u64 - 65536 - 4096,
+        chunk_size: CHUNK,
+        chunk_table_sha256: Sha256::digest(&table).into(),
+        boot_files: vec![],
+        models: vec![],
+    }
+    .to_text();
+    let key: SigningKey = keys::load_signing(&keys::private_path(keys, keys::IMAGE)).unwrap();
+    let id = key_id(key.verifying_key().as_bytes());
+    let header = encode_header(&manifest, &[(id, key.sign(manifest.as_bytes()).to_bytes())]);
+    let path = dir.join(format!("{board}-{version}-{sequence}.update"));
+    fs::write(&path, [header.unwrap(), table, frames].concat()).unwrap();
+    path
+}
+
+struct Project {
+    dir: tempfile::TempDir,
+}
+
+impl Project {
+    fn new() -> Project {
+        let dir = tempfile::tempdir().unwrap();
+        keys::generate(&dir.path().join("keys")).unwrap();
+        Project { dir }
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.dir.path().join("keys")
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.dir.path().join("repo")
+    }
+
+    fn update(&self, version: &str, sequence: u64) -> PathBuf {
+        update(self.dir.path(), &self.keys(), "qemu-arm64", version, sequence)
+    }
+
+    fn publish(&self, files: &[&Path]) -> Result<Vec<String>> {
+        let args = PublishArgs {
+            repo: self.repo(),
+            keys: self.keys(),
+            expires: 30,
+            root_expires: 300,
+            files: files.iter().map(|path| path.to_path_buf()).collect(),
+        };
+        publish(&args, NOW)
+    }
+
+    fn refused(&self, files: &[&Path]) -> String {
+        let before = self.tree();
+        let error = format!("{:#}", self.publish(files).unwrap_err());
+        assert_eq!(self.tree(), before, "the repository was touched");
+        error
+    }
+
+    /// Every file of the repository with its content.
+    fn tree(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for folder in ["metadata", "targets"] {
+            for entry in fs::read_dir(self.repo().join(folder)).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                files.insert(path.clone(), fs::read(path).unwrap());
+            }
+        }
+        files
+    }
+}
+
+#[test]
+fn a_published_update_is_found_and_whole() {
+    let project = Project::new();
+    let file = project.update("1.0.0", 1);
+    project.publish(&[&file]).unwrap();
+    let published = load(&project.repo()).unwrap().unwrap();
+    let (name, target) = published.targets.targets.first_key_value().unwrap();
+    assert_eq!(name, "demo-qemu-arm64-1.0.0.update");
+    let ferrite = target.ferrite().unwrap();
+    assert_eq!((ferrite.sequence, ferrite.board.as_str()), (1, "qemu-arm64"));
+    let bytes = fs::read(&file).unwrap();
+    let header = repository::sha256_hex(&bytes[..slot::manifest::HEADER_SIZE]);
+    assert_eq!(ferrite.header_sha256, header);
+    let at = target_path(true, name, target).unwrap();
+    assert_eq!(fs::read(project.repo().join(at)).unwrap(), bytes);
+    assert_eq!(published.timestamp.expires, NOW.plus_days(30));
+}
+
+#[test]
+fn publishing_again_changes_nothing() {
+    let project = Project::new();
+    let file = project.update("1.0.0", 1);
+    project.publish(&[&file]).unwrap();
+    let before = project.tree();
+    let report = project.publish(&[&file]).unwrap();
+    assert!(report[0].ends_with("published already"), "{report:?}");
+    assert_eq!(project.tree(), before);
+}
+
+#[test]
+fn versions_grow_and_old_metadata_stays_for_those_who_read_it() {
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.0", 1)]).unwrap();
+    let first = project.tree();
+    project.publish(&[&project.update("1.0.1", 2)]).unwrap();
+    let second = project.tree();
+    for (path, bytes) in &first {
+        if !path.ends_with("timestamp.json") {
+            assert_eq!(second.get(path), Some(bytes), "{}", path.display());
+        }
+    }
+    let published = load(&project.repo()).unwrap().unwrap();
+    assert_eq!(published.timestamp.version, 2);
+    assert_eq!(published.targets.targets.len(), 2);
+}
+
+#[test]
+fn a_sequence_that_does_not_grow_is_refused() {
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.1", 5)]).unwrap();
+    for sequence in [4, 5] {
+        let error = project.refused(&[&project.update("1.0.9", sequence)]);
+        assert!(error.contains("is not above 5") && error.contains("raise `sequence`"), "{error}");
+    }
+    let other = update(project.dir.path(), &project.keys(), "other", "1.0.0", 1);
+    project.publish(&[&other]).unwrap();
+}
+
+#[test]
+fn an_update_with_any_byte_changed_is_refused() {
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.0", 1)]).unwrap();
+    let good = project.update("1.0.1", 2);
+    let bytes = fs::read(&good).unwrap();
+    for at in [0, 21, 1030, 65536, 65540, bytes.len() - 1] {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1;
+        fs::write(&good, &bad).unwrap();
+        let error = project.refused(&[&good]);
+        assert!(error.contains("is not a valid update"), "byte {at}: {error}");
+    }
+    for length in [0, 100, 65536, bytes.len() - 1] {
+        fs::write(&good, &bytes[..length]).unwrap();
+        assert!(project.refused(&[&good]).contains("is not a valid update"), "length {length}");
+    }
+    fs::write(&good, [&bytes[..], b"x"].concat()).unwrap();
+    assert!(project.refused(&[&good]).contains("follows its last chunk"));
+    assert!(project.refused(&[Path::new("/nonexistent.update")]).contains("cannot open"));
+}
+
+#[test]
+fn one_bad_file_keeps_all_out() {
+    let project = Project::new();
+    let good = project.update("1.0.0", 1);
+    let bad = project.dir.path().join("bad.update");
+    fs::write(&bad, "no update").unwrap();
+    project.refused(&[&good, &bad]);
+    assert!(!project.repo().exists(), "a repository was begun");
+}
+
+#[test]
+fn other_keys_are_refused() {
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.0", 1)]).unwrap();
+    fs::rename(project.keys(), project.dir.path().join("old")).unwrap();
+    keys::generate(&project.keys()).unwrap();
+    let error = project.refused(&[&project.update("1.0.1", 2)]);
+    assert!(error.contains("does not trust the root key"), "{error}");
+}
+
+#[test]
+fn renewing_without_a_file_keeps_the_targets() {
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.0", 1)]).unwrap();
+    project.publish(&[]).unwrap();
+    let published = load(&project.repo()).unwrap().unwrap();
+    assert_eq!((published.timestamp.version, published.targets.targets.len()), (2, 1));
+}
+
+#[test]
+fn a_damaged_repository_is_said_to_be_damaged() {
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.0", 1)]).unwrap();
+    let path = project.repo().join("metadata/1.targets.json");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.push(b' ');
+    fs::write(&path, bytes).unwrap();
+    assert!(project.refused(&[&project.update("1.0.1", 2)]).contains("damaged"));
+}
+
+#[test]
+fn one_publisher_at_a_time() {
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.0", 1)]).unwrap();
+    let _held = lock(&project.repo()).unwrap();
+    assert!(project.refused(&[]).contains("another `imager publish`"));
+}

@@ -1,0 +1,71 @@
+//! Reading an `.update` file on the host and checking all of it.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use anyhow::{anyhow, bail, Context, Result};
+use sha2::{Digest, Sha256};
+use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
+use slot::payload::{self, ChunkTable};
+
+/// An `.update` file of which every byte was checked.
+#[derive(Debug, Clone)]
+pub struct VerifiedUpdate {
+    /// What it installs.
+    pub manifest: Manifest,
+    /// SHA-256 of its slot header, in hex.
+    pub header_sha256: String,
+    /// SHA-256 of the whole file, in hex.
+    pub sha256: String,
+    /// Bytes of the whole file.
+    pub length: u64,
+}
+
+/// Checks the signature, the chunk table, every chunk, and that nothing follows.
+pub fn verify(path: &Path, keys: &TrustedKeys) -> Result<VerifiedUpdate> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    verify_stream(&mut BufReader::with_capacity(1 << 20, file), keys)
+        .with_context(|| format!("{} is not a valid update", path.display()))
+}
+
+fn verify_stream(input: &mut impl Read, keys: &TrustedKeys) -> Result<VerifiedUpdate> {
+    let mut hash = Sha256::new();
+    let mut take = |length: usize, what: &str| -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        input.read_exact(&mut bytes).with_context(|| format!("it ends within its {what}"))?;
+        hash.update(&bytes);
+        Ok(bytes)
+    };
+    let header = take(HEADER_SIZE, "slot header")?;
+    let manifest = Header::new(&header).and_then(|h| h.verify(keys)).map_err(|e| anyhow!(e))?;
+    let table_size = payload::table_size(&manifest).map_err(|e| anyhow!(e))?;
+    let table =
+        ChunkTable::parse(&take(table_size, "chunk table")?, &manifest).map_err(|e| anyhow!(e))?;
+    let mut decompressor = zstd::bulk::Decompressor::new().context("cannot start zstd")?;
+    for (index, chunk) in table.chunks().iter().enumerate() {
+        let range = table.stream_range(index);
+        let length = (range.end - range.start) as usize;
+        let plain = match chunk.compressed {
+            0 => vec![0; length],
+            compressed => {
+                let frame = take(compressed as usize, "chunks")?;
+                decompressor
+                    .decompress(&frame, length)
+                    .with_context(|| format!("chunk {index} is not a zstd frame of its size"))?
+            }
+        };
+        if plain.len() != length || Sha256::digest(&plain)[..] != chunk.sha256 {
+            bail!("chunk {index} is not the one its table names");
+        }
+    }
+    if input.read(&mut [0]).context("cannot read its end")? != 0 {
+        bail!("something follows its last chunk");
+    }
+    Ok(VerifiedUpdate {
+        header_sha256: slot::hex::encode(&Sha256::digest(&header)),
+        sha256: slot::hex::encode(&hash.finalize()),
+        length: table.file_size(),
+        manifest,
+    })
+}
