@@ -7,6 +7,7 @@
 pub mod cpio;
 pub mod crc32c;
 pub mod erofs;
+pub mod ext4;
 pub mod fat;
 mod fat_name;
 pub mod fat_reader;

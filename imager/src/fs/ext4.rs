@@ -1,0 +1,547 @@
+//! An empty ext4 that the kernel can grow while it is mounted (Documentation/filesystems/ext4/ of
+//! Linux, fs/ext4/ext4.h, fs/jbd2).
+//!
+//! One block group of 4 KiB blocks:
+//! ```text
+//! 0        boot block and, from byte 1024, the superblock
+//! 1        group descriptors
+//! 2..      reserved for more group descriptors (RESERVED_GDT blocks, owned by inode 7)
+//! ..       block bitmap, inode bitmap, inode table
+//! ..       root directory (1), lost+found (4), resize inode's block (1), journal (1024)
+//! ```
+//! How it grows: `EXT4_IOC_RESIZE_FS` (fs/ext4/resize.c, `ext4_resize_fs`) takes a reserved block
+//! for every 64 further groups (8 GiB). When those are used up it drops inode 7 and goes on with
+//! meta block groups by itself. One of its transactions has to hold all reserved blocks (`credit`
+//! in `ext4_flex_group_add`), and a journal of 1024 blocks allows a quarter of it: their number
+//! must stay well below 256. 31 reach 256 GiB the well-trodden way, for 124 KiB.
+
+use std::io::{self, Seek, SeekFrom, Write};
+
+use super::crc32c;
+
+const BLOCK: usize = 4096;
+const BLOCKS_PER_GROUP: u32 = 8 * BLOCK as u32;
+const RESERVED_GDT: u32 = 31;
+/// One for each 32 KiB of the grown file system, the first group's size notwithstanding.
+const INODES_PER_GROUP: u32 = 4096;
+const INODE_SIZE: usize = 256;
+const EXTRA_ISIZE: u16 = 32;
+const DESCRIPTOR_SIZE: usize = 64;
+/// JBD2_MIN_JOURNAL_BLOCKS; all that a file system of 16 MiB can spare.
+const JOURNAL_BLOCKS: u32 = 1024;
+/// Kept for root, so that `init` can still write when workloads have filled the rest. The kernel
+/// scales it when it grows the file system.
+const ROOT_PERCENT: u32 = 2;
+
+const BITMAP_BLOCK: u32 = 2 + RESERVED_GDT;
+const INODE_BITMAP: u32 = BITMAP_BLOCK + 1;
+const INODE_TABLE: u32 = INODE_BITMAP + 1;
+const TABLE_BLOCKS: u32 = INODES_PER_GROUP * INODE_SIZE as u32 / BLOCK as u32;
+const ROOT_DIR: u32 = INODE_TABLE + TABLE_BLOCKS;
+const LOST_FOUND: u32 = ROOT_DIR + 1;
+const LOST_FOUND_BLOCKS: u32 = 4;
+const RESIZE_BLOCK: u32 = LOST_FOUND + LOST_FOUND_BLOCKS;
+const JOURNAL: u32 = RESIZE_BLOCK + 1;
+const USED_BLOCKS: u32 = JOURNAL + JOURNAL_BLOCKS;
+
+const ROOT_INO: u32 = 2;
+const RESIZE_INO: u32 = 7;
+const JOURNAL_INO: u32 = 8;
+const LOST_FOUND_INO: u32 = 11;
+const USED_INODES: u32 = LOST_FOUND_INO;
+
+const MODE_DIR: u16 = 0o040_000;
+const MODE_FILE: u16 = 0o100_000;
+const FLAG_EXTENTS: u32 = 0x8_0000;
+
+/// Smallest image in bytes: with less than 2048 blocks half of it would be the journal.
+pub const SIZE_MIN: u64 = 8 << 20;
+/// Largest image in bytes: one block group. The device grows it, so that nothing larger has to be
+/// made, shipped and written.
+pub const SIZE_MAX: u64 = BLOCKS_PER_GROUP as u64 * BLOCK as u64;
+
+/// What a file system is to be like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes; a multiple of 4096 from [`SIZE_MIN`] to [`SIZE_MAX`].
+    pub size: u64,
+    /// Identity; the directories' hash seed comes from it too.
+    pub uuid: [u8; 16],
+    /// Up to 16 bytes of name.
+    pub label: String,
+    /// When it counts as made and last checked, in seconds of the Unix epoch.
+    pub time: u32,
+}
+
+/// Writes the file system at `out`'s current position: only blocks that are not zero, so that
+/// `out` has to read as zeros there (a new file of the right length does). Fails on a size or label
+/// that [`Options`] does not allow, and when `out` fails.
+pub fn write(options: &Options, out: &mut (impl Write + Seek)) -> io::Result<()> {
+    let refuse = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    let size = options.size;
+    if size % BLOCK as u64 != 0 || !(SIZE_MIN..=SIZE_MAX).contains(&size) {
+        return refuse(format!(
+            "an ext4 of {size} bytes cannot be made here: give {SIZE_MIN} to {SIZE_MAX} bytes in \
+             whole blocks of {BLOCK}; the device grows it"
+        ));
+    }
+    if options.label.len() > 16 {
+        return refuse(format!("the ext4 label {} has more than 16 bytes", options.label));
+    }
+    let start = out.stream_position()?;
+    for (block, bytes) in Layout::new(options).blocks() {
+        out.seek(SeekFrom::Start(start + u64::from(block) * BLOCK as u64))?;
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+struct Layout<'a> {
+    options: &'a Options,
+    blocks: u32,
+    /// CRC of the UUID, which every other checksum continues.
+    seed: u32,
+}
+
+impl<'a> Layout<'a> {
+    fn new(options: &'a Options) -> Layout<'a> {
+        let blocks = (options.size / BLOCK as u64) as u32;
+        Layout { options, blocks, seed: crc32c::update(!0, &options.uuid) }
+    }
+
+    /// Every run of blocks that is not zero, with the number of its first block.
+    fn blocks(&self) -> Vec<(u32, Vec<u8>)> {
+        let bitmap = bitmap(USED_BLOCKS, self.blocks);
+        let inode_bitmap = bitmap_of_inodes();
+        let mut first = vec![0; 2 * BLOCK];
+        first[1024..2048].copy_from_slice(&self.superblock());
+        first[BLOCK..BLOCK + DESCRIPTOR_SIZE]
+            .copy_from_slice(&self.descriptor(&bitmap, &inode_bitmap));
+        let mut blocks = vec![
+            (0, first),
+            (BITMAP_BLOCK, bitmap),
+            (INODE_BITMAP, inode_bitmap),
+            (INODE_TABLE, self.inode_table()),
+            (ROOT_DIR, self.directory(ROOT_INO, ROOT_INO, Some((LOST_FOUND_INO, "lost+found")))),
+            (LOST_FOUND, self.directory(LOST_FOUND_INO, ROOT_INO, None)),
+        ];
+        for block in 1..LOST_FOUND_BLOCKS {
+            blocks.push((LOST_FOUND + block, self.empty_directory_block(LOST_FOUND_INO)));
+        }
+        blocks.push((RESIZE_BLOCK, resize_block()));
+        blocks.push((JOURNAL, journal_superblock()));
+        blocks
+    }
+
+    fn superblock(&self) -> [u8; 1024] {
+        let mut bytes = [0; 1024];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        let time = self.options.time.to_le_bytes();
+        put(0x00, &INODES_PER_GROUP.to_le_bytes()); // inodes: one group
+        put(0x04, &self.blocks.to_le_bytes());
+        put(0x08, &(self.blocks * ROOT_PERCENT).div_ceil(100).to_le_bytes());
+        put(0x0C, &(self.blocks - USED_BLOCKS).to_le_bytes());
+        put(0x10, &(INODES_PER_GROUP - USED_INODES).to_le_bytes());
+        put(0x18, &2u32.to_le_bytes()); // block size: 1024 << 2
+        put(0x1C, &2u32.to_le_bytes()); // cluster size, the same
+        put(0x20, &BLOCKS_PER_GROUP.to_le_bytes());
+        put(0x24, &BLOCKS_PER_GROUP.to_le_bytes()); // clusters
+        put(0x28, &INODES_PER_GROUP.to_le_bytes());
+        put(0x30, &time); // last written
+        put(0x36, &u16::MAX.to_le_bytes()); // no check after a number of mounts
+        put(0x38, &0xEF53u16.to_le_bytes());
+        put(0x3A, &1u16.to_le_bytes()); // cleanly unmounted
+        put(0x3C, &1u16.to_le_bytes()); // on errors: go on, as mke2fs has it
+        put(0x40, &time); // last checked
+        put(0x4C, &1u32.to_le_bytes()); // revision with the fields below
+        put(0x54, &USED_INODES.to_le_bytes()); // first inode that is not reserved
+        put(0x58, &(INODE_SIZE as u16).to_le_bytes());
+        put(0x5C, &feature::COMPAT.to_le_bytes());
+        put(0x60, &feature::INCOMPAT.to_le_bytes());
+        put(0x64, &feature::RO_COMPAT.to_le_bytes());
+        put(0x68, &self.options.uuid);
+        put(0x78, self.options.label.as_bytes());
+        put(0xCE, &(RESERVED_GDT as u16).to_le_bytes());
+        put(0xE0, &JOURNAL_INO.to_le_bytes());
+        put(0xEC, &self.hash_seed());
+        put(0xFC, &[1, 1]); // half-MD4 directory hash; the journal's map is saved at 0x10C
+        put(0xFE, &(DESCRIPTOR_SIZE as u16).to_le_bytes());
+        put(0x100, &0xCu32.to_le_bytes()); // extended attributes and ACLs, as mke2fs has it
+        put(0x108, &time); // made
+        put(0x10C, &extent(JOURNAL, JOURNAL_BLOCKS));
+        put(0x10C + 64, &(JOURNAL_BLOCKS * BLOCK as u32).to_le_bytes()); // size; its high half is 0
+        put(0x15C, &EXTRA_ISIZE.to_le_bytes());
+        put(0x15E, &EXTRA_ISIZE.to_le_bytes());
+        put(0x160, &1u32.to_le_bytes()); // the hash takes names as signed characters
+        put(0x174, &[4, 1]); // 16 groups in a flexible one; checksums are CRC-32C
+        let checksum = crc32c::update(!0, &bytes[..0x3FC]);
+        bytes[0x3FC..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// The UUID with its bits turned over: another value, of the form of a random UUID.
+    fn hash_seed(&self) -> [u8; 16] {
+        let mut seed = self.options.uuid.map(|byte| !byte);
+        seed[6] = seed[6] & 0x0F | 0x40;
+        seed[8] = seed[8] & 0x3F | 0x80;
+        seed
+    }
+
+    fn descriptor(&self, bitmap: &[u8], inode_bitmap: &[u8]) -> [u8; DESCRIPTOR_SIZE] {
+        const INODES_ZEROED: u16 = 4;
+        let mut bytes = [0; DESCRIPTOR_SIZE];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        let bitmap_sum = crc32c::update(self.seed, &bitmap[..BLOCKS_PER_GROUP as usize / 8]);
+        let inodes = &inode_bitmap[..INODES_PER_GROUP as usize / 8];
+        let inode_sum = crc32c::update(self.seed, inodes);
+        put(0x00, &BITMAP_BLOCK.to_le_bytes());
+        put(0x04, &INODE_BITMAP.to_le_bytes());
+        put(0x08, &INODE_TABLE.to_le_bytes());
+        put(0x0C, &((self.blocks - USED_BLOCKS) as u16).to_le_bytes());
+        put(0x0E, &((INODES_PER_GROUP - USED_INODES) as u16).to_le_bytes());
+        put(0x10, &2u16.to_le_bytes()); // directories
+        put(0x12, &INODES_ZEROED.to_le_bytes());
+        put(0x18, &(bitmap_sum as u16).to_le_bytes());
+        put(0x1A, &(inode_sum as u16).to_le_bytes());
+        put(0x1C, &((INODES_PER_GROUP - USED_INODES) as u16).to_le_bytes()); // never used
+        put(0x38, &((bitmap_sum >> 16) as u16).to_le_bytes());
+        put(0x3A, &((inode_sum >> 16) as u16).to_le_bytes());
+        // Of the group's number (0) and the descriptor, with its own field at 0x1E zero.
+        let checksum = crc32c::update(crc32c::update(self.seed, &[0; 4]), &bytes);
+        bytes[0x1E..0x20].copy_from_slice(&(checksum as u16).to_le_bytes());
+        bytes
+    }
+
+    fn inode_table(&self) -> Vec<u8> {
+        let root = Inode::new(MODE_DIR | 0o755, 3, 1, 1, extent(ROOT_DIR, 1));
+        let lost_found = Inode::new(
+            MODE_DIR | 0o700,
+            2,
+            u64::from(LOST_FOUND_BLOCKS),
+            LOST_FOUND_BLOCKS,
+            extent(LOST_FOUND, LOST_FOUND_BLOCKS),
+        );
+        let journal = Inode::new(
+            MODE_FILE | 0o600,
+            1,
+            u64::from(JOURNAL_BLOCKS),
+            JOURNAL_BLOCKS,
+            extent(JOURNAL, JOURNAL_BLOCKS),
+        );
+        // Block-mapped, as the kernel expects of inode 7: its double-indirect block alone, and the
+        // size of all that direct, indirect and double-indirect blocks could map.
+        let mut map = [0; 60];
+        map[13 * 4..14 * 4].copy_from_slice(&RESIZE_BLOCK.to_le_bytes());
+        let pointers = BLOCK as u64 / 4;
+        let size = 12 + pointers + pointers * pointers;
+        let mut resize = Inode::new(MODE_FILE | 0o600, 1, size, 1 + RESERVED_GDT, map);
+        resize.flags = 0;
+
+        let mut table = vec![0; USED_INODES as usize * INODE_SIZE];
+        for (number, inode) in [
+            (ROOT_INO, root),
+            (RESIZE_INO, resize),
+            (JOURNAL_INO, journal),
+            (LOST_FOUND_INO, lost_found),
+        ] {
+            let at = (number as usize - 1) * INODE_SIZE;
+            table[at..at + INODE_SIZE].copy_from_slice(&self.inode(number, &inode));
+        }
+        table
+    }
+
+    fn inode(&self, number: u32, inode: &Inode) -> [u8; INODE_SIZE] {
+        let mut bytes = [0; INODE_SIZE];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        let time = self.options.time.to_le_bytes();
+        let size = inode.size_blocks * BLOCK as u64;
+        put(0x00, &inode.mode.to_le_bytes());
+        put(0x04, &(size as u32).to_le_bytes());
+        for at in [0x08, 0x0C, 0x10, 0x90] {
+            put(at, &time); // access, change, modification, creation
+        }
+        put(0x1A, &inode.links.to_le_bytes());
+        put(0x1C, &(inode.blocks * (BLOCK as u32 / 512)).to_le_bytes());
+        put(0x20, &inode.flags.to_le_bytes());
+        put(0x28, &inode.map);
+        put(0x6C, &((size >> 32) as u32).to_le_bytes());
+        put(0x80, &EXTRA_ISIZE.to_le_bytes());
+        let checksum = crc32c::update(self.inode_seed(number), &bytes);
+        bytes[0x7C..0x7E].copy_from_slice(&(checksum as u16).to_le_bytes());
+        bytes[0x82..0x84].copy_from_slice(&((checksum >> 16) as u16).to_le_bytes());
+        bytes
+    }
+
+    /// What checksums of an inode and its blocks start from: its number and generation (0).
+    fn inode_seed(&self, number: u32) -> u32 {
+        crc32c::update(crc32c::update(self.seed, &number.to_le_bytes()), &[0; 4])
+    }
+
+    fn directory(&self, number: u32, parent: u32, child: Option<(u32, &str)>) -> Vec<u8> {
+        let mut entries = vec![(number, "."), (parent, "..")];
+        entries.extend(child);
+        let mut block = vec![0; BLOCK];
+        let mut at = 0;
+        for (index, (inode, name)) in entries.iter().enumerate() {
+            // The last entry reaches to the checksum.
+            let length = match index + 1 == entries.len() {
+                true => BLOCK - DIR_TAIL - at,
+                false => (8 + name.len()).next_multiple_of(4),
+            };
+            block[at..at + 4].copy_from_slice(&inode.to_le_bytes());
+            block[at + 4..at + 6].copy_from_slice(&(length as u16).to_le_bytes());
+            block[at + 6] = name.len() as u8;
+            block[at + 7] = 2; // a directory
+            block[at + 8..at + 8 + name.len()].copy_from_slice(name.as_bytes());
+            at += length;
+        }
+        self.seal_directory(number, block)
+    }
+
+    fn empty_directory_block(&self, number: u32) -> Vec<u8> {
+        let mut block = vec![0; BLOCK];
+        block[4..6].copy_from_slice(&((BLOCK - DIR_TAIL) as u16).to_le_bytes());
+        self.seal_directory(number, block)
+    }
+
+    fn seal_directory(&self, number: u32, mut block: Vec<u8>) -> Vec<u8> {
+        let tail = BLOCK - DIR_TAIL;
+        let checksum = crc32c::update(self.inode_seed(number), &block[..tail]);
+        block[tail + 4..tail + 6].copy_from_slice(&(DIR_TAIL as u16).to_le_bytes());
+        block[tail + 7] = 0xDE;
+        block[tail + 8..].copy_from_slice(&checksum.to_le_bytes());
+        block
+    }
+}
+
+/// Bytes at a directory block's end that look like an unused entry and hold its checksum.
+const DIR_TAIL: usize = 12;
+
+/// What mke2fs gives an ext4, in the bits of fs/ext4/ext4.h.
+mod feature {
+    const HAS_JOURNAL: u32 = 0x4;
+    const EXT_ATTR: u32 = 0x8;
+    const RESIZE_INODE: u32 = 0x10;
+    const DIR_INDEX: u32 = 0x20;
+    pub const COMPAT: u32 = HAS_JOURNAL | EXT_ATTR | RESIZE_INODE | DIR_INDEX;
+
+    const FILETYPE: u32 = 0x2;
+    const EXTENTS: u32 = 0x40;
+    const BITS_64: u32 = 0x80;
+    const FLEX_BG: u32 = 0x200;
+    pub const INCOMPAT: u32 = FILETYPE | EXTENTS | BITS_64 | FLEX_BG;
+
+    const SPARSE_SUPER: u32 = 0x1;
+    const LARGE_FILE: u32 = 0x2;
+    const HUGE_FILE: u32 = 0x8;
+    const DIR_NLINK: u32 = 0x20;
+    const EXTRA_ISIZE: u32 = 0x40;
+    const METADATA_CSUM: u32 = 0x400;
+    pub const RO_COMPAT: u32 =
+        SPARSE_SUPER | LARGE_FILE | HUGE_FILE | DIR_NLINK | EXTRA_ISIZE | METADATA_CSUM;
+}
+
+struct Inode {
+    mode: u16,
+    links: u16,
+    size_blocks: u64,
+    /// Blocks it occupies, those of its map counted.
+    blocks: u32,
+    flags: u32,
+    map: [u8; 60],
+}
+
+impl Inode {
+    fn new(mode: u16, links: u16, size_blocks: u64, blocks: u32, map: [u8; 60]) -> Inode {
+        Inode { mode, links, size_blocks, blocks, flags: FLAG_EXTENTS, map }
+    }
+}
+
+/// An extent tree's root with one extent, which starts the file.
+fn extent(first: u32, blocks: u32) -> [u8; 60] {
+    let mut map = [0; 60];
+    map[..2].copy_from_slice(&0xF30Au16.to_le_bytes());
+    map[2..4].copy_from_slice(&1u16.to_le_bytes()); // extents in use
+    map[4..6].copy_from_slice(&4u16.to_le_bytes()); // room for
+    map[16..18].copy_from_slice(&(blocks as u16).to_le_bytes());
+    map[20..24].copy_from_slice(&first.to_le_bytes());
+    map
+}
+
+/// The first `used` bits set, and all from `end` on, which are outside the file system.
+fn bitmap(used: u32, end: u32) -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK];
+    for bit in (0..used).chain(end..8 * BLOCK as u32) {
+        bytes[bit as usize / 8] |= 1 << (bit % 8);
+    }
+    bytes
+}
+
+fn bitmap_of_inodes() -> Vec<u8> {
+    bitmap(USED_INODES, INODES_PER_GROUP)
+}
+
+/// The double-indirect block of inode 7. Its entry for each future descriptor block names the block
+/// kept for it; those, as indirect blocks, list the copies in other groups: none yet.
+fn resize_block() -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK];
+    for index in 1..=RESERVED_GDT {
+        let at = index as usize * 4;
+        bytes[at..at + 4].copy_from_slice(&(1 + index).to_le_bytes());
+    }
+    bytes
+}
+
+/// An empty journal's first block (struct journal_superblock_s; big-endian).
+fn journal_superblock() -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK];
+    for (at, value) in [
+        (0x00, 0xC03B_3998),
+        (0x04, 4), // superblock, version 2
+        (0x0C, BLOCK as u32),
+        (0x10, JOURNAL_BLOCKS),
+        (0x14, 1), // first block of the log
+        (0x18, 1), // first sequence
+        (0x40, 1), // file systems that use it
+    ] {
+        bytes[at..at + 4].copy_from_slice(&u32::to_be_bytes(value));
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
+
+    use super::super::foreign;
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn options(size: u64) -> Options {
+        let uuid = *b"\x12\x34\x56\x78\x9a\xbc\xde\xf0\x01\x23\x45\x67\x89\xab\xcd\xef";
+        Options { size, uuid, label: "data".into(), time: 1_700_000_000 }
+    }
+
+    fn image(work: &Path, options: &Options) -> PathBuf {
+        let path = work.join("image");
+        let mut file = File::create(&path).unwrap();
+        file.set_len(options.size).unwrap();
+        write(options, &mut file).unwrap();
+        path
+    }
+
+    fn e2fsck(image: &Path) {
+        foreign::run("e2fsck", "e2fsprogs", &["-fn".into(), image.into()]);
+    }
+
+    #[test]
+    fn e2fsck_finds_nothing_at_any_size() {
+        let work = tempfile::tempdir().unwrap();
+        for size in [SIZE_MIN, SIZE_MIN + 4096, 16 * MIB, 100 * MIB, SIZE_MAX - 4096, SIZE_MAX] {
+            e2fsck(&image(work.path(), &options(size)));
+        }
+    }
+
+    #[test]
+    fn dumpe2fs_says_what_was_given() {
+        let work = tempfile::tempdir().unwrap();
+        let image = image(work.path(), &options(16 * MIB));
+        let text = foreign::run("dumpe2fs", "e2fsprogs", &["-h".into(), image.into()]);
+        for (key, value) in [
+            ("Filesystem volume name:", "data"),
+            ("Filesystem UUID:", "12345678-9abc-def0-0123-456789abcdef"),
+            ("Filesystem state:", "clean"),
+            ("Block count:", "4096"),
+            ("Block size:", "4096"),
+            ("Reserved GDT blocks:", "31"),
+            ("Inode size:", "256"),
+            ("Journal inode:", "8"),
+            ("Total journal blocks:", "1024"),
+            ("Checksum type:", "crc32c"),
+            ("Filesystem created:", "Tue Nov 14 22:13:20 2023"),
+        ] {
+            let line = text.lines().find(|line| line.starts_with(key));
+            let line = line.unwrap_or_else(|| panic!("{key} is missing in {text}"));
+            assert_eq!(line[key.len()..].trim(), value, "{line}");
+        }
+    }
+
+    #[test]
+    fn its_root_is_empty_and_belongs_to_root() {
+        let work = tempfile::tempdir().unwrap();
+        let image = image(work.path(), &options(16 * MIB));
+        let debugfs = |request: &str| {
+            let args = ["-R".into(), request.into(), image.clone().into()];
+            foreign::run("debugfs", "e2fsprogs", &args)
+        };
+        let list = debugfs("ls -p /");
+        let lines: Vec<&str> = list.lines().filter(|line| !line.is_empty()).collect();
+        let expected = ["/2/040755/0/0/.//", "/2/040755/0/0/..//", "/11/040700/0/0/lost+found//"];
+        assert_eq!(lines, expected);
+        assert!(debugfs("ls -p /lost+found").starts_with("/11/040700/0/0/.//"));
+    }
+
+    /// Growing offline uses the same reserved blocks as the kernel does online.
+    #[test]
+    fn resize2fs_grows_it_to_many_gigabytes() {
+        let work = tempfile::tempdir().unwrap();
+        for size in [300 * MIB, 7 * 1024 * MIB, 20 * 1024 * MIB] {
+            let image = image(work.path(), &options(16 * MIB));
+            File::options().write(true).open(&image).unwrap().set_len(size).unwrap();
+            foreign::run("resize2fs", "e2fsprogs", &["-f".into(), image.clone().into()]);
+            e2fsck(&image);
+            let text = foreign::run("dumpe2fs", "e2fsprogs", &["-h".into(), image.into()]);
+            let blocks = format!("Block count:              {}", size / BLOCK as u64);
+            assert!(text.contains(&blocks), "{text}");
+            let taken = size.div_ceil(8 * 1024 * MIB) - 1;
+            let left = format!("Reserved GDT blocks:      {}", u64::from(RESERVED_GDT) - taken);
+            assert!(text.contains(&left), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_can_be_written_into_it() {
+        let work = tempfile::tempdir().unwrap();
+        let image = image(work.path(), &options(16 * MIB));
+        let from = work.path().join("from");
+        std::fs::write(&from, vec![7; 3_000_000]).unwrap();
+        for request in ["mkdir d".into(), format!("write {} d/f", from.display())] {
+            let args = ["-w".into(), "-R".into(), request.into(), image.clone().into()];
+            foreign::run("debugfs", "e2fsprogs", &args);
+        }
+        e2fsck(&image);
+        let to = work.path().join("to");
+        let dump = format!("dump d/f {}", to.display());
+        foreign::run("debugfs", "e2fsprogs", &["-R".into(), dump.into(), image.into()]);
+        assert!(std::fs::read(to).unwrap() == vec![7; 3_000_000]);
+    }
+
+    #[test]
+    fn zero_blocks_stay_holes() {
+        let work = tempfile::tempdir().unwrap();
+        let image = image(work.path(), &options(SIZE_MAX));
+        assert!(image.metadata().unwrap().blocks() * 512 < 256 * 1024);
+    }
+
+    #[test]
+    fn it_is_written_where_the_output_stands_and_always_alike() {
+        let mut one = io::Cursor::new(vec![0; 16 << 20]);
+        let mut two = io::Cursor::new(vec![0; 17 << 20]);
+        two.set_position(MIB);
+        write(&options(16 * MIB), &mut one).unwrap();
+        write(&options(16 * MIB), &mut two).unwrap();
+        assert!(one.get_ref()[..] == two.get_ref()[1 << 20..]);
+    }
+
+    #[test]
+    fn impossible_sizes_and_labels_are_refused() {
+        let refused = |options: &Options| write(options, &mut io::Cursor::new(Vec::new())).is_err();
+        for size in [0, SIZE_MIN - 4096, SIZE_MIN + 512, SIZE_MAX + 4096, u64::MAX] {
+            assert!(refused(&options(size)), "{size}");
+        }
+        assert!(refused(&Options { label: "seventeen letters".into(), ..options(16 * MIB) }));
+    }
+}
