@@ -1,0 +1,412 @@
+//! `model.toml`: what goes into the model, how its output is read, where pictures come from.
+
+use crate::args::Overrides;
+use crate::error::Error;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// A `model.toml` is a page, not a book.
+const MAX_CONFIG: u64 = 256 * 1024;
+
+/// The whole file. Unknown keys are errors.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Prefix of console lines and `model` of each result.
+    pub name: String,
+    /// SHA-256 of `model.tflite`, hex. Checked besides the slot manifest's.
+    pub sha256: Option<String>,
+    /// Threads of the interpreter.
+    #[serde(default = "one")]
+    pub threads: i32,
+    /// Who computes.
+    #[serde(default)]
+    pub delegate: Delegate,
+    /// The model keeps state between invokes, so it is loaded afresh after the golden sample.
+    #[serde(default)]
+    pub stateful: bool,
+    /// Milliseconds between heartbeats.
+    #[serde(default = "two_seconds")]
+    pub heartbeat_ms: u64,
+    /// The input tensor.
+    pub input: Input,
+    /// How outputs become a result.
+    pub decoder: Decoder,
+    /// Where pictures come from.
+    #[serde(default)]
+    pub source: Source,
+    /// Where results are kept.
+    #[serde(default)]
+    pub results: Results,
+    /// The golden sample.
+    #[serde(default)]
+    pub golden: Golden,
+    /// The folder `model.toml` lies in.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// Who computes: XNNPACK's kernels or TensorFlow Lite's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delegate {
+    /// XNNPACK (3 to 6 times faster on ARM; int8 results differ by a few steps from `none`).
+    #[default]
+    Xnnpack,
+    /// TensorFlow Lite's built-in kernels.
+    None,
+}
+
+impl Delegate {
+    /// The name as in `model.toml` and `golden.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Xnnpack => "xnnpack",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The input tensor and how it is filled.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Input {
+    /// A PNG or JPEG, resized and normalised. The tensor is `[1, height, width, channels]`
+    /// (or `[1, channels, height, width]` with `layout = "nchw"`), and says its own type and
+    /// quantisation.
+    Picture(PictureInput),
+    /// The tensor's bytes as they are (little endian), of exactly its length.
+    Tensor {
+        /// Index of the input tensor.
+        #[serde(default)]
+        tensor: usize,
+    },
+}
+
+/// How a picture becomes a tensor.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PictureInput {
+    /// Index of the input tensor.
+    #[serde(default)]
+    pub tensor: usize,
+    /// Columns of the tensor.
+    pub width: u32,
+    /// Rows of the tensor.
+    pub height: u32,
+    /// Colours.
+    #[serde(default)]
+    pub channels: Channels,
+    /// Order of the tensor's axes.
+    #[serde(default)]
+    pub layout: Layout,
+    /// Element type, checked against the tensor.
+    pub dtype: Option<Dtype>,
+    /// What 0 and 255 become, linear between: `[-1, 1]`. Not together with `mean`/`std`.
+    pub range: Option<[f32; 2]>,
+    /// Subtracted from 0…255, one for each channel.
+    pub mean: Option<Vec<f32>>,
+    /// Divides after `mean`, one for each channel.
+    pub std: Option<Vec<f32>>,
+    /// How another aspect ratio fits.
+    #[serde(default)]
+    pub resize: Resize,
+    /// How pixels are interpolated.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// Colours of the input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Channels {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// Luma (ITU-R BT.601).
+    Gray,
+}
+
+impl Channels {
+    /// Values a pixel has.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Rgb | Self::Bgr => 3,
+            Self::Gray => 1,
+        }
+    }
+}
+
+/// Order of the tensor's axes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// Rows, columns, channels.
+    #[default]
+    Nhwc,
+    /// Channels, rows, columns.
+    Nchw,
+}
+
+/// Element type of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dtype {
+    /// IEEE 754 single precision.
+    Float32,
+    /// Signed, with scale and zero point.
+    Int8,
+    /// Unsigned, with scale and zero point.
+    Uint8,
+}
+
+/// How a picture of another aspect ratio fits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resize {
+    /// Keeps the aspect ratio, centred, the rest black.
+    #[default]
+    Letterbox,
+    /// Fills the tensor.
+    Stretch,
+}
+
+/// How pixels are interpolated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    /// Linear, its reach growing with the reduction, so that no pixel is left out.
+    #[default]
+    Antialias,
+    /// The four nearest pixels, as most training pipelines do.
+    Bilinear,
+}
+
+/// How the output tensors are read.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Decoder {
+    /// Faces of MediaPipe's BlazeFace models.
+    SsdFaces(crate::decoder::ssd_faces::Settings),
+    /// One score for each class.
+    Classification(crate::decoder::classification::Settings),
+    /// The tensors as they are.
+    Raw(crate::decoder::raw::Settings),
+}
+
+/// Where pictures come from; both may be set.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// A folder, each file in it once.
+    pub folder: Option<PathBuf>,
+    /// Milliseconds between two looks into the folder.
+    #[serde(default = "one_second")]
+    pub poll_ms: u64,
+    /// Reads the whole folder again and again, at `poll_ms`.
+    #[serde(default)]
+    pub repeat: bool,
+    /// `address:port` of the HTTP server.
+    pub http: Option<String>,
+}
+
+/// The result log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Results {
+    /// JSON lines are appended here.
+    #[serde(default = "results_path")]
+    pub path: PathBuf,
+    /// A file does not grow beyond this many bytes.
+    #[serde(default = "one_mebibyte")]
+    pub max_bytes: u64,
+    /// Older files kept besides (`.1` is the newest).
+    #[serde(default = "two")]
+    pub keep: u32,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self { path: results_path(), max_bytes: one_mebibyte(), keep: two() }
+    }
+}
+
+/// The golden sample's files, in the model's folder.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Golden {
+    /// The input.
+    #[serde(default = "golden_sample")]
+    pub sample: PathBuf,
+    /// The expected result.
+    #[serde(default = "golden_expected")]
+    pub expected: PathBuf,
+}
+
+impl Default for Golden {
+    fn default() -> Self {
+        Self { sample: golden_sample(), expected: golden_expected() }
+    }
+}
+
+fn one() -> i32 {
+    1
+}
+fn two() -> u32 {
+    2
+}
+fn one_second() -> u64 {
+    1000
+}
+fn two_seconds() -> u64 {
+    2000
+}
+fn one_mebibyte() -> u64 {
+    1 << 20
+}
+fn results_path() -> PathBuf {
+    "/data/results.jsonl".into()
+}
+fn golden_sample() -> PathBuf {
+    "golden.png".into()
+}
+fn golden_expected() -> PathBuf {
+    "golden.json".into()
+}
+
+/// Reads `model.toml` in `folder`, applies the command line's settings and checks all values.
+pub fn load(folder: &Path, overrides: &Overrides) -> Result<Config, Error> {
+    let path = folder.join("model.toml");
+    let bytes = read_bounded(&path, MAX_CONFIG)?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::config(format!("{}: is not UTF-8", path.display())))?;
+    let mut config: Config =
+        toml::from_str(&text).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    config.folder = folder.to_owned();
+    if let Some(threads) = overrides.threads {
+        config.threads = threads;
+    }
+    if overrides.folder.is_some() {
+        config.source.folder.clone_from(&overrides.folder);
+    }
+    if overrides.http.is_some() {
+        config.source.http.clone_from(&overrides.http);
+    }
+    if let Some(path) = &overrides.results {
+        config.results.path.clone_from(path);
+    }
+    config.check().map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    Ok(config)
+}
+
+/// Reads a file of at most `limit` bytes; a longer one is an error, never cut.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    use std::io::Read;
+    let wrong = |e: std::io::Error| Error::config(format!("{}: {e}", path.display()));
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .map_err(wrong)?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(wrong)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::config(format!("{}: longer than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+impl Config {
+    fn check(&self) -> Result<(), String> {
+        if self.name.is_empty()
+            || self.name.len() > 64
+            || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        {
+            return Err(format!("name {:?}: expected 1 to 64 letters, digits, '.', '_' or '-'", self.name));
+        }
+        if !(1..=64).contains(&self.threads) {
+            return Err(format!("threads = {}: expected 1 to 64", self.threads));
+        }
+        if !(100..=60_000).contains(&self.heartbeat_ms) {
+            return Err(format!("heartbeat_ms = {}: expected 100 to 60000", self.heartbeat_ms));
+        }
+        if !(10..=86_400_000).contains(&self.source.poll_ms) {
+            return Err(format!("source.poll_ms = {}: expected 10 to 86400000", self.source.poll_ms));
+        }
+        if !(4096..=1 << 30).contains(&self.results.max_bytes) || self.results.keep > 100 {
+            return Err("results: max_bytes is 4096 to 1073741824, keep 0 to 100".into());
+        }
+        if let Input::Picture(picture) = &self.input {
+            picture.check()?;
+        }
+        self.decoder.check()
+    }
+}
+
+impl PictureInput {
+    fn check(&self) -> Result<(), String> {
+        for (key, value) in [("width", self.width), ("height", self.height)] {
+            if !(1..=4096).contains(&value) {
+                return Err(format!("input.{key} = {value}: expected 1 to 4096"));
+            }
+        }
+        if self.range.is_some() && (self.mean.is_some() || self.std.is_some()) {
+            return Err("input: give either range or mean and std, not both".into());
+        }
+        for (key, list) in [("mean", &self.mean), ("std", &self.std)] {
+            if list.as_ref().is_some_and(|l| l.len() != self.channels.count()) {
+                return Err(format!("input.{key}: expected {} numbers, one a channel", self.channels.count()));
+            }
+        }
+        let numbers = self.range.iter().flatten().chain(self.mean.iter().flatten()).chain(self.std.iter().flatten());
+        if numbers.into_iter().any(|n| !n.is_finite()) || self.std.iter().flatten().any(|s| *s == 0.0) {
+            return Err("input: range, mean and std are finite numbers, and std is never 0".into());
+        }
+        Ok(())
+    }
+}
+
+impl Decoder {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::SsdFaces(settings) => settings.check(),
+            Self::Classification(settings) => settings.check(),
+            Self::Raw(settings) => settings.check(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "name = \"x\"\n[input]\nkind = \"picture\"\nwidth = 8\nheight = 8\n[decoder]\nkind = \"raw\"\n";
+
+    fn loaded(text: &str) -> Result<Config, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("model.toml"), text).unwrap();
+        load(folder.path(), &Overrides::default())
+    }
+
+    #[test]
+    fn the_least_file_is_enough() {
+        let config = loaded(LEAST).unwrap();
+        assert_eq!(config.threads, 1);
+        assert_eq!(config.results.path, PathBuf::from("/data/results.jsonl"));
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_key() {
+        for (change, word) in [
+            (("width = 8", "width = 0"), "width"),
+            (("width = 8", "width = 8\nrange = [0, 1]\nmean = [1, 1, 1]"), "range"),
+            (("width = 8", "width = 8\nstd = [1, 0, 1]"), "std"),
+            (("name = \"x\"", "name = \"x\"\nthread = 1"), "thread"),
+            (("kind = \"raw\"", "kind = \"rar\""), "rar"),
+            (("name = \"x\"", "name = \"a\\nb\""), "name"),
+        ] {
+            let error = loaded(&LEAST.replace(change.0, change.1)).unwrap_err().to_string();
+            assert!(error.contains("model.toml") && error.contains(word), "{change:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One input's road through the model: decode, fit, invoke, read.
+
+use crate::config::{Config, Input};
+use crate::decoder::{Decoder, Outcome};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::picture::{self, Placement, Preparation};
+use crate::trust::VerifiedModel;
+use std::time::{Duration, Instant};
+
+/// A model that is loaded, with all that is around it.
+pub struct Pipeline {
+    engine: Engine,
+    input: usize,
+    input_bytes: usize,
+    preparation: Option<Preparation>,
+    decoder: Decoder,
+    stateful: bool,
+    /// SHA-256 of the model, hex.
+    pub model_sha256: String,
+}
+
+/// An input as the tensor wants it.
+pub struct Prepared {
+    bytes: Vec<u8>,
+    placement: Option<Placement>,
+    /// Spent on decoding PNG or JPEG.
+    pub decoding: Duration,
+    /// Spent on resizing and normalising.
+    pub fitting: Duration,
+}
+
+impl Prepared {
+    /// Columns and rows of the picture, if it is one.
+    pub fn picture_size(&self) -> Option<[u32; 2]> {
+        self.placement.map(|p| p.picture.map(|n| n as u32))
+    }
+}
+
+/// What came out, and how long the engine took for it: copying in, invoking, copying out.
+pub struct Inferred {
+    /// The result.
+    pub outcome: Outcome,
+    /// Copying in, invoking, copying out.
+    pub engine: Duration,
+}
+
+impl Pipeline {
+    /// Loads a model whose hash was checked. Fails when model and `model.toml` do not agree.
+    pub fn load(config: &Config, model: VerifiedModel) -> Result<Self, Error> {
+        let engine = Engine::load(model.bytes, config.threads, config.delegate)?;
+        let input = match &config.input {
+            Input::Picture(picture) => picture.tensor,
+            Input::Tensor { tensor } => *tensor,
+        };
+        let info = engine.input(input)?;
+        let input_bytes = info.bytes;
+        let preparation = match &config.input {
+            Input::Picture(picture) => Some(Preparation::new(picture, info)?),
+            Input::Tensor { .. } => None,
+        };
+        let decoder = Decoder::new(&config.decoder, &engine.output_infos()?, &config.input)?;
+        Ok(Self {
+            engine,
+            input,
+            input_bytes,
+            preparation,
+            decoder,
+            stateful: config.stateful,
+            model_sha256: model.sha256,
+        })
+    }
+
+    /// Name of the delegate in use.
+    pub fn delegate(&self) -> &'static str {
+        self.engine.delegate().name()
+    }
+
+    /// Makes the tensor's bytes of an input. Fails on an input that is not what the model takes,
+    /// which is the sender's fault and nobody else's.
+    pub fn prepare(&self, input: &[u8]) -> Result<Prepared, String> {
+        let started = Instant::now();
+        let Some(preparation) = &self.preparation else {
+            if input.len() != self.input_bytes {
+                return Err(format!("the model takes exactly {} bytes, these are {}", self.input_bytes, input.len()));
+            }
+            return Ok(Prepared {
+                bytes: input.to_vec(),
+                placement: None,
+                decoding: Duration::ZERO,
+                fitting: Duration::ZERO,
+            });
+        };
+        let picture = picture::decode(input)?;
+        let decoded = Instant::now();
+        let (bytes, placement) = preparation.tensor_bytes(&picture);
+        Ok(Prepared { bytes, placement: Some(placement), decoding: decoded - started, fitting: decoded.elapsed() })
+    }
+
+    /// Runs the model. Fails only when the engine does.
+    pub fn infer(&self, prepared: &Prepared) -> Result<Inferred, Error> {
+        let started = Instant::now();
+        self.engine.set_input(self.input, &prepared.bytes)?;
+        self.engine.invoke()?;
+        let outputs = self.engine.outputs()?;
+        let engine = started.elapsed();
+        Ok(Inferred { outcome: self.decoder.decode(&outputs, prepared.placement.as_ref()), engine })
+    }
+
+    /// The invoke alone, on what the input tensor holds.
+    pub fn invoke_bare(&self) -> Result<Duration, Error> {
+        let started = Instant::now();
+        self.engine.invoke()?;
+        Ok(started.elapsed())
+    }
+
+    /// Forgets what a stateful model remembers.
+    pub fn forget(&mut self) -> Result<(), Error> {
+        if self.stateful {
+            self.engine.restart()?;
+        }
+        Ok(())
+    }
+}

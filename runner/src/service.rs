@@ -1,0 +1,157 @@
+//! The workload: ready, then the inference loop until SIGTERM.
+
+use crate::config::{read_bounded, Config};
+use crate::decoder::Outcome;
+use crate::error::{Error, Exit};
+use crate::notify::Notify;
+use crate::pipeline::Pipeline;
+use crate::results::ResultLog;
+use crate::source::{self, Event, Metrics, MAX_INPUT};
+use crate::time;
+use nix::sys::signal::{SigSet, Signal};
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::mpsc::{sync_channel, RecvTimeoutError, SyncSender};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A running inference may finish before a stop; longer than this it is taken to hang.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One line of output.
+#[derive(Serialize)]
+struct ResultLine<'a> {
+    time: String,
+    boot_ms: u64,
+    model: &'a str,
+    source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
+    #[serde(flatten)]
+    outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invoke_ms: Option<f64>,
+    total_ms: f64,
+}
+
+/// Says ready and works until SIGTERM or SIGINT. `started` is when the process began.
+pub fn run(pipeline: Pipeline, config: &Config, started: Instant) -> Result<(), Error> {
+    // As many waiting as are being worked on; the rest waits where it came from.
+    let (events, inbox) = sync_channel::<Event>(1);
+    let metrics = Arc::new(Metrics::default());
+    stop_on_signals(events.clone())?;
+    let listener = source::http::open(config)?;
+    source::folder::check(config)?;
+    if listener.is_none() && config.source.folder.is_none() {
+        return Err(Error::new(Exit::Source, "no source: set source.folder or source.http in model.toml"));
+    }
+    let mut notify = Notify::from_environment(Duration::from_millis(config.heartbeat_ms));
+    let mut log = ResultLog::new(&config.results);
+    notify.beat();
+    eprintln!("{}: ready in {} ms", config.name, started.elapsed().as_millis());
+    if let Some(listener) = listener {
+        source::http::serve(listener, events.clone(), Arc::clone(&metrics))?;
+    }
+    source::folder::watch(config, events)?;
+    loop {
+        match inbox.recv_timeout(Duration::from_millis(config.heartbeat_ms)) {
+            Ok(Event::Input { name, bytes, reply }) => {
+                let (line, whole) = infer_one(&pipeline, &config.name, &name, &bytes)?;
+                metrics.count(whole);
+                emit(&line);
+                if let Some(trouble) = log.append(&line) {
+                    eprintln!("{}: {trouble}", config.name);
+                }
+                if let Some(reply) = reply {
+                    // Whoever asked may have gone.
+                    let _ = reply.send((whole, line));
+                }
+            }
+            Ok(Event::Stop) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::new(Exit::Source, "all sources have ended"));
+            }
+        }
+        notify.beat();
+    }
+}
+
+/// One line for each file; fails at the end when one of them could not be used.
+pub fn infer(pipeline: Pipeline, files: &[PathBuf]) -> Result<(), Error> {
+    let mut bad = 0;
+    for file in files {
+        let bytes = read_bounded(file, MAX_INPUT)?;
+        let (line, whole) = infer_one(&pipeline, "", &file.display().to_string(), &bytes)?;
+        emit(&line);
+        bad += usize::from(!whole);
+    }
+    if bad > 0 {
+        return Err(Error::config(format!("{bad} of {} files could not be used; see their lines", files.len())));
+    }
+    Ok(())
+}
+
+/// The result line, and whether it is a result (not the input's fault). Fails when the engine does.
+fn infer_one(pipeline: &Pipeline, model: &str, source: &str, bytes: &[u8]) -> Result<(String, bool), Error> {
+    let started = Instant::now();
+    let mut line = ResultLine {
+        time: time::now(),
+        boot_ms: 0,
+        model,
+        source,
+        width: None,
+        height: None,
+        outcome: None,
+        error: None,
+        invoke_ms: None,
+        total_ms: 0.0,
+    };
+    match pipeline.prepare(bytes) {
+        Ok(prepared) => {
+            let inferred = pipeline.infer(&prepared)?;
+            if let Some([width, height]) = prepared.picture_size() {
+                (line.width, line.height) = (Some(width), Some(height));
+            }
+            line.invoke_ms = Some(time::ms(inferred.engine));
+            line.outcome = Some(inferred.outcome);
+        }
+        Err(error) => line.error = Some(error),
+    }
+    line.total_ms = time::ms(started.elapsed());
+    line.boot_ms = time::boot_ms();
+    let whole = line.error.is_none();
+    let text = serde_json::to_string(&line).map_err(|e| Error::engine(format!("{source}: result: {e}")))?;
+    Ok((text, whole))
+}
+
+/// A console that has gone must not end inference, so a failed write is let go.
+fn emit(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+}
+
+/// Turns SIGTERM and SIGINT into an event. Called before any other thread exists, so that all of
+/// them have the signals blocked and only the waiting one gets them.
+fn stop_on_signals(events: SyncSender<Event>) -> Result<(), Error> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().map_err(|e| Error::engine(format!("cannot block SIGTERM: {e}")))?;
+    source::thread("signals", move || {
+        if signals.wait().is_ok() {
+            source::thread("patience", || {
+                std::thread::sleep(STOP_PATIENCE);
+                eprintln!("runner: an inference did not end within {} s of SIGTERM", STOP_PATIENCE.as_secs());
+                std::process::exit(i32::from(Exit::Engine as u8));
+            })
+            .ok();
+            let _ = events.send(Event::Stop);
+        }
+    })
+}

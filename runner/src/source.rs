@@ -1,0 +1,60 @@
+//! Where inputs come from. Each source is a thread that sends [`Event`]s to the inference loop.
+
+pub mod folder;
+pub mod http;
+
+use crate::error::{Error, Exit};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+
+/// Longest input in bytes: a 50-megapixel JPEG.
+pub const MAX_INPUT: u64 = 16 << 20;
+
+/// What happens to the inference loop.
+pub enum Event {
+    /// Something to look at.
+    Input {
+        /// Where it came from, for the result.
+        name: String,
+        /// The file's or request's bytes.
+        bytes: Vec<u8>,
+        /// Who waits for the answer: whether it is a result, and its line.
+        reply: Option<SyncSender<(bool, String)>>,
+    },
+    /// SIGTERM.
+    Stop,
+}
+
+/// Counts since the start.
+#[derive(Default)]
+pub struct Metrics {
+    results: AtomicU64,
+    bad_inputs: AtomicU64,
+}
+
+impl Metrics {
+    /// Counts one result, or one input that could not be used.
+    pub fn count(&self, whole: bool) {
+        let counter = if whole { &self.results } else { &self.bad_inputs };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// In Prometheus' text format.
+    pub fn text(&self) -> String {
+        format!(
+            "# TYPE runner_results_total counter\nrunner_results_total {}\n# TYPE runner_bad_inputs_total counter\nrunner_bad_inputs_total {}\n",
+            self.results.load(Ordering::Relaxed),
+            self.bad_inputs.load(Ordering::Relaxed)
+        )
+    }
+}
+
+/// Starts a named thread with a stack that fits a small device.
+pub fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(256 * 1024)
+        .spawn(body)
+        .map(drop)
+        .map_err(|e| Error::new(Exit::Source, format!("cannot start thread {name}: {e}")))
+}
