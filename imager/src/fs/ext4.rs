@@ -79,7 +79,7 @@ pub struct Options {
 pub fn write(options: &Options, out: &mut (impl Write + Seek)) -> io::Result<()> {
     let refuse = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     let size = options.size;
-    if size % BLOCK as u64 != 0 || !(SIZE_MIN..=SIZE_MAX).contains(&size) {
+    if !size.is_multiple_of(BLOCK as u64) || !(SIZE_MIN..=SIZE_MAX).contains(&size) {
         return refuse(format!(
             "an ext4 of {size} bytes cannot be made here: give {SIZE_MIN} to {SIZE_MAX} bytes in \
              whole blocks of {BLOCK}; the device grows it"

@@ -128,22 +128,25 @@ fn pad(out: &mut impl Write, bytes: &[u8], length: usize) -> Result<()> {
 impl Geometry {
     fn choose(options: &Options) -> Result<Geometry> {
         let size = options.size;
-        ensure!(size % SECTOR as u64 == 0, "a FAT image of {size} bytes is not whole sectors");
+        ensure!(
+            size.is_multiple_of(SECTOR as u64),
+            "a FAT image of {size} bytes is not whole sectors"
+        );
         let sectors = u32::try_from(size / SECTOR as u64).with_context(|| {
             format!("a FAT volume cannot have {size} bytes; 2 TiB is the limit")
         })?;
         // Cluster sizes by volume size, in KiB, as in the document's two tables.
         let kib = sectors / 2;
         let (kind, cluster_sectors) = match kib {
-            ..=8_400 => (FatType::Fat16, 1),
-            ..=32_680 => (FatType::Fat16, 2),
-            ..=131_072 => (FatType::Fat16, 4),
-            ..=262_144 => (FatType::Fat16, 8),
-            ..=524_287 => (FatType::Fat16, 16),
-            ..=8_388_608 => (FatType::Fat32, 8),
-            ..=16_777_216 => (FatType::Fat32, 16),
-            ..=33_554_432 => (FatType::Fat32, 32),
-            _ => (FatType::Fat32, 64),
+            0..=8_400 => (FatType::Fat16, 1),
+            8_401..=32_680 => (FatType::Fat16, 2),
+            32_681..=131_072 => (FatType::Fat16, 4),
+            131_073..=262_144 => (FatType::Fat16, 8),
+            262_145..=524_287 => (FatType::Fat16, 16),
+            524_288..=8_388_608 => (FatType::Fat32, 8),
+            8_388_609..=16_777_216 => (FatType::Fat32, 16),
+            16_777_217..=33_554_432 => (FatType::Fat32, 32),
+            33_554_433.. => (FatType::Fat32, 64),
         };
         let least = if kind == FatType::Fat16 { 1 } else { 8 };
         ensure!(
