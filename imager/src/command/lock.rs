@@ -1,0 +1,79 @@
+//! `imager lock`: resolves every input of an image and writes its lock.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::config::{Board, Image};
+use crate::sources::cache::Cache;
+use crate::sources::release::Expired;
+use crate::sources::session::DEBIAN_KEYRING;
+use crate::sources::{resolve_all, Options};
+
+/// Where inputs come from: the options that `lock` and `build` share.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Fail instead of changing the lock
+    #[arg(long)]
+    pub locked: bool,
+    /// Mirror of the Debian archive; else the one in this machine's apt configuration
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// Public keys that may sign the Debian archive
+    #[arg(long, value_name = "FILE", default_value = DEBIAN_KEYRING)]
+    pub keyring: PathBuf,
+    /// Take indexes of a mirror that is no longer updated
+    #[arg(long)]
+    pub allow_expired: bool,
+}
+
+impl SourceArgs {
+    /// The options, with the user's cache.
+    pub fn options(&self) -> Result<Options> {
+        Ok(Options {
+            locked: self.locked,
+            mirror: self.mirror.clone(),
+            keyring: self.keyring.clone(),
+            expired: if self.allow_expired { Expired::Allow } else { Expired::Refuse },
+            cache: Cache::open()?,
+        })
+    }
+}
+
+/// Resolve every input of an image and write its lock
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// The image file; the lock is written beside it
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// Board to lock for, by name or as a path to its file; else all of board-configs
+    #[arg(long, value_name = "BOARD")]
+    pub board: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sources: SourceArgs,
+}
+
+/// Locks the image for each board, and fetches everything into the cache so that a build needs no
+/// network.
+pub fn run(args: LockArgs) -> Result<()> {
+    let image = Image::load(&args.image)?;
+    let options = args.sources.options()?;
+    let boards = if args.board.is_empty() { Board::all(image.folder())? } else { args.board };
+    for name in boards {
+        let board = Board::load(&name, image.folder())?;
+        let inputs = resolve_all(&image, &board, &options)?
+            .fetch()
+            .with_context(|| format!("locking {} for {}", image.name, board.name()))?;
+        eprintln!(
+            "{} for {}: {} packages, {} wheels, {} local files locked",
+            image.name,
+            board.name(),
+            inputs.root.len() + inputs.kernel.len() + usize::from(inputs.firmware.is_some()),
+            inputs.wheels.len(),
+            inputs.files.len()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,384 @@
+//! Board files: what an image runs on. One TOML file a board, `docs/board-file.md` explains it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::diagnostics::{nearest, Document, Finding};
+use super::values::{DevicePath, Line, Name, PackageName, PackageVersion, Size, Suite};
+
+/// The folder that board files are looked for in.
+pub const FOLDER: &str = "board-configs";
+
+/// A checked board file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Board {
+    name: Spanned<Name>,
+    /// One line for people.
+    pub description: Line,
+    /// Which Debian its packages come from.
+    pub debian: Debian,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// How a slot is chosen.
+    pub boot: Boot,
+    /// Sizes of the partitions.
+    pub partitions: Partitions,
+    /// The hardware watchdog, if it has one.
+    pub watchdog: Option<Watchdog>,
+    /// How QEMU plays it, if it can.
+    pub qemu: Option<Qemu>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// Debian's name of a processor architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// 64-bit ARM.
+    Arm64,
+    /// 64-bit x86.
+    Amd64,
+}
+
+impl Architecture {
+    /// As Debian writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Arm64 => "arm64",
+            Self::Amd64 => "amd64",
+        }
+    }
+
+    /// As wheels' platform tags and the kernel write it.
+    pub fn machine(self) -> &'static str {
+        match self {
+            Self::Arm64 => "aarch64",
+            Self::Amd64 => "x86_64",
+        }
+    }
+}
+
+/// `[debian]`: where the root's packages come from.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Debian {
+    /// The architecture.
+    pub architecture: Architecture,
+    /// The suites; a package is taken from the one that has its highest version.
+    pub suites: Vec<Suite>,
+}
+
+/// `[kernel]`: the kernel's packages and what is taken out of them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// The suite that keeps this version.
+    pub suite: Suite,
+    /// The exact version of all its packages.
+    pub version: PackageVersion,
+    /// What `uname -r` says: names the files in the packages.
+    pub release: Line,
+    packages: Spanned<Vec<PackageName>>,
+    /// Kernel arguments on top of the ones `imager` adds, console included.
+    pub arguments: Line,
+    /// Device trees for the boot partition, by their paths under the packages' device tree
+    /// folder; empty where the loader passes its own.
+    #[serde(default)]
+    pub device_trees: Vec<String>,
+    /// Modules the first life loads, without those they depend on: disk, verity, EROFS, watchdog.
+    pub first_life_modules: Vec<Line>,
+    /// Modules the second life loads: data file system, network.
+    pub second_life_modules: Vec<Line>,
+}
+
+/// `[boot]`: the boot chooser.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// Who chooses the slot.
+    pub chooser: Chooser,
+}
+
+/// Who chooses the slot before the kernel starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Chooser {
+    /// A U-Boot script and a redundant environment.
+    Uboot,
+}
+
+/// `[partitions]`: their sizes. Each is there once for each slot, `firmware` and `data` apart.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partitions {
+    firmware: Spanned<Size>,
+    boot: Spanned<Size>,
+    root: Spanned<Size>,
+    data: Spanned<Size>,
+}
+
+/// `[watchdog]`: the hardware that resets the board when nothing feeds it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watchdog {
+    /// What it is: how the boot chooser arms it.
+    pub kind: WatchdogKind,
+    /// Its device node.
+    pub device: DevicePath,
+    seconds: Spanned<u32>,
+}
+
+/// A kind of watchdog that the boot chooser can arm before the kernel starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchdogKind {
+    /// Intel 6300ESB, a PCI device.
+    I6300esb,
+}
+
+/// `[qemu]`: how QEMU plays the board.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Qemu {
+    /// `-machine`.
+    pub machine: Line,
+    /// `-cpu`.
+    pub cpu: Line,
+    /// Number of processors.
+    pub processors: u32,
+    /// `-m`.
+    pub memory: Size,
+    /// The firmware, out of a Debian package that is locked like the others.
+    pub firmware: Firmware,
+    /// More devices, one `-device` each.
+    #[serde(default)]
+    pub devices: Vec<Line>,
+}
+
+/// A firmware file in a Debian package.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Firmware {
+    /// The package.
+    pub package: PackageName,
+    /// The file in it.
+    pub path: DevicePath,
+}
+
+impl Partitions {
+    /// Bytes of `firmware`.
+    pub fn firmware(&self) -> u64 {
+        self.firmware.get_ref().0
+    }
+    /// Bytes of `boot-a` and of `boot-b`.
+    pub fn boot(&self) -> u64 {
+        self.boot.get_ref().0
+    }
+    /// Bytes of `root-a` and of `root-b`.
+    pub fn root(&self) -> u64 {
+        self.root.get_ref().0
+    }
+    /// Bytes of `data` before it grows.
+    pub fn data(&self) -> u64 {
+        self.data.get_ref().0
+    }
+}
+
+impl Watchdog {
+    /// Seconds until it fires unfed.
+    pub fn seconds(&self) -> u32 {
+        *self.seconds.get_ref()
+    }
+}
+
+impl Kernel {
+    /// The packages that carry the kernel, its modules and device trees. They are taken without
+    /// what they depend on: that is for a Debian that installs kernels on itself.
+    pub fn packages(&self) -> &[PackageName] {
+        self.packages.get_ref()
+    }
+}
+
+impl Board {
+    /// Reads the board file `name_or_path`: a path if it ends in `.toml`, else the name of a file
+    /// in a `board-configs` folder here or above, or beside or above `near`.
+    pub fn load(name_or_path: &str, near: &Path) -> Result<Self> {
+        if name_or_path.ends_with(".toml") {
+            return Self::load_file(Path::new(name_or_path));
+        }
+        let name = Name::new(name_or_path).map_err(|e| anyhow::anyhow!("--board: {e}"))?;
+        let mut known = Vec::new();
+        for folder in folders(near) {
+            let path = folder.join(format!("{name}.toml"));
+            if path.is_file() {
+                return Self::load_file(&path);
+            }
+            known.extend(names_in(&folder)?);
+        }
+        if known.is_empty() {
+            bail!("board `{name}` not found: there is no `{FOLDER}` folder here or above; give --board a path to a board file");
+        }
+        let hint = nearest(&name, known.iter().map(String::as_str))
+            .map(|n| format!("; did you mean `{n}`?"))
+            .unwrap_or_default();
+        bail!("there is no board `{name}`{hint} (known: {})", known.join(", "))
+    }
+
+    /// Names of all boards in the `board-configs` folder that [`Board::load`] would look in first.
+    pub fn all(near: &Path) -> Result<Vec<String>> {
+        for folder in folders(near) {
+            let names = names_in(&folder)?;
+            if !names.is_empty() {
+                return Ok(names);
+            }
+        }
+        bail!("there is no `{FOLDER}` folder here or above; name a board file with --board")
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        self.name.get_ref()
+    }
+
+    /// Where the board file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn load_file(path: &Path) -> Result<Self> {
+        let document = Document::read(path)?;
+        Self::read(&document, path)
+            .with_context(|| format!("{} is not a valid board file", path.display()))
+    }
+
+    fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
+        let mut board: Board = document.parse()?;
+        board.path = path.to_path_buf();
+        board.check(document)?;
+        Ok(board)
+    }
+
+    fn check(&self, document: &Document) -> Result<(), Finding> {
+        let stem = self.path.file_stem().and_then(|s| s.to_str());
+        if stem != Some(self.name().as_str()) {
+            let why = format!("the board is named `{}`, its file is not", self.name());
+            return Err(document.at(self.name.span(), why));
+        }
+        if self.debian.suites.is_empty() {
+            return Err(document.whole("[debian] `suites` is empty: name at least one"));
+        }
+        if self.kernel.packages().is_empty() {
+            return Err(document.at(self.kernel.packages.span(), "[kernel] `packages` is empty"));
+        }
+        let release = self.kernel.release.as_str();
+        if release.is_empty() || release.contains(['/', ' ']) || release.starts_with('.') {
+            return Err(document.whole(format!("[kernel] `release` {release:?} is not what `uname -r` prints")));
+        }
+        for tree in &self.kernel.device_trees {
+            if !tree.ends_with(".dtb") || tree.starts_with('/') || tree.split('/').any(|p| p == "..") {
+                return Err(document.whole(format!("[kernel] device tree {tree:?} is not a relative path to a .dtb")));
+            }
+        }
+        let sizes = &self.partitions;
+        for size in [&sizes.firmware, &sizes.boot, &sizes.root, &sizes.data] {
+            let bytes = size.get_ref().0;
+            if bytes == 0 || bytes % (1 << 20) != 0 {
+                return Err(document.at(size.span(), "a partition's size is a multiple of 1 MiB, above 0"));
+            }
+        }
+        if let Some(watchdog) = &self.watchdog {
+            if !(10..=600).contains(&watchdog.seconds()) {
+                return Err(document.at(watchdog.seconds.span(), "[watchdog] `seconds` is between 10 and 600"));
+            }
+        }
+        if let Some(qemu) = &self.qemu {
+            if !(1..=64).contains(&qemu.processors) || qemu.memory.0 < 64 << 20 {
+                return Err(document.whole("[qemu] needs 1 to 64 `processors` and at least 64M of `memory`"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The `board-configs` folders above the current folder and above `near`, nearest first.
+fn folders(near: &Path) -> Vec<PathBuf> {
+    let near = if near.as_os_str().is_empty() { Path::new(".") } else { near };
+    let starts = [std::env::current_dir().ok(), near.canonicalize().ok()];
+    let mut found = Vec::new();
+    for start in starts.into_iter().flatten() {
+        for above in start.ancestors() {
+            let folder = above.join(FOLDER);
+            if folder.is_dir() && !found.contains(&folder) {
+                found.push(folder);
+            }
+        }
+    }
+    found
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let entries = std::fs::read_dir(folder)
+        .with_context(|| format!("{}: cannot be listed", folder.display()))?;
+    for entry in entries {
+        let path = entry.with_context(|| format!("{}: cannot be listed", folder.display()))?.path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            names.extend(path.file_stem().and_then(|s| s.to_str()).map(str::to_owned));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped() -> (PathBuf, String) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../board-configs/qemu-arm64.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path, text)
+    }
+
+    fn changed(from: &str, to: &str) -> String {
+        let (path, text) = shipped();
+        assert!(text.contains(from), "{from}");
+        let document = Document::new(&path, text.replacen(from, to, 1));
+        Board::read(&document, &path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_shipped_board_file_is_valid() {
+        let (path, _) = shipped();
+        let board = Board::load(path.to_str().unwrap(), Path::new(".")).unwrap();
+        assert_eq!(board.name().as_str(), "qemu-arm64");
+        assert_eq!(board.partitions.firmware(), 8 << 20);
+        assert_eq!(board.partitions.boot(), 64 << 20);
+        assert_eq!(board.partitions.root(), 96 << 20);
+        assert_eq!(board.partitions.data(), 16 << 20);
+    }
+
+    #[test]
+    fn boards_are_found_by_name_and_a_wrong_name_gets_a_hint() {
+        let (path, _) = shipped();
+        let near = path.parent().unwrap();
+        assert!(Board::load("qemu-arm64", near).is_ok());
+        let message = Board::load("qemu-arm", near).unwrap_err().to_string();
+        assert!(message.contains("did you mean `qemu-arm64`?"), "{message}");
+        assert!(Board::load("../x", near).is_err());
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_their_line() {
+        assert!(changed("\"64M\"", "\"65000K\"").contains("multiple of 1 MiB"));
+        assert!(changed("name = \"qemu-arm64\"", "name = \"qemu\"").contains("qemu-arm64.toml:"));
+        assert!(changed("chooser = \"uboot\"", "chooser = \"grub\"").contains("unknown variant `grub`"));
+        assert!(changed("suites = ", "suits = ").contains("did you mean `suites`?"));
+        assert!(changed("seconds = 60", "seconds = 1").contains("between 10 and 600"));
+    }
+}

@@ -1,0 +1,153 @@
+//! From a TOML file to a checked type, with errors that name the file, the line and the next step.
+
+use std::fmt;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use serde::de::DeserializeOwned;
+
+/// No image or board file is larger; a bigger one is something else given by mistake.
+const MAX_FILE: u64 = 1 << 20;
+
+/// A TOML file's text together with its path, so that an error can point into it.
+#[derive(Debug)]
+pub struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+/// One finding in a [`Document`]: `file:line: message`, then the line itself.
+#[derive(Debug)]
+pub struct Finding {
+    path: PathBuf,
+    line: Option<(usize, String)>,
+    message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.line {
+            Some((number, text)) => {
+                write!(f, "{}:{}: {}", self.path.display(), number, self.message)?;
+                write!(f, "\n  {} | {}", number, text.trim_end())
+            }
+            None => write!(f, "{}: {}", self.path.display(), self.message),
+        }
+    }
+}
+
+impl std::error::Error for Finding {}
+
+impl Document {
+    /// Reads the file at `path`; fails when it is missing, larger than 1 MiB or not UTF-8.
+    pub fn read(path: &Path) -> Result<Self> {
+        let size = fs::metadata(path)
+            .with_context(|| format!("{}: cannot be read", path.display()))?
+            .len();
+        if size > MAX_FILE {
+            bail!("{}: {} bytes is too large for a TOML file (at most {} bytes); is it the right file?", path.display(), size, MAX_FILE);
+        }
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("{}: cannot be read as text", path.display()))?;
+        Ok(Self::new(path, text))
+    }
+
+    /// A document of `text` that says it comes from `path`.
+    pub fn new(path: &Path, text: String) -> Self {
+        Self { path: path.to_path_buf(), text }
+    }
+
+    /// Reads the document as a `T`. Errors carry the line and, for an unknown key, the nearest
+    /// known one.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Finding> {
+        toml::from_str(&self.text).map_err(|e| {
+            let message = with_nearest_key(e.message());
+            match e.span() {
+                Some(span) => self.at(span, message),
+                None => self.whole(message),
+            }
+        })
+    }
+
+    /// A finding at a byte range of the text.
+    pub fn at(&self, span: Range<usize>, message: impl Into<String>) -> Finding {
+        let start = span.start.min(self.text.len());
+        let before = self.text.get(..start).unwrap_or(&self.text);
+        let number = before.matches('\n').count() + 1;
+        let text = self.text.lines().nth(number - 1).unwrap_or("").to_owned();
+        Finding { path: self.path.clone(), line: Some((number, text)), message: message.into() }
+    }
+
+    /// A finding about the file as a whole.
+    pub fn whole(&self, message: impl Into<String>) -> Finding {
+        Finding { path: self.path.clone(), line: None, message: message.into() }
+    }
+}
+
+/// Adds `did you mean …?` to serde's "unknown field" message: it lists the known keys in
+/// backquotes after the unknown one.
+fn with_nearest_key(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field `") else {
+        return message.to_owned();
+    };
+    let mut quoted = rest.split('`').step_by(2);
+    let unknown = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.filter(|k| !k.is_empty()).collect();
+    match nearest(unknown, known.iter().copied()) {
+        Some(key) => format!("unknown key `{unknown}`; did you mean `{key}`?"),
+        None => format!("unknown key `{unknown}`; known here: {}", known.join(", ")),
+    }
+}
+
+/// The candidate most like `word`, if one is near enough to be what was meant.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|c| (strsim::jaro_winkler(word, c), c))
+        .filter(|(score, _)| *score >= 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Sample {
+        hostname: Option<String>,
+        version: Option<u32>,
+    }
+
+    fn error(text: &str) -> String {
+        let document = Document::new(Path::new("a.toml"), text.to_owned());
+        document.parse::<Sample>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn unknown_key_names_file_line_and_the_nearest_key() {
+        let message = error("version = 1\nhostnam = \"x\"\n");
+        assert_eq!(message, "a.toml:2: unknown key `hostnam`; did you mean `hostname`?\n  2 | hostnam = \"x\"");
+    }
+
+    #[test]
+    fn unknown_key_like_no_other_lists_the_known_ones() {
+        assert!(error("qqq = 1").starts_with("a.toml:1: unknown key `qqq`; known here: hostname, version"));
+    }
+
+    #[test]
+    fn wrong_type_and_broken_syntax_name_the_line() {
+        assert!(error("\nversion = \"one\"").starts_with("a.toml:2: invalid type: string"));
+        assert!(error("version = [\n").starts_with("a.toml:"));
+    }
+
+    #[test]
+    fn missing_file_is_named() {
+        let error = Document::read(Path::new("does-not-exist.toml")).unwrap_err();
+        assert!(error.to_string().contains("does-not-exist.toml"));
+    }
+}

@@ -1,0 +1,409 @@
+//! Image files: what runs on the device. `docs/image-file.md` is the reference for users.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::diagnostics::{Document, Finding};
+use super::values::{
+    DevicePath, Line, Mode, Name, PackageName, PlatformTag, ProjectName, ProjectVersion,
+    PythonVersion, Span, Version,
+};
+pub use super::workload::{Budget, Group, Health, Ready, Restart, Workload};
+
+/// Name of the workload that the imager adds when an image file has `[update]`.
+pub const UPDATE_WORKLOAD: &str = "ota";
+
+/// A checked image file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The image's name, the same for all its versions.
+    pub name: Name,
+    /// The version for people.
+    pub version: Version,
+    sequence: Spanned<u64>,
+    #[serde(default = "zero")]
+    floor: Spanned<u64>,
+    hostname: Option<Name>,
+    /// Puts a root shell on the console.
+    #[serde(default)]
+    pub debug: bool,
+    /// Where updates come from; none if absent.
+    pub update: Option<Update>,
+    /// The wired network.
+    #[serde(default)]
+    pub network: Network,
+    /// Packages to add.
+    #[serde(default)]
+    pub debian: Debian,
+    /// Local files and folders to add.
+    #[serde(default, rename = "file")]
+    pub files: Vec<FileEntry>,
+    /// Wheels to take files out of.
+    #[serde(default, rename = "wheel")]
+    pub wheels: Vec<WheelEntry>,
+    /// Models to add under `/usr/share/models`.
+    #[serde(default, rename = "model")]
+    pub models: Vec<ModelEntry>,
+    /// What runs.
+    #[serde(default, rename = "workload")]
+    pub workloads: Vec<Workload>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// `[update]`: where a newer version comes from and when it may be taken.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    url: Spanned<Line>,
+    /// Time between two looks.
+    #[serde(default = "default_poll")]
+    pub poll: Span,
+    /// Random extra time, so that a fleet does not ask all at once.
+    #[serde(default = "default_jitter")]
+    pub jitter: Span,
+    /// How long all vital workloads must be healthy before the new version stays.
+    #[serde(default = "default_commit_after")]
+    pub commit_after: Span,
+    /// Longest time a trial may take until the device resets.
+    #[serde(default = "default_trial_timeout")]
+    pub trial_timeout: Span,
+    tries: Option<Spanned<u32>>,
+    /// When the device may reboot into a new version.
+    #[serde(default)]
+    pub reboot: Reboot,
+}
+
+/// When the device may reboot into a new version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reboot {
+    /// As soon as it is installed.
+    #[default]
+    Now,
+    /// Only when somebody says so.
+    Manual,
+    /// Between two times of the day (UTC), in minutes since midnight; may go past midnight.
+    Window(u16, u16),
+}
+
+/// `[network]`: the wired interface and the time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Ask for an address by DHCP; without it only loopback is up.
+    #[serde(default = "yes")]
+    pub dhcp: bool,
+    /// Time servers' names or addresses.
+    #[serde(default)]
+    pub ntp: Vec<Line>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { dhcp: true, ntp: Vec::new() }
+    }
+}
+
+/// `[debian]`: packages to add.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Debian {
+    /// Packages that are added with everything they depend on.
+    #[serde(default)]
+    pub packages: Vec<PackageName>,
+    /// Packages that are left out even where another one depends on them.
+    #[serde(default)]
+    pub without: Vec<PackageName>,
+}
+
+/// `[[file]]`: a local file or folder to add.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// File or folder, relative to the image file.
+    pub source: PathBuf,
+    /// Where it goes.
+    pub path: DevicePath,
+    /// Its permissions; else 0755 for what its owner may execute and 0644 for the rest.
+    pub mode: Option<Mode>,
+}
+
+/// `[[wheel]]`: a Python wheel to take files out of. Nothing of it is installed or run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WheelEntry {
+    /// The project.
+    pub name: ProjectName,
+    /// The exact version.
+    pub version: ProjectVersion,
+    /// Platform tag of the wheel; else the board's architecture with any glibc the image has.
+    pub platform: Option<PlatformTag>,
+    /// CPython version whose wheel is taken.
+    #[serde(default = "default_python")]
+    pub python: PythonVersion,
+    /// What to take out of it.
+    #[serde(default)]
+    pub files: Vec<WheelFile>,
+}
+
+/// One member of a wheel and where it goes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WheelFile {
+    /// The member's exact path in the wheel.
+    pub from: String,
+    /// Where it goes.
+    pub path: DevicePath,
+    /// Its permissions; 0644 if absent.
+    pub mode: Option<Mode>,
+}
+
+/// `[[model]]`: a model with what the runner must know of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    name: Spanned<Name>,
+    model: Spanned<Origin>,
+    /// The runner's settings for it, relative to the image file.
+    pub config: PathBuf,
+    #[serde(default)]
+    files: Vec<Spanned<Origin>>,
+}
+
+/// Where one file of a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A path relative to the image file.
+    Local(PathBuf),
+    /// `wheel:NAME:MEMBER`: a member of a wheel that a `[[wheel]]` names.
+    Wheel {
+        /// The wheel's project name as `[[wheel]]` writes it.
+        name: String,
+        /// The member's path.
+        member: String,
+    },
+}
+
+impl Origin {
+    /// The file's own name, without its folders.
+    pub fn file_name(&self) -> &str {
+        match self {
+            Self::Local(path) => path.file_name().and_then(|n| n.to_str()).unwrap_or_default(),
+            Self::Wheel { member, .. } => member.rsplit('/').next().unwrap_or_default(),
+        }
+    }
+}
+
+impl ModelEntry {
+    /// Its name, unique in the image: the folder under `/usr/share/models`.
+    pub fn name(&self) -> &Name {
+        self.name.get_ref()
+    }
+
+    /// Where the `.tflite` file comes from.
+    pub fn model(&self) -> &Origin {
+        self.model.get_ref()
+    }
+
+    /// Files that lie beside it under their own names, such as its golden sample.
+    pub fn files(&self) -> impl Iterator<Item = &Origin> {
+        self.files.iter().map(|f| f.get_ref())
+    }
+}
+
+fn zero() -> Spanned<u64> {
+    Spanned::new(0..0, 0)
+}
+fn yes() -> bool {
+    true
+}
+fn default_poll() -> Span {
+    Span::seconds(3600)
+}
+fn default_jitter() -> Span {
+    Span::seconds(600)
+}
+fn default_commit_after() -> Span {
+    Span::seconds(30)
+}
+fn default_trial_timeout() -> Span {
+    Span::seconds(300)
+}
+fn default_python() -> PythonVersion {
+    PythonVersion::new("3.12").unwrap_or_else(|_| unreachable!("a constant"))
+}
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let Some(rest) = text.strip_prefix("wheel:") else {
+            return Ok(Self::Local(text.into()));
+        };
+        match rest.split_once(':') {
+            Some((name, member)) if !name.is_empty() && !member.is_empty() => {
+                Ok(Self::Wheel { name: name.to_owned(), member: member.to_owned() })
+            }
+            _ => Err(D::Error::custom(format!("{text:?} is not `wheel:NAME:PATH-IN-THE-WHEEL`"))),
+        }
+    }
+}
+
+/// Reads `now`, `manual` or `HH:MM-HH:MM`.
+fn parse_reboot(text: &str) -> Option<Reboot> {
+    let minute = |t: &str| {
+        let (h, m) = t.split_once(':')?;
+        let digits = |s: &str| s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
+        let (hours, minutes) = (h.parse::<u16>().ok()?, m.parse::<u16>().ok()?);
+        (digits(h) && digits(m) && hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
+    };
+    match text {
+        "now" => Some(Reboot::Now),
+        "manual" => Some(Reboot::Manual),
+        window => {
+            let (from, to) = window.split_once('-')?;
+            let (from, to) = (minute(from)?, minute(to)?);
+            (from != to).then_some(Reboot::Window(from, to))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Reboot {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        parse_reboot(&text).ok_or_else(|| {
+            D::Error::custom(format!("{text:?} is none of \"now\", \"manual\", \"02:00-04:00\""))
+        })
+    }
+}
+
+impl std::fmt::Display for Reboot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Now => f.write_str("now"),
+            Self::Manual => f.write_str("manual"),
+            Self::Window(from, to) => {
+                write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
+            }
+        }
+    }
+}
+
+impl Update {
+    /// The repository's address, http or https, without a slash at its end.
+    pub fn url(&self) -> &str {
+        self.url.get_ref().trim_end_matches('/')
+    }
+
+    /// How often a new version is started before the device falls back.
+    pub fn tries(&self) -> u32 {
+        self.tries.as_ref().map_or(3, |t| *t.get_ref())
+    }
+}
+
+impl Image {
+    /// Reads and checks the image file at `path`.
+    pub fn load(path: &Path) -> Result<Self> {
+        let document = Document::read(path)?;
+        Self::read(&document, path).with_context(|| format!("{} is not a valid image file", path.display()))
+    }
+
+    /// The number that orders versions, at least 1.
+    pub fn sequence(&self) -> u64 {
+        *self.sequence.get_ref()
+    }
+
+    /// The lowest sequence that an update may go back to, at most [`Image::sequence`].
+    pub fn floor(&self) -> u64 {
+        *self.floor.get_ref()
+    }
+
+    /// The device's host name.
+    pub fn hostname(&self) -> &Name {
+        self.hostname.as_ref().unwrap_or(&self.name)
+    }
+
+    /// Where the image file lies; its lock lies beside it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder that relative paths in it start from.
+    pub fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
+    fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
+        let mut image: Image = document.parse()?;
+        image.path = path.to_path_buf();
+        image.check(document)?;
+        Ok(image)
+    }
+
+    fn check(&self, document: &Document) -> Result<(), Finding> {
+        if self.sequence() == 0 {
+            return Err(document.at(self.sequence.span(), "`sequence` starts at 1"));
+        }
+        if self.floor() > self.sequence() {
+            let why = "`floor` is above `sequence`: the image would refuse itself";
+            return Err(document.at(self.floor.span(), why));
+        }
+        if let Some(update) = &self.update {
+            let url = update.url();
+            let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            if host.is_none_or(str::is_empty) || url.contains(' ') {
+                let why = format!("{url:?} is not an address that starts with http:// or https://");
+                return Err(document.at(update.url.span(), why));
+            }
+            if let Some(tries) = update.tries.as_ref().filter(|t| !(1..=255).contains(t.get_ref())) {
+                return Err(document.at(tries.span(), "`tries` is between 1 and 255"));
+            }
+            if update.poll.0 < 1000 || update.trial_timeout <= update.commit_after {
+                let why = "[update] needs `poll` of at least 1s and `trial_timeout` above `commit_after`";
+                return Err(document.at(update.url.span(), why));
+            }
+        }
+        if let Some(host) = self.network.ntp.iter().find(|h| h.is_empty() || h.contains(' ')) {
+            return Err(document.whole(format!("`ntp`: {:?} is not a host", host.as_str())));
+        }
+        self.check_models(document)?;
+        let builtin: &[&str] = if self.update.is_some() { &[UPDATE_WORKLOAD] } else { &[] };
+        super::workload::check(&self.workloads, builtin, document)
+    }
+
+    fn check_models(&self, document: &Document) -> Result<(), Finding> {
+        for (i, wheel) in self.wheels.iter().enumerate() {
+            if self.wheels[..i].iter().any(|w| w.name == wheel.name) {
+                return Err(document.whole(format!("wheel `{}` is listed twice", wheel.name)));
+            }
+        }
+        for (i, model) in self.models.iter().enumerate() {
+            if self.models[..i].iter().any(|m| m.name() == model.name()) {
+                let why = format!("model `{}` is listed twice", model.name());
+                return Err(document.at(model.name.span(), why));
+            }
+            for origin in std::iter::once(&model.model).chain(&model.files) {
+                if let Origin::Wheel { name, .. } = origin.get_ref() {
+                    if !self.wheels.iter().any(|w| w.name.as_str() == name) {
+                        let why = format!("no [[wheel]] is named `{name}`: add one with its version");
+                        return Err(document.at(origin.span(), why));
+                    }
+                }
+                if origin.get_ref().file_name().is_empty() {
+                    return Err(document.at(origin.span(), "names no file"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

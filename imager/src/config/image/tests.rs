@@ -1,0 +1,132 @@
+use super::*;
+
+const HEAD: &str = "name = \"demo\"\nversion = \"1.0.0\"\nsequence = 2\n";
+
+fn read(text: &str) -> Result<Image, String> {
+    let path = Path::new("demo.toml");
+    let document = Document::new(path, format!("{HEAD}{text}"));
+    Image::read(&document, path).map_err(|e| e.to_string())
+}
+
+fn refused(text: &str, expected: &str) {
+    match read(text) {
+        Ok(_) => panic!("taken: {text}"),
+        Err(message) => assert!(message.contains(expected), "{message}"),
+    }
+}
+
+#[test]
+fn three_lines_are_an_image_and_defaults_fill_the_rest() {
+    let image = read("").unwrap();
+    assert_eq!(image.hostname().as_str(), "demo");
+    assert_eq!((image.sequence(), image.floor()), (2, 0));
+    assert!(image.network.dhcp && !image.debug && image.update.is_none());
+}
+
+#[test]
+fn everything_at_once() {
+    let image = read(
+        r#"
+floor = 1
+hostname = "kiosk"
+debug = true
+[update]
+url = "http://10.0.2.2:8080/"
+poll = "1h"
+jitter = "10m"
+commit_after = "30s"
+trial_timeout = "5m"
+tries = 3
+reboot = "23:00-04:30"
+[network]
+dhcp = true
+ntp = ["ntp.example"]
+[debian]
+packages = ["ca-certificates"]
+[[file]]
+source = "files/x.conf"
+path = "/etc/x.conf"
+mode = "0644"
+[[wheel]]
+name = "mediapipe"
+version = "0.10.14"
+platform = "manylinux2014_x86_64"
+files = [{ from = "a/b.tflite", path = "/usr/share/b.tflite" }]
+[[model]]
+name = "face"
+model = "wheel:mediapipe:a/b.tflite"
+config = "face.toml"
+files = ["golden.png"]
+[[workload]]
+name = "face"
+command = ["/usr/bin/runner", "--model=/usr/share/models/face"]
+env = { K = "V" }
+ready = "notify"
+heartbeat = "10s"
+health = { command = ["/usr/bin/x"] }
+memory_max = "64M"
+[[workload]]
+name = "other"
+command = ["/usr/bin/other"]
+after = ["face", "ota"]
+vital = false
+restart = "on-failure"
+backoff = ["1s", "60s"]
+budget = { crashes = 5, within = "5m" }
+groups = ["ctl"]
+"#,
+    )
+    .unwrap();
+    let update = image.update.as_ref().unwrap();
+    assert_eq!(update.url(), "http://10.0.2.2:8080");
+    assert_eq!(update.reboot, Reboot::Window(23 * 60, 4 * 60 + 30));
+    assert_eq!(update.reboot.to_string(), "23:00-04:30");
+    assert_eq!(image.models[0].model().file_name(), "b.tflite");
+    assert_eq!(image.workloads[0].heartbeat(), Some(Span::seconds(10)));
+    assert!(image.workloads[0].vital);
+    assert_eq!(image.workloads[1].after().count(), 2);
+}
+
+#[test]
+fn unknown_keys_are_errors_at_every_level() {
+    refused("hostnam = \"x\"", "demo.toml:4: unknown key `hostnam`; did you mean `hostname`?");
+    refused("[update]\nurl = \"http://x\"\npol = \"1h\"", "demo.toml:6: unknown key `pol`; did you mean `poll`?");
+    refused("[[workload]]\nname = \"a\"\ncomand = []", "demo.toml:6: unknown key `comand`; did you mean `command`?");
+    refused(
+        "[[workload]]\nname = \"a\"\ncommand = [\"/a\"]\nbudget = { crashs = 1, within = \"1s\" }",
+        "demo.toml:7: unknown key `crashs`; did you mean `crashes`?",
+    );
+    refused("[[wheel]]\nname=\"a\"\nversion=\"1\"\nfiles=[{form=\"a\",path=\"/a\"}]", "did you mean `from`?");
+}
+
+#[test]
+fn values_out_of_range_name_the_line() {
+    refused("hostname = \"A\"", "demo.toml:4: \"A\" is not a name");
+    refused("floor = 3", "demo.toml:4: `floor` is above `sequence`");
+    refused("[[file]]\nsource = \"a\"\npath = \"/a/../b\"", "demo.toml:6: \"/a/../b\" has an empty");
+    refused("[update]\nurl = \"ftp://x\"", "demo.toml:5: \"ftp://x\" is not an address");
+    refused("[update]\nurl = \"http://x\"\nreboot = \"25:00-01:00\"", "demo.toml:6: \"25:00-01:00\" is none of");
+    refused("[update]\nurl = \"http://x\"\ntries = 0", "demo.toml:6: `tries`");
+    refused("[[model]]\nname=\"m\"\nmodel=\"wheel:x:y\"\nconfig=\"c\"", "demo.toml:6: no [[wheel]] is named `x`");
+}
+
+#[test]
+fn workloads_are_checked_together() {
+    let w = |name: &str, rest: &str| format!("[[workload]]\nname = \"{name}\"\ncommand = [\"/bin/{name}\"]\n{rest}\n");
+    refused(&(w("a", "") + &w("a", "")), "demo.toml:9: workload `a` is defined twice");
+    refused(&w("face", "after = [\"fase\"]"), "no workload is named `fase`; did you mean `face`?");
+    refused(&(w("a", "after = [\"b\"]") + &w("b", "after = [\"a\"]")), "goes round in a circle: a, b");
+    refused(&w("a", "after = [\"a\"]"), "goes round in a circle: a");
+    refused(&w("a", "heartbeat = \"5s\""), "needs `ready = \"notify\"`");
+    refused(&(String::from("[update]\nurl = \"http://x\"\n") + &w("ota", "")), "added by [update] itself");
+    refused("[[workload]]\nname = \"a\"\ncommand = [\"a\"]", "not absolute");
+    refused("[[workload]]\nname = \"a\"\ncommand = []", "`command` is empty");
+    assert!(read(&(w("a", "") + &w("b", "after = [\"a\"]") + &w("c", "after = [\"a\", \"b\"]"))).is_ok());
+}
+
+#[test]
+fn missing_keys_are_named() {
+    let document = Document::new(Path::new("x.toml"), "name = \"a\"\n".into());
+    let message = Image::read(&document, Path::new("x.toml")).unwrap_err().to_string();
+    assert!(message.contains("missing field `version`"), "{message}");
+}

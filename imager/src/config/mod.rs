@@ -1,0 +1,10 @@
+//! The two kinds of file people write: image files (what runs) and board files (on what).
+
+pub mod board;
+pub mod diagnostics;
+pub mod image;
+pub mod values;
+pub mod workload;
+
+pub use board::Board;
+pub use image::Image;

@@ -1,0 +1,286 @@
+//! Reading `.deb` files (deb(5)): the files a package would install. Its maintainer scripts are
+//! never looked at.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+
+use super::cache::Cache;
+use super::hash::Sha256;
+
+/// A package's files take less than this, unpacked.
+const MAX_UNPACKED: u64 = 4 << 30;
+/// One file of a package takes less than this.
+const MAX_MEMBER: u64 = 1 << 30;
+
+/// A fetched package, ready to be read.
+#[derive(Debug, Clone)]
+pub struct Deb {
+    /// The package's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Hash of the `.deb`.
+    pub sha256: Sha256,
+    tar: PathBuf,
+}
+
+/// One file, folder or link of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its path without a leading slash, like `usr/bin/x`.
+    pub path: String,
+    /// Its permissions.
+    pub mode: u32,
+    /// What it is.
+    pub kind: MemberKind,
+}
+
+/// What a member of a package is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberKind {
+    /// A folder.
+    Folder,
+    /// A file with its bytes.
+    File(Vec<u8>),
+    /// A symbolic link and where it points.
+    SymbolicLink(String),
+    /// Another name of an earlier file of the package, by its path.
+    HardLink(String),
+}
+
+impl Deb {
+    /// Opens the `.deb` at `path`, whose hash was checked to be `sha256`. Its data is unpacked
+    /// once into the cache, so that later reads only seek.
+    pub fn open(
+        cache: &Cache,
+        path: &Path,
+        sha256: Sha256,
+        name: &str,
+        version: &str,
+        architecture: &str,
+    ) -> Result<Self> {
+        let tar = cache
+            .derived(&format!("deb-data 1 {sha256}"), |to| {
+                let file = File::open(path)
+                    .with_context(|| format!("{}: cannot be read", path.display()))?;
+                unpack_data(BufReader::new(file), to)
+            })
+            .with_context(|| format!("package {name} {version}: cannot be unpacked"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            architecture: architecture.to_owned(),
+            sha256,
+            tar,
+        })
+    }
+
+    /// The members whose path (like `usr/bin/x`) `wanted` says yes to, in the package's order.
+    pub fn members(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Member>> {
+        self.read(wanted).with_context(|| format!("package {} {}", self.name, self.version))
+    }
+
+    /// The bytes of one file; fails when the package has no file at exactly that path.
+    pub fn file(&self, path: &str) -> Result<Vec<u8>> {
+        let path = path.trim_start_matches('/');
+        match self.members(|p| p == path)?.pop().map(|m| m.kind) {
+            Some(MemberKind::File(bytes)) => Ok(bytes),
+            _ => bail!("package {} {} has no file {path}", self.name, self.version),
+        }
+    }
+
+    /// The paths of all its members.
+    pub fn paths(&self) -> Result<Vec<String>> {
+        let paths = std::cell::RefCell::new(Vec::new());
+        self.members(|p| {
+            paths.borrow_mut().push(p.to_owned());
+            false
+        })?;
+        Ok(paths.into_inner())
+    }
+
+    fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Member>> {
+        let file = File::open(&self.tar)
+            .with_context(|| format!("{}: cannot be read", self.tar.display()))?;
+        let mut archive = tar::Archive::new(BufReader::new(file));
+        let mut members = Vec::new();
+        for entry in archive.entries_with_seek().context("its data cannot be read")? {
+            let mut entry = entry.context("its data cannot be read")?;
+            let path = inner_path(&entry.path_bytes())?;
+            if path.is_empty() || !wanted(&path) {
+                continue;
+            }
+            let mode = entry.header().mode().with_context(|| format!("mode of {path}"))? & 0o7777;
+            let link = |entry: &tar::Entry<'_, _>| -> Result<String> {
+                let target = entry.link_name_bytes().with_context(|| format!("link {path} has no target"))?;
+                String::from_utf8(target.into_owned()).with_context(|| format!("target of {path} is not UTF-8"))
+            };
+            let kind = match entry.header().entry_type() {
+                tar::EntryType::Directory => MemberKind::Folder,
+                tar::EntryType::Symlink => MemberKind::SymbolicLink(link(&entry)?),
+                tar::EntryType::Link => MemberKind::HardLink(inner_path(link(&entry)?.as_bytes())?),
+                tar::EntryType::Regular | tar::EntryType::Continuous => {
+                    if entry.size() > MAX_MEMBER {
+                        bail!("{path} has {} bytes, more than {MAX_MEMBER}", entry.size());
+                    }
+                    let mut bytes = Vec::with_capacity(entry.size() as usize);
+                    entry.read_to_end(&mut bytes).with_context(|| format!("{path} cannot be read"))?;
+                    MemberKind::File(bytes)
+                }
+                other => bail!("{path} is neither file, folder nor link but {other:?}"),
+            };
+            members.push(Member { path, mode, kind });
+        }
+        Ok(members)
+    }
+}
+
+/// `./usr/bin/x` as `usr/bin/x`; refuses paths that lead out of the package.
+fn inner_path(bytes: &[u8]) -> Result<String> {
+    let text = std::str::from_utf8(bytes).context("a path is not UTF-8")?;
+    let mut parts = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => bail!("path {text:?} leads out of the package"),
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+/// Copies the unpacked `data.tar` out of the ar(5) archive `deb`.
+fn unpack_data(mut deb: impl Read, to: &mut dyn Write) -> Result<()> {
+    let mut magic = [0; 8];
+    deb.read_exact(&mut magic).context("is too short for a .deb")?;
+    if &magic != b"!<arch>\n" {
+        bail!("is not a .deb");
+    }
+    loop {
+        let mut header = [0; 60];
+        deb.read_exact(&mut header).context("has no data.tar")?;
+        let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&header[range]).trim().to_owned();
+        let name = text(0..16);
+        let name = name.trim_end_matches('/');
+        if &header[58..60] != b"`\n" {
+            bail!("has a broken member header");
+        }
+        let size: u64 = text(48..58).parse().with_context(|| format!("size of {name}"))?;
+        if let Some(packing) = name.strip_prefix("data.tar") {
+            let data = deb.take(size);
+            let unpacked: Box<dyn Read> = match packing {
+                ".xz" => Box::new(liblzma::read::XzDecoder::new(data)),
+                ".zst" => Box::new(zstd::stream::read::Decoder::new(data)?),
+                ".gz" => Box::new(flate2::read::GzDecoder::new(data)),
+                "" => Box::new(data),
+                other => bail!("its data is packed as {other}, which imager cannot read"),
+            };
+            let mut unpacked = unpacked.take(MAX_UNPACKED + 1);
+            let copied = io::copy(&mut unpacked, to).context("its data cannot be unpacked")?;
+            if copied > MAX_UNPACKED {
+                bail!("its data is more than {MAX_UNPACKED} bytes");
+            }
+            return Ok(());
+        }
+        // Members start at even offsets.
+        let skip = size + size % 2;
+        let skipped = io::copy(&mut (&mut deb).take(skip), &mut io::sink())?;
+        if skipped != skip {
+            bail!("ends in the middle of {name}");
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A `.deb` with these files, packed as `packing` (`.xz`, `.zst`, `.gz` or nothing) says.
+    pub(crate) fn make_deb(files: &[(&str, &str)], packing: &str) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, format!("./{path}"), text.as_bytes()).unwrap();
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, "./usr/link", "share").unwrap();
+        let tar = tar.into_inner().unwrap();
+        let data = match packing {
+            ".xz" => {
+                let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+                encoder.write_all(&tar).unwrap();
+                encoder.finish().unwrap()
+            }
+            ".zst" => zstd::encode_all(&tar[..], 1).unwrap(),
+            ".gz" => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&tar).unwrap();
+                encoder.finish().unwrap()
+            }
+            _ => tar,
+        };
+        let mut deb = b"!<arch>\n".to_vec();
+        for (name, bytes) in [("debian-binary", &b"2.0\n"[..]), ("control.tar", b"odd"), (&format!("data.tar{packing}"), &data)] {
+            deb.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, bytes.len()).as_bytes());
+            deb.extend(bytes);
+            if bytes.len() % 2 == 1 {
+                deb.push(b'\n');
+            }
+        }
+        deb
+    }
+
+    fn open(bytes: &[u8]) -> Result<(tempfile::TempDir, Deb)> {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        let path = folder.path().join("a.deb");
+        std::fs::write(&path, bytes).unwrap();
+        let deb = Deb::open(&cache, &path, Sha256::of(bytes), "aa", "1", "arm64")?;
+        Ok((folder, deb))
+    }
+
+    #[test]
+    fn all_packings_give_the_same_members() {
+        for packing in [".xz", ".zst", ".gz", ""] {
+            let (_folder, deb) = open(&make_deb(&[("usr/share/x", "hello"), ("usr/y", "")], packing)).unwrap();
+            assert_eq!(deb.paths().unwrap(), ["usr/share/x", "usr/y", "usr/link"]);
+            assert_eq!(deb.file("/usr/share/x").unwrap(), b"hello");
+            assert!(deb.file("usr/z").unwrap_err().to_string().contains("has no file usr/z"));
+            let link = deb.members(|p| p == "usr/link").unwrap();
+            assert_eq!(link[0].kind, MemberKind::SymbolicLink("share".into()));
+        }
+    }
+
+    #[test]
+    fn dpkg_deb_agrees_that_it_is_a_package() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.deb");
+        std::fs::write(&path, make_deb(&[("usr/share/x", "hello")], ".xz")).unwrap();
+        let tar = std::process::Command::new("dpkg-deb")
+            .arg("--fsys-tarfile")
+            .arg(&path)
+            .output()
+            .expect("this test needs the command dpkg-deb from the package dpkg");
+        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+        assert!(tar.stdout.windows(5).any(|w| w == b"hello"));
+    }
+
+    #[test]
+    fn broken_packages_are_refused() {
+        let good = make_deb(&[("usr/x", "hello")], ".xz");
+        for length in [0, 5, 8, 50, 70, good.len() - 40] {
+            assert!(open(&good[..length]).is_err(), "{length}");
+        }
+        assert!(open(b"MZ this is not a package").is_err());
+        assert!(inner_path(b"./a/../../b").is_err());
+    }
+}

@@ -1,0 +1,50 @@
+//! All inputs of an image, fetched and checked, to be read by the assembly.
+
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+
+use super::deb::Deb;
+use super::local::LocalFile;
+use super::wheel::Wheel;
+
+/// All inputs of an image on one board.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The packages of the root, sorted by name.
+    pub root: Vec<Deb>,
+    /// The packages of the kernel, sorted by name.
+    pub kernel: Vec<Deb>,
+    /// The package with QEMU's firmware; not part of the image.
+    pub firmware: Option<Deb>,
+    /// The wheels, sorted by name.
+    pub wheels: Vec<Wheel>,
+    /// All local files, sorted by path.
+    pub files: Vec<LocalFile>,
+}
+
+impl Inputs {
+    /// The wheel of that project.
+    pub fn wheel(&self, name: &str) -> Result<&Wheel> {
+        self.wheels.iter().find(|w| w.name == name).with_context(|| format!("no wheel is named {name}"))
+    }
+
+    /// The bytes of one local file, by its path in the image file.
+    pub fn local(&self, source: &Path) -> Result<Vec<u8>> {
+        match &self.local_tree(source)[..] {
+            [(file, "")] => file.read(),
+            [] => bail!("{}: is not among the image's files", source.display()),
+            _ => bail!("{}: is a folder where a file is needed", source.display()),
+        }
+    }
+
+    /// A local file or all files of a folder, by its path in the image file: each with its path
+    /// inside the folder, empty for a source that is a file itself. Sorted by path.
+    pub fn local_tree<'a>(&'a self, source: &Path) -> Vec<(&'a LocalFile, &'a str)> {
+        let found = self.files.iter().filter_map(|file| {
+            let inside = Path::new(&file.path).strip_prefix(source).ok()?;
+            Some((file, inside.to_str()?))
+        });
+        found.collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! What an image on a board asks for: what its files name, and what every image needs.
+
+use std::path::Path;
+
+use super::lock::Request;
+use super::pypi::WheelRequest;
+use crate::config::image::Origin;
+use crate::config::{Board, Image};
+
+/// Packages of every image: the C and C++ libraries that workloads link with, and the tools `init`
+/// checks and makes the data file system with.
+const EVERY_IMAGE: [&str; 4] = ["e2fsprogs", "libc6", "libgcc-s1", "libstdc++6"];
+/// What a debug image has on top: the shell on its console.
+const DEBUG: &str = "busybox-static";
+
+/// The wheel that carries TensorFlow Lite's C library, with XNNPACK, for images with models.
+pub const ENGINE_WHEEL: &str = "pymicro-wakeword";
+/// Its version. The runner is built against the interface of this one.
+const ENGINE_VERSION: &str = "2.5.0";
+const ENGINE_PYTHON: &str = "3.12";
+
+/// The packages asked for.
+pub fn packages(image: &Image, board: &Board) -> Request {
+    let mut packages: Vec<String> = EVERY_IMAGE.map(str::to_owned).into();
+    packages.extend(image.debug.then(|| DEBUG.to_owned()));
+    packages.extend(image.debian.packages.iter().map(|p| p.to_string()));
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names.dedup();
+        names
+    };
+    Request {
+        suites: board.debian.suites.iter().map(|s| s.to_string()).collect(),
+        packages: sorted(packages),
+        without: sorted(image.debian.without.iter().map(|p| p.to_string()).collect()),
+        kernel_suite: board.kernel.suite.to_string(),
+        kernel_version: board.kernel.version.to_string(),
+        kernel: sorted(board.kernel.packages().iter().map(|p| p.to_string()).collect()),
+        firmware: board.qemu.as_ref().map(|q| q.firmware.package.to_string()),
+    }
+}
+
+/// The wheels asked for.
+pub fn wheels(image: &Image, board: &Board) -> Vec<WheelRequest> {
+    let architecture = board.debian.architecture;
+    let mut wheels: Vec<WheelRequest> =
+        image.wheels.iter().map(|w| WheelRequest::new(w, architecture)).collect();
+    if !image.models.is_empty() && !wheels.iter().any(|w| w.name == ENGINE_WHEEL) {
+        wheels.push(WheelRequest {
+            name: ENGINE_WHEEL.to_owned(),
+            version: ENGINE_VERSION.to_owned(),
+            platform: architecture.machine().to_owned(),
+            python: ENGINE_PYTHON.to_owned(),
+        });
+    }
+    wheels
+}
+
+/// The local files and folders asked for, relative to the image file's folder.
+pub fn local(image: &Image) -> Vec<&Path> {
+    let mut sources: Vec<&Path> = image.files.iter().map(|f| f.source.as_path()).collect();
+    sources.extend(image.workloads.iter().filter_map(|w| w.binary.as_deref()));
+    for model in &image.models {
+        sources.push(&model.config);
+        for origin in std::iter::once(model.model()).chain(model.files()) {
+            if let Origin::Local(path) = origin {
+                sources.push(path);
+            }
+        }
+    }
+    sources.sort();
+    sources.dedup();
+    sources
+}
