@@ -1,0 +1,330 @@
+//! The workload: settles the last boot, commits a healthy trial, then polls for ever.
+
+use std::cell::Cell;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use slot::boot_state::BootState;
+use slot::chooser::{self, Chooser};
+use slot::Slot;
+
+use crate::check::{check, now};
+use crate::device::{self, Running};
+use crate::http::Patience;
+use crate::install::install;
+use crate::paths::Paths;
+use crate::settings::{Reboot, Settings};
+use crate::state::{Failed, Pending, State};
+use crate::trial::{situation, Situation};
+use crate::{health, random, Error, Result};
+
+/// How often a trial's health, and the reboot window, are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// The first wait after a check that failed; doubles up to the poll interval.
+const FIRST_RETRY: Duration = Duration::from_secs(30);
+/// The longest wait for the next look; also how late a heartbeat may be.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// A device that asked to be rebooted and still runs after this asks again.
+const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
+/// Clocks before 2024 were never set: no window of the day can be told from them.
+const CLOCK_WAS_SET: u64 = 1_704_067_200;
+
+/// Tells `init` that this workload is ready, and then that it still turns over.
+#[derive(Debug)]
+pub struct Heart {
+    channel: Option<std::fs::File>,
+    last: Cell<Instant>,
+}
+
+impl Heart {
+    /// Opens the channel that `init` gave, if this was started by `init`.
+    pub fn new() -> Heart {
+        let channel = std::env::var("FERRITE_NOTIFY_FD")
+            .ok()
+            .and_then(|fd| fd.parse::<u32>().ok())
+            .and_then(|fd| OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}")).ok());
+        let heart = Heart { channel, last: Cell::new(Instant::now()) };
+        heart.send();
+        heart
+    }
+
+    fn send(&self) {
+        if let Some(mut channel) = self.channel.as_ref() {
+            let _ = channel.write_all(b"\n");
+        }
+        self.last.set(Instant::now());
+    }
+
+    /// One beat, at most one a second.
+    pub fn beat(&self) {
+        if self.last.get().elapsed() >= Duration::from_secs(1) {
+            self.send();
+        }
+    }
+
+    fn sleep(&self, duration: Duration) {
+        let end = Instant::now() + duration;
+        loop {
+            self.beat();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(LONGEST_SLEEP));
+        }
+    }
+}
+
+impl Default for Heart {
+    fn default() -> Self {
+        Heart::new()
+    }
+}
+
+/// Writes a line to the console; `init` puts `ota: ` in front.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Runs until the device reboots.
+pub fn run(paths: &Paths) -> Result<()> {
+    let settings = Settings::load(&paths.settings())?;
+    let running = Running::load(paths)?;
+    let heart = Heart::new();
+    say(&format!(
+        "running {} (sequence {}) in slot {}",
+        running.version, running.sequence, running.slot
+    ));
+    settle(paths, &settings, &running, &heart)?;
+    poll(paths, &settings, &running, &heart)
+}
+
+/// Acts on what the last boot means, until nothing is left to settle.
+pub fn settle(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) -> Result<()> {
+    let chooser = device::chooser(paths)?;
+    let last_failure = device::last_failure(paths);
+    let state = State::load(paths);
+    let boot = chooser.load()?;
+    match situation(running, &boot, state.pending.as_ref(), last_failure.as_ref()) {
+        Situation::Settled => Ok(()),
+        Situation::OnTrial => {
+            wait_until_healthy(paths, settings, heart);
+            commit(paths, running)
+        }
+        Situation::Armed(slot) => {
+            remember_pending(paths, slot)?;
+            wait_and_reboot(paths, settings.reboot, heart);
+            Ok(())
+        }
+        Situation::Committed => State::change(paths, |state| state.pending = None).map(|_| ()),
+        Situation::FellBack { from, reason } => {
+            fell_back(paths, &*chooser, state.pending, from, &reason)
+        }
+    }
+}
+
+/// `init` resets the board when this takes too long: no limit is needed here.
+fn wait_until_healthy(paths: &Paths, settings: &Settings, heart: &Heart) {
+    let enough = Duration::from_secs(settings.commit_after_seconds);
+    let mut told = String::new();
+    loop {
+        heart.beat();
+        let reason = match health::ask(paths) {
+            Ok(health) if health.healthy && health.since >= enough => return,
+            Ok(health) if health.healthy => String::new(),
+            Ok(health) => health.reason,
+            Err(error) => error.to_string(),
+        };
+        if reason != told && !reason.is_empty() {
+            say(&format!("on trial, not healthy yet: {reason}"));
+        }
+        told = reason;
+        // A person may have committed or cleared it meanwhile.
+        let boot = device::chooser(paths).and_then(|c| Ok(c.load()?));
+        if boot.is_ok_and(|boot| boot.trial.is_none()) {
+            return;
+        }
+        heart.sleep(TICK);
+    }
+}
+
+/// Makes the running version the one that boots from now on.
+///
+/// Fails when its trial was given up meanwhile.
+pub fn commit(paths: &Paths, running: &Running) -> Result<()> {
+    let chooser = device::chooser(paths)?;
+    let mut allowed = false;
+    chooser::update(&*chooser, &paths.boot_state_lock(), |boot| {
+        allowed = boot.trial == Some(running.slot) || boot.active == running.slot;
+        if allowed {
+            boot.commit(running.slot);
+        }
+    })?;
+    if !allowed {
+        return Err(Error::failed(format!(
+            "slot {} is neither on trial nor active any more; nothing was committed",
+            running.slot
+        )));
+    }
+    State::change(paths, |state| state.pending = None)?;
+    say(&format!("committed {} in slot {}", running.version, running.slot));
+    Ok(())
+}
+
+/// After a cut between arming and writing it down, the slot's own header says what it is.
+fn remember_pending(paths: &Paths, slot: Slot) -> Result<()> {
+    let keys = device::trusted_keys(paths)?;
+    State::change(paths, |state| {
+        if state.pending.is_none() {
+            state.pending = device::content(paths, &keys, slot).map(|(_, pending)| pending);
+        }
+    })
+    .map(|_| ())
+}
+
+fn fell_back(
+    paths: &Paths,
+    chooser: &dyn Chooser,
+    pending: Option<Pending>,
+    from: Slot,
+    reason: &str,
+) -> Result<()> {
+    let keys = device::trusted_keys(paths)?;
+    // The slot itself knows best what failed; if it was overwritten, what was pending does.
+    let failed = device::content(paths, &keys, from)
+        .map(|(_, content)| content)
+        .or(pending.filter(|p| p.slot == from.letter()));
+    State::change(paths, |state| {
+        state.pending = None;
+        if let Some(failed) = &failed {
+            state.remember_failed(Failed {
+                sequence: failed.sequence,
+                version: failed.version.clone(),
+                header_sha256: failed.header_sha256.clone(),
+                reason: reason.into(),
+            });
+        }
+    })?;
+    let version = failed.map_or_else(|| "an unknown version".into(), |failed| failed.version);
+    say(&format!("fell back from {version}: {reason}"));
+    // Last: until then a restart of `ota` comes here again.
+    chooser::update(chooser, &paths.boot_state_lock(), |boot| {
+        if boot.active != from {
+            boot.clear_trial();
+        }
+    })?;
+    Ok(())
+}
+
+fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) -> Result<()> {
+    let jitter = Duration::from_secs(settings.jitter_seconds);
+    let interval = Duration::from_secs(settings.poll_seconds);
+    let mut retry = FIRST_RETRY.min(interval);
+    heart.sleep(random::up_to(jitter));
+    let mut told = None;
+    loop {
+        let wait = match update(paths, settings, Patience::default(), running, heart) {
+            Ok(true) => {
+                wait_and_reboot(paths, settings.reboot, heart);
+                interval
+            }
+            Ok(false) => {
+                told = None;
+                retry = FIRST_RETRY.min(interval);
+                interval
+            }
+            Err(error) => {
+                // The same refusal or failure every hour is one line, not one an hour.
+                if told.as_ref() != Some(&error) {
+                    say(&error.to_string());
+                }
+                let wait = match &error {
+                    Error::Refused { .. } => interval,
+                    Error::Failed(_) => retry,
+                };
+                retry = (retry * 2).min(interval);
+                told = Some(error);
+                wait
+            }
+        };
+        heart.sleep(wait + random::up_to(jitter));
+    }
+}
+
+/// Checks, and installs what is newer; true when a trial was armed. What happened goes into the
+/// state.
+pub fn update(
+    paths: &Paths,
+    settings: &Settings,
+    patience: Patience,
+    running: &Running,
+    heart: &Heart,
+) -> Result<bool> {
+    let result = find_and_install(paths, settings, patience, running, heart);
+    let last_error = result.as_ref().err().map(ToString::to_string);
+    State::change(paths, |state| {
+        state.last_error = last_error;
+        if result.is_ok() {
+            state.last_check = Some(now());
+        }
+    })?;
+    result
+}
+
+fn find_and_install(
+    paths: &Paths,
+    settings: &Settings,
+    patience: Patience,
+    running: &Running,
+    heart: &Heart,
+) -> Result<bool> {
+    let Some((candidate, offer)) = check(paths, settings, patience, &settings.url, running)? else {
+        return Ok(false);
+    };
+    let found = &candidate.ferrite;
+    if State::load(paths).pending.is_some_and(|p| p.header_sha256 == found.header_sha256) {
+        return Ok(true);
+    }
+    say(&format!("found {} (sequence {})", found.version, found.sequence));
+    let installed = install(paths, &offer, settings.tries, &|| heart.beat())?;
+    announce(&installed);
+    Ok(true)
+}
+
+/// The lines that follow an install.
+pub fn announce(installed: &Pending) {
+    say(&format!("installed {} in slot {}", installed.version, installed.slot));
+    say("trial armed");
+}
+
+/// Reboots when the image file allows. Comes back when it never does, or when the trial is not
+/// armed any more.
+fn wait_and_reboot(paths: &Paths, policy: Reboot, heart: &Heart) {
+    if policy != Reboot::Now {
+        say(&format!("reboot: {policy}"));
+    }
+    if policy == Reboot::Manual {
+        return;
+    }
+    loop {
+        let armed = device::chooser(paths)
+            .and_then(|c| Ok(c.load()?))
+            .is_ok_and(|boot: BootState| boot.trial.is_some());
+        if !armed {
+            return;
+        }
+        let now = now();
+        let known = policy == Reboot::Now || now >= CLOCK_WAS_SET;
+        if known && policy.allows(now) {
+            match health::reboot(paths) {
+                Ok(()) => heart.sleep(REBOOT_PATIENCE),
+                Err(error) => {
+                    say(&format!("cannot ask for a reboot: {error}"));
+                    heart.sleep(REBOOT_PATIENCE);
+                }
+            }
+        }
+        heart.sleep(TICK);
+    }
+}

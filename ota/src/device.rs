@@ -1,0 +1,153 @@
+//! What runs on this device now, and what it trusts.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use slot::chooser::Chooser;
+use slot::conf::{self, Line};
+use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
+use slot::Slot;
+
+use crate::paths::Paths;
+use crate::state::Pending;
+use crate::{Error, Result};
+
+/// A public key's file is not longer, in bytes.
+const MAX_KEY_FILE: u64 = 1024;
+/// Nor are there more of them.
+const MAX_KEYS: usize = 64;
+
+/// What `init` says is running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The slot.
+    pub slot: Slot,
+    /// Booted on trial.
+    pub trial: bool,
+    /// Booted because the active slot failed too often.
+    pub fallback: bool,
+    /// The board.
+    pub board: String,
+    /// The image's name.
+    pub name: String,
+    /// The version for people.
+    pub version: String,
+    /// Orders versions.
+    pub sequence: u64,
+}
+
+impl Running {
+    /// Reads `/run/ferrite/slot`.
+    pub fn load(paths: &Paths) -> Result<Running> {
+        let path = paths.run_slot();
+        let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
+        Running::parse(&text).map_err(|e| Error::at(&path, e))
+    }
+
+    fn parse(text: &[u8]) -> slot::Result<Running> {
+        let head = conf::parse(text, "ferrite-slot 1")?.head;
+        let text = |key| conf::one(&head, key).map(|line: &Line| line.value.to_string());
+        Ok(Running {
+            slot: Slot::parse(&text("slot")?)?,
+            trial: conf::one(&head, "trial")?.yes_no()?,
+            fallback: conf::one(&head, "fallback")?.yes_no()?,
+            board: text("board")?,
+            name: text("name")?,
+            version: text("version")?,
+            sequence: conf::one(&head, "sequence")?.number()?,
+        })
+    }
+}
+
+/// The keys whose signature makes a slot manifest good, from the verified root.
+pub fn trusted_keys(paths: &Paths) -> Result<TrustedKeys> {
+    let folder = paths.manifest_keys();
+    let mut keys = TrustedKeys::default();
+    let entries = fs::read_dir(&folder).map_err(|e| Error::at(&folder, e))?;
+    for entry in entries.take(MAX_KEYS) {
+        let path = entry.map_err(|e| Error::at(&folder, e))?.path();
+        let text = read_bounded(&path, MAX_KEY_FILE)?;
+        let text = String::from_utf8_lossy(&text);
+        keys.add_hex(text.trim()).map_err(|e| Error::at(&path, e))?;
+    }
+    if keys.is_empty() {
+        return Err(Error::at(&folder, "holds no key, so no update can be trusted"));
+    }
+    Ok(keys)
+}
+
+/// The manifest of what is running.
+pub fn running_manifest(paths: &Paths, keys: &TrustedKeys) -> Result<Manifest> {
+    let path = paths.run_slot_header();
+    let bytes = read_bounded(&path, HEADER_SIZE as u64)?;
+    Header::new(&bytes).and_then(|h| h.verify(keys)).map_err(|e| Error::at(&path, e))
+}
+
+/// Keeps the boot state, as this board does it.
+pub fn chooser(paths: &Paths) -> Result<Box<dyn Chooser>> {
+    let path = paths.system_conf();
+    let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
+    let open = || {
+        let head = conf::parse(&text, "ferrite-system 1")?.head;
+        slot::chooser::open(conf::one(&head, "chooser")?.value, &paths.devices())
+    };
+    open().map_err(|e| Error::at(&path, e))
+}
+
+/// Why the last boot failed, if `init` knows, and of which slot.
+pub fn last_failure(paths: &Paths) -> Option<(Slot, String)> {
+    let text = read_bounded(&paths.last_failure(), conf::MAX_BYTES as u64).ok()?;
+    let head = conf::parse(&text, "ferrite-last-failure 1").ok()?.head;
+    let slot = Slot::parse(conf::one(&head, "slot").ok()?.value).ok()?;
+    Some((slot, conf::one(&head, "reason").ok()?.value.to_string()))
+}
+
+/// What lies in a slot, if a header that verifies says so.
+pub fn content(paths: &Paths, keys: &TrustedKeys, slot: Slot) -> Option<(Manifest, Pending)> {
+    use std::io::{Seek, SeekFrom};
+    let mut file = File::open(paths.device(slot.root_label())).ok()?;
+    let size = file.seek(SeekFrom::End(0)).ok()?;
+    let mut header = vec![0; HEADER_SIZE];
+    file.seek(SeekFrom::Start(slot::payload::header_offset(size).ok()?)).ok()?;
+    file.read_exact(&mut header).ok()?;
+    let manifest = Header::new(&header).ok()?.verify(keys).ok()?;
+    let pending = identity(slot, &manifest, &header);
+    Some((manifest, pending))
+}
+
+/// What names a version in `ota`'s state.
+pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
+    Pending {
+        slot: slot.letter().into(),
+        sequence: manifest.sequence,
+        version: manifest.version.clone(),
+        header_sha256: slot::hex::encode(&Sha256::digest(header)),
+    }
+}
+
+/// All of a file that is at most `max` bytes long.
+pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(max + 1).read_to_end(&mut bytes))
+        .map_err(|e| Error::at(path, e))?;
+    if bytes.len() as u64 > max {
+        return Err(Error::at(path, format_args!("longer than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_init_writes() {
+        let text = b"ferrite-slot 1\nslot b\ntrial yes\nfallback no\nboard qemu-arm64\nname demo\nversion 1.0.1\nsequence 2\ndisk /dev/vda\n";
+        let running = Running::parse(text).unwrap();
+        assert_eq!((running.slot, running.trial, running.sequence), (Slot::B, true, 2));
+        assert!(Running::parse(b"ferrite-slot 1\nslot c\n").is_err());
+    }
+}

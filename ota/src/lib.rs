@@ -1,0 +1,30 @@
+//! The update client of Ferrite: it brings the device its next version, and takes it back when
+//! that one is worse.
+//!
+//! The road: [`daemon`] asks [`trial`] what the last boot means, commits a trial that [`health`]
+//! calls healthy, then polls. [`check`] asks the repository (through [`http`]) whether there is
+//! something newer for this device. [`install`] brings it into the idle slot, chunk by chunk,
+//! through [`slot_writer`], and arms the trial. What was tried, and how it ended, lies in
+//! [`state`]; [`status`] shows it. What one device's image says is in [`settings`]; what runs, in
+//! [`device`]; every path is in [`paths`].
+
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod commands;
+pub mod daemon;
+pub mod device;
+pub mod error;
+pub mod health;
+pub mod http;
+pub mod install;
+pub mod paths;
+pub mod random;
+pub mod settings;
+pub mod slot_writer;
+pub mod source;
+pub mod state;
+pub mod status;
+pub mod trial;
+
+pub use error::{Error, Result};

@@ -1,0 +1,229 @@
+//! Writing a slot's partitions, and reading back what really is on the medium.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use slot::manifest::{Manifest, HEADER_SIZE};
+use slot::payload::{self, Piece};
+use slot::Slot;
+
+use crate::paths::Paths;
+use crate::{Error, Result};
+
+/// Direct I/O wants memory and offsets aligned to the device's blocks; none has larger ones.
+const ALIGNMENT: usize = 4096;
+
+/// A buffer that direct I/O takes.
+#[derive(Debug)]
+pub struct AlignedBuffer {
+    storage: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl AlignedBuffer {
+    /// `length` zeros.
+    pub fn new(length: usize) -> AlignedBuffer {
+        let storage = vec![0; length + ALIGNMENT];
+        let start = storage.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        AlignedBuffer { storage, start, length }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.storage[self.start..self.start + self.length]
+    }
+
+    /// The bytes, to fill.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..self.start + self.length]
+    }
+}
+
+/// A partition, past the page cache where its medium allows that.
+#[derive(Debug)]
+struct Partition {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    direct: bool,
+}
+
+impl Partition {
+    fn open(path: PathBuf) -> Result<Partition> {
+        let open =
+            |flags: i32| OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path);
+        let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
+        let (mut file, direct) = match open(direct) {
+            Ok(file) => (file, true),
+            // A file system in memory knows no direct I/O.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                (open(0).map_err(|e| Error::at(&path, e))?, false)
+            }
+            Err(error) => return Err(Error::at(&path, error)),
+        };
+        let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::at(&path, e))?;
+        Ok(Partition { path, file, size, direct })
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(|e| Error::at(&self.path, e))
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.file.sync_all().map_err(|e| Error::at(&self.path, e))
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(bytes, offset).map_err(|e| Error::at(&self.path, e))
+    }
+
+    /// Forgets what is cached of it, so that reading asks the medium.
+    fn drop_cache(&self) -> Result<()> {
+        if self.direct {
+            return Ok(());
+        }
+        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)
+            .map_err(|e| Error::at(&self.path, e))
+    }
+}
+
+/// The idle slot, opened to be written.
+#[derive(Debug)]
+pub struct SlotWriter {
+    slot: Slot,
+    boot: Partition,
+    root: Partition,
+}
+
+impl SlotWriter {
+    /// Opens the slot's two partitions. Writes nothing.
+    pub fn open(paths: &Paths, slot: Slot) -> Result<SlotWriter> {
+        Ok(SlotWriter {
+            slot,
+            boot: Partition::open(paths.device(slot.boot_label()))?,
+            root: Partition::open(paths.device(slot.root_label()))?,
+        })
+    }
+
+    /// Sizes of the boot and the root partition, in bytes.
+    pub fn sizes(&self) -> (u64, u64) {
+        (self.boot.size, self.root.size)
+    }
+
+    fn pieces(&self, manifest: &Manifest, range: std::ops::Range<u64>) -> Vec<(&Partition, Piece)> {
+        let partition = |piece: Piece| match piece.label == self.slot.boot_label() {
+            true => (&self.boot, piece),
+            false => (&self.root, piece),
+        };
+        payload::pieces(manifest, self.slot, range).into_iter().map(partition).collect()
+    }
+
+    /// Reads a range of the slot stream. `buffer` is as long as the range.
+    pub fn read(
+        &self,
+        manifest: &Manifest,
+        range: std::ops::Range<u64>,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let mut rest = buffer;
+        for (partition, piece) in self.pieces(manifest, range) {
+            let (part, tail) = rest.split_at_mut(piece.length as usize);
+            partition.read(piece.offset, part)?;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Writes a range of the slot stream.
+    pub fn write(
+        &self,
+        manifest: &Manifest,
+        range: std::ops::Range<u64>,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let mut rest = bytes;
+        for (partition, piece) in self.pieces(manifest, range) {
+            let (part, tail) = rest.split_at(piece.length as usize);
+            partition.write(piece.offset, part)?;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Returns when all that was written is on the medium, and nothing of it is cached.
+    pub fn flush(&self) -> Result<()> {
+        for partition in [&self.boot, &self.root] {
+            partition.flush()?;
+            partition.drop_cache()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the slot header (or zeros in its place), flushes it, and reads it back.
+    pub fn write_header(&self, header: &[u8]) -> Result<()> {
+        let offset = payload::header_offset(self.root.size)?;
+        let mut buffer = AlignedBuffer::new(HEADER_SIZE);
+        buffer.bytes_mut().copy_from_slice(header);
+        self.root.write(offset, buffer.bytes())?;
+        self.root.flush()?;
+        self.root.drop_cache()?;
+        let mut back = AlignedBuffer::new(HEADER_SIZE);
+        self.root.read(offset, back.bytes_mut())?;
+        if back.bytes() != header {
+            return Err(not_what_was_written(&self.root.path));
+        }
+        Ok(())
+    }
+
+    /// Overwrites the slot header with zeros: from then on nothing takes this slot for whole.
+    pub fn clear_header(&self) -> Result<()> {
+        self.write_header(&[0; HEADER_SIZE])
+    }
+
+    /// The error for a medium that gives back other bytes than it was given.
+    pub fn bad_medium(&self) -> Error {
+        not_what_was_written(&self.root.path)
+    }
+}
+
+fn not_what_was_written(path: &Path) -> Error {
+    Error::at(
+        path,
+        "reads back other bytes than were written; the medium is failing and should be replaced",
+    )
+}
+
+/// Fills `buffer` from a zstd frame; false when the frame is not one of exactly that length.
+pub fn decompress(
+    decompressor: &mut zstd::bulk::Decompressor,
+    frame: &[u8],
+    buffer: &mut [u8],
+) -> bool {
+    decompressor.decompress_to_buffer(frame, buffer).is_ok_and(|length| length == buffer.len())
+}
+
+/// Reads a frame of `length` bytes into `frame`, which keeps its capacity.
+pub fn read_frame(stream: &mut dyn Read, frame: &mut Vec<u8>, length: usize) -> io::Result<()> {
+    frame.clear();
+    if stream.take(length as u64).read_to_end(frame)? < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned() {
+        for length in [0, 1, 4096, 1 << 20] {
+            let buffer = AlignedBuffer::new(length);
+            assert_eq!(buffer.bytes().len(), length);
+            assert_eq!(buffer.bytes().as_ptr() as usize % ALIGNMENT, 0);
+        }
+    }
+}

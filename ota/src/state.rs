@@ -1,0 +1,194 @@
+//! What was tried and how it ended: `state.json` in `ota`'s own folder on the data partition.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::paths::Paths;
+use crate::{Error, Result};
+
+/// No state is longer, in bytes.
+const MAX_STATE: u64 = 256 << 10;
+/// Versions remembered as failed; the oldest is forgotten first.
+const MAX_FAILED: usize = 64;
+/// Room that has to be free before an install begins, in bytes: the state and the repository's
+/// metadata, each in two copies while one replaces the other.
+const ROOM: usize = 64 << 10;
+
+/// All of it. Everything has a default: a state that is lost costs a memory, not an update.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// Installed and armed, not known yet to be good or bad.
+    pub pending: Option<Pending>,
+    /// Never to be tried again.
+    pub failed: Vec<Failed>,
+    /// When the repository last answered, in seconds since 1970.
+    pub last_check: Option<u64>,
+    /// Why the last check or install did not work.
+    pub last_error: Option<String>,
+}
+
+/// A version whose trial is armed or running.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// `a` or `b`.
+    pub slot: String,
+    /// Orders versions.
+    pub sequence: u64,
+    /// For people.
+    pub version: String,
+    /// Names it for certain.
+    pub header_sha256: String,
+}
+
+/// A version that failed its trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Orders versions.
+    pub sequence: u64,
+    /// For people.
+    pub version: String,
+    /// Names it for certain.
+    pub header_sha256: String,
+    /// Why it failed.
+    pub reason: String,
+}
+
+impl State {
+    /// Reads the state. A file that is missing or damaged is an empty state: the device must go on.
+    pub fn load(paths: &Paths) -> State {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            File::open(paths.state())?.take(MAX_STATE).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Reads the state, changes it, and writes it if it changed; as one step for other processes.
+    pub fn change(paths: &Paths, change: impl FnOnce(&mut State)) -> Result<State> {
+        fs::create_dir_all(paths.data()).map_err(|e| Error::at(paths.data(), e))?;
+        let path = paths.data().join("state.lock");
+        let lock = open_lock(&path).map_err(|e| explain(&path, &e))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|e| Error::at(&path, e))?;
+        let mut state = State::load(paths);
+        let before = state.clone();
+        change(&mut state);
+        if state != before {
+            state.save(paths)?;
+        }
+        Ok(state)
+    }
+
+    fn save(&self, paths: &Paths) -> Result<()> {
+        let path = paths.state();
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::at(&path, e))?;
+        write_atomic(&path, &text).map_err(|e| explain(&path, &e))
+    }
+
+    /// Remembers a failed version, once.
+    pub fn remember_failed(&mut self, failed: Failed) {
+        self.failed.retain(|f| f.header_sha256 != failed.header_sha256);
+        self.failed.push(failed);
+        let surplus = self.failed.len().saturating_sub(MAX_FAILED);
+        self.failed.drain(..surplus);
+    }
+
+    /// The memory of this version having failed.
+    pub fn failure_of(&self, header_sha256: &str) -> Option<&Failed> {
+        self.failed.iter().find(|failed| failed.header_sha256 == header_sha256)
+    }
+}
+
+/// Refuses when the data partition has no room for what an install has to write down.
+pub fn check_room(paths: &Paths) -> Result<()> {
+    fs::create_dir_all(paths.data()).map_err(|e| explain(paths.data(), &e))?;
+    let probe = paths.data().join("room.new");
+    let result = File::create(&probe)
+        .and_then(|mut file| file.write_all(&vec![1; ROOM]).and_then(|()| file.sync_all()));
+    let _ = fs::remove_file(&probe);
+    result.map_err(|e| explain(paths.data(), &e))
+}
+
+/// Opens a file to hold a lock on. One made by another user is opened for reading only: a lock
+/// needs no more.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().create(true).truncate(false).write(true).open(path)
+        }
+        other => other,
+    }
+}
+
+fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+/// A full partition is the error people meet: it gets its next step.
+fn explain(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::failed(format!(
+            "{}: the data partition is full; free some space and try again",
+            path.display()
+        )),
+        _ => Error::at(path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(n: u64) -> Failed {
+        Failed {
+            sequence: n,
+            version: format!("1.{n}"),
+            header_sha256: format!("{n:064}"),
+            reason: "it panicked".into(),
+        }
+    }
+
+    #[test]
+    fn comes_back_and_survives_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        assert_eq!(State::load(&paths), State::default());
+        State::change(&paths, |s| s.remember_failed(failed(1))).unwrap();
+        let state = State::load(&paths);
+        assert_eq!(state.failure_of(&format!("{:064}", 1)).unwrap().reason, "it panicked");
+        fs::write(paths.state(), "{ half").unwrap();
+        assert_eq!(State::load(&paths), State::default());
+    }
+
+    #[test]
+    fn memory_of_failures_is_bounded_and_without_doubles() {
+        let mut state = State::default();
+        for n in 0..100 {
+            state.remember_failed(failed(n));
+            state.remember_failed(failed(n));
+        }
+        assert_eq!(state.failed.len(), MAX_FAILED);
+        assert_eq!(state.failed.last().unwrap().sequence, 99);
+    }
+
+    #[test]
+    fn a_full_partition_is_told_with_its_next_step() {
+        let error = explain(Path::new("/data"), &io::ErrorKind::StorageFull.into());
+        assert!(error.to_string().contains("free some space"));
+    }
+}

@@ -1,0 +1,129 @@
+//! What `ota status` says.
+
+use rustix::fs::{flock, FlockOperation};
+use serde::Serialize;
+use slot::boot_state::BootState;
+
+use crate::device::{self, Running};
+use crate::paths::Paths;
+use crate::state::{open_lock, Failed, Pending, State};
+use crate::trial::{situation, Situation};
+use crate::Result;
+
+/// All of it; the fields of `ota status --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The image's name.
+    pub name: String,
+    /// The board.
+    pub board: String,
+    /// The version that runs.
+    pub version: String,
+    /// Its place in the order of versions.
+    pub sequence: u64,
+    /// The slot it runs in.
+    pub slot: String,
+    /// `settled`, `on-trial`, `armed`, `committed` or `fell-back`.
+    pub situation: &'static str,
+    /// Why it fell back, when it did and nobody has acted on it yet.
+    pub reason: Option<String>,
+    /// Tries left of an armed trial.
+    pub tries: Option<u8>,
+    /// The slot to fall back to.
+    pub fallback: Option<String>,
+    /// What is on trial or armed.
+    pub pending: Option<Pending>,
+    /// What failed its trial here, and why.
+    pub failed: Vec<Failed>,
+    /// An installer is at work now.
+    pub installing: bool,
+    /// When the repository last answered, in seconds since 1970.
+    pub last_check: Option<u64>,
+    /// Why the last check or install did not work.
+    pub last_error: Option<String>,
+}
+
+/// Collects the status.
+pub fn collect(paths: &Paths) -> Result<Status> {
+    let running = Running::load(paths)?;
+    let boot = device::chooser(paths)?.load()?;
+    let state = State::load(paths);
+    let last_failure = device::last_failure(paths);
+    let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
+    Ok(describe(running, &boot, state, now, is_installing(paths)))
+}
+
+fn describe(
+    running: Running,
+    boot: &BootState,
+    state: State,
+    now: Situation,
+    installing: bool,
+) -> Status {
+    let (situation, reason) = match now {
+        Situation::Settled => ("settled", None),
+        Situation::OnTrial => ("on-trial", None),
+        Situation::Armed(_) => ("armed", None),
+        Situation::Committed => ("committed", None),
+        Situation::FellBack { reason, .. } => ("fell-back", Some(reason)),
+    };
+    Status {
+        name: running.name,
+        board: running.board,
+        version: running.version,
+        sequence: running.sequence,
+        slot: running.slot.letter().into(),
+        situation,
+        reason,
+        tries: boot.trial.map(|_| boot.tries),
+        fallback: boot.fallback.map(|slot| slot.letter().into()),
+        pending: state.pending,
+        failed: state.failed,
+        installing,
+        last_check: state.last_check,
+        last_error: state.last_error,
+    }
+}
+
+fn is_installing(paths: &Paths) -> bool {
+    paths.lock().exists()
+        && open_lock(&paths.lock())
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+impl Status {
+    /// For people.
+    pub fn to_text(&self) -> String {
+        let mut lines = vec![format!(
+            "{} {} (sequence {}) on {}, slot {}: {}",
+            self.name, self.version, self.sequence, self.board, self.slot, self.situation
+        )];
+        lines.extend(self.reason.iter().map(|reason| format!("  because: {reason}")));
+        if let Some(pending) = &self.pending {
+            let tries = self.tries.map_or(String::new(), |n| format!(", {n} tries left"));
+            lines.push(format!(
+                "pending: {} (sequence {}) in slot {}{tries}",
+                pending.version, pending.sequence, pending.slot
+            ));
+        }
+        lines.push(match &self.fallback {
+            Some(slot) => format!("fallback: slot {slot}"),
+            None => "fallback: none".into(),
+        });
+        if self.installing {
+            lines.push("an update is being installed".into());
+        }
+        for failed in &self.failed {
+            lines.push(format!(
+                "failed: {} (sequence {}): {}",
+                failed.version, failed.sequence, failed.reason
+            ));
+        }
+        lines.push(match self.last_check {
+            Some(at) => format!("last check: {}", repository::Time(at)),
+            None => "last check: never".into(),
+        });
+        lines.extend(self.last_error.iter().map(|error| format!("last error: {error}")));
+        lines.join("\n")
+    }
+}
