@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, Context, Result};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -11,12 +12,20 @@ use ed25519_dalek::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
 };
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use repository::author::RoleSigners;
+use repository::author::{first_root, RoleSigners};
+use repository::Time;
 
 /// Signs slot manifests.
 pub const IMAGE: &str = "image";
 /// What each key pair is for: [`IMAGE`], and the roles of the repository.
 pub const ROLES: [&str; 5] = [IMAGE, "root", "targets", "snapshot", "timestamp"];
+
+/// The repository's first root metadata: every image carries it, and `imager publish` starts a
+/// repository with it. It lies beside the keys so that both are the same bytes.
+pub const TUF_ROOT: &str = "root.json";
+
+/// Twenty years: a device whose image's root expired could not trust anything any more.
+const ROOT_DAYS: u64 = 20 * 365;
 
 /// No key file is longer; anything longer is not one.
 const MAX_KEY_FILE: u64 = 16 << 10;
@@ -37,7 +46,7 @@ pub fn public_path(dir: &Path, role: &str) -> PathBuf {
 /// what was written is removed again.
 pub fn generate(dir: &Path) -> Result<()> {
     let paths = |role| [private_path(dir, role), public_path(dir, role)];
-    for path in ROLES.into_iter().flat_map(paths) {
+    for path in ROLES.into_iter().flat_map(paths).chain([dir.join(TUF_ROOT)]) {
         if fs::symlink_metadata(&path).is_ok() {
             bail!(
                 "{} exists already, and keys are never overwritten: devices that trust it could \
@@ -52,7 +61,10 @@ pub fn generate(dir: &Path) -> Result<()> {
         .create(dir)
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let mut written = Vec::new();
-    let result = ROLES.iter().try_for_each(|role| write_pair(dir, role, &mut written));
+    let result = ROLES
+        .iter()
+        .try_for_each(|role| write_pair(dir, role, &mut written))
+        .and_then(|()| write_root(dir, &mut written));
     if result.is_err() {
         for path in written {
             let _ = fs::remove_file(path);
@@ -75,6 +87,20 @@ fn write_pair(dir: &Path, role: &str, written: &mut Vec<PathBuf>) -> Result<()> 
         key.verifying_key().to_public_key_pem(LineEnding::LF).context("cannot encode a key")?;
     write_new(&private_path(dir, role), 0o600, &private, written)?;
     write_new(&public_path(dir, role), 0o644, &public, written)
+}
+
+fn write_root(dir: &Path, written: &mut Vec<PathBuf>) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    let root = first_root(&role_signers(dir)?, Time(now.as_secs()).plus_days(ROOT_DAYS))?;
+    write_new(&dir.join(TUF_ROOT), 0o644, &String::from_utf8(root)?, written)
+}
+
+/// The repository's first root metadata, from the folder that `imager keygen` made.
+pub fn tuf_root(dir: &Path) -> Result<Vec<u8>> {
+    let path = dir.join(TUF_ROOT);
+    fs::read(&path).with_context(|| {
+        format!("cannot read {}; `imager keygen --out DIR` makes it with the keys", path.display())
+    })
 }
 
 fn write_new(path: &Path, mode: u32, text: &str, written: &mut Vec<PathBuf>) -> Result<()> {

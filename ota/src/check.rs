@@ -122,8 +122,8 @@ mod tests {
             timestamp: key(4),
         };
         let end = Time(4_000_000_000);
-        let expiry =
-            repository::author::Expiry { root: end, targets: end, snapshot: end, timestamp: end };
+        let root = repository::author::first_root(&signers, end).unwrap();
+        let expiry = repository::author::Expiry { targets: end, snapshot: end, timestamp: end };
         let targets = offers
             .iter()
             .map(|(board, name, sequence)| {
@@ -136,7 +136,7 @@ mod tests {
             })
             .collect();
         let files: BTreeMap<String, Vec<u8>> =
-            repository::author::publication(None, targets, &signers, &expiry)
+            repository::author::publication(Err(&root[..]), targets, &signers, &expiry)
                 .unwrap()
                 .files
                 .into_iter()
@@ -154,7 +154,6 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let mut store = DirStore::open(dir.path()).unwrap();
-        let root = files["1.root.json"].clone();
         refresh(&mut Memory(files), &mut store, &root, Time(0), &Limits::default()).unwrap()
     }
 

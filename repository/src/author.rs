@@ -70,8 +70,6 @@ impl RolePublicKeys {
 /// Until when each role's metadata is good.
 #[derive(Clone, Copy, Debug)]
 pub struct Expiry {
-    /// Of root metadata; used when it is made.
-    pub root: Time,
     /// Of targets metadata.
     pub targets: Time,
     /// Of snapshot metadata.
@@ -102,6 +100,13 @@ pub fn new_root(keys: &RolePublicKeys, version: u64, expires: Time) -> Result<Ro
         keys: objects,
         roles,
     })
+}
+
+/// The first root metadata of a repository, signed by its root key: what devices are made with
+/// and what is published as `1.root.json`.
+pub fn first_root(signers: &RoleSigners, expires: Time) -> Result<Vec<u8>, Error> {
+    let root = new_root(&signers.public_keys(), 1, expires)?;
+    Ok(Envelope::sign(&root, &[&signers.root])?.to_bytes())
 }
 
 /// The newest metadata of a repository, each verified against its root.
@@ -139,19 +144,18 @@ pub struct Publication {
 }
 
 /// A new publication that offers exactly `targets`: new versions of targets, snapshot and
-/// timestamp, and the first root where `before` is `None`.
+/// timestamp. `before` is what is published now, or the bytes of [`first_root`] in a new repository.
 pub fn publication(
-    before: Option<&Published>,
+    before: Result<&Published, &[u8]>,
     targets: BTreeMap<String, TargetFile>,
     signers: &RoleSigners,
     expiry: &Expiry,
 ) -> Result<Publication, Error> {
     let mut files = Vec::new();
-    if before.is_none() {
-        let root = new_root(&signers.public_keys(), 1, expiry.root)?;
-        let bytes = Envelope::sign(&root, &[&signers.root])?.to_bytes();
-        files.push(("1.root.json".to_string(), bytes));
+    if let Err(first_root) = before {
+        files.push(("1.root.json".to_string(), first_root.to_vec()));
     }
+    let before = before.ok();
     let after = |version: Option<u64>| version.unwrap_or(0) + 1;
 
     let version = after(before.map(|b| b.targets.version));

@@ -1,7 +1,7 @@
 //! The client's workflow against repositories that are in order, stale, mixed up or hostile.
 
 use ed25519_dalek::SigningKey;
-use repository::author::{new_root, publication, Expiry, Published, RoleSigners};
+use repository::author::{first_root, new_root, publication, Expiry, Published, RoleSigners};
 use repository::{
     refresh, DirStore, Envelope, Error, Fetch, FetchError, Limits, RoleKeys, TargetFile, Time,
 };
@@ -20,7 +20,7 @@ fn signers() -> RoleSigners {
 
 fn expiry(days: u64) -> Expiry {
     let t = NOW.plus_days(days);
-    Expiry { root: NOW.plus_days(3650), targets: t, snapshot: t, timestamp: t }
+    Expiry { targets: t, snapshot: t, timestamp: t }
 }
 
 /// A server: files by path, and what it was asked for.
@@ -59,8 +59,10 @@ impl Server {
             (name.to_string(), TargetFile { length: 1, hashes, custom: None })
         };
         let targets = names.iter().map(target).collect();
-        let files =
-            publication(before, targets, signers, &expiry(days)).expect("publication").files;
+        let root = first_root(signers, NOW.plus_days(3650)).expect("root");
+        let files = publication(before.ok_or(&root[..]), targets, signers, &expiry(days))
+            .expect("publication")
+            .files;
         for (name, bytes) in files {
             self.files.insert(format!("metadata/{name}"), bytes);
         }

@@ -27,8 +27,6 @@ use crate::update_file::{self, VerifiedUpdate};
 /// for years must still update on its own. What a short life would bring, a frozen mirror noticed
 /// early, is for those who renew by a timer: they pass --expires.
 const DEFAULT_DAYS: u64 = 5 * 365;
-/// Twenty years: a device whose image's root expired could not trust anything any more.
-const DEFAULT_ROOT_DAYS: u64 = 20 * 365;
 
 /// Publishes updates in a repository, a folder that any HTTP server can serve. Without a FILE it
 /// renews the repository's signatures.
@@ -43,9 +41,6 @@ pub struct PublishArgs {
     /// Days until devices stop to trust this publication.
     #[arg(long, value_name = "DAYS", default_value_t = DEFAULT_DAYS)]
     expires: u64,
-    /// Days until devices stop to trust the repository's root; used when it is first made.
-    #[arg(long, value_name = "DAYS", default_value_t = DEFAULT_ROOT_DAYS)]
-    root_expires: u64,
     /// Updates to add.
     #[arg(value_name = "FILE.update")]
     files: Vec<PathBuf>,
@@ -61,7 +56,7 @@ pub fn run(args: PublishArgs) -> Result<()> {
 }
 
 fn publish(args: &PublishArgs, now: Time) -> Result<Vec<String>> {
-    if args.expires == 0 || args.root_expires == 0 {
+    if args.expires == 0 {
         bail!("a publication that expires at once helps nobody; give at least 1 day");
     }
     let signers = keys::role_signers(&args.keys)?;
@@ -110,9 +105,10 @@ fn publish(args: &PublishArgs, now: Time) -> Result<Vec<String>> {
     }
 
     let expires = now.plus_days(args.expires);
-    let root = now.plus_days(args.root_expires);
-    let expiry = Expiry { root, targets: expires, snapshot: expires, timestamp: expires };
-    let publication = publication(before.as_ref(), targets, &signers, &expiry)?;
+    let expiry = Expiry { targets: expires, snapshot: expires, timestamp: expires };
+    let first_root = keys::tuf_root(&args.keys)?;
+    let publication =
+        publication(before.as_ref().ok_or(&first_root[..]), targets, &signers, &expiry)?;
     for (path, name, target) in &new {
         let at = target_path(true, name, target).context("a target without a hash")?;
         copy(path, &args.repo.join(at), target)?;

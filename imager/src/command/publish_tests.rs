@@ -72,7 +72,6 @@ impl Project {
             repo: self.repo(),
             keys: self.keys(),
             expires: 30,
-            root_expires: 300,
             files: files.iter().map(|path| path.to_path_buf()).collect(),
         };
         publish(&args, NOW)

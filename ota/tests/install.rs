@@ -1,0 +1,203 @@
+//! Installing into a device made of files.
+
+mod support;
+
+use ota::install::InstallerLock;
+use slot::manifest::HEADER_SIZE;
+use slot::payload::ENTRY_SIZE;
+use slot::Slot;
+use support::{recipe, Device, Fault, Recipe, Server, CHUNK};
+
+/// Room for one chunk and what the sockets between had in flight.
+const ONE_CHUNK: u64 = CHUNK + 1024;
+
+fn head_size(update: &support::Update) -> u64 {
+    (HEADER_SIZE + update.table.chunks().len() * ENTRY_SIZE) as u64
+}
+
+#[test]
+fn an_install_is_whole_verified_and_armed() {
+    let device = Device::new();
+    let before = device.medium();
+    let update = recipe(2).build();
+    let server = Server::of(&update.bytes);
+    let pending = device.install_url(&server.update_url()).unwrap();
+    assert!(device.holds(Slot::B, &update));
+    let boot = device.boot();
+    assert_eq!((boot.active, boot.trial, boot.tries), (Slot::A, Some(Slot::B), 3));
+    assert_eq!((pending.sequence, pending.slot.as_str()), (2, "b"));
+    assert_eq!(device.state().pending, Some(pending));
+    let after = device.medium();
+    for label in ["boot-a", "root-a"] {
+        assert!(before[label] == after[label], "{label} was written");
+    }
+    let (served, requests) = server.take_log();
+    assert_eq!(served, update.bytes.len() as u64);
+    assert_eq!(requests.len(), 3, "header, table, all chunks: {requests:?}");
+}
+
+#[test]
+fn a_local_file_is_installed_too() {
+    let device = Device::new();
+    let update = recipe(2).build();
+    device.install_file(&update.bytes).unwrap();
+    assert!(device.holds(Slot::B, &update));
+}
+
+#[test]
+fn chunks_that_are_there_already_are_not_fetched() {
+    let device = Device::new();
+    let update = recipe(2).build();
+    device.place(Slot::B, &update);
+    let server = Server::of(&update.bytes);
+    device.install_url(&server.update_url()).unwrap();
+    let (served, requests) = server.take_log();
+    assert_eq!((served, requests.len()), (head_size(&update), 2), "{requests:?}");
+    assert!(device.holds(Slot::B, &update));
+}
+
+#[test]
+fn a_dropped_connection_costs_at_most_one_chunk() {
+    let device = Device::new();
+    let update = recipe(2).build();
+    let server = Server::of(&update.bytes);
+    server.fault(".update", Fault::Drop { after: 300_000, times: 5 });
+    device.install_url(&server.update_url()).unwrap();
+    assert!(device.holds(Slot::B, &update));
+    let (served, requests) = server.take_log();
+    assert!(requests.len() > 4, "{requests:?}");
+    assert_eq!(served, update.bytes.len() as u64, "bytes were fetched twice");
+}
+
+#[test]
+fn an_install_that_was_cut_off_goes_on_where_it_was() {
+    let device = Device::new();
+    let update = recipe(2).build();
+    let server = Server::of(&update.bytes);
+    server.fault(".update", Fault::Truncate(700_000));
+    device.install_url(&server.update_url()).unwrap_err();
+    assert!(device.header_is_zero(Slot::B));
+    let boot = device.boot();
+    assert_eq!((boot.trial, boot.fallback), (None, None));
+    let (first, _) = server.take_log();
+    server.heal();
+    device.install_url(&server.update_url()).unwrap();
+    let (second, _) = server.take_log();
+    let again = first + second - update.bytes.len() as u64;
+    assert!(again <= head_size(&update) + ONE_CHUNK, "{again} bytes were fetched twice");
+    assert!(device.holds(Slot::B, &update));
+}
+
+#[test]
+fn a_server_without_ranges_will_do() {
+    let device = Device::new();
+    let update = recipe(2).build();
+    let server = Server::of(&update.bytes);
+    server.fault(".update", Fault::IgnoreRange);
+    device.install_url(&server.update_url()).unwrap();
+    assert!(device.holds(Slot::B, &update));
+}
+
+#[test]
+fn an_altered_payload_is_never_armed() {
+    let update = recipe(2).build();
+    let last = update.bytes.len() as u64 - 1;
+    let size = head_size(&update);
+    for at in [size, size + CHUNK, last] {
+        let device = Device::new();
+        let server = Server::of(&update.bytes);
+        server.fault(".update", Fault::Alter(at));
+        let error = device.install_url(&server.update_url()).unwrap_err().to_string();
+        assert!(error.contains("arrived altered"), "byte {at}: {error}");
+        assert_eq!(device.boot().trial, None);
+        assert!(device.header_is_zero(Slot::B));
+        assert_eq!(device.state().pending, None);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_head_is_found_before_the_slot_is_touched() {
+    let update = recipe(2).build();
+    for at in [0, 21, 1030, HEADER_SIZE as u64 + 5] {
+        let device = Device::new();
+        let server = Server::of(&update.bytes);
+        server.fault(".update", Fault::Alter(at));
+        device.refused(|| device.install_url(&server.update_url()));
+    }
+    for length in [0, 100, HEADER_SIZE as u64, head_size(&update) - 1] {
+        let device = Device::new();
+        let error = device.refused(|| device.install_file(&update.bytes[..length as usize]));
+        assert!(error.contains("the file is cut off"), "{error}");
+    }
+}
+
+#[test]
+fn wrong_updates_are_refused_before_the_slot_is_touched() {
+    let stranger = ed25519_dalek::SigningKey::from_bytes(&[66; 32]);
+    let cases: Vec<(Recipe, &str)> = vec![
+        (Recipe { board: "raspi", ..recipe(2) }, "it is for board raspi, this is qemu-arm64"),
+        (Recipe { name: "other", ..recipe(2) }, "it is an image named other, this runs demo"),
+        (recipe(1), "its sequence 1 is not above 1, which runs"),
+        (recipe(0), "its sequence 0 is not above 1, which runs"),
+        (Recipe { root_size: 4 << 20, ..recipe(2) }, "its root is larger than the root partition"),
+        (Recipe { key: stranger, ..recipe(2) }, "not signed by a trusted key"),
+    ];
+    for (recipe, reason) in cases {
+        let device = Device::new();
+        let error = device.refused(|| device.install_file(&recipe.build().bytes));
+        assert!(error.starts_with("refused ") && error.contains(reason), "{reason}: {error}");
+    }
+}
+
+#[test]
+fn below_the_floor_is_refused() {
+    let device = Device::new();
+    let running = Recipe { floor: 5, ..recipe(1) }.build();
+    device.place(Slot::A, &running);
+    device.boot_into(Slot::A, &running.manifest, false, false);
+    let error = device.refused(|| device.install_file(&recipe(4).build().bytes));
+    assert!(error.contains("below the floor 5"), "{error}");
+    device.install_file(&recipe(5).build().bytes).unwrap();
+}
+
+#[test]
+fn nothing_is_installed_over_the_slot_to_come_back_to_during_a_trial() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    device.install_file(&two.bytes).unwrap();
+    device.boot_into(Slot::B, &two.manifest, true, false);
+    let error = device.refused(|| device.install_file(&recipe(3).build().bytes));
+    assert!(error.contains("ota commit"), "{error}");
+}
+
+#[test]
+fn a_newer_version_replaces_one_that_is_armed() {
+    let device = Device::new();
+    device.install_file(&recipe(2).build().bytes).unwrap();
+    let three = recipe(3).build();
+    device.install_file(&three.bytes).unwrap();
+    assert!(device.holds(Slot::B, &three));
+    assert_eq!(device.state().pending.unwrap().sequence, 3);
+}
+
+#[test]
+fn one_installer_at_a_time() {
+    let device = Device::new();
+    let held = InstallerLock::take(&device.paths).unwrap();
+    let error = device.refused(|| device.install_file(&recipe(2).build().bytes));
+    assert!(error.contains("another installer is at work"), "{error}");
+    drop(held);
+    device.install_file(&recipe(2).build().bytes).unwrap();
+}
+
+#[test]
+fn a_missing_partition_or_file_is_named() {
+    let device = Device::new();
+    std::fs::remove_file(device.paths.device("root-b")).unwrap();
+    let error = device.install_file(&recipe(2).build().bytes).unwrap_err().to_string();
+    assert!(error.contains("root-b"), "{error}");
+    let source = ota::source::Source::File("/nonexistent.update".into());
+    let offer = ota::install::Offer { source, promise: None };
+    let error = ota::install::install(&device.paths, &offer, 3, &|| ()).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent.update"), "{error}");
+}

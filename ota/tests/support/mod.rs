@@ -1,0 +1,337 @@
+//! A device made of files, and a server that misbehaves on demand.
+
+#![allow(dead_code)]
+
+pub mod server;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ed25519_dalek::{Signer, SigningKey};
+use ota::daemon::Heart;
+use ota::device::Running;
+use ota::http::{Client, Patience};
+use ota::install::{install, Offer};
+use ota::paths::Paths;
+use ota::settings::Settings;
+use ota::source::Source;
+use ota::state::{Pending, State};
+use ota::Error;
+use repository::author::{first_root, publication, Expiry, RoleSigners};
+use repository::{FerriteTarget, TargetFile, Time};
+use sha2::{Digest, Sha256};
+use slot::boot_state::BootState;
+use slot::chooser::{Chooser, Uboot};
+use slot::manifest::{encode_header, key_id, Manifest, HEADER_SIZE};
+use slot::payload::{Chunk, ChunkTable};
+use slot::Slot;
+
+#[allow(unused_imports)]
+pub use server::{Fault, Server};
+
+pub const CHUNK: u64 = 65536;
+const BOOT: u64 = 5 * CHUNK / 2 / 4096 * 4096;
+const ROOT: u64 = 20 * CHUNK;
+const TREE: u64 = 3 * 4096;
+const ROOT_PARTITION: u64 = 2 << 20;
+
+pub fn image_key() -> SigningKey {
+    SigningKey::from_bytes(&[42; 32])
+}
+
+/// What an update is made of; change what the test is about.
+#[derive(Clone)]
+pub struct Recipe {
+    pub board: &'static str,
+    pub name: &'static str,
+    pub version: String,
+    pub sequence: u64,
+    pub floor: u64,
+    pub root_size: u64,
+    pub key: SigningKey,
+}
+
+pub fn recipe(sequence: u64) -> Recipe {
+    Recipe {
+        board: "qemu-arm64",
+        name: "demo",
+        version: format!("1.0.{sequence}"),
+        sequence,
+        floor: 0,
+        root_size: ROOT,
+        key: image_key(),
+    }
+}
+
+pub struct Update {
+    pub bytes: Vec<u8>,
+    pub stream: Vec<u8>,
+    pub header: Vec<u8>,
+    pub table: ChunkTable,
+    pub manifest: Manifest,
+}
+
+impl Recipe {
+    /// A real update: noise that does not compress, a chunk of zeros, and parts that are the same
+    /// in every version.
+    pub fn build(&self) -> Update {
+        let size = BOOT + self.root_size + TREE;
+        let mut noise = self.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let stream: Vec<u8> = (0..size)
+            .map(|at| {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                match at / CHUNK {
+                    1 => 0,
+                    6 => (at % 199) as u8,
+                    _ => (noise >> 24) as u8,
+                }
+            })
+            .collect();
+        let (mut chunks, mut frames) = (Vec::new(), Vec::new());
+        for plain in stream.chunks(CHUNK as usize) {
+            let zeros = plain.iter().all(|b| *b == 0);
+            let frame = if zeros { vec![] } else { zstd::bulk::compress(plain, 1).unwrap() };
+            let sha256 = Sha256::digest(plain).into();
+            chunks.push(Chunk { compressed: frame.len() as u32, sha256 });
+            frames.extend(frame);
+        }
+        let table = ChunkTable::new(chunks, CHUNK, size).unwrap();
+        let manifest = Manifest {
+            board: self.board.into(),
+            name: self.name.into(),
+            version: self.version.clone(),
+            sequence: self.sequence,
+            floor: self.floor,
+            root_size: self.root_size,
+            root_hash_size: TREE,
+            root_verity_hash: [1; 32],
+            root_verity_salt: [2; 32],
+            boot_size: BOOT,
+            chunk_size: CHUNK,
+            chunk_table_sha256: Sha256::digest(table.to_bytes()).into(),
+            boot_files: vec![],
+            models: vec![],
+        };
+        let text = manifest.to_text();
+        let id = key_id(self.key.verifying_key().as_bytes());
+        let signature = self.key.sign(text.as_bytes()).to_bytes();
+        let header = encode_header(&text, &[(id, signature)]).unwrap();
+        let bytes = [&header[..], &table.to_bytes(), &frames].concat();
+        Update { bytes, stream, header, table, manifest }
+    }
+}
+
+/// Impatient enough for a test.
+pub fn patience() -> Patience {
+    Patience {
+        connect: Duration::from_millis(500),
+        answer: Duration::from_millis(500),
+        idle: Duration::from_millis(500),
+        least_rate: 1000,
+        rate_window: Duration::from_millis(600),
+        attempts: 4,
+        first_retry: Duration::from_millis(5),
+    }
+}
+
+/// A device that runs version 1 in slot a.
+pub struct Device {
+    dir: tempfile::TempDir,
+    pub paths: Paths,
+}
+
+impl Device {
+    pub fn new() -> Device {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for folder in ["dev/ferrite", "run/ferrite", "etc/ferrite/manifest-keys", "data"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let device = Device { paths: Paths::below(root), dir };
+        for (label, size) in [
+            ("firmware", 1 << 20),
+            ("boot-a", BOOT),
+            ("boot-b", BOOT),
+            ("root-a", ROOT_PARTITION),
+            ("root-b", ROOT_PARTITION),
+        ] {
+            // Not zeros: what was on the medium before must not matter.
+            let old = if label == "firmware" { 0 } else { 0xA5 };
+            fs::write(device.paths.device(label), vec![old; size as usize]).unwrap();
+        }
+        device.set_boot(|_| ());
+        let key = slot::hex::encode(image_key().verifying_key().as_bytes());
+        device.put("etc/ferrite/manifest-keys/image", key + "\n");
+        device.put("etc/ferrite/system.conf", "ferrite-system 1\nhostname demo\nchooser uboot\n");
+        device.settings("http://127.0.0.1:9/");
+        let one = recipe(1).build();
+        device.place(Slot::A, &one);
+        device.boot_into(Slot::A, &one.manifest, false, false);
+        device
+    }
+
+    pub fn put(&self, path: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.dir.path().join(path), text).unwrap();
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    pub fn settings(&self, url: &str) {
+        self.put(
+            "etc/ferrite/ota.json",
+            format!(
+                r#"{{"url": "{url}", "name": "demo", "poll_seconds": 1, "jitter_seconds": 0,
+                "commit_after_seconds": 0, "tries": 3, "reboot": "manual"}}"#
+            ),
+        );
+    }
+
+    pub fn chooser(&self) -> Uboot {
+        Uboot::new(self.paths.device("firmware"))
+    }
+
+    pub fn boot(&self) -> BootState {
+        self.chooser().load().unwrap()
+    }
+
+    pub fn set_boot(&self, change: impl FnOnce(&mut BootState)) {
+        let mut state = self.boot();
+        change(&mut state);
+        self.chooser().store(&mut state).unwrap();
+    }
+
+    /// Puts an update where an install would.
+    pub fn place(&self, slot: Slot, update: &Update) {
+        let mut root = fs::read(self.paths.device(slot.root_label())).unwrap();
+        let (boot, rest) = update.stream.split_at(BOOT as usize);
+        root[..rest.len()].copy_from_slice(rest);
+        let at = root.len() - HEADER_SIZE;
+        root[at..].copy_from_slice(&update.header);
+        fs::write(self.paths.device(slot.boot_label()), boot).unwrap();
+        fs::write(self.paths.device(slot.root_label()), root).unwrap();
+    }
+
+    /// What `init` writes when it boots a slot.
+    pub fn boot_into(&self, slot: Slot, manifest: &Manifest, trial: bool, fallback: bool) {
+        let yes = |b| if b { "yes" } else { "no" };
+        self.put(
+            "run/ferrite/slot",
+            format!(
+                "ferrite-slot 1\nslot {slot}\ntrial {}\nfallback {}\nboard {}\nname {}\nversion {}\n\
+                 sequence {}\ndisk /dev/vda\n",
+                yes(trial),
+                yes(fallback),
+                manifest.board,
+                manifest.name,
+                manifest.version,
+                manifest.sequence
+            ),
+        );
+        let root = fs::read(self.paths.device(slot.root_label())).unwrap();
+        self.put("run/ferrite/slot-header", &root[root.len() - HEADER_SIZE..]);
+    }
+
+    /// Every byte that decides what boots.
+    pub fn medium(&self) -> BTreeMap<&'static str, Vec<u8>> {
+        ["firmware", "boot-a", "boot-b", "root-a", "root-b"]
+            .into_iter()
+            .map(|label| (label, fs::read(self.paths.device(label)).unwrap()))
+            .collect()
+    }
+
+    /// Whether the slot holds this update, byte for byte, with its header.
+    pub fn holds(&self, slot: Slot, update: &Update) -> bool {
+        let boot = fs::read(self.paths.device(slot.boot_label())).unwrap();
+        let root = fs::read(self.paths.device(slot.root_label())).unwrap();
+        let length = (update.manifest.root_size + TREE) as usize;
+        boot == update.stream[..BOOT as usize]
+            && root[..length] == update.stream[BOOT as usize..]
+            && root[root.len() - HEADER_SIZE..] == update.header
+    }
+
+    pub fn header_is_zero(&self, slot: Slot) -> bool {
+        let root = fs::read(self.paths.device(slot.root_label())).unwrap();
+        root[root.len() - HEADER_SIZE..].iter().all(|b| *b == 0)
+    }
+
+    pub fn state(&self) -> State {
+        State::load(&self.paths)
+    }
+
+    pub fn install_file(&self, update: &[u8]) -> Result<Pending, Error> {
+        self.put("stick.update", update);
+        let source = Source::File(self.path("stick.update"));
+        install(&self.paths, &Offer { source, promise: None }, 3, &|| ())
+    }
+
+    pub fn install_url(&self, url: &str) -> Result<Pending, Error> {
+        let source = Source::Url(Client::new(patience(), None), url.into());
+        install(&self.paths, &Offer { source, promise: None }, 3, &|| ())
+    }
+
+    /// One round of the daemon against the repository at `url`.
+    pub fn update_from(&self, url: &str) -> Result<bool, Error> {
+        self.settings(url);
+        let settings = Settings::load(&self.paths.settings()).unwrap();
+        let running = Running::load(&self.paths).unwrap();
+        ota::daemon::update(&self.paths, &settings, patience(), &running, &Heart::new())
+    }
+
+    /// What the daemon does first.
+    pub fn settle(&self) -> Result<(), Error> {
+        let settings = Settings::load(&self.paths.settings()).unwrap();
+        let running = Running::load(&self.paths).unwrap();
+        ota::daemon::settle(&self.paths, &settings, &running, &Heart::new())
+    }
+
+    /// A refused install: gives the error, having checked that nothing was touched.
+    pub fn refused(&self, install: impl FnOnce() -> Result<Pending, Error>) -> String {
+        let before = (self.medium(), self.state());
+        let error = install().expect_err("was taken");
+        assert!((self.medium(), self.state()) == before, "something was touched: {error}");
+        let text = error.to_string();
+        assert!(!text.contains('\n'), "{text}");
+        text
+    }
+}
+
+/// A repository's files by path, as `imager publish` lays them out.
+pub fn publish(updates: &[(&Update, u64)]) -> BTreeMap<String, Vec<u8>> {
+    let key = |n: u8| SigningKey::from_bytes(&[n; 32]);
+    let signers =
+        RoleSigners { root: key(1), targets: key(2), snapshot: key(3), timestamp: key(4) };
+    let end = Time(4_000_000_000);
+    let expiry = Expiry { targets: end, snapshot: end, timestamp: end };
+    let root = first_root(&signers, end).unwrap();
+    let mut files = BTreeMap::new();
+    let mut targets = BTreeMap::new();
+    for (update, length) in updates {
+        let manifest = &update.manifest;
+        let ferrite = FerriteTarget {
+            board: manifest.board.clone(),
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            sequence: manifest.sequence,
+            header_sha256: repository::sha256_hex(&update.header),
+        };
+        let hash = repository::sha256_hex(&update.bytes);
+        let name = format!("{}-{}-{}.update", manifest.name, manifest.board, manifest.version);
+        files.insert(format!("targets/{hash}.{name}"), update.bytes.clone());
+        let target = TargetFile {
+            length: *length,
+            hashes: BTreeMap::from([("sha256".into(), hash)]),
+            custom: Some(serde_json::json!({ "ferrite": ferrite })),
+        };
+        targets.insert(name, target);
+    }
+    for (name, bytes) in publication(Err(&root[..]), targets, &signers, &expiry).unwrap().files {
+        files.insert(format!("metadata/{name}"), bytes);
+    }
+    files
+}

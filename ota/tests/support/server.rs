@@ -1,0 +1,180 @@
+//! A static HTTP server with Range, which counts what it serves and misbehaves on demand.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How the server treats requests for paths that end in a given text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// Answers with this status.
+    Status(u16),
+    /// Hangs up after so many bytes of each body, for so many requests.
+    Drop { after: u64, times: u32 },
+    /// Serves the file as if it were so long.
+    Truncate(u64),
+    /// Flips a bit of the byte at this offset.
+    Alter(u64),
+    /// Answers 200 with all of the file, whatever the range.
+    IgnoreRange,
+    /// Answers 206 with bytes from another place.
+    WrongRange,
+    /// Accepts and says nothing.
+    Silent,
+    /// Answers something that is not HTTP.
+    Garbage,
+    /// Sends for ever.
+    Endless,
+    /// Sends a byte every 100 ms.
+    Trickle,
+}
+
+#[derive(Default)]
+struct Shared {
+    files: BTreeMap<String, Vec<u8>>,
+    faults: Vec<(String, Fault)>,
+    served: u64,
+    requests: Vec<String>,
+}
+
+pub struct Server {
+    shared: Arc<Mutex<Shared>>,
+    pub url: String,
+}
+
+impl Server {
+    pub fn start(files: BTreeMap<String, Vec<u8>>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Mutex::new(Shared { files, ..Shared::default() }));
+        let inner = shared.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = inner.clone();
+                std::thread::spawn(move || {
+                    let _ = answer(&stream, &shared);
+                });
+            }
+        });
+        Server { shared, url }
+    }
+
+    /// Serves one file, as `/x.update`.
+    pub fn of(update: &[u8]) -> Server {
+        Server::start(BTreeMap::from([("x.update".into(), update.to_vec())]))
+    }
+
+    pub fn update_url(&self) -> String {
+        format!("{}/x.update", self.url)
+    }
+
+    pub fn put(&self, files: BTreeMap<String, Vec<u8>>) {
+        self.shared.lock().unwrap().files = files;
+    }
+
+    pub fn fault(&self, path_end: &str, fault: Fault) {
+        self.shared.lock().unwrap().faults.push((path_end.into(), fault));
+    }
+
+    pub fn heal(&self) {
+        self.shared.lock().unwrap().faults.clear();
+    }
+
+    /// Bytes of bodies sent since the last question, and the requests.
+    pub fn take_log(&self) -> (u64, Vec<String>) {
+        let mut shared = self.shared.lock().unwrap();
+        (std::mem::take(&mut shared.served), std::mem::take(&mut shared.requests))
+    }
+}
+
+fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
+    let mut range = None;
+    let mut request = String::new();
+    let mut input = BufReader::new(stream);
+    input.read_line(&mut request)?;
+    loop {
+        let mut line = String::new();
+        if input.read_line(&mut line)? < 3 {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
+            let (first, last) = value.trim().split_once('-').unwrap();
+            range = Some((first.parse::<u64>().unwrap(), last.parse::<u64>().unwrap() + 1));
+        }
+    }
+    let path = request.split(' ').nth(1).unwrap_or("").trim_start_matches('/').to_string();
+    let (file, fault) = {
+        let mut shared = shared.lock().unwrap();
+        shared.requests.push(format!("{path} {range:?}"));
+        let fault = shared.faults.iter_mut().find(|(end, _)| path.ends_with(end.as_str()));
+        let fault = match fault {
+            Some((_, Fault::Drop { times: 0, .. })) => None,
+            Some((_, Fault::Drop { after, times })) => {
+                *times -= 1;
+                Some(Fault::Drop { after: *after, times: *times })
+            }
+            other => other.map(|(_, fault)| fault.clone()),
+        };
+        (shared.files.get(&path).cloned(), fault)
+    };
+    let status = |mut stream: &TcpStream, code: u16| {
+        write!(stream, "HTTP/1.1 {code} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
+    let Some(mut file) = file else { return status(stream, 404) };
+    match fault {
+        Some(Fault::Status(code)) => return status(stream, code),
+        Some(Fault::Silent) => {
+            std::thread::sleep(Duration::from_secs(5));
+            return Ok(());
+        }
+        Some(Fault::Garbage) => {
+            return stream.write_all(b"\x00\x01 hello, this is no HTTP\r\n\r\n")
+        }
+        Some(Fault::Endless) => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            loop {
+                stream.write_all(&[b'x'; 4096])?;
+            }
+        }
+        Some(Fault::Truncate(length)) => file.truncate(length as usize),
+        Some(Fault::Alter(at)) => file[at as usize] ^= 4,
+        Some(Fault::IgnoreRange) => range = None,
+        _ => {}
+    }
+    let size = file.len() as u64;
+    let (first, end) = range.map_or((0, size), |(first, end)| (first, end.min(size)));
+    if range.is_some() && first >= size {
+        return status(stream, 416);
+    }
+    let mut body = &file[first as usize..end as usize];
+    let shown = if fault == Some(Fault::WrongRange) { first + 1 } else { first };
+    let head = match range {
+        Some(_) => {
+            format!("206 Partial Content\r\nContent-Range: bytes {shown}-{}/{size}", end - 1)
+        }
+        None => "200 OK".into(),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    )?;
+    if let Some(Fault::Drop { after, .. }) = fault {
+        body = &body[..body.len().min(after as usize)];
+    }
+    if fault == Some(Fault::Trickle) {
+        for byte in body {
+            stream.write_all(&[*byte])?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        return Ok(());
+    }
+    // In small pieces: what is counted is what a reader can have got.
+    for piece in body.chunks(8192) {
+        stream.write_all(piece)?;
+        shared.lock().unwrap().served += piece.len() as u64;
+    }
+    Ok(())
+}

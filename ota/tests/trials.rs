@@ -1,0 +1,197 @@
+//! From the repository through the trial to its end, good or bad.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+
+use ota::commands::{run, Command};
+use slot::Slot;
+use support::{publish, recipe, Device, Server, Update};
+
+fn offering(device: &Device, updates: &[&Update]) -> Server {
+    let sized: Vec<_> = updates.iter().map(|u| (*u, u.bytes.len() as u64)).collect();
+    let files = publish(&sized);
+    device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
+    Server::start(files)
+}
+
+/// Stands in for `init`: says that all is well.
+fn healthy_init(device: &Device) {
+    let listener = UnixListener::bind(device.paths.ctl_socket()).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = [0; 64];
+            let _ = stream.read(&mut line);
+            let _ = stream.write_all(b"ok\nvital healthy\nhealthy-for 60\nreason\n");
+        }
+    });
+}
+
+#[test]
+fn a_good_version_is_found_installed_and_committed() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    let server = offering(&device, &[&two]);
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert!(device.holds(Slot::B, &two));
+
+    device.set_boot(|boot| boot.tries -= 1);
+    device.boot_into(Slot::B, &two.manifest, true, false);
+    healthy_init(&device);
+    device.settle().unwrap();
+    let boot = device.boot();
+    assert_eq!((boot.active, boot.trial, boot.fallback), (Slot::B, None, Some(Slot::A)));
+    assert_eq!(device.state().pending, None);
+    assert_eq!(device.update_from(&server.url), Ok(false), "it is installed");
+}
+
+#[test]
+fn asking_again_while_armed_installs_nothing_again() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    let server = offering(&device, &[&two]);
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    let before = device.medium();
+    server.take_log();
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert!(device.medium() == before);
+    let (_, requests) = server.take_log();
+    assert!(!requests.iter().any(|request| request.contains(".update")), "{requests:?}");
+}
+
+#[test]
+fn a_version_that_failed_is_remembered_and_not_tried_again() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    let server = offering(&device, &[&two]);
+    device.update_from(&server.url).unwrap();
+    device.set_boot(|boot| boot.tries = 0);
+    device.put(
+        "run/ferrite/last-failure",
+        "ferrite-last-failure 1\nslot b\nreason face: golden sample differs\n",
+    );
+    device.settle().unwrap();
+    let state = device.state();
+    assert_eq!(state.pending, None);
+    assert_eq!(state.failed.len(), 1);
+    assert_eq!(state.failed[0].reason, "face: golden sample differs");
+    assert_eq!((device.boot().trial, device.boot().active), (None, Slot::A));
+
+    let before = device.medium();
+    let error = device.update_from(&server.url).unwrap_err().to_string();
+    assert!(error.contains("failed its trial here before: face: golden sample"), "{error}");
+    let error = device.refused(|| device.install_file(&two.bytes));
+    assert!(error.contains("failed its trial"), "{error}");
+    assert!(device.medium() == before);
+    let status = ota::status::collect(&device.paths).unwrap();
+    assert_eq!(status.situation, "settled");
+    assert!(status.to_text().contains("failed: 1.0.2 (sequence 2): face: golden sample differs"));
+
+    device.install_file(&recipe(3).build().bytes).unwrap();
+}
+
+#[test]
+fn a_failed_trial_is_known_even_if_the_state_was_lost() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    device.install_file(&two.bytes).unwrap();
+    std::fs::remove_file(device.paths.state()).unwrap();
+    device.set_boot(|boot| boot.tries = 0);
+    device.settle().unwrap();
+    assert_eq!(device.state().failed[0].version, "1.0.2");
+}
+
+#[test]
+fn a_cut_between_arming_and_writing_it_down_loses_nothing() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    device.install_file(&two.bytes).unwrap();
+    std::fs::remove_file(device.paths.state()).unwrap();
+    device.settle().unwrap();
+    assert_eq!(device.state().pending.unwrap().sequence, 2);
+}
+
+#[test]
+fn a_committed_version_that_fell_back_is_not_installed_again() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    device.place(Slot::B, &two);
+    device.set_boot(|boot| {
+        boot.commit(Slot::B);
+        boot.strikes = 5;
+    });
+    let one = recipe(1).build();
+    device.boot_into(Slot::A, &one.manifest, false, true);
+    device.settle().unwrap();
+    assert_eq!(device.state().failed[0].sequence, 2);
+    assert_eq!(device.boot().active, Slot::B, "making slot a active is for init");
+}
+
+#[test]
+fn a_promise_of_the_repository_that_does_not_hold_is_refused() {
+    let device = Device::new();
+    let (two, three) = (recipe(2).build(), recipe(3).build());
+    let server = offering(&device, &[&two]);
+    let mut files = publish(&[(&two, two.bytes.len() as u64)]);
+    for (path, bytes) in &mut files {
+        if path.starts_with("targets/") {
+            *bytes = three.bytes.clone();
+        }
+    }
+    server.put(files);
+    let before = device.medium();
+    let error = device.update_from(&server.url).unwrap_err().to_string();
+    assert!(error.contains("not the one that the repository signed"), "{error}");
+    assert!(device.medium() == before);
+
+    let device = Device::new();
+    let files = publish(&[(&two, two.bytes.len() as u64 + 1)]);
+    device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
+    let server = Server::start(files);
+    let error = device.update_from(&server.url).unwrap_err().to_string();
+    assert!(error.contains("its length is not the one"), "{error}");
+}
+
+#[test]
+fn commit_by_hand_needs_a_trial_that_still_is_one() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    device.install_file(&two.bytes).unwrap();
+    device.boot_into(Slot::B, &two.manifest, true, false);
+    run(Command::Commit, &device.paths).unwrap();
+    assert_eq!(device.boot().active, Slot::B);
+
+    let device = Device::new();
+    device.boot_into(Slot::B, &two.manifest, true, false);
+    let error = run(Command::Commit, &device.paths).unwrap_err().to_string();
+    assert!(error.contains("nothing was committed"), "{error}");
+}
+
+#[test]
+fn rollback_of_an_armed_trial_of_a_running_one_and_of_a_committed_one() {
+    let two = recipe(2).build();
+    let device = Device::new();
+    device.install_file(&two.bytes).unwrap();
+    run(Command::Rollback, &device.paths).unwrap();
+    assert_eq!((device.boot().trial, device.state().pending), (None, None));
+    assert_eq!(device.state().failed[0].reason, "rolled back by hand");
+
+    let device = Device::new();
+    healthy_init(&device);
+    device.install_file(&two.bytes).unwrap();
+    device.boot_into(Slot::B, &two.manifest, true, false);
+    run(Command::Rollback, &device.paths).unwrap();
+    assert_eq!((device.boot().trial, device.boot().active), (None, Slot::A));
+
+    let device = Device::new();
+    healthy_init(&device);
+    let error = run(Command::Rollback, &device.paths).unwrap_err().to_string();
+    assert!(error.contains("no version before"), "{error}");
+    device.install_file(&two.bytes).unwrap();
+    device.boot_into(Slot::B, &two.manifest, true, false);
+    run(Command::Commit, &device.paths).unwrap();
+    run(Command::Rollback, &device.paths).unwrap();
+    assert_eq!((device.boot().trial, device.boot().active), (Some(Slot::A), Slot::B));
+    assert_eq!(device.state().failed[0].sequence, 2);
+}
