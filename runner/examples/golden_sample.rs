@@ -28,8 +28,14 @@ fn cut(words: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let picture = image::open(picture)?.into_rgb8();
     let (left, top): (u32, u32) = (left.parse()?, top.parse()?);
     let inside = |at: u32, of: u32| at.checked_add(side).is_some_and(|end| end <= of);
-    if side == 0 || out_side == 0 || !inside(left, picture.width()) || !inside(top, picture.height()) {
-        return Err(format!("that square is not inside {}x{}", picture.width(), picture.height()).into());
+    if side == 0
+        || out_side == 0
+        || !inside(left, picture.width())
+        || !inside(top, picture.height())
+    {
+        return Err(
+            format!("that square is not inside {}x{}", picture.width(), picture.height()).into()
+        );
     }
     let square = image::imageops::crop_imm(&picture, left, top, side, side).to_image();
     image::imageops::resize(&square, out_side, out_side, FilterType::Triangle).save(out)?;

@@ -120,7 +120,9 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Request
             "--folder" => overrides.folder = Some(PathBuf::from(value()?)),
             "--http" => overrides.http = Some(value()?),
             "--results" => overrides.results = Some(PathBuf::from(value()?)),
-            "-n" | "--runs" => runs = Some(number(&key, &value()?, 1, MAX_BENCH_RUNS as i32)? as usize),
+            "-n" | "--runs" => {
+                runs = Some(number(&key, &value()?, 1, MAX_BENCH_RUNS as i32)? as usize)
+            }
             other if other.starts_with('-') => {
                 return Err(Error::config(format!("unknown option {other}; see runner --help")))
             }
@@ -151,10 +153,9 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Request
 }
 
 fn number(key: &str, text: &str, least: i32, most: i32) -> Result<i32, Error> {
-    text.parse::<i32>()
-        .ok()
-        .filter(|n| (least..=most).contains(n))
-        .ok_or_else(|| Error::config(format!("{key} {text}: expected a number from {least} to {most}")))
+    text.parse::<i32>().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| {
+        Error::config(format!("{key} {text}: expected a number from {least} to {most}"))
+    })
 }
 
 #[cfg(test)]

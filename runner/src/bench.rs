@@ -44,10 +44,13 @@ struct Report<'a> {
 pub fn run(pipeline: &mut Pipeline, config: &Config, runs: usize) -> Result<(), Error> {
     let path = config.folder.join(&config.golden.sample);
     let sample = read_bounded(&path, MAX_INPUT)?;
-    let (mut road, mut decode, mut fit, mut infer, mut invoke) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut road, mut decode, mut fit, mut infer, mut invoke) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for round in 0..WARM_UP + runs {
         let started = Instant::now();
-        let prepared = pipeline.prepare(&sample).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+        let prepared = pipeline
+            .prepare(&sample)
+            .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
         let fitted = Instant::now();
         let inferred = pipeline.infer(&prepared)?;
         let ended = Instant::now();
@@ -76,7 +79,10 @@ pub fn run(pipeline: &mut Pipeline, config: &Config, runs: usize) -> Result<(), 
         infer_ms,
         invoke_ms,
     };
-    println!("{}", serde_json::to_string(&report).map_err(|e| Error::engine(format!("report: {e}")))?);
+    println!(
+        "{}",
+        serde_json::to_string(&report).map_err(|e| Error::engine(format!("report: {e}")))?
+    );
     Ok(())
 }
 

@@ -280,7 +280,8 @@ fn golden_expected() -> PathBuf {
 pub fn load(folder: &Path, overrides: &Overrides) -> Result<Config, Error> {
     let path = folder.join("model.toml");
     let bytes = read_bounded(&path, MAX_CONFIG)?;
-    let text = String::from_utf8(bytes).map_err(|_| Error::config(format!("{}: is not UTF-8", path.display())))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::config(format!("{}: is not UTF-8", path.display())))?;
     let mut config: Config =
         toml::from_str(&text).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
     config.folder = folder.to_owned();
@@ -322,7 +323,10 @@ impl Config {
             || self.name.len() > 64
             || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         {
-            return Err(format!("name {:?}: expected 1 to 64 letters, digits, '.', '_' or '-'", self.name));
+            return Err(format!(
+                "name {:?}: expected 1 to 64 letters, digits, '.', '_' or '-'",
+                self.name
+            ));
         }
         if !(1..=64).contains(&self.threads) {
             return Err(format!("threads = {}: expected 1 to 64", self.threads));
@@ -331,7 +335,10 @@ impl Config {
             return Err(format!("heartbeat_ms = {}: expected 100 to 60000", self.heartbeat_ms));
         }
         if !(10..=86_400_000).contains(&self.source.poll_ms) {
-            return Err(format!("source.poll_ms = {}: expected 10 to 86400000", self.source.poll_ms));
+            return Err(format!(
+                "source.poll_ms = {}: expected 10 to 86400000",
+                self.source.poll_ms
+            ));
         }
         if !(4096..=1 << 30).contains(&self.results.max_bytes) || self.results.keep > 100 {
             return Err("results: max_bytes is 4096 to 1073741824, keep 0 to 100".into());
@@ -355,11 +362,21 @@ impl PictureInput {
         }
         for (key, list) in [("mean", &self.mean), ("std", &self.std)] {
             if list.as_ref().is_some_and(|l| l.len() != self.channels.count()) {
-                return Err(format!("input.{key}: expected {} numbers, one a channel", self.channels.count()));
+                return Err(format!(
+                    "input.{key}: expected {} numbers, one a channel",
+                    self.channels.count()
+                ));
             }
         }
-        let numbers = self.range.iter().flatten().chain(self.mean.iter().flatten()).chain(self.std.iter().flatten());
-        if numbers.into_iter().any(|n| !n.is_finite()) || self.std.iter().flatten().any(|s| *s == 0.0) {
+        let numbers = self
+            .range
+            .iter()
+            .flatten()
+            .chain(self.mean.iter().flatten())
+            .chain(self.std.iter().flatten());
+        if numbers.into_iter().any(|n| !n.is_finite())
+            || self.std.iter().flatten().any(|s| *s == 0.0)
+        {
             return Err("input: range, mean and std are finite numbers, and std is never 0".into());
         }
         Ok(())

@@ -35,9 +35,15 @@ pub enum Outcome {
 
 impl Decoder {
     /// Checks the settings against the model's outputs and computes what never changes.
-    pub fn new(settings: &config::Decoder, outputs: &[TensorInfo], input: &config::Input) -> Result<Self, Error> {
+    pub fn new(
+        settings: &config::Decoder,
+        outputs: &[TensorInfo],
+        input: &config::Input,
+    ) -> Result<Self, Error> {
         match settings {
-            config::Decoder::SsdFaces(s) => ssd_faces::SsdFaces::new(s, outputs, input).map(Self::SsdFaces),
+            config::Decoder::SsdFaces(s) => {
+                ssd_faces::SsdFaces::new(s, outputs, input).map(Self::SsdFaces)
+            }
             config::Decoder::Classification(s) => {
                 classification::Classification::new(s, outputs).map(Self::Classification)
             }
@@ -61,6 +67,8 @@ fn output_index(key: &str, name: &str, outputs: &[TensorInfo]) -> Result<usize, 
     let by_index = name.parse::<usize>().ok().filter(|i| *i < outputs.len());
     by_name.or(by_index).ok_or_else(|| {
         let names: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
-        Error::config(format!("decoder.{key}: model.tflite has no output {name:?}; it has {names:?}"))
+        Error::config(format!(
+            "decoder.{key}: model.tflite has no output {name:?}; it has {names:?}"
+        ))
     })
 }

@@ -44,8 +44,13 @@ impl Engine {
         Ok(())
     }
 
-    fn build(model: &'static Model<'static>, threads: i32, delegate: Delegate) -> Result<Self, Error> {
-        let options = Options { thread_count: threads, is_xnnpack_enabled: delegate == Delegate::Xnnpack };
+    fn build(
+        model: &'static Model<'static>,
+        threads: i32,
+        delegate: Delegate,
+    ) -> Result<Self, Error> {
+        let options =
+            Options { thread_count: threads, is_xnnpack_enabled: delegate == Delegate::Xnnpack };
         let interpreter = Interpreter::new(model, Some(options)).map_err(|_| {
             Error::engine(format!(
                 "TensorFlow Lite {} cannot make an interpreter of model.tflite (its own words are above): an operator it lacks, or a damaged file",
@@ -55,9 +60,12 @@ impl Engine {
         interpreter
             .allocate_tensors()
             .map_err(|e| Error::engine(format!("TensorFlow Lite cannot allocate the model's tensors: {e} (its own words are above)")))?;
-        let (inputs, outputs) = (interpreter.input_tensor_count(), interpreter.output_tensor_count());
+        let (inputs, outputs) =
+            (interpreter.input_tensor_count(), interpreter.output_tensor_count());
         if inputs == 0 || outputs == 0 || inputs > MAX_TENSORS || outputs > MAX_TENSORS {
-            return Err(Error::engine(format!("model.tflite has {inputs} inputs and {outputs} outputs: it is damaged")));
+            return Err(Error::engine(format!(
+                "model.tflite has {inputs} inputs and {outputs} outputs: it is damaged"
+            )));
         }
         Ok(Self { model, interpreter, threads, delegate })
     }
@@ -75,28 +83,37 @@ impl Engine {
                 self.interpreter.input_tensor_count()
             )));
         }
-        let tensor = self.interpreter.input(index).map_err(|e| Error::engine(format!("input {index}: {e}")))?;
+        let tensor = self
+            .interpreter
+            .input(index)
+            .map_err(|e| Error::engine(format!("input {index}: {e}")))?;
         info(&tensor)
     }
 
     /// Copies `bytes` into an input; they must have its exact length.
     pub fn set_input(&self, index: usize, bytes: &[u8]) -> Result<(), Error> {
-        self.interpreter.copy(bytes, index).map_err(|e| Error::engine(format!("input {index}: {e}")))
+        self.interpreter
+            .copy(bytes, index)
+            .map_err(|e| Error::engine(format!("input {index}: {e}")))
     }
 
     /// Runs the model on what the inputs hold.
     pub fn invoke(&self) -> Result<(), Error> {
-        self.interpreter
-            .invoke()
-            .map_err(|_| Error::engine("TensorFlow Lite failed while running the model (its own words are above)"))
+        self.interpreter.invoke().map_err(|_| {
+            Error::engine(
+                "TensorFlow Lite failed while running the model (its own words are above)",
+            )
+        })
     }
 
     /// Shape, type and quantisation of all outputs.
     pub fn output_infos(&self) -> Result<Vec<TensorInfo>, Error> {
         (0..self.interpreter.output_tensor_count())
             .map(|index| {
-                let tensor =
-                    self.interpreter.output(index).map_err(|e| Error::engine(format!("output {index}: {e}")))?;
+                let tensor = self
+                    .interpreter
+                    .output(index)
+                    .map_err(|e| Error::engine(format!("output {index}: {e}")))?;
                 info(&tensor)
             })
             .collect()
@@ -106,8 +123,10 @@ impl Engine {
     pub fn outputs(&self) -> Result<Vec<Tensor>, Error> {
         (0..self.interpreter.output_tensor_count())
             .map(|index| {
-                let tensor =
-                    self.interpreter.output(index).map_err(|e| Error::engine(format!("output {index}: {e}")))?;
+                let tensor = self
+                    .interpreter
+                    .output(index)
+                    .map_err(|e| Error::engine(format!("output {index}: {e}")))?;
                 let info = info(&tensor)?;
                 let values = match info.element {
                     ElementType::Float32 => tensor.data::<f32>().to_vec(),
@@ -131,9 +150,9 @@ fn info(tensor: &tflitec::tensor::Tensor) -> Result<TensorInfo, Error> {
         DataType::Int64 => ElementType::Int64,
         other => {
             return Err(Error::engine(format!(
-                "tensor {:?} has type {other:?}; runner knows float32, int8, uint8, int32 and int64",
-                tensor.name()
-            )))
+            "tensor {:?} has type {other:?}; runner knows float32, int8, uint8, int32 and int64",
+            tensor.name()
+        )))
         }
     };
     let shape = tensor.shape().dimensions().clone();
@@ -141,9 +160,11 @@ fn info(tensor: &tflitec::tensor::Tensor) -> Result<TensorInfo, Error> {
         .iter()
         .try_fold(element.size(), |product, n| product.checked_mul(*n))
         .filter(|n| (1..=MAX_TENSOR).contains(n) && *n == tensor.data::<u8>().len())
-        .ok_or_else(|| Error::engine(format!("tensor {:?} has an impossible shape {shape:?}", tensor.name())))?;
-    let quantisation = tensor
-        .quantization_parameters()
-        .map_or(Quantisation::default(), |q| Quantisation { scale: q.scale, zero_point: q.zero_point });
+        .ok_or_else(|| {
+            Error::engine(format!("tensor {:?} has an impossible shape {shape:?}", tensor.name()))
+        })?;
+    let quantisation = tensor.quantization_parameters().map_or(Quantisation::default(), |q| {
+        Quantisation { scale: q.scale, zero_point: q.zero_point }
+    });
     Ok(TensorInfo { name: tensor.name().to_owned(), shape, element, quantisation, bytes })
 }

@@ -56,10 +56,13 @@ impl Default for Tolerance {
 pub fn check(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
     let path = config.folder.join(&config.golden.expected);
     let bytes = read_bounded(&path, MAX_EXPECTED).map_err(|e| {
-        Error::config(format!("golden sample: {e}; write it on your machine with: runner golden --model={}", config.folder.display()))
+        Error::config(format!(
+            "golden sample: {e}; write it on your machine with: runner golden --model={}",
+            config.folder.display()
+        ))
     })?;
-    let golden: Expected =
-        serde_json::from_slice(&bytes).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    let golden: Expected = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
     let (actual, sample_sha256) = run(pipeline, config)?;
     if sample_sha256 != golden.sample_sha256 {
         return Err(mismatch(format!(
@@ -82,7 +85,10 @@ pub fn check(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
         made = format!("{made}, while it was made by {} with {}", golden.engine, golden.delegate);
     }
     if golden.model_sha256 != pipeline.model_sha256 {
-        made = format!("{made}; and the model is {}, not {}", pipeline.model_sha256, golden.model_sha256);
+        made = format!(
+            "{made}; and the model is {}, not {}",
+            pipeline.model_sha256, golden.model_sha256
+        );
     }
     Err(mismatch(format!("{}{more} ({made})", differences.join("; "))))
 }
@@ -103,7 +109,8 @@ pub fn write(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
         tolerance,
         expected,
     };
-    let mut text = serde_json::to_string_pretty(&golden).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    let mut text = serde_json::to_string_pretty(&golden)
+        .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
     text.push('\n');
     let partial = path.with_extension("json.part");
     std::fs::write(&partial, &text)
@@ -116,8 +123,9 @@ pub fn write(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
 fn run(pipeline: &mut Pipeline, config: &Config) -> Result<(Value, String), Error> {
     let path = config.folder.join(&config.golden.sample);
     let sample = read_bounded(&path, MAX_SAMPLE)?;
-    let prepared =
-        pipeline.prepare(&sample).map_err(|e| Error::config(format!("golden sample {}: {e}", path.display())))?;
+    let prepared = pipeline
+        .prepare(&sample)
+        .map_err(|e| Error::config(format!("golden sample {}: {e}", path.display())))?;
     let inferred = pipeline.infer(&prepared)?;
     let value = serde_json::to_value(&inferred.outcome)
         .map_err(|e| Error::config(format!("golden sample {}: {e}", path.display())))?;
@@ -130,12 +138,20 @@ fn mismatch(text: String) -> Error {
 
 /// Lists where `actual` differs, as `place: expected this, got that`. Numbers below a `box` or
 /// `keypoints` are pixels, other fractions scores; everything else must be equal.
-fn compare(place: &str, expected: &Value, actual: &Value, tolerance: Tolerance, differences: &mut Vec<String>) {
+fn compare(
+    place: &str,
+    expected: &Value,
+    actual: &Value,
+    tolerance: Tolerance,
+    differences: &mut Vec<String>,
+) {
     match (expected, actual) {
         (Value::Object(e), Value::Object(a)) => {
             for key in e.keys().chain(a.keys().filter(|k| !e.contains_key(*k))) {
                 let inner = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
-                let side = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                let side = |map: &serde_json::Map<String, Value>| {
+                    map.get(key).cloned().unwrap_or_default()
+                };
                 compare(&inner, &side(e), &side(a), tolerance, differences);
             }
         }
@@ -148,8 +164,11 @@ fn compare(place: &str, expected: &Value, actual: &Value, tolerance: Tolerance, 
             differences.push(format!("{place}: expected {} of them, got {}", e.len(), a.len()));
         }
         (Value::Number(e), Value::Number(a)) => {
-            let allowed =
-                if place.contains(".box.") || place.contains(".keypoints[") { tolerance.pixels } else { tolerance.score };
+            let allowed = if place.contains(".box.") || place.contains(".keypoints[") {
+                tolerance.pixels
+            } else {
+                tolerance.score
+            };
             let (e, a) = (e.as_f64().unwrap_or(f64::NAN), a.as_f64().unwrap_or(f64::NAN));
             if (e - a).abs() <= allowed {
                 return;
@@ -184,7 +203,10 @@ mod tests {
 
     #[test]
     fn another_number_of_things_or_another_name_differs() {
-        assert_eq!(differences(json!({"d": [1, 2]}), json!({"d": [1]})), ["d: expected 2 of them, got 1"]);
+        assert_eq!(
+            differences(json!({"d": [1, 2]}), json!({"d": [1]})),
+            ["d: expected 2 of them, got 1"]
+        );
         assert_eq!(differences(json!({"d": "cat"}), json!({"d": "dog"})).len(), 1);
         assert_eq!(differences(json!({"a": 1}), json!({"b": 1})).len(), 2);
         assert_eq!(differences(json!({"a": 0.5}), json!({"a": null})).len(), 1, "NaN is null");

@@ -34,7 +34,9 @@ fn main() -> ExitCode {
     // tflitec panics on tensor names that are not text, as a damaged model can have them. The
     // person reading the log needs to know that it is the model.
     std::panic::set_hook(Box::new(|fault| {
-        eprintln!("runner: internal fault: {fault}; if the model is new, check that its file is whole");
+        eprintln!(
+            "runner: internal fault: {fault}; if the model is new, check that its file is whole"
+        );
         std::process::exit(i32::from(Exit::Engine as u8));
     }));
     let request = match args::parse(std::env::args_os().skip(1)) {
@@ -53,7 +55,8 @@ fn main() -> ExitCode {
 
 /// Runs one command; on failure says also which model it was (its name, once it is known).
 fn execute(request: &Request, started: Instant) -> Result<(), (String, Error)> {
-    let config = config::load(&request.model, &request.overrides).map_err(|e| ("runner".to_owned(), e))?;
+    let config =
+        config::load(&request.model, &request.overrides).map_err(|e| ("runner".to_owned(), e))?;
     let name = config.name.clone();
     let outcome = || -> Result<(), Error> {
         let model = trust::read_verified(request, &config)?;
@@ -63,7 +66,7 @@ fn execute(request: &Request, started: Instant) -> Result<(), (String, Error)> {
                 golden::check(&mut pipeline, &config)?;
                 service::run(pipeline, &config, started)
             }
-            Command::Infer { pictures } => service::infer(pipeline, pictures),
+            Command::Infer { pictures } => service::infer(&pipeline, &config.name, pictures),
             Command::Golden => golden::write(&mut pipeline, &config),
             Command::Bench { runs } => bench::run(&mut pipeline, &config, *runs),
         }

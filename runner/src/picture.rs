@@ -36,7 +36,8 @@ pub struct Placement {
 impl Placement {
     /// A place given in fractions of the tensor (0…1), in pixels of the picture.
     pub fn to_picture(&self, fraction: [f32; 2]) -> [f32; 2] {
-        [0, 1].map(|axis| (fraction[axis] * self.tensor[axis] - self.offset[axis]) / self.scale[axis])
+        [0, 1]
+            .map(|axis| (fraction[axis] * self.tensor[axis] - self.offset[axis]) / self.scale[axis])
     }
 }
 
@@ -91,7 +92,8 @@ impl Preparation {
             Dtype::Int8 => ElementType::Int8,
             Dtype::Uint8 => ElementType::Uint8,
         });
-        let known = matches!(tensor.element, ElementType::Float32 | ElementType::Int8 | ElementType::Uint8);
+        let known =
+            matches!(tensor.element, ElementType::Float32 | ElementType::Int8 | ElementType::Uint8);
         if !known || said.is_some_and(|said| said != tensor.element) {
             return Err(Error::config(format!(
                 "input.dtype: {:?} of model.tflite is {}; a picture goes into float32, int8 or uint8",
@@ -196,8 +198,9 @@ fn taps(from: usize, to: usize, filter: Filter) -> Vec<(usize, Vec<f32>)> {
             let centre = (i as f32 + 0.5) * step - 0.5;
             let first = (centre - reach).ceil().max(0.0) as usize;
             let last = ((centre + reach).floor().max(0.0) as usize).min(from - 1).max(first);
-            let mut weights: Vec<f32> =
-                (first..=last).map(|s| (1.0 - (s as f32 - centre).abs() / reach).max(0.0)).collect();
+            let mut weights: Vec<f32> = (first..=last)
+                .map(|s| (1.0 - (s as f32 - centre).abs() / reach).max(0.0))
+                .collect();
             let sum: f32 = weights.iter().sum();
             if sum > 0.0 {
                 weights.iter_mut().for_each(|w| *w /= sum);
@@ -218,7 +221,8 @@ fn resize(picture: &Picture, size: [usize; 2], filter: Filter) -> Vec<f32> {
     let mut line = vec![0.0f32; stride];
     for (first, weights) in rows {
         line.fill(0.0);
-        for (source, weight) in picture.pixels[first * stride..].chunks_exact(stride).zip(&weights) {
+        for (source, weight) in picture.pixels[first * stride..].chunks_exact(stride).zip(&weights)
+        {
             for (sum, value) in line.iter_mut().zip(source) {
                 *sum += f32::from(*value) * weight;
             }
@@ -291,7 +295,13 @@ mod tests {
 
     fn crc32(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 })
+            (0..8).fold(crc ^ u32::from(*byte), |c, _| {
+                if c & 1 == 1 {
+                    (c >> 1) ^ 0xedb8_8320
+                } else {
+                    c >> 1
+                }
+            })
         })
     }
 }

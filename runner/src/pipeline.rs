@@ -82,7 +82,11 @@ impl Pipeline {
         let started = Instant::now();
         let Some(preparation) = &self.preparation else {
             if input.len() != self.input_bytes {
-                return Err(format!("the model takes exactly {} bytes, these are {}", self.input_bytes, input.len()));
+                return Err(format!(
+                    "the model takes exactly {} bytes, these are {}",
+                    self.input_bytes,
+                    input.len()
+                ));
             }
             return Ok(Prepared {
                 bytes: input.to_vec(),
@@ -94,7 +98,12 @@ impl Pipeline {
         let picture = picture::decode(input)?;
         let decoded = Instant::now();
         let (bytes, placement) = preparation.tensor_bytes(&picture);
-        Ok(Prepared { bytes, placement: Some(placement), decoding: decoded - started, fitting: decoded.elapsed() })
+        Ok(Prepared {
+            bytes,
+            placement: Some(placement),
+            decoding: decoded - started,
+            fitting: decoded.elapsed(),
+        })
     }
 
     /// Runs the model. Fails only when the engine does.

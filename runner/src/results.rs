@@ -30,7 +30,9 @@ impl ResultLog {
     pub fn append(&mut self, line: &str) -> Option<String> {
         match self.write(line) {
             Ok(()) => {
-                let again = self.failing.then(|| format!("{}: results are written again", self.path.display()));
+                let again = self
+                    .failing
+                    .then(|| format!("{}: results are written again", self.path.display()));
                 self.failing = false;
                 again
             }
@@ -39,7 +41,10 @@ impl ResultLog {
                 self.file = None;
                 let first = !std::mem::replace(&mut self.failing, true);
                 first.then(|| {
-                    format!("{}: {error}; results go to the console only until there is room", self.path.display())
+                    format!(
+                        "{}: {error}; results go to the console only until there is room",
+                        self.path.display()
+                    )
                 })
             }
         }

@@ -48,7 +48,10 @@ pub fn run(pipeline: Pipeline, config: &Config, started: Instant) -> Result<(), 
     let listener = source::http::open(config)?;
     source::folder::check(config)?;
     if listener.is_none() && config.source.folder.is_none() {
-        return Err(Error::new(Exit::Source, "no source: set source.folder or source.http in model.toml"));
+        return Err(Error::new(
+            Exit::Source,
+            "no source: set source.folder or source.http in model.toml",
+        ));
     }
     let mut notify = Notify::from_environment(Duration::from_millis(config.heartbeat_ms));
     let mut log = ResultLog::new(&config.results);
@@ -83,22 +86,30 @@ pub fn run(pipeline: Pipeline, config: &Config, started: Instant) -> Result<(), 
 }
 
 /// One line for each file; fails at the end when one of them could not be used.
-pub fn infer(pipeline: Pipeline, files: &[PathBuf]) -> Result<(), Error> {
+pub fn infer(pipeline: &Pipeline, model: &str, files: &[PathBuf]) -> Result<(), Error> {
     let mut bad = 0;
     for file in files {
         let bytes = read_bounded(file, MAX_INPUT)?;
-        let (line, whole) = infer_one(&pipeline, "", &file.display().to_string(), &bytes)?;
+        let (line, whole) = infer_one(pipeline, model, &file.display().to_string(), &bytes)?;
         emit(&line);
         bad += usize::from(!whole);
     }
     if bad > 0 {
-        return Err(Error::config(format!("{bad} of {} files could not be used; see their lines", files.len())));
+        return Err(Error::config(format!(
+            "{bad} of {} files could not be used; see their lines",
+            files.len()
+        )));
     }
     Ok(())
 }
 
 /// The result line, and whether it is a result (not the input's fault). Fails when the engine does.
-fn infer_one(pipeline: &Pipeline, model: &str, source: &str, bytes: &[u8]) -> Result<(String, bool), Error> {
+fn infer_one(
+    pipeline: &Pipeline,
+    model: &str,
+    source: &str,
+    bytes: &[u8],
+) -> Result<(String, bool), Error> {
     let started = Instant::now();
     let mut line = ResultLine {
         time: time::now(),
@@ -126,14 +137,18 @@ fn infer_one(pipeline: &Pipeline, model: &str, source: &str, bytes: &[u8]) -> Re
     line.total_ms = time::ms(started.elapsed());
     line.boot_ms = time::boot_ms();
     let whole = line.error.is_none();
-    let text = serde_json::to_string(&line).map_err(|e| Error::engine(format!("{source}: result: {e}")))?;
+    let text = serde_json::to_string(&line)
+        .map_err(|e| Error::engine(format!("{source}: result: {e}")))?;
     Ok((text, whole))
 }
 
 /// A console that has gone must not end inference, so a failed write is let go.
 fn emit(line: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let _ = out
+        .write_all(line.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
 }
 
 /// Turns SIGTERM and SIGINT into an event. Called before any other thread exists, so that all of
@@ -147,7 +162,10 @@ fn stop_on_signals(events: SyncSender<Event>) -> Result<(), Error> {
         if signals.wait().is_ok() {
             source::thread("patience", || {
                 std::thread::sleep(STOP_PATIENCE);
-                eprintln!("runner: an inference did not end within {} s of SIGTERM", STOP_PATIENCE.as_secs());
+                eprintln!(
+                    "runner: an inference did not end within {} s of SIGTERM",
+                    STOP_PATIENCE.as_secs()
+                );
                 std::process::exit(i32::from(Exit::Engine as u8));
             })
             .ok();

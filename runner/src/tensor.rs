@@ -57,7 +57,10 @@ impl Quantisation {
     /// The real values of stored ones.
     pub fn real_all<T: Copy + Into<i32>>(&self, stored: &[T]) -> Vec<f32> {
         // The zero point is any 32-bit number in a damaged model.
-        stored.iter().map(|v| (i64::from((*v).into()) - i64::from(self.zero_point)) as f32 * self.scale).collect()
+        stored
+            .iter()
+            .map(|v| (i64::from((*v).into()) - i64::from(self.zero_point)) as f32 * self.scale)
+            .collect()
     }
 
     /// The nearest stored value within `least..=most`.

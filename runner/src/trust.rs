@@ -30,7 +30,8 @@ pub struct VerifiedModel {
 /// (`infer`, `golden`, `bench`) are content with `sha256` of `model.toml`; a workload is not.
 pub fn read_verified(request: &Request, config: &Config) -> Result<VerifiedModel, Error> {
     let path = config.folder.join("model.tflite");
-    let path = path.canonicalize().map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    let path =
+        path.canonicalize().map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
     let expected = expected_hash(request, config, &path)?;
     let bytes = read_bounded(&path, MAX_MODEL)?;
     let sha256 = hex(&Sha256::digest(&bytes));
@@ -52,7 +53,11 @@ const PINNED: std::borrow::Cow<'static, str> = std::borrow::Cow::Borrowed("model
 
 type Expected = (String, std::borrow::Cow<'static, str>);
 
-fn expected_hash(request: &Request, config: &Config, model: &Path) -> Result<Option<Expected>, Error> {
+fn expected_hash(
+    request: &Request,
+    config: &Config,
+    model: &Path,
+) -> Result<Option<Expected>, Error> {
     if let Some(hash) = &request.expect_sha256 {
         if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Error::config("--expect-sha256: expected 64 hex digits"));
@@ -99,7 +104,8 @@ fn manifest_of(header: &[u8]) -> Result<&str, String> {
     if !(1..=MAX_MANIFEST).contains(&length) {
         return Err(format!("manifest length {length} is out of bounds"));
     }
-    std::str::from_utf8(&header[MANIFEST_AT..MANIFEST_AT + length]).map_err(|_| "manifest is not UTF-8".into())
+    std::str::from_utf8(&header[MANIFEST_AT..MANIFEST_AT + length])
+        .map_err(|_| "manifest is not UTF-8".into())
 }
 
 /// The hash of the `model` line whose path is the end of `model`: the whole of it on the device,

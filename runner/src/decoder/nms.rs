@@ -53,8 +53,11 @@ pub enum Overlap {
 impl Rectangle {
     /// Intersection over union, 0…1; 0 for boxes without an area.
     pub fn overlap(&self, other: &Self) -> f32 {
-        let shared = |a: f32, a_size: f32, b: f32, b_size: f32| ((a + a_size).min(b + b_size) - a.max(b)).max(0.0);
-        let both = shared(self.x, self.width, other.x, other.width) * shared(self.y, self.height, other.y, other.height);
+        let shared = |a: f32, a_size: f32, b: f32, b_size: f32| {
+            ((a + a_size).min(b + b_size) - a.max(b)).max(0.0)
+        };
+        let both = shared(self.x, self.width, other.x, other.width)
+            * shared(self.y, self.height, other.y, other.height);
         let all = self.width * self.height + other.width * other.height - both;
         if both > 0.0 && all > 0.0 {
             both / all
@@ -78,13 +81,20 @@ impl Detection {
 }
 
 /// At most `max` detections, best first, no two overlapping by more than `overlap` as they came.
-pub fn suppress(mut found: Vec<Detection>, overlap: f32, how: Overlap, max: usize) -> Vec<Detection> {
+pub fn suppress(
+    mut found: Vec<Detection>,
+    overlap: f32,
+    how: Overlap,
+    max: usize,
+) -> Vec<Detection> {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept = Vec::new();
     while !found.is_empty() && kept.len() < max {
         let best = found[0].clone();
-        let (same, rest): (Vec<_>, Vec<_>) =
-            found.into_iter().enumerate().partition(|(i, d)| *i == 0 || best.bounds.overlap(&d.bounds) > overlap);
+        let (same, rest): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .enumerate()
+            .partition(|(i, d)| *i == 0 || best.bounds.overlap(&d.bounds) > overlap);
         found = rest.into_iter().map(|(_, d)| d).collect();
         kept.push(match how {
             Overlap::Best => best,
@@ -99,7 +109,9 @@ fn mean<'a>(best: Detection, same: impl Iterator<Item = &'a Detection> + Clone) 
     if total <= 0.0 {
         return best;
     }
-    let weighted = |value: &dyn Fn(&Detection) -> f32| same.clone().map(|d| value(d) * d.score).sum::<f32>() / total;
+    let weighted = |value: &dyn Fn(&Detection) -> f32| {
+        same.clone().map(|d| value(d) * d.score).sum::<f32>() / total
+    };
     Detection {
         score: best.score,
         bounds: Rectangle {
@@ -136,7 +148,8 @@ mod tests {
 
     #[test]
     fn overlapping_boxes_become_their_weighted_mean() {
-        let faces = suppress(vec![at(2.0, 0.25), at(0.0, 0.75), at(50.0, 0.5)], 0.3, Overlap::Weighted, 9);
+        let faces =
+            suppress(vec![at(2.0, 0.25), at(0.0, 0.75), at(50.0, 0.5)], 0.3, Overlap::Weighted, 9);
         assert_eq!(faces.len(), 2);
         assert_eq!((faces[0].score, faces[0].bounds.x, faces[0].keypoints[0].x), (0.75, 0.5, 0.5));
         assert_eq!(faces[1].bounds.x, 50.0);

@@ -83,7 +83,10 @@ impl Settings {
                 return Err(format!("decoder.{key} = {value}: expected 0 to 1"));
             }
         }
-        if self.strides.is_empty() || self.strides.len() > 16 || self.strides.iter().any(|s| !(1..=512).contains(s)) {
+        if self.strides.is_empty()
+            || self.strides.len() > 16
+            || self.strides.iter().any(|s| !(1..=512).contains(s))
+        {
             return Err("decoder.strides: expected 1 to 16 numbers of 1 to 512".into());
         }
         if !(self.clip > 0.0 && self.clip.is_finite()) || !(1..=10_000).contains(&self.max) {
@@ -106,13 +109,16 @@ impl SsdFaces {
     /// Fails when the outputs do not have the anchors' number or 16 values each.
     pub fn new(settings: &Settings, outputs: &[TensorInfo], input: &Input) -> Result<Self, Error> {
         let Input::Picture(picture) = input else {
-            return Err(Error::config("decoder.kind = \"ssd-faces\" needs input.kind = \"picture\""));
+            return Err(Error::config(
+                "decoder.kind = \"ssd-faces\" needs input.kind = \"picture\"",
+            ));
         };
         let boxes = output_index("boxes", &settings.boxes, outputs)?;
         let scores = output_index("scores", &settings.scores, outputs)?;
         let anchors = anchors(picture.width as usize, picture.height as usize, &settings.strides);
         let values = BOX_VALUES + 2 * POINTS.len();
-        for (index, shape) in [(boxes, [1, anchors.len(), values]), (scores, [1, anchors.len(), 1])] {
+        for (index, shape) in [(boxes, [1, anchors.len(), values]), (scores, [1, anchors.len(), 1])]
+        {
             if outputs[index].shape != shape {
                 return Err(Error::config(format!(
                     "decoder: with these strides output {:?} must have shape {shape:?}, but it has {:?}",
@@ -120,7 +126,13 @@ impl SsdFaces {
                 )));
             }
         }
-        Ok(Self { settings: settings.clone(), boxes, scores, input: [picture.width as f32, picture.height as f32], anchors })
+        Ok(Self {
+            settings: settings.clone(),
+            boxes,
+            scores,
+            input: [picture.width as f32, picture.height as f32],
+            anchors,
+        })
     }
 
     /// Faces, best first, in pixels of the picture.
@@ -134,10 +146,12 @@ impl SsdFaces {
             .filter_map(|((raw, values), anchor)| {
                 let score = sigmoid(raw.clamp(-self.settings.clip, self.settings.clip));
                 let whole = values.iter().all(|v| v.is_finite());
-                (whole && score >= self.settings.min_score).then(|| self.detection(score, values, anchor))
+                (whole && score >= self.settings.min_score)
+                    .then(|| self.detection(score, values, anchor))
             })
             .collect();
-        let mut faces = nms::suppress(found, self.settings.overlap, self.settings.merge, self.settings.max);
+        let mut faces =
+            nms::suppress(found, self.settings.overlap, self.settings.merge, self.settings.max);
         if let Some(placement) = placement {
             faces.iter_mut().for_each(|face| face.to_picture(placement));
         }
@@ -146,7 +160,8 @@ impl SsdFaces {
 
     /// In fractions of the input.
     fn detection(&self, score: f32, values: &[f32], anchor: &[f32; 2]) -> Detection {
-        let point = |at: usize| [0, 1].map(|axis| values[at + axis] / self.input[axis] + anchor[axis]);
+        let point =
+            |at: usize| [0, 1].map(|axis| values[at + axis] / self.input[axis] + anchor[axis]);
         let centre = point(0);
         let size = [values[2] / self.input[0], values[3] / self.input[1]];
         let keypoints = POINTS
@@ -159,7 +174,12 @@ impl SsdFaces {
             .collect();
         Detection {
             score,
-            bounds: Rectangle { x: centre[0] - size[0] / 2.0, y: centre[1] - size[1] / 2.0, width: size[0], height: size[1] },
+            bounds: Rectangle {
+                x: centre[0] - size[0] / 2.0,
+                y: centre[1] - size[1] / 2.0,
+                width: size[0],
+                height: size[1],
+            },
             keypoints,
         }
     }
@@ -177,7 +197,8 @@ fn anchors(width: usize, height: usize, strides: &[usize]) -> Vec<[f32; 2]> {
         let (columns, rows) = (width.div_ceil(layers[0]), height.div_ceil(layers[0]));
         for row in 0..rows {
             for column in 0..columns {
-                let centre = [(column as f32 + 0.5) / columns as f32, (row as f32 + 0.5) / rows as f32];
+                let centre =
+                    [(column as f32 + 0.5) / columns as f32, (row as f32 + 0.5) / rows as f32];
                 anchors.extend(std::iter::repeat_n(centre, layers.len() * ANCHORS_PER_LAYER));
             }
         }
@@ -196,7 +217,11 @@ mod tests {
         assert_eq!(anchors[0], [0.5 / 16.0, 0.5 / 16.0]);
         assert_eq!(anchors[2], [1.5 / 16.0, 0.5 / 16.0], "two a cell, columns first");
         assert_eq!(anchors[512], [0.5 / 8.0, 0.5 / 8.0]);
-        assert_eq!(anchors[512 + 6], [1.5 / 8.0, 0.5 / 8.0], "six a cell where three layers share it");
+        assert_eq!(
+            anchors[512 + 6],
+            [1.5 / 8.0, 0.5 / 8.0],
+            "six a cell where three layers share it"
+        );
         assert_eq!(anchors[895], [7.5 / 8.0, 7.5 / 8.0]);
     }
 

@@ -17,8 +17,9 @@ type Stamp = (u64, Option<SystemTime>);
 /// Fails when the folder cannot be read.
 pub fn check(config: &Config) -> Result<(), Error> {
     if let Some(folder) = &config.source.folder {
-        std::fs::read_dir(folder)
-            .map_err(|e| Error::new(Exit::Source, format!("source.folder {}: {e}", folder.display())))?;
+        std::fs::read_dir(folder).map_err(|e| {
+            Error::new(Exit::Source, format!("source.folder {}: {e}", folder.display()))
+        })?;
     }
     Ok(())
 }
@@ -49,7 +50,8 @@ pub fn watch(config: &Config, events: SyncSender<Event>) -> Result<(), Error> {
                                 continue;
                             }
                         };
-                        let event = Event::Input { name: path.display().to_string(), bytes, reply: None };
+                        let event =
+                            Event::Input { name: path.display().to_string(), bytes, reply: None };
                         if events.send(event).is_err() {
                             return;
                         }
@@ -89,7 +91,11 @@ fn list(folder: &Path, endings: &[&str]) -> std::io::Result<BTreeMap<PathBuf, St
 }
 
 /// The files to read now, and what has been seen from then on.
-fn choose(seen: &mut BTreeMap<PathBuf, Stamp>, found: BTreeMap<PathBuf, Stamp>, repeat: bool) -> Vec<PathBuf> {
+fn choose(
+    seen: &mut BTreeMap<PathBuf, Stamp>,
+    found: BTreeMap<PathBuf, Stamp>,
+    repeat: bool,
+) -> Vec<PathBuf> {
     let new = found.iter().filter(|(path, stamp)| repeat || seen.get(*path) != Some(stamp));
     let new = new.map(|(path, _)| path.clone()).collect();
     *seen = found;
@@ -107,7 +113,8 @@ mod tests {
     #[test]
     fn each_file_once_unless_it_changes_or_repeats() {
         let a = || BTreeMap::from([(PathBuf::from("a"), stamp(1))]);
-        let ab = || BTreeMap::from([(PathBuf::from("a"), stamp(1)), (PathBuf::from("b"), stamp(1))]);
+        let ab =
+            || BTreeMap::from([(PathBuf::from("a"), stamp(1)), (PathBuf::from("b"), stamp(1))]);
         let mut seen = BTreeMap::new();
         assert_eq!(choose(&mut seen, a(), false), [PathBuf::from("a")]);
         assert_eq!(choose(&mut seen, ab(), false), [PathBuf::from("b")]);
@@ -125,7 +132,8 @@ mod tests {
         }
         std::fs::create_dir(folder.path().join("c.png")).unwrap();
         let found = list(folder.path(), &["png", "jpeg"]).unwrap();
-        let names: Vec<_> = found.keys().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
+        let names: Vec<_> =
+            found.keys().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["a.jpeg", "b.PNG"]);
     }
 }

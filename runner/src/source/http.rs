@@ -29,13 +29,20 @@ const DRAINED: usize = 256 * 1024;
 /// Binds the address, so that a wrong one is known before ready.
 pub fn open(config: &Config) -> Result<Option<TcpListener>, Error> {
     let Some(address) = &config.source.http else { return Ok(None) };
-    TcpListener::bind(address)
-        .map(Some)
-        .map_err(|e| Error::new(Exit::Source, format!("source.http {address}: {e}; expected address:port that is free")))
+    TcpListener::bind(address).map(Some).map_err(|e| {
+        Error::new(
+            Exit::Source,
+            format!("source.http {address}: {e}; expected address:port that is free"),
+        )
+    })
 }
 
 /// Serves in a thread of its own until the process ends.
-pub fn serve(listener: TcpListener, events: SyncSender<Event>, metrics: Arc<Metrics>) -> Result<(), Error> {
+pub fn serve(
+    listener: TcpListener,
+    events: SyncSender<Event>,
+    metrics: Arc<Metrics>,
+) -> Result<(), Error> {
     let connections = Arc::new(AtomicUsize::new(0));
     if let Ok(address) = listener.local_addr() {
         eprintln!("runner: listening on {address}");
@@ -55,7 +62,8 @@ pub fn serve(listener: TcpListener, events: SyncSender<Event>, metrics: Arc<Metr
             answer(&stream, &Answer::error(503, "too many connections; try again"));
             continue;
         }
-        let (events, metrics, slot) = (events.clone(), Arc::clone(&metrics), Occupied(Arc::clone(&connections)));
+        let (events, metrics, slot) =
+            (events.clone(), Arc::clone(&metrics), Occupied(Arc::clone(&connections)));
         let started = super::thread("http-request", move || {
             let _slot = slot;
             connection(stream, &format!("http:{peer}"), &events, &metrics);
@@ -103,7 +111,9 @@ fn connection(stream: TcpStream, name: &str, events: &SyncSender<Event>, metrics
             ("POST", "/infer") => infer(&stream, &head, rest, deadline, name, events),
             ("GET", "/healthz") => Answer::text("ok\n".into()),
             ("GET", "/metrics") => Answer::text(metrics.text()),
-            (_, "/infer" | "/healthz" | "/metrics") => Answer::error(405, "POST /infer, GET /healthz, GET /metrics"),
+            (_, "/infer" | "/healthz" | "/metrics") => {
+                Answer::error(405, "POST /infer, GET /healthz, GET /metrics")
+            }
             _ => Answer::error(404, "there is POST /infer, GET /healthz and GET /metrics"),
         },
         Err(refusal) => refusal,
@@ -154,7 +164,9 @@ fn read_head(mut stream: &TcpStream, deadline: Instant) -> Result<(Head, Vec<u8>
     loop {
         match parse_head(&bytes)? {
             Some((head, length)) => return Ok((head, bytes.split_off(length))),
-            None if bytes.len() >= MAX_HEAD => return Err(Answer::error(431, "request head is too long")),
+            None if bytes.len() >= MAX_HEAD => {
+                return Err(Answer::error(431, "request head is too long"))
+            }
             None => {}
         }
         let n = read_until(&mut stream, &mut piece, deadline)?;
@@ -181,7 +193,11 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Answer> {
     for header in request.headers.iter() {
         let value = std::str::from_utf8(header.value).unwrap_or_default().trim();
         if header.name.eq_ignore_ascii_case("content-length") {
-            let length = value.bytes().all(|b| b.is_ascii_digit()).then(|| value.parse::<u64>().ok()).flatten();
+            let length = value
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+                .then(|| value.parse::<u64>().ok())
+                .flatten();
             if length.is_none() || head.length.is_some_and(|before| Some(before) != length) {
                 return Err(Answer::error(400, "Content-Length is not a number of bytes"));
             }
@@ -195,9 +211,16 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Answer> {
     Ok(Some((head, length)))
 }
 
-fn read_body(mut stream: &TcpStream, head: &Head, rest: Vec<u8>, deadline: Instant) -> Result<Vec<u8>, Answer> {
+fn read_body(
+    mut stream: &TcpStream,
+    head: &Head,
+    rest: Vec<u8>,
+    deadline: Instant,
+) -> Result<Vec<u8>, Answer> {
     let length = match head.length {
-        _ if head.chunked => return Err(Answer::error(411, "send the body with a Content-Length, not in chunks")),
+        _ if head.chunked => {
+            return Err(Answer::error(411, "send the body with a Content-Length, not in chunks"))
+        }
         None => return Err(Answer::error(411, "Content-Length is missing")),
         Some(length) if length > MAX_INPUT => {
             return Err(Answer::error(413, &format!("the body may have {MAX_INPUT} bytes")))
@@ -206,7 +229,9 @@ fn read_body(mut stream: &TcpStream, head: &Head, rest: Vec<u8>, deadline: Insta
         Some(length) => length as usize,
     };
     if head.expects_continue && rest.is_empty() {
-        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Answer::error(408, "connection lost"))?;
+        stream
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+            .map_err(|_| Answer::error(408, "connection lost"))?;
     }
     let mut body = rest;
     body.truncate(length);
@@ -220,9 +245,16 @@ fn read_body(mut stream: &TcpStream, head: &Head, rest: Vec<u8>, deadline: Insta
 }
 
 /// Reads something before the deadline; the end of the stream is an error here.
-fn read_until(stream: &mut &TcpStream, piece: &mut [u8], deadline: Instant) -> Result<usize, Answer> {
+fn read_until(
+    stream: &mut &TcpStream,
+    piece: &mut [u8],
+    deadline: Instant,
+) -> Result<usize, Answer> {
     let late = || Answer::error(408, "the request did not come in time");
-    let left = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()).ok_or_else(late)?;
+    let left = deadline
+        .checked_duration_since(Instant::now())
+        .filter(|d| !d.is_zero())
+        .ok_or_else(late)?;
     stream.set_read_timeout(Some(left)).map_err(|_| late())?;
     match stream.read(piece) {
         Ok(0) => Err(Answer::error(400, "the request ended too early")),
@@ -283,7 +315,10 @@ mod tests {
             assert!(head(&text[..cut]).unwrap().is_none(), "{cut}");
         }
         let (parsed, length) = head(text).unwrap().unwrap();
-        assert_eq!((parsed.method.as_str(), parsed.path.as_str(), parsed.length), ("POST", "/infer", Some(12)));
+        assert_eq!(
+            (parsed.method.as_str(), parsed.path.as_str(), parsed.length),
+            ("POST", "/infer", Some(12))
+        );
         assert!(parsed.expects_continue && !parsed.chunked);
         assert_eq!(length, text.len());
     }

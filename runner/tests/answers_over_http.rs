@@ -1,0 +1,155 @@
+//! The HTTP source over loopback: answers, and what clients that misbehave get.
+
+mod model;
+
+use model::{face, fetched, runner, Workload, FACE_SHA256};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+struct Server {
+    workload: Workload,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+fn serve() -> Server {
+    let folder = face();
+    let path = folder.path().join("model.toml");
+    let toml = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, toml.replace("folder = \"/usr/share/photos\"\n", "")).unwrap();
+    let mut command = runner(folder.path());
+    command
+        .arg(format!("--expect-sha256={FACE_SHA256}"))
+        .arg("--http=127.0.0.1:0")
+        .arg(format!("--results={}", folder.path().join("results.jsonl").display()));
+    let mut workload = Workload::start(command);
+    let line = workload.line("listening on ");
+    let address = line.rsplit(' ').next().unwrap().parse().unwrap();
+    Server { workload, address, _folder: folder }
+}
+
+impl Server {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    }
+
+    /// Sends bytes, returns the status and the body.
+    fn send(&self, request: &[u8]) -> (u16, String) {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        read_answer(&mut stream)
+    }
+
+    fn post(&self, body: &[u8]) -> (u16, String) {
+        let mut request =
+            format!("POST /infer HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())
+                .into_bytes();
+        request.extend_from_slice(body);
+        self.send(&request)
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
+    }
+}
+
+fn read_answer(stream: &mut TcpStream) -> (u16, String) {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8(bytes).unwrap();
+    let status = text
+        .split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(|| panic!("answer {text:?}"));
+    (status, text.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[test]
+fn a_posted_photograph_is_answered_and_counted() {
+    let mut server = serve();
+    let (status, body) = server.post(&std::fs::read(fetched("photos/astronaut.png")).unwrap());
+    assert_eq!(status, 200, "{body}");
+    let result: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(result["detections"].as_array().unwrap().len(), 1);
+    assert_eq!(server.workload.result()["detections"], result["detections"], "also on stdout");
+    assert_eq!(server.get("/healthz"), (200, "ok\n".to_owned()));
+    assert!(server.get("/metrics").1.contains("runner_results_total 1\n"));
+    assert_eq!(server.workload.terminate().code(), Some(0));
+}
+
+#[test]
+fn curl_gets_its_answer_for_a_large_body() {
+    let server = serve();
+    let out = std::process::Command::new("curl")
+        .args(["-sS", "--max-time", "30", "--data-binary"])
+        .arg(format!("@{}", fetched("photos/astronaut.png").display()))
+        .arg(format!("http://{}/infer", server.address))
+        .output()
+        .expect("curl (package curl)");
+    let result: Value =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"));
+    assert_eq!(result["detections"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn wrong_requests_get_an_error_and_inference_goes_on() {
+    let server = serve();
+    let photo = std::fs::read(fetched("photos/astronaut.png")).unwrap();
+    for (body, word) in [
+        (&b"garbage, no picture at all"[..], "not a PNG"),
+        (&photo[..photo.len() / 2], "decoded"),
+        (&b""[..], "empty"),
+    ] {
+        let (status, text) = server.post(body);
+        assert_eq!(status, 400, "{text}");
+        assert!(text.contains(word), "{text}");
+    }
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", 404),
+        ("GET /infer HTTP/1.1\r\n\r\n", 405),
+        ("POST /infer HTTP/1.1\r\n\r\n", 411),
+        ("POST /infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        ("POST /infer HTTP/1.1\r\nContent-Length: 16777217\r\n\r\n", 413),
+        ("POST /infer HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n", 413),
+        ("POST /infer HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    ] {
+        assert_eq!(server.send(request.as_bytes()).0, status, "{request:?}");
+    }
+    let endless_head = format!("GET /healthz HTTP/1.1\r\nX: {}", "a".repeat(9000));
+    assert_eq!(server.send(endless_head.as_bytes()).0, 431);
+    assert_eq!(server.post(&photo).0, 200);
+}
+
+#[test]
+fn slow_clients_are_cut_off_and_do_not_hold_up_others() {
+    let server = serve();
+    let photo = std::fs::read(fetched("photos/astronaut.png")).unwrap();
+    let mut slow: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    slow[0].write_all(b"POST /inf").unwrap();
+    slow[1].write_all(b"POST /infer HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nabc").unwrap();
+    assert_eq!(server.post(&photo).0, 200, "others are served meanwhile");
+    let begun = Instant::now();
+    for stream in &mut slow {
+        assert_eq!(read_answer(stream).0, 408);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(25));
+    assert_eq!(server.post(&photo).0, 200);
+}
+
+#[test]
+fn more_connections_than_there_is_room_for_are_sent_away() {
+    let server = serve();
+    let held: Vec<TcpStream> = (0..4).map(|_| server.connect()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut fifth = server.connect();
+    assert_eq!(read_answer(&mut fifth).0, 503);
+    drop(held);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.get("/healthz").0, 200);
+}

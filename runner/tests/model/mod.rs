@@ -1,0 +1,134 @@
+//! The demo's model in a folder of its own, and the built `runner` to run on it.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{channel, Receiver};
+use std::time::{Duration, Instant};
+
+/// SHA-256 of face_detection_short_range.tflite.
+pub const FACE_SHA256: &str = "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8";
+
+/// A file that scripts/tflite-setup brings.
+pub fn fetched(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/tflite").join(name);
+    assert!(path.exists(), "{} is missing: run scripts/tflite-setup", path.display());
+    path
+}
+
+/// A folder with model.toml, the golden sample and the model.
+pub fn face() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/face");
+    for name in ["model.toml", "golden.png", "golden.json"] {
+        std::fs::copy(demo.join(name), folder.path().join(name)).unwrap();
+    }
+    std::fs::copy(
+        fetched("models/face_detection_short_range.tflite"),
+        folder.path().join("model.tflite"),
+    )
+    .unwrap();
+    folder
+}
+
+/// A command that runs the built runner on a model's folder.
+pub fn runner(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+    command.arg(format!("--model={}", folder.display()));
+    command
+}
+
+/// The same with a verb in front.
+#[allow(dead_code, reason = "not every test file uses every verb")]
+pub fn runner_verb(verb: &str, folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+    command.arg(verb).arg(format!("--model={}", folder.display()));
+    command
+}
+
+/// Runs to the end; kills and fails the test after a minute.
+#[allow(dead_code, reason = "not every test file runs commands to their end")]
+pub fn output(mut command: Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ended = wait(&mut child, Duration::from_secs(60));
+    if ended.is_none() {
+        child.kill().unwrap();
+        panic!("{command:?} did not end within a minute");
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// Waits at most this long.
+pub fn wait(child: &mut Child, most: Duration) -> Option<ExitStatus> {
+    let until = Instant::now() + most;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+/// A running workload; killed at the end of the test.
+#[allow(dead_code, reason = "not every test file starts workloads")]
+pub struct Workload {
+    pub child: Child,
+    lines: Receiver<String>,
+    /// All lines seen so far.
+    pub seen: Vec<String>,
+}
+
+#[allow(dead_code, reason = "not every test file starts workloads")]
+impl Workload {
+    /// Starts it with both outputs read line by line.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let out = child.stdout.take().unwrap();
+        let err = child.stderr.take().unwrap();
+        let other = sender.clone();
+        std::thread::spawn(move || {
+            BufReader::new(out).lines().map_while(Result::ok).for_each(|l| drop(sender.send(l)))
+        });
+        std::thread::spawn(move || {
+            BufReader::new(err).lines().map_while(Result::ok).for_each(|l| drop(other.send(l)))
+        });
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// Waits for a line that contains `part`.
+    pub fn line(&mut self, part: &str) -> String {
+        let until = Instant::now() + Duration::from_secs(60);
+        while let Ok(line) =
+            self.lines.recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            self.seen.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+        panic!("no line with {part:?}; seen: {:#?}", self.seen);
+    }
+
+    /// Waits for a result line.
+    pub fn result(&mut self) -> Value {
+        let line = self.line("{\"time\"");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let id = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        wait(&mut self.child, Duration::from_secs(20)).expect("no end after SIGTERM")
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
