@@ -1,0 +1,230 @@
+//! U-Boot: `boot.scr` on the firmware partition counts and chooses, `slot.scr` on a slot's boot
+//! partition starts its kernel. The scripts are in `uboot/`; docs/choosers/uboot.md explains them.
+
+use anyhow::{bail, ensure, Context, Result};
+use slot::boot_state::{crc32, MAX_STRIKES};
+use slot::layout::{BOOT_STATE_OFFSETS, SECTOR};
+
+use crate::config::board::{Watchdog, WatchdogKind};
+
+/// File name of the script U-Boot's standard boot looks for on the firmware partition.
+pub const BOOT_SCRIPT: &str = "boot.scr";
+/// File name of the script on a slot's boot partition that starts its kernel.
+pub const SLOT_SCRIPT: &str = "slot.scr";
+
+const BOOT: &str = include_str!("uboot/boot.cmd");
+const SLOT: &str = include_str!("uboot/slot.cmd");
+const I6300ESB: &str = include_str!("uboot/i6300esb.cmd");
+
+/// Where QEMU's `virt` machine maps the PCI configuration space (hw/arm/virt.c, `highmem-ecam`).
+const VIRT_ECAM: u64 = 0x40_1000_0000;
+/// Ticks a second of one of the two equal stages of the 6300ESB (datasheet, chapter 14): it
+/// counts at 1 kHz.
+const I6300ESB_TICKS: u32 = 512;
+/// A stage's counter has 20 bits.
+const I6300ESB_MAX_SECONDS: u32 = 0xF_FFFF / I6300ESB_TICKS;
+
+/// Kernels start at a multiple of this (Documentation/arch/arm64/booting.rst).
+const KERNEL_ALIGNMENT: u64 = 2 << 20;
+/// More than any kernel needs, and little enough to leave room in 512 MiB.
+const MAX_KERNEL_ROOM: u64 = 256 << 20;
+
+/// A file of a slot's boot partition that the loader checks before it is used.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotFile<'a> {
+    /// Its name there.
+    pub name: &'a str,
+    /// What is in it.
+    pub bytes: &'a [u8],
+}
+
+/// The text of `boot.scr`. Fails when the watchdog cannot be set to its seconds.
+pub fn boot_script(watchdog: Option<&Watchdog>) -> Result<String> {
+    let arm = match watchdog {
+        None => "# This board has no watchdog.\n".to_owned(),
+        Some(watchdog) => match watchdog.kind {
+            WatchdogKind::I6300esb => i6300esb(watchdog.seconds())?,
+        },
+    };
+    let sector = |copy: usize| format!("{:x}", BOOT_STATE_OFFSETS[copy] / SECTOR);
+    Ok(BOOT
+        .replace("@SECTOR_0@", &sector(0))
+        .replace("@SECTOR_1@", &sector(1))
+        .replace("@STRIKES@", &format!("{MAX_STRIKES:x}"))
+        .replace("@WATCHDOG@\n", &arm))
+}
+
+fn i6300esb(seconds: u32) -> Result<String> {
+    ensure!(
+        seconds <= I6300ESB_MAX_SECONDS,
+        "the i6300esb watchdog counts to {I6300ESB_MAX_SECONDS} seconds at most, not {seconds}"
+    );
+    Ok(I6300ESB
+        .replace("@ECAM@", &format!("{VIRT_ECAM:x}"))
+        .replace("@STAGE@", &format!("{:x}", seconds * I6300ESB_TICKS))
+        .replace("@SECONDS@", &seconds.to_string()))
+}
+
+/// The text of `slot.scr` for these files. Without a device tree of its own the kernel gets the
+/// one U-Boot runs with.
+///
+/// Fails when the kernel is not an uncompressed arm64 `Image`, or a text would end its quotes.
+pub fn slot_script(
+    kernel_arguments: &str,
+    kernel: SlotFile,
+    initrd: SlotFile,
+    device_tree: Option<SlotFile>,
+) -> Result<String> {
+    if let Some(bad) = kernel_arguments.chars().find(|c| "\"'\\$`@".contains(*c) || c.is_control()) {
+        bail!("kernel arguments may not have {bad:?}: U-Boot's shell would take it for its own");
+    }
+    let room = kernel_room(kernel.bytes)
+        .with_context(|| format!("{}: U-Boot cannot start this kernel", kernel.name))?;
+    let mut files = load(kernel, "${kernel_addr_r}")? + &load(initrd, "${initrd_at}")?;
+    if let Some(tree) = device_tree {
+        files += &load(tree, "${device_tree_at}")?;
+    }
+    Ok(SLOT
+        .replace("@KERNEL_ARGUMENTS@", kernel_arguments)
+        .replace("@KERNEL_ROOM@", &format!("{room:x}"))
+        .replace("@DEVICE_TREE_AT@", if device_tree.is_some() { "${fdt_addr_r}" } else { "${fdtcontroladdr}" })
+        .replace("@INITRD_SIZE@", &format!("{:x}", initrd.bytes.len()))
+        .replace("@FILES@\n", &files))
+}
+
+/// The lines that load one file and check it.
+fn load(file: SlotFile, at: &str) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    ensure!(
+        !file.name.is_empty() && file.name.chars().all(plain),
+        "{:?}: a file on the boot partition is named with A-Z, a-z, 0-9 and ._+- only",
+        file.name
+    );
+    // `crc32` leaves its result in memory big-endian, `setexpr` reads it little-endian.
+    let sum = crc32(file.bytes).swap_bytes();
+    Ok(format!(
+        "setenv file {}\nsetenv at {at}\nsetenv size {:x}\nsetenv sum {sum:x}\nrun load_file\n",
+        file.name,
+        file.bytes.len()
+    ))
+}
+
+/// Bytes to leave free from where the kernel is loaded: its `image_size` (booting.rst), and one
+/// alignment more because U-Boot may move it up to the next boundary.
+fn kernel_room(image: &[u8]) -> Result<u64> {
+    let header = image.get(..64).context("it is shorter than the header of an arm64 Image")?;
+    ensure!(
+        &header[56..60] == b"ARM\x64",
+        "it is not an uncompressed arm64 Image (no `ARMd` at byte 56)"
+    );
+    let mut size = [0; 8];
+    size.copy_from_slice(&header[16..24]);
+    let size = u64::from_le_bytes(size).max(image.len() as u64);
+    ensure!(size <= MAX_KERNEL_ROOM, "it wants {size} bytes of memory, more than {MAX_KERNEL_ROOM}");
+    Ok(size.next_multiple_of(KERNEL_ALIGNMENT) + KERNEL_ALIGNMENT)
+}
+
+/// Wraps a script into the legacy image that U-Boot's `source` runs (U-Boot include/image.h,
+/// `struct legacy_img_hdr`, all numbers big-endian), with time 0 so that the same script gives
+/// the same bytes.
+pub fn script_image(script: &str) -> Vec<u8> {
+    const MAGIC: u32 = 0x2705_1956;
+    const OS_LINUX: u8 = 5;
+    const ARCH_ARM64: u8 = 22;
+    const TYPE_SCRIPT: u8 = 6;
+    const COMPRESSION_NONE: u8 = 0;
+
+    // A list of the texts' lengths, ended by a zero, then the texts.
+    let mut data = Vec::with_capacity(8 + script.len());
+    data.extend_from_slice(&(script.len() as u32).to_be_bytes());
+    data.extend_from_slice(&[0; 4]);
+    data.extend_from_slice(script.as_bytes());
+
+    let mut header = [0u8; 64];
+    header[0..4].copy_from_slice(&MAGIC.to_be_bytes());
+    header[12..16].copy_from_slice(&(data.len() as u32).to_be_bytes());
+    header[24..28].copy_from_slice(&crc32(&data).to_be_bytes());
+    header[28..32].copy_from_slice(&[OS_LINUX, ARCH_ARM64, TYPE_SCRIPT, COMPRESSION_NONE]);
+    // The header's own sum is taken with its field zero.
+    let sum = crc32(&header);
+    header[4..8].copy_from_slice(&sum.to_be_bytes());
+    [header.as_slice(), &data].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Board;
+    use std::path::Path;
+    use std::process::Command;
+
+    fn board() -> Board {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
+        Board::load("qemu-arm64", Path::new(folder)).unwrap()
+    }
+
+    fn image(size: u64) -> Vec<u8> {
+        let mut image = vec![0; 4096];
+        image[16..24].copy_from_slice(&size.to_le_bytes());
+        image[56..60].copy_from_slice(b"ARMd");
+        image
+    }
+
+    fn script_for(arguments: &str, kernel: &[u8]) -> Result<String> {
+        let kernel = SlotFile { name: "kernel", bytes: kernel };
+        slot_script(arguments, kernel, SlotFile { name: "initrd", bytes: b"123456789" }, None)
+    }
+
+    #[test]
+    fn a_script_image_is_what_mkimage_makes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (text, out) = (dir.path().join("in"), dir.path().join("out"));
+        for script in [boot_script(board().watchdog.as_ref()).unwrap(), "echo x\n".into(), String::from("#")] {
+            std::fs::write(&text, &script).unwrap();
+            let made = Command::new("mkimage")
+                .args(["-q", "-A", "arm64", "-O", "linux", "-T", "script", "-C", "none", "-n", "", "-d"])
+                .args([&text, &out])
+                .env("SOURCE_DATE_EPOCH", "0")
+                .output()
+                .expect("mkimage: install the package u-boot-tools");
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            assert_eq!(script_image(&script), std::fs::read(&out).unwrap());
+        }
+    }
+
+    #[test]
+    fn no_placeholder_is_left() {
+        let boot = boot_script(board().watchdog.as_ref()).unwrap();
+        let slot = script_for("console=ttyAMA0 panic=5", &image(1 << 20)).unwrap();
+        for script in [&boot, &slot, &boot_script(None).unwrap()] {
+            assert!(!script.contains('@'), "{script}");
+            assert!(script.is_ascii());
+        }
+        assert!(boot.contains("setexpr sector_0 ${firmware_start} + 10\n"));
+        assert!(boot.contains("setexpr sector_1 ${firmware_start} + 18\n"));
+        assert!(boot.contains("mw.l ${timer} 7800\n"), "60 s in two stages");
+    }
+
+    #[test]
+    fn a_slot_script_knows_its_files() {
+        let script = script_for("console=ttyAMA0", &image(0x2F9_0000)).unwrap();
+        assert!(script.contains("${kernel_addr_r} + 3200000\n"));
+        // CBF43926 is the check value of CRC-32; its bytes come swapped.
+        assert!(script.contains("setenv file initrd\nsetenv at ${initrd_at}\nsetenv size 9\nsetenv sum 2639f4cb\n"));
+        assert!(script.contains("booti ${kernel_addr_r} ${initrd_at}:9 ${device_tree_at}"));
+    }
+
+    #[test]
+    fn what_u_boot_cannot_start_is_refused() {
+        assert!(script_for("x", b"\x1f\x8b").is_err());
+        assert!(script_for("x", &[0; 4096]).is_err());
+        assert!(script_for("x", &image(1 << 40)).is_err());
+        for arguments in ["a\"b", "a$b", "a`b", "a\nb", "a'b"] {
+            assert!(script_for(arguments, &image(4096)).is_err(), "{arguments}");
+        }
+        let tree = SlotFile { name: "a b.dtb", bytes: b"" };
+        let image = image(4096);
+        let kernel = SlotFile { name: "kernel", bytes: &image };
+        assert!(slot_script("x", kernel, kernel, Some(tree)).is_err());
+    }
+}

@@ -1,0 +1,177 @@
+# boot.scr: which slot boots next. The firmware's standard boot runs it from the partition
+# `firmware` with ${devtype} and ${devnum} set (virtio 0, mmc 1 ...). The rules are a table in
+# docs/choosers/uboot.md; the format of the state is in docs/architecture.md.
+#
+# The shell of U-Boot has no functions, so steps used twice are variables that `run` executes.
+# All numbers are hexadecimal.
+
+# Room for the state and for slot.scr behind this script, below the kernel.
+setexpr state_0 ${scriptaddr} + 40000
+setexpr state_1 ${scriptaddr} + 41000
+setexpr state_new ${scriptaddr} + 42000
+setexpr slot_script ${scriptaddr} + 50000
+setenv state_vars "gen active trial tries strikes fallback note"
+
+# The state's two copies lie in the reserved sectors of the FAT this script came from.
+${devtype} dev ${devnum}
+part start ${devtype} ${devnum} ${distro_bootpart} firmware_start
+setexpr sector_0 ${firmware_start} + @SECTOR_0@
+setexpr sector_1 ${firmware_start} + @SECTOR_1@
+
+# Reads one copy and judges it. A variable the blob lacks is gone after the import, so nothing
+# is left over from the other copy.
+setenv read_copy '
+setenv copy unreadable;
+if ${devtype} read ${at} ${sector} 1; then
+  setenv copy corrupt;
+  if env import -c ${at} 200 ${state_vars}; then
+    if test -n "${gen}" -a -n "${tries}" -a -n "${strikes}" -a -n "${note}"; then
+      if test "${active}" = "a" -o "${active}" = "b"; then
+        if test "${trial}" = "a" -o "${trial}" = "b" -o "${trial}" = "-"; then
+          if test "${fallback}" = "a" -o "${fallback}" = "b" -o "${fallback}" = "-"; then
+            setenv copy valid;
+          fi;
+        fi;
+      fi;
+    fi;
+  fi;
+fi'
+
+setenv at ${state_0}
+setenv sector ${sector_0}
+run read_copy
+setenv copy_0 ${copy}
+setenv gen_0 ${gen}
+setenv at ${state_1}
+setenv sector ${sector_1}
+run read_copy
+setenv copy_1 ${copy}
+setenv gen_1 ${gen}
+
+# The valid copy with the higher generation rules; the other one is written next, so a power
+# cut in the middle of a write leaves the ruling copy whole.
+setenv rules none
+if test "${copy_0}" = "valid"; then
+  setenv rules 0
+fi
+if test "${copy_1}" = "valid"; then
+  if test "${rules}" = "none"; then
+    setenv rules 1
+  elif itest ${gen_1} -gt ${gen_0}; then
+    setenv rules 1
+  fi
+fi
+if test "${rules}" = "0"; then
+  env import -c ${state_0} 200 ${state_vars}
+  setenv next ${sector_1}
+  setenv after_next ${sector_0}
+elif test "${rules}" = "1"; then
+  env import -c ${state_1} 200 ${state_vars}
+  setenv next ${sector_0}
+  setenv after_next ${sector_1}
+else
+  # Nobody knows which slot was committed. Try both; each proves itself to the first life.
+  setenv gen 0
+  setenv active a
+  setenv trial -
+  setenv tries 0
+  setenv strikes 0
+  setenv fallback b
+  setenv note boot-state-lost
+  setenv next ${sector_0}
+  setenv after_next ${sector_1}
+  echo "ferrite: boot state lost (copy 0 ${copy_0}, copy 1 ${copy_1}), starting afresh with slot a"
+  # A medium that did not answer may still hold a good state: do not write over it.
+  if test "${copy_0}" = "unreadable" -o "${copy_1}" = "unreadable"; then
+    setenv next none
+  fi
+fi
+
+# Writes the state over the older copy and reads it back. Fails if the medium did not take it.
+setenv save '
+setenv saved no;
+if test "${next}" != "none"; then
+  setexpr gen ${gen} + 1;
+  if env export -c -s 200 ${state_new} ${state_vars}; then
+    if ${devtype} write ${state_new} ${next} 1; then
+      if ${devtype} read ${at} ${next} 1; then
+        if cmp.b ${state_new} ${at} 200; then
+          setenv saved yes;
+        fi;
+      fi;
+    fi;
+  fi;
+  setenv sector ${next};
+  setenv next ${after_next};
+  setenv after_next ${sector};
+fi;
+if test "${saved}" = "no"; then
+  echo "ferrite: boot state not written";
+fi;
+test "${saved}" = "yes"'
+
+# Runs slot.scr of ${slot}. Comes back only if that slot cannot be started.
+setenv start '
+setenv boot_part;
+part number ${devtype} ${devnum} boot-${slot} boot_part;
+if test -n "${boot_part}"; then
+  if load ${devtype} ${devnum}:${boot_part} ${slot_script} slot.scr; then
+    source ${slot_script};
+  fi;
+fi;
+setenv note boot-${slot}-not-loadable;
+echo "ferrite: slot ${slot} cannot be loaded"'
+
+# Armed before anything of a slot runs: from here on whatever hangs is reset.
+@WATCHDOG@
+
+# The count goes down before the slot gets its turn. If that cannot be written, the trial would
+# never end: the committed slot is started instead.
+setenv try_trial '
+setexpr tries ${tries} - 1;
+if run save; then
+  setenv slot ${trial};
+  setenv chooser_args "ferrite.trial=1";
+  echo "ferrite: slot ${slot} (trial, ${tries} tries left)";
+  run start;
+fi'
+
+setenv try_active '
+if itest ${strikes} -lt ff; then
+  setexpr strikes ${strikes} + 1;
+fi;
+run save;
+setenv slot ${active};
+setenv chooser_args;
+echo "ferrite: slot ${slot} (active, strike ${strikes})";
+run start'
+
+setenv try_fallback '
+if test "${fallback}" != "-"; then
+  setenv slot ${fallback};
+  setenv chooser_args "ferrite.fallback=1";
+  echo "ferrite: slot ${slot} (fallback, slot ${active} had ${strikes} strikes)";
+  run start;
+fi'
+
+if test "${trial}" != "-"; then
+  if itest ${tries} -gt 0; then
+    run try_trial
+  fi
+fi
+setenv worn_out no
+if test "${fallback}" != "-"; then
+  if itest ${strikes} -ge @STRIKES@; then
+    setenv worn_out yes
+  fi
+fi
+if test "${worn_out}" = "yes"; then
+  run try_fallback
+  run try_active
+else
+  run try_active
+  run try_fallback
+fi
+
+echo "ferrite: no slot can be loaded, resetting"
+reset

@@ -1,0 +1,35 @@
+# slot.scr: starts the kernel of the slot it lies in. boot.scr runs it with ${devtype},
+# ${devnum}, ${boot_part}, ${slot} and ${chooser_args} set; it comes back only when a file is
+# missing or altered, or the kernel is refused.
+
+# Loads ${file} to ${at} and compares size and CRC-32 with what the image was built with. This
+# finds decay; whether the slot can be trusted is for the first life to say.
+setexpr sum_at ${scriptaddr} + 43000
+setenv load_file '
+setenv loaded no;
+if load ${devtype} ${devnum}:${boot_part} ${at} ${file}; then
+  if itest ${filesize} == ${size}; then
+    crc32 ${at} ${filesize} ${sum_at};
+    setexpr.l is *${sum_at};
+    if itest ${is} == ${sum}; then
+      setenv loaded yes;
+    fi;
+  fi;
+  if test "${loaded}" = "no"; then
+    echo "ferrite: ${file} of slot ${slot} is altered";
+  fi;
+fi;
+if test "${loaded}" = "no"; then
+  setenv ready no;
+fi'
+
+setenv bootargs "@KERNEL_ARGUMENTS@ ferrite.slot=${slot} ${chooser_args}"
+setenv ready yes
+
+# The initramfs lies behind the room that the kernel says it needs, its .bss included.
+setexpr initrd_at ${kernel_addr_r} + @KERNEL_ROOM@
+setenv device_tree_at @DEVICE_TREE_AT@
+@FILES@
+if test "${ready}" = "yes"; then
+  booti ${kernel_addr_r} ${initrd_at}:@INITRD_SIZE@ ${device_tree_at}
+fi
