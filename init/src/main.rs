@@ -1,2 +1,52 @@
-//! PID 1 of Ferrite: first life in the initramfs, second life on the root.
-fn main() {}
+//! PID 1 of Ferrite, and `ctl`, in one binary.
+//!
+//! As `/init` in the initramfs it lives its *first life*: load modules, find the slot, verify it,
+//! mount it, move over. As `/sbin/init` on the root it lives its *second*: file systems, network,
+//! time, workloads, watchdog, and the way down. Called `ctl`, it talks to itself as PID 1.
+
+#![deny(unsafe_code)]
+
+mod clock;
+mod console;
+mod console_shell;
+mod control;
+mod ctl;
+mod data;
+mod devices;
+mod failure;
+mod first_life;
+mod helper;
+mod modules;
+mod mounts;
+mod network;
+mod reset;
+mod second_life;
+mod shutdown;
+mod sntp;
+mod status;
+mod switch_root;
+#[allow(unsafe_code)]
+mod sys;
+mod system_conf;
+mod trial;
+mod uptime;
+mod verity_device;
+mod watchdog;
+mod workload;
+
+fn main() {
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let called = arguments.first().map_or("", String::as_str);
+    let name = called.rsplit('/').next().unwrap_or_default();
+    let first = std::process::id() == 1;
+    match (name, first) {
+        ("ctl", _) => sys::exit(ctl::run(arguments.get(1..).unwrap_or_default())),
+        ("init", true) if called == "/init" => first_life::run(),
+        (_, true) => second_life::run(),
+        _ => {
+            eprintln!("init is started by the kernel, as PID 1; to talk to it, use ctl");
+            sys::exit(2)
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The data partition: grown once to the disk's end, mounted; checked when it cannot be mounted;
+//! made afresh, never silently, when checking does not help.
+//!
+//! All of this runs in a helper: a check of a large card takes minutes.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::mount::{mount, MountFlags};
+use rustix::process::{waitpid, WaitOptions};
+use slot::gpt::{self, Partition};
+use slot::layout::{self, SECTOR};
+use slot::{Error, Result};
+
+use crate::console::say;
+use crate::sys::{self, Forked};
+
+/// The longest time the whole work may take, in milliseconds.
+pub const PATIENCE: u64 = 15 * 60_000;
+/// Where it is mounted.
+pub const MOUNT: &str = "/data";
+const NODE: &str = "/dev/ferrite/data";
+const E2FSCK: &str = "/sbin/e2fsck";
+const MKE2FS: &str = "/sbin/mke2fs";
+/// What the first sectors of a file system made afresh over are kept in.
+const KEPT: &str = "/data/ferrite/old-superblocks";
+/// So much of the old file system's head is kept: superblock and group descriptors, what a
+/// recovery tool needs to know of its geometry.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// Makes `/data` ready on `disk` (a device node). Says on the console what it had to do.
+pub fn prepare(disk: &str) -> Result<()> {
+    let grown = grow_partition(disk).unwrap_or_else(|e| {
+        complain(&["cannot grow the partition: ", &e.to_string()]);
+        None
+    });
+    let mut kept = None;
+    if let Err(e) = mount_data() {
+        complain(&["cannot mount: ", &e.to_string(), "; checking the file system"]);
+        if let Err(e) = check().and_then(|()| mount_data()) {
+            complain(&["still not usable after the check: ", &e.to_string()]);
+            kept = read_head();
+            make_afresh()?;
+            mount_data()?;
+            complain(&["made afresh; what was on it is lost"]);
+        }
+    }
+    std::fs::create_dir_all("/data/ferrite")
+        .map_err(|e| Error::new(["/data/ferrite: ", &e.to_string()].concat()))?;
+    if let Some(head) = kept {
+        match std::fs::write(KEPT, head) {
+            Ok(()) => complain(&["the old file system's head is kept in ", KEPT]),
+            Err(e) => complain(&["cannot keep the old file system's head: ", &e.to_string()]),
+        }
+    }
+    if let Err(e) = grow_file_system() {
+        complain(&["cannot grow the file system: ", &e.to_string()]);
+    } else if let Some(partition) = grown {
+        let bytes = partition.bytes();
+        let mebibytes = ((bytes.end - bytes.start) >> 20).to_string();
+        complain(&["grown to ", &mebibytes, " MiB"]);
+    }
+    Ok(())
+}
+
+fn complain(parts: &[&str]) {
+    let mut all = vec!["data: "];
+    all.extend_from_slice(parts);
+    say(&all);
+}
+
+fn error(what: &str, e: impl std::fmt::Display) -> Error {
+    Error::new([what, ": ", &e.to_string()].concat())
+}
+
+fn mount_data() -> Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    // A torn directory or bitmap must not be built upon: errors make it read-only.
+    mount(NODE, MOUNT, "ext4", flags, c"errors=remount-ro").map_err(|e| error(NODE, e))
+}
+
+/// Lets the last partition, which is the data partition, reach to the disk's end. Returns it when
+/// there was something to do.
+///
+/// Backup table first, each part flushed before the next, so that a power cut leaves a valid one.
+fn grow_partition(path: &str) -> Result<Option<Partition>> {
+    let mut disk =
+        OpenOptions::new().read(true).write(true).open(path).map_err(|e| error(path, e))?;
+    let sectors = disk.seek(SeekFrom::End(0)).map_err(|e| error(path, e))? / SECTOR;
+    let table = gpt::read(sectors, |at, bytes| disk.read_exact_at(bytes, at))?;
+    let Some(grown) = table.grown(sectors)? else { return Ok(None) };
+    let Some(index) = grown.partitions.iter().position(|p| p.label == layout::DATA) else {
+        return Err(Error::new("the partition table has no data partition"));
+    };
+    let partition = grown.partitions[index].clone();
+    if table.partitions[index] == partition {
+        return Ok(None);
+    }
+    for write in grown.writes() {
+        disk.write_all_at(&write.bytes, write.offset)
+            .and_then(|()| disk.sync_all())
+            .map_err(|e| error(path, e))?;
+    }
+    let bytes = partition.bytes();
+    let number = index as i32 + 1;
+    sys::resize_partition(disk.as_fd(), number, bytes.start, bytes.end - bytes.start)
+        .map_err(|e| error("partition resize", e))?;
+    Ok(Some(partition))
+}
+
+/// Grows the mounted file system to its partition's size; nothing happens when it has it already.
+/// Asked on every boot: the power may have failed between growing the two.
+fn grow_file_system() -> Result<()> {
+    let size = File::open(NODE)
+        .and_then(|mut node| node.seek(SeekFrom::End(0)))
+        .map_err(|e| error(NODE, e))?;
+    let stat = rustix::fs::statfs(MOUNT).map_err(|e| error(MOUNT, e))?;
+    let block = stat.f_bsize as u64;
+    let blocks = size / block.max(1);
+    // statfs counts without the metadata, so a full-size file system looks a little small; the
+    // kernel takes the same size for nothing to do.
+    let folder = File::open(MOUNT).map_err(|e| error(MOUNT, e))?;
+    rustix::fs::ext4_ioc_resize_fs(&folder, blocks).map_err(|e| error("EXT4_IOC_RESIZE_FS", e))
+}
+
+/// Repairs what can be repaired without asking; then everything.
+fn check() -> Result<()> {
+    let preen = run(&[E2FSCK, "-p", NODE])?;
+    if preen <= 1 {
+        return Ok(());
+    }
+    // Bits of the exit status: 1 and 2 corrected, 4 and above left or failed (e2fsck(8)).
+    match run(&[E2FSCK, "-y", NODE])? {
+        0..=3 => Ok(()),
+        status => Err(Error::new(["e2fsck ended with ", &status.to_string()].concat())),
+    }
+}
+
+fn make_afresh() -> Result<()> {
+    match run(&[MKE2FS, "-F", "-q", "-t", "ext4", "-L", layout::DATA, NODE])? {
+        0 => Ok(()),
+        status => Err(Error::new(["mke2fs ended with ", &status.to_string()].concat())),
+    }
+}
+
+fn read_head() -> Option<Vec<u8>> {
+    let mut head = vec![0; KEPT_BYTES];
+    let node = File::open(NODE).ok()?;
+    node.read_exact_at(&mut head, 0).ok()?;
+    head.iter().any(|byte| *byte != 0).then_some(head)
+}
+
+/// Runs a program of e2fsprogs to its end and returns its exit status.
+fn run(command: &[&str]) -> Result<i32> {
+    let program = command.first().copied().unwrap_or_default();
+    if !Path::new(program).exists() {
+        return Err(Error::new([program, " is not in the image"].concat()));
+    }
+    let arguments: Vec<CString> = command.iter().filter_map(|a| CString::new(*a).ok()).collect();
+    match sys::fork(None).map_err(|e| error(program, e))? {
+        Forked::Child => {
+            if let Some(path) = arguments.first() {
+                sys::exec(path, &arguments, &[]);
+            }
+            sys::exit(127)
+        }
+        Forked::Parent(pid) => loop {
+            match waitpid(Some(pid), WaitOptions::empty()) {
+                Ok(Some((_, status))) => return Ok(status.exit_status().unwrap_or(128)),
+                Ok(None) | Err(rustix::io::Errno::INTR) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(e) => return Err(error(program, e)),
+            }
+        },
+    }
+}

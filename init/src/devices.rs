@@ -1,0 +1,33 @@
+//! `/dev/ferrite/<label>`: the disk's partitions by what they are for.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::fs::{chmod, chown, Gid, Mode};
+use slot::disk::Disk;
+use slot::layout::{self, Slot};
+use slot::{Error, Result};
+
+/// Links every partition's node under its label.
+pub fn link(disk: &Disk) -> Result<()> {
+    let error = |what: &str, e: std::io::Error| Error::new([what, ": ", &e.to_string()].concat());
+    std::fs::create_dir(layout::DEVICES).map_err(|e| error(layout::DEVICES, e))?;
+    for (label, partition) in &disk.partitions {
+        let path = Path::new(layout::DEVICES).join(label);
+        symlink(["../", partition].concat(), path).map_err(|e| error(label, e))?;
+    }
+    Ok(())
+}
+
+/// Lets the group `slots` write what an update writes: the idle slot and the boot state. The
+/// running slot stays root's.
+pub fn open_idle_slot(running: Slot) -> Result<()> {
+    let idle = running.other();
+    for label in [idle.boot_label(), idle.root_label(), layout::FIRMWARE] {
+        let path = [layout::DEVICES, "/", label].concat();
+        chown(path.as_str(), None, Some(Gid::from_raw(layout::GROUP_SLOTS)))
+            .and_then(|()| chmod(path.as_str(), Mode::from_raw_mode(0o660)))
+            .map_err(|e| Error::new([&path, ": ", &e.to_string()].concat()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! What survives a reset: the boot state's verdicts and the reason of the last failure.
+
+use std::path::Path;
+
+use slot::boot_state::{note_text, BootState};
+use slot::chooser::{self, Chooser};
+use slot::conf::Writer;
+use slot::layout::{self, Slot};
+use slot::{Error, Result};
+
+use crate::trial::Kind;
+
+/// The last failure in full, kept on the data partition.
+const KEPT: &str = "/data/ferrite/last-failure";
+/// First line of both files.
+const FORM: &str = "ferrite-last-failure 1";
+/// The longest reason that is kept.
+const MAX_REASON: usize = 512;
+
+fn open(name: &str) -> Result<Box<dyn Chooser>> {
+    chooser::open(name, Path::new(layout::DEVICES))
+}
+
+fn update(name: &str, change: impl FnOnce(&mut BootState)) -> Result<()> {
+    chooser::update(&*open(name)?, Path::new(layout::RUN_BOOT_STATE_LOCK), change)
+        .map(drop)
+        .map_err(|e| e.within("boot state"))
+}
+
+/// This boot was a good one: no strikes, and a fallback that works becomes the active slot.
+pub fn settle(chooser: &str, slot: Slot, kind: Kind) -> Result<()> {
+    update(chooser, |state| good_boot(state, slot, kind))
+}
+
+fn good_boot(state: &mut BootState, slot: Slot, kind: Kind) {
+    state.strikes = 0;
+    state.note.clear();
+    if kind == Kind::Fallback && state.active != slot {
+        state.active = slot;
+        // The slot it fell back from is no fallback: it does not work.
+        state.fallback = None;
+    }
+}
+
+/// Whether the boot state still has `slot` on trial. When it cannot be read, the trial has at
+/// least not been committed in a way that the next boot would see.
+pub fn still_on_trial(chooser: &str, slot: Slot) -> bool {
+    open(chooser).and_then(|chooser| chooser.load()).map_or(true, |state| state.trial == Some(slot))
+}
+
+/// Before a reset of our own: the reason into the boot state and, in full, onto the data
+/// partition. With `last_try`, a trial gets no further boots.
+pub fn record(chooser: &str, slot: Slot, reason: &str, last_try: bool) -> Result<()> {
+    let written = std::fs::write(KEPT, text(slot, reason))
+        .and_then(|()| std::fs::File::open(KEPT)?.sync_all())
+        .map_err(|e| Error::new([KEPT, ": ", &e.to_string()].concat()));
+    update(chooser, |state| bad_boot(state, slot, reason, last_try))?;
+    written
+}
+
+fn bad_boot(state: &mut BootState, slot: Slot, reason: &str, last_try: bool) {
+    state.note = note_text(&[slot.letter(), ":", reason].concat());
+    if last_try && state.trial == Some(slot) {
+        state.tries = 0;
+    }
+}
+
+/// At the start: what the boot state says of the last boot, for `ota` and for people.
+pub fn publish_note(chooser: &dyn Chooser) {
+    let Ok(state) = chooser.load() else { return };
+    let Some((slot, reason)) = parse_note(&state.note) else { return };
+    // Without this file, `ota` only lacks the reason.
+    let _ = std::fs::write(layout::RUN_LAST_FAILURE, text(slot, reason));
+}
+
+/// Once `/data` is there: the full text, if it is about the same failure.
+pub fn publish_details(_running: Slot) {
+    let (Ok(brief), Ok(full)) =
+        (std::fs::read_to_string(layout::RUN_LAST_FAILURE), std::fs::read_to_string(KEPT))
+    else {
+        return;
+    };
+    if full.len() <= MAX_REASON * 2 && is_about(&full, &brief) {
+        let _ = std::fs::write(layout::RUN_LAST_FAILURE, full);
+    }
+}
+
+/// Whether the full text, made into a note, begins as the brief one does.
+fn is_about(full: &str, brief: &str) -> bool {
+    let parts = |text: &str| -> Option<(String, String)> {
+        let conf = slot::conf::parse(text.as_bytes(), FORM).ok()?;
+        let value = |key| slot::conf::one(&conf.head, key).ok().map(|line| line.value.to_string());
+        Some((value("slot")?, value("reason")?))
+    };
+    match (parts(full), parts(brief)) {
+        (Some((slot, reason)), Some((other, note))) => {
+            slot == other && note_text(&reason).starts_with(&note)
+        }
+        _ => false,
+    }
+}
+
+fn parse_note(note: &str) -> Option<(Slot, &str)> {
+    let (slot, reason) = note.split_once(':')?;
+    Some((Slot::parse(slot).ok()?, reason))
+}
+
+fn text(slot: Slot, reason: &str) -> String {
+    let reason: String = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    let mut text = Writer::new(FORM);
+    text.line("slot", slot.letter()).line("reason", &reason);
+    text.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_becomes_the_file_that_ota_reads() {
+        let mut state = BootState::fresh();
+        state.arm(Slot::B, 3);
+        bad_boot(&mut state, Slot::B, "vital workload face failed (exit status 1)", false);
+        assert_eq!(state.tries, 3);
+        let (slot, reason) = parse_note(&state.note).unwrap();
+        let brief = text(slot, reason);
+        assert!(brief.contains("slot b\n"), "{brief}");
+        let full = text(Slot::B, "vital workload face failed (exit status 1)");
+        assert!(is_about(&full, &brief));
+        assert!(!is_about(&text(Slot::A, "vital workload face failed"), &brief));
+        assert!(!is_about(&text(Slot::B, "something older"), &brief));
+    }
+
+    #[test]
+    fn a_final_verdict_ends_the_trial() {
+        let mut state = BootState::fresh();
+        state.arm(Slot::B, 3);
+        bad_boot(&mut state, Slot::B, "x", true);
+        assert_eq!(state.next().0, Slot::A);
+    }
+
+    #[test]
+    fn a_fallback_that_works_becomes_active_and_the_bad_one_no_fallback() {
+        let mut state = BootState::fresh();
+        state.strikes = 7;
+        state.fallback = Some(Slot::B);
+        good_boot(&mut state, Slot::B, Kind::Fallback);
+        assert_eq!((state.active, state.fallback, state.strikes), (Slot::B, None, 0));
+    }
+}

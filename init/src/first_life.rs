@@ -1,0 +1,238 @@
+//! PID 1 in the initramfs: from the kernel's hand-over to PID 1 of the verified root.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::mount::{mount, MountFlags};
+use slot::chooser;
+use slot::conf::{self, Conf};
+use slot::disk::{self, Disk};
+use slot::layout::{self, Slot};
+use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
+use slot::{Error, Result};
+
+use crate::console::{self, say};
+use crate::watchdog::Watchdog;
+use crate::{devices, modules, reset, switch_root, uptime, verity_device};
+
+/// First line of `boot.conf`.
+const BOOT_CONF_FORM: &str = "ferrite-boot 1";
+/// First line of `/run/ferrite/slot`.
+const RUN_SLOT_FORM: &str = "ferrite-slot 1";
+/// The largest `boot.conf` that is read.
+const MAX_BOOT_CONF: usize = conf::MAX_BYTES;
+/// How long the disk may take to appear: a slow SD card needs about two seconds.
+const DISK_PATIENCE_MS: u64 = 15_000;
+/// Where the root is mounted before it becomes `/`.
+const NEW_ROOT: &str = "/newroot";
+
+/// What is known at the moment something goes wrong.
+#[derive(Default)]
+struct Progress {
+    slot: Option<Slot>,
+    chooser: Option<String>,
+}
+
+/// Runs the first life; never returns. When anything fails, says so, notes it and resets.
+pub fn run() -> ! {
+    console::open();
+    reset::reset_on_panic();
+    let mut progress = Progress::default();
+    let Err(error) = boot(&mut progress);
+    let reason = error.to_string();
+    let letter = progress.slot.map_or("?", Slot::letter);
+    say(&["cannot boot slot ", letter, ": ", &reason, "; resetting"]);
+    if let (Some(slot), Some(name)) = (progress.slot, &progress.chooser) {
+        if let Ok(chooser) = chooser::open(name, Path::new(layout::DEVICES)) {
+            reset::note(&*chooser, slot, &reason);
+        }
+    }
+    reset::reset()
+}
+
+/// The road from the initramfs to the root.
+fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
+    mount_kernel_file_systems()?;
+    console::open();
+    say(&["first life: pid 1 after ", &uptime::now().to_string(), " ms"]);
+    let arguments = read("/proc/cmdline")?;
+    let arguments = String::from_utf8_lossy(&arguments);
+    let slot = Slot::from_cmdline(&arguments)
+        .ok_or_else(|| Error::new("the kernel arguments lack ferrite.slot=a or b"))?;
+    progress.slot = Some(slot);
+
+    let text = read(layout::BOOT_CONF)?;
+    let conf = conf::parse(&text, BOOT_CONF_FORM).map_err(|e| e.within(layout::BOOT_CONF))?;
+    let chooser = conf::one(&conf.head, "chooser").map_err(|e| e.within(layout::BOOT_CONF))?;
+    for line in conf.head.iter().filter(|line| line.key == "module") {
+        modules::load(line.value)?;
+    }
+    let watchdog = arm_watchdog(&conf);
+
+    let disk = wait_for_disk()?;
+    devices::link(&disk)?;
+    progress.chooser = Some(chooser.value.to_string());
+    let partition = ["/dev/", disk.partition(slot.root_label())?].concat();
+    let header = read_slot_header(&partition)?;
+    let manifest = Header::new(&header)
+        .and_then(|header| header.verify(&trusted_keys(&conf)?))
+        .map_err(|e| e.within(slot.root_label()))?;
+    check(&manifest, &conf)?;
+    say(&[
+        "first life: slot ",
+        slot.letter(),
+        " of ",
+        &manifest.name,
+        " ",
+        &manifest.version,
+        " (sequence ",
+        &manifest.sequence.to_string(),
+        ") verified",
+    ]);
+
+    let root = verity_device::open(&partition, &manifest)?;
+    mount_root(&root)?;
+    leave_word(slot, &arguments, &disk, &manifest, &header)?;
+    say(&["root mounted, starting /sbin/init (", &uptime::now().to_string(), " ms)"]);
+    let mut environment: Vec<CString> = Vec::new();
+    if let Some(handed) = watchdog.map(Watchdog::hand_over) {
+        environment.extend(CString::new(handed));
+    }
+    switch_root::enter(NEW_ROOT, &environment)
+}
+
+/// `/proc`, `/sys`, `/dev` and `/run`.
+fn mount_kernel_file_systems() -> Result<()> {
+    let safe = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
+    for (kind, target, flags, options) in [
+        ("proc", "/proc", safe, c""),
+        ("sysfs", "/sys", safe, c""),
+        ("devtmpfs", "/dev", MountFlags::NOSUID, c"mode=0755"),
+        ("tmpfs", "/run", safe, c"mode=0755,size=16m"),
+    ] {
+        // The archive may lack the folders; that the mount works is what counts.
+        let _ = std::fs::create_dir(target);
+        mount(kind, target, kind, flags, options)
+            .map_err(|e| Error::new(["mount ", target, ": ", &e.to_string()].concat()))?;
+    }
+    create_dir("/run/ferrite")
+}
+
+fn create_dir(path: &str) -> Result<()> {
+    std::fs::create_dir(path).map_err(|e| Error::new([path, ": ", &e.to_string()].concat()))
+}
+
+/// Reads a small file; refuses a large one.
+fn read(path: &str) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let error = |e: std::io::Error| Error::new([path, ": ", &e.to_string()].concat());
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(error)?;
+    file.take(MAX_BOOT_CONF as u64 + 1).read_to_end(&mut bytes).map_err(error)?;
+    if bytes.len() > MAX_BOOT_CONF {
+        return Err(Error::new([path, ": longer than 65536 bytes"].concat()));
+    }
+    Ok(bytes)
+}
+
+/// Arms the watchdog that the board names. A board whose watchdog does not work still boots: the
+/// trial's deadline and the vital workloads are watched by PID 1 as well.
+fn arm_watchdog(conf: &Conf<'_>) -> Option<Watchdog> {
+    let line = conf.head.iter().find(|line| line.key == "watchdog")?;
+    let (device, seconds) = line.value.split_once(' ')?;
+    match Watchdog::arm(device, seconds.parse().unwrap_or(30)) {
+        Ok(watchdog) => Some(watchdog),
+        Err(e) => {
+            say(&[&e.to_string()]);
+            None
+        }
+    }
+}
+
+/// The disk with every one of our partitions; drivers may take a while to find it.
+fn wait_for_disk() -> Result<Disk> {
+    let started = uptime::now();
+    loop {
+        if let Some(disk) = disk::find(Path::new("/sys/class/block"))? {
+            return Ok(disk);
+        }
+        if uptime::now() - started > DISK_PATIENCE_MS {
+            return Err(Error::new(
+                "no disk with all of Ferrite's partitions appeared within 15 s; \
+                 does the board file name its driver?",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The slot header: the last 64 KiB of the root partition.
+fn read_slot_header(partition: &str) -> Result<Vec<u8>> {
+    use std::io::{Seek, SeekFrom};
+    let error = |e: std::io::Error| Error::new([partition, ": ", &e.to_string()].concat());
+    let mut device = File::open(partition).map_err(error)?;
+    let size = device.seek(SeekFrom::End(0)).map_err(error)?;
+    let offset = size
+        .checked_sub(HEADER_SIZE as u64)
+        .ok_or_else(|| Error::new([partition, ": smaller than a slot header"].concat()))?;
+    let mut header = vec![0; HEADER_SIZE];
+    device.read_exact_at(&mut header, offset).map_err(error)?;
+    Ok(header)
+}
+
+fn trusted_keys(conf: &Conf<'_>) -> Result<TrustedKeys> {
+    let mut keys = TrustedKeys::default();
+    for line in conf.head.iter().filter(|line| line.key == "key") {
+        keys.add_hex(line.value).map_err(|e| e.within(layout::BOOT_CONF))?;
+    }
+    Ok(keys)
+}
+
+/// A signed manifest can still be that of another board.
+fn check(manifest: &Manifest, conf: &Conf<'_>) -> Result<()> {
+    let board = conf::one(&conf.head, "board").map_err(|e| e.within(layout::BOOT_CONF))?;
+    if manifest.board != board.value {
+        return Err(Error::new(
+            ["the slot is for board ", &manifest.board, ", this is ", board.value].concat(),
+        ));
+    }
+    Ok(())
+}
+
+fn mount_root(device: &str) -> Result<()> {
+    create_dir(NEW_ROOT)?;
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
+    mount(device, NEW_ROOT, "erofs", flags, c"")
+        .map_err(|e| Error::new(["mount the root from ", device, ": ", &e.to_string()].concat()))
+}
+
+/// Tells the second life and the workloads what was booted.
+fn leave_word(
+    slot: Slot,
+    arguments: &str,
+    disk: &Disk,
+    manifest: &Manifest,
+    header: &[u8],
+) -> Result<()> {
+    let given =
+        |word| if arguments.split_ascii_whitespace().any(|w| w == word) { "yes" } else { "no" };
+    let mut word = conf::Writer::new(RUN_SLOT_FORM);
+    word.line("slot", slot.letter())
+        .line("trial", given("ferrite.trial=1"))
+        .line("fallback", given("ferrite.fallback=1"))
+        .line("board", &manifest.board)
+        .line("name", &manifest.name)
+        .line("version", &manifest.version)
+        .line("sequence", &manifest.sequence.to_string())
+        .line("disk", &["/dev/", &disk.name].concat());
+    for (path, bytes) in
+        [(layout::RUN_SLOT, word.finish().as_bytes()), (layout::RUN_SLOT_HEADER, header)]
+    {
+        std::fs::write(path, bytes)
+            .map_err(|e| Error::new([path, ": ", &e.to_string()].concat()))?;
+    }
+    Ok(())
+}

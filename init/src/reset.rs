@@ -1,0 +1,47 @@
+//! Giving up: the reason where the next boot finds it, then a reset.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::system::{reboot, RebootCommand};
+use slot::boot_state::note_text;
+use slot::chooser::{self, Chooser};
+use slot::{layout, Slot};
+
+use crate::console::{self, say};
+use crate::sys;
+
+/// Notes `reason` in the boot state. What fails here is only worth a line: the reset comes anyway.
+pub fn note(chooser: &dyn Chooser, slot: Slot, reason: &str) {
+    let text = note_text(&[slot.letter(), ":", reason].concat());
+    let lock = Path::new(layout::RUN_BOOT_STATE_LOCK);
+    if let Err(e) = chooser::update(chooser, lock, |state| state.note = text) {
+        say(&["boot state: ", &e.to_string()]);
+    }
+}
+
+/// Resets the board; does not return. What has to be on the disk has been flushed before: a sync
+/// here could hang on the very medium that is the reason for the reset.
+pub fn reset() -> ! {
+    console::flush();
+    // A serial line needs a moment for its last characters.
+    std::thread::sleep(Duration::from_millis(50));
+    console::flush();
+    loop {
+        let _ = reboot(RebootCommand::Restart);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// A bug in PID 1 ends in a line and a reset, never in a kernel panic without a cause.
+pub fn reset_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        if std::process::id() != 1 {
+            sys::exit(70);
+        }
+        let place = info.location().map_or("", |at| at.file());
+        let line = info.location().map_or(0, |at| at.line()).to_string();
+        say(&["init has a bug at ", place, ":", &line, "; resetting"]);
+        reset();
+    }));
+}

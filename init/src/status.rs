@@ -1,0 +1,226 @@
+//! What `ctl status` and `ctl health` show, as text, JSON and conf form.
+
+use crate::workload::standing::Verdict;
+use crate::workload::supervise::{Supervisor, Unit};
+
+/// What the status says beside the workloads.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// `key value` pairs of `/run/ferrite/slot`.
+    pub slot: &'a [(String, String)],
+    /// The interface's address, empty if there is none.
+    pub address: &'a str,
+    /// Milliseconds since the kernel started.
+    pub now: u64,
+}
+
+/// A table for people.
+pub fn text(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
+    let mut out = String::new();
+    for (key, value) in facts.slot {
+        push(&mut out, &[key, " ", value, "\n"]);
+    }
+    let address = if facts.address.is_empty() { "none" } else { facts.address };
+    push(&mut out, &["address ", address, "\n"]);
+    push(&mut out, &["up ", &seconds(facts.now), " s\n\n"]);
+    let width = supervisor.units.iter().map(|unit| unit.conf.name.len()).max().unwrap_or(0).max(8);
+    row(&mut out, width, ["WORKLOAD", "PID", "SINCE", "RESTARTS", "MEMORY", "STATE"]);
+    for unit in &supervisor.units {
+        let pid = unit.pid().map_or("-".to_string(), |pid| pid.as_raw_nonzero().to_string());
+        let memory = unit.memory().0.map_or("-".to_string(), |bytes| kib(bytes) + " KiB");
+        let since = seconds(facts.now.saturating_sub(unit.changed)) + " s";
+        let restarts = unit.restarts.to_string();
+        let cells = [&unit.conf.name, &pid, &since, &restarts, &memory, &unit.detail()];
+        row(&mut out, width, cells.map(|cell| cell.as_str()));
+    }
+    out
+}
+
+/// The same for programs.
+pub fn json(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
+    let mut out = String::from("{");
+    for (key, value) in facts.slot {
+        member(&mut out, key);
+        match (value.as_str(), value.parse::<u64>()) {
+            ("yes" | "no", _) => out.push_str(if value == "yes" { "true" } else { "false" }),
+            (_, Ok(_)) if key == "sequence" => out.push_str(value),
+            _ => quote(&mut out, value),
+        }
+        out.push(',');
+    }
+    member(&mut out, "address");
+    if facts.address.is_empty() {
+        out.push_str("null");
+    } else {
+        quote(&mut out, facts.address);
+    }
+    push(&mut out, &[",\"up_ms\":", &facts.now.to_string(), ",\"workloads\":["]);
+    for (index, unit) in supervisor.units.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        workload(&mut out, unit, facts.now);
+    }
+    out.push_str("]}\n");
+    out
+}
+
+fn workload(out: &mut String, unit: &Unit, now: u64) {
+    let number = |value: Option<u64>| value.map_or("null".to_string(), |v| v.to_string());
+    out.push_str("{\"name\":");
+    quote(out, &unit.conf.name);
+    out.push_str(",\"state\":");
+    quote(out, unit.state.word());
+    out.push_str(",\"reason\":");
+    quote(out, &unit.reason);
+    let pid = unit.pid().map(|pid| pid.as_raw_nonzero().get() as u64);
+    let (memory, peak) = unit.memory();
+    push(
+        out,
+        &[
+            ",\"vital\":",
+            if unit.conf.vital { "true" } else { "false" },
+            ",\"pid\":",
+            &number(pid),
+            ",\"since_ms\":",
+            &now.saturating_sub(unit.changed).to_string(),
+            ",\"restarts\":",
+            &unit.restarts.to_string(),
+            ",\"crashes_in_a_row\":",
+            &unit.crashes().to_string(),
+            ",\"memory\":",
+            &number(memory),
+            ",\"memory_peak\":",
+            &number(peak),
+            ",\"log_bytes\":",
+            &unit.ring.end().to_string(),
+            "}",
+        ],
+    );
+}
+
+/// The answer to `health`, without its first line.
+pub fn health(verdict: &Verdict, healthy_for: u64) -> String {
+    let word = match verdict {
+        Verdict::Healthy => "healthy",
+        Verdict::Waiting(_) | Verdict::Held(_) => "starting",
+        Verdict::Lost(_) => "unhealthy",
+    };
+    let reason = verdict.reason();
+    let space = if reason.is_empty() { "" } else { " " };
+    ["vital ", word, "\nhealthy-for ", &seconds(healthy_for), "\nreason", space, reason, "\n"]
+        .concat()
+}
+
+fn row(out: &mut String, width: usize, cells: [&str; 6]) {
+    for (cell, width) in cells.into_iter().zip([width, 7, 9, 8, 10, 0]) {
+        out.push_str(cell);
+        if width > 0 {
+            for _ in cell.len()..width + 2 {
+                out.push(' ');
+            }
+        }
+    }
+    out.push('\n');
+}
+
+fn push(out: &mut String, parts: &[&str]) {
+    for part in parts {
+        out.push_str(part);
+    }
+}
+
+fn member(out: &mut String, key: &str) {
+    quote(out, key);
+    out.push(':');
+}
+
+fn seconds(milliseconds: u64) -> String {
+    (milliseconds / 1000).to_string()
+}
+
+fn kib(bytes: u64) -> String {
+    bytes.div_ceil(1024).to_string()
+}
+
+/// A JSON string (RFC 8259, section 7).
+fn quote(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c if c < ' ' => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.push_str("\\u00");
+                out.push(char::from(HEX[c as usize >> 4]));
+                out.push(char::from(HEX[c as usize & 15]));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system_conf::{self, tests::*};
+    use proptest::prelude::*;
+
+    fn supervisor() -> Supervisor {
+        let text = with(&format!("[workload a]\n{PLAIN}[workload longer-name]\n{PLAIN}"));
+        Supervisor::new(system_conf::parse(text.as_bytes()).unwrap().workloads, 1_000)
+    }
+
+    fn facts(slot: &[(String, String)]) -> Facts<'_> {
+        Facts { slot, address: "10.0.2.15/24", now: 61_000 }
+    }
+
+    #[test]
+    fn status_as_json_is_json() {
+        let slot = [
+            ("slot".to_string(), "a".to_string()),
+            ("trial".to_string(), "no".to_string()),
+            ("sequence".to_string(), "7".to_string()),
+        ];
+        let text = json(&supervisor(), &facts(&slot));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["slot"], "a");
+        assert_eq!(value["trial"], false);
+        assert_eq!(value["sequence"], 7);
+        assert_eq!(value["address"], "10.0.2.15/24");
+        assert_eq!(value["workloads"][1]["name"], "longer-name");
+        assert_eq!(value["workloads"][0]["state"], "waiting");
+        assert_eq!(value["workloads"][0]["pid"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn status_for_people_has_a_row_for_each_workload() {
+        let text = text(&supervisor(), &facts(&[]));
+        assert!(text.contains("up 61 s"), "{text}");
+        let row = text.lines().find(|line| line.starts_with("longer-name")).unwrap();
+        assert!(row.contains("60 s") && row.ends_with("waiting"), "{row}");
+    }
+
+    #[test]
+    fn health_is_conf_form() {
+        let text = format!("ok\n{}", health(&Verdict::Lost("face failed".into()), 12_345));
+        let conf = slot::conf::parse(text.as_bytes(), "ok").unwrap();
+        let value = |key| slot::conf::one(&conf.head, key).unwrap().value;
+        assert_eq!((value("vital"), value("healthy-for")), ("unhealthy", "12"));
+        assert_eq!(value("reason"), "face failed");
+        let text = format!("ok\n{}", health(&Verdict::Healthy, 0));
+        assert!(slot::conf::parse(text.as_bytes(), "ok").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_quoting(text: String) {
+            let mut out = String::new();
+            quote(&mut out, &text);
+            prop_assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! `/etc/ferrite/system.conf`: what the second life runs.
+//!
+//! `imager` writes every line with its default filled in, so nothing is guessed here; numbers are
+//! clamped to what the device can bear.
+
+use slot::conf::{self, Line};
+use slot::manifest::is_word;
+use slot::{Error, Result};
+
+use crate::workload::restart::{Limits, Policy, MAX_BUDGET};
+
+/// First line of the file.
+const FORM: &str = "ferrite-system 1";
+/// The most workloads a device runs.
+pub const MAX_WORKLOADS: usize = 64;
+/// The largest log ring.
+const MAX_LOG: u64 = 16 << 20;
+/// The longest time any setting may ask for, in seconds: a year.
+const MAX_SECONDS: u64 = 366 * 24 * 3600;
+
+/// The whole file.
+#[derive(Debug)]
+pub struct System {
+    /// The host name.
+    pub hostname: String,
+    /// Name of the boot chooser.
+    pub chooser: String,
+    /// Paths of modules, in load order.
+    pub modules: Vec<String>,
+    /// Device and seconds of the hardware watchdog.
+    pub watchdog: Option<(String, u32)>,
+    /// Milliseconds a trial may take until it is committed.
+    pub trial_timeout: u64,
+    /// Whether the first wired interface is configured by DHCP.
+    pub dhcp: bool,
+    /// Numeric addresses of time servers; those of DHCP are used as well.
+    pub ntp: Vec<String>,
+    /// Command line of a shell on the console; empty outside of debug images.
+    pub console_shell: Vec<String>,
+    /// The workloads, in the order of the file.
+    pub workloads: Vec<Workload>,
+}
+
+/// One `[workload NAME]` section; all times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `KEY=VALUE` each.
+    pub environment: Vec<String>,
+    /// User and group id.
+    pub uid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Indices of the workloads that must be ready first.
+    pub after: Vec<usize>,
+    /// Needs `/data`.
+    pub data: bool,
+    /// Needs an address.
+    pub network: bool,
+    /// The board is reset when it cannot be kept healthy.
+    pub vital: bool,
+    /// When it is started again.
+    pub policy: Policy,
+    /// Back-off and crash budget.
+    pub limits: Limits,
+    /// Says by itself when it is ready; otherwise it is ready once it runs.
+    pub notifies: bool,
+    /// Time to get ready.
+    pub ready_timeout: u64,
+    /// Longest silence on the readiness descriptor.
+    pub heartbeat: Option<u64>,
+    /// A command that must succeed.
+    pub health: Option<Health>,
+    /// Bytes of memory.
+    pub memory_max: Option<u64>,
+    /// Number of processes and threads.
+    pub pids_max: Option<u64>,
+    /// Bytes of output kept.
+    pub log_size: usize,
+    /// Output also goes to the console.
+    pub console: bool,
+    /// Time between SIGTERM and SIGKILL.
+    pub stop_timeout: u64,
+}
+
+/// The health command's settings, in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Time between the end of one check and the start of the next.
+    pub interval: u64,
+    /// Time one check may take.
+    pub timeout: u64,
+    /// So many failures in a row make the workload unhealthy.
+    pub retries: u32,
+}
+
+/// Parses the file's bytes.
+pub fn parse(text: &[u8]) -> Result<System> {
+    let conf = conf::parse(text, FORM)?;
+    let head = &conf.head;
+    let mut system = System {
+        hostname: value(head, "hostname")?,
+        chooser: value(head, "chooser")?,
+        modules: all(head, "module"),
+        watchdog: None,
+        trial_timeout: seconds(conf::one(head, "trial-timeout")?)?,
+        dhcp: match conf::one(head, "network")?.value {
+            "dhcp" => true,
+            "off" => false,
+            _ => return Err(Error::new("network must be dhcp or off")),
+        },
+        ntp: all(head, "ntp"),
+        console_shell: all(head, "console-shell")
+            .first()
+            .map(|line| line.split_ascii_whitespace().map(String::from).collect())
+            .unwrap_or_default(),
+        workloads: Vec::new(),
+    };
+    if let Some(line) = optional(head, "watchdog")? {
+        let (device, time) =
+            line.value.split_once(' ').ok_or_else(|| line.error("needs a device and seconds"))?;
+        let time = conf::decimal(time).ok_or_else(|| line.error("seconds are not a number"))?;
+        system.watchdog = Some((device.to_string(), time.clamp(1, 3600) as u32));
+    }
+    let names: Vec<&str> = conf.sections.iter().map(|section| section.name).collect();
+    if names.len() > MAX_WORKLOADS {
+        return Err(Error::new("more than 64 workloads"));
+    }
+    for (index, section) in conf.sections.iter().enumerate() {
+        let parsed = if section.kind != "workload" || !is_word(section.name) {
+            Err(Error::new("only [workload NAME] sections are known"))
+        } else if names[..index].contains(&section.name) {
+            Err(Error::new("stands twice"))
+        } else {
+            workload(section.name, &section.lines, &names)
+        };
+        let named = ["[", section.kind, " ", section.name, "]"].concat();
+        system.workloads.push(parsed.map_err(|e| e.within(&named))?);
+    }
+    Ok(system)
+}
+
+fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> {
+    let get = |key| conf::one(lines, key);
+    let pair = |key| -> Result<(u64, u64)> {
+        let line = get(key)?;
+        line.value
+            .split_once(' ')
+            .and_then(|(a, b)| Some((conf::decimal(a)?, conf::decimal(b)?)))
+            .ok_or_else(|| line.error("needs two numbers"))
+    };
+    let (first, longest) = pair("backoff")?;
+    let (crashes, window) = pair("budget")?;
+    let mut after = Vec::new();
+    for line in lines.iter().filter(|line| line.key == "after") {
+        let other = names.iter().position(|other| *other == line.value);
+        after.push(other.ok_or_else(|| line.error("no workload has this name"))?);
+    }
+    let mut groups = Vec::new();
+    for line in lines.iter().filter(|line| line.key == "group") {
+        groups.push(id(line)?);
+    }
+    let command = command(lines, "command", "arg");
+    if command.is_empty() {
+        return Err(Error::new("no line `command`"));
+    }
+    let policy = get("restart")?;
+    let ready = get("ready")?;
+    Ok(Workload {
+        name: name.to_string(),
+        command,
+        environment: all(lines, "env"),
+        uid: id(get("uid")?)?,
+        groups,
+        after,
+        data: get("data")?.yes_no()?,
+        network: get("network")?.yes_no()?,
+        vital: get("vital")?.yes_no()?,
+        policy: match policy.value {
+            "always" => Policy::Always,
+            "on-failure" => Policy::OnFailure,
+            "never" => Policy::Never,
+            _ => return Err(policy.error("must be always, on-failure or never")),
+        },
+        limits: Limits {
+            first: first.clamp(1, MAX_SECONDS) * 1000,
+            longest: longest.clamp(1, MAX_SECONDS) * 1000,
+            crashes: crashes.clamp(1, MAX_BUDGET.into()) as u32,
+            window: window.clamp(1, MAX_SECONDS) * 1000,
+        },
+        notifies: match ready.value {
+            "notify" => true,
+            "started" => false,
+            _ => return Err(ready.error("must be notify or started")),
+        },
+        ready_timeout: seconds(get("ready-timeout")?)?,
+        heartbeat: optional(lines, "heartbeat")?.map(seconds).transpose()?,
+        health: health(lines)?,
+        memory_max: optional(lines, "memory-max")?.map(Line::number).transpose()?,
+        pids_max: optional(lines, "pids-max")?.map(Line::number).transpose()?,
+        log_size: get("log-size")?.number()?.clamp(1024, MAX_LOG) as usize,
+        console: get("console")?.yes_no()?,
+        stop_timeout: seconds(get("stop-timeout")?)?,
+    })
+}
+
+fn health(lines: &[Line<'_>]) -> Result<Option<Health>> {
+    let command = command(lines, "health-command", "health-arg");
+    if command.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Health {
+        command,
+        interval: seconds(conf::one(lines, "health-interval")?)?,
+        timeout: seconds(conf::one(lines, "health-timeout")?)?,
+        retries: conf::one(lines, "health-retries")?.number()?.clamp(1, 1000) as u32,
+    }))
+}
+
+/// `program` and `argument` lines as one argument vector.
+fn command(lines: &[Line<'_>], program: &str, argument: &str) -> Vec<String> {
+    let mut command = all(lines, program);
+    if !command.is_empty() {
+        command.extend(all(lines, argument));
+    }
+    command
+}
+
+fn value(lines: &[Line<'_>], key: &str) -> Result<String> {
+    Ok(conf::one(lines, key)?.value.to_string())
+}
+
+fn all(lines: &[Line<'_>], key: &str) -> Vec<String> {
+    lines.iter().filter(|line| line.key == key).map(|line| line.value.to_string()).collect()
+}
+
+fn optional<'a, 'l>(lines: &'l [Line<'a>], key: &str) -> Result<Option<&'l Line<'a>>> {
+    if lines.iter().any(|line| line.key == key) {
+        conf::one(lines, key).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Seconds in the file, milliseconds here; zero would mean "at once, for ever".
+fn seconds(line: &Line<'_>) -> Result<u64> {
+    Ok(line.number()?.clamp(1, MAX_SECONDS) * 1000)
+}
+
+/// A user or group id. 0 is allowed only where the image asks for it in so many words.
+fn id(line: &Line<'_>) -> Result<u32> {
+    u32::try_from(line.number()?)
+        .ok()
+        .filter(|id| *id < u32::MAX)
+        .ok_or_else(|| line.error("not a user or group id"))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The lines of a workload that stops nothing from starting.
+    pub const PLAIN: &str = "command /usr/bin/x\nuid 10001\ndata no\nnetwork no\nvital no\n\
+        restart always\nbackoff 1 60\nbudget 5 300\nready started\nready-timeout 30\n\
+        log-size 65536\nconsole no\nstop-timeout 10\n";
+
+    /// A whole file with these sections behind a plain head.
+    pub fn with(sections: &str) -> String {
+        let head = "hostname demo\nchooser uboot\ntrial-timeout 120\nnetwork dhcp\n";
+        [FORM, "\n", head, sections].concat()
+    }
+
+    #[test]
+    fn reads_what_the_architecture_page_shows() {
+        let sections = format!(
+            "[workload ota]\n{PLAIN}[workload face]\ncommand /usr/bin/runner\narg --a b\n\
+             env A=B\nuid 10123\ngroup 900\nafter ota\ndata yes\nnetwork yes\nvital yes\n\
+             restart on-failure\nbackoff 2 30\nbudget 3 100\nready notify\nready-timeout 30\n\
+             heartbeat 10\nhealth-command /usr/bin/y\nhealth-arg z\nhealth-interval 10\n\
+             health-timeout 5\nhealth-retries 3\nmemory-max 67108864\npids-max 64\n\
+             log-size 65536\nconsole yes\nstop-timeout 10\n"
+        );
+        let system = parse(with(&sections).as_bytes()).unwrap();
+        let face = &system.workloads[1];
+        assert_eq!(face.command, ["/usr/bin/runner", "--a b"]);
+        assert_eq!((face.uid, &face.groups[..], &face.after[..]), (10123, &[900][..], &[0][..]));
+        assert_eq!(face.limits.longest, 30_000);
+        assert_eq!(face.health.as_ref().unwrap().command, ["/usr/bin/y", "z"]);
+        assert!(face.vital && face.console && face.notifies && face.data && face.network);
+    }
+
+    #[test]
+    fn names_the_workload_and_the_line_that_is_wrong() {
+        let broken = PLAIN.replace("restart always", "restart often");
+        let error = parse(with(&format!("[workload cam]\n{broken}")).as_bytes()).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("[workload cam]") && error.contains("restart"), "{error}");
+        let error = parse(with(&format!("[workload cam]\n{PLAIN}after x\n")).as_bytes());
+        assert!(error.unwrap_err().to_string().contains("no workload has this name"));
+    }
+
+    #[test]
+    fn a_name_stands_once() {
+        let twice = format!("[workload a]\n{PLAIN}[workload a]\n{PLAIN}");
+        assert!(parse(with(&twice).as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "(ferrite-system 1\n)?([a-z\\[\\]-]{0,12} [ -~]{0,20}\n){0,30}") {
+            let _ = parse(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! A workload's control group: limits, and an end for everything in it.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use slot::{Error, Result};
+
+use crate::system_conf::Workload;
+
+/// Where cgroup2 is mounted.
+pub const MOUNT: &str = "/sys/fs/cgroup";
+
+/// An open control group.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: String,
+    folder: OwnedFd,
+}
+
+impl Cgroup {
+    /// Makes (or finds) the group of a workload and writes its limits.
+    pub fn open(workload: &Workload) -> Result<Cgroup> {
+        // No control file of the kernel starts with this, whatever a workload is called.
+        let path = [MOUNT, "/workload-", &workload.name].concat();
+        let error = |what: &str, e: &dyn std::fmt::Display| {
+            Error::new([&path, what, ": ", &e.to_string()].concat())
+        };
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(error("", &e)),
+            _ => {}
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder =
+            rustix::fs::open(path.as_str(), flags, Mode::empty()).map_err(|e| error("", &e))?;
+        let limit = |value: Option<u64>| value.map_or("max".to_string(), |v| v.to_string());
+        for (file, value) in [
+            ("/memory.max", limit(workload.memory_max)),
+            ("/memory.oom.group", "1".to_string()),
+            ("/pids.max", limit(workload.pids_max)),
+        ] {
+            fs::write([&path, file].concat(), value).map_err(|e| error(file, &e))?;
+        }
+        Ok(Cgroup { path, folder })
+    }
+
+    /// The folder, for starting a process in it.
+    pub fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+
+    /// Kills every process in the group.
+    pub fn kill(&self) {
+        // Fails only when the group is gone, and its processes with it.
+        let _ = fs::write([&self.path, "/cgroup.kill"].concat(), "1");
+    }
+
+    /// Bytes of memory in use and the most that were, where the kernel counts them.
+    pub fn memory(&self) -> (Option<u64>, Option<u64>) {
+        let read =
+            |file: &str| fs::read_to_string([&self.path, file].concat()).ok()?.trim().parse().ok();
+        (read("/memory.current"), read("/memory.peak"))
+    }
+}

@@ -1,0 +1,12 @@
+//! Workloads: what each one's life looks like (`table`), when it is started again (`restart`),
+//! whether it is healthy (`health`, `standing`), how a process of it is made (`spawn`, `cgroup`),
+//! what it said (`log_ring`), and the part that ties these together (`supervise`).
+
+pub mod cgroup;
+pub mod health;
+pub mod log_ring;
+pub mod restart;
+pub mod spawn;
+pub mod standing;
+pub mod supervise;
+pub mod table;

@@ -1,0 +1,207 @@
+//! Starting a process of a workload: control group, own mounts, own user, no new privileges.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::{fcntl_dupfd_cloexec, Errno};
+use rustix::mount::{mount, mount_bind, mount_change, MountFlags, MountPropagationFlags};
+use rustix::pipe::{pipe_with, PipeFlags};
+use rustix::process::Pid;
+use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::cgroup::Cgroup;
+use crate::sys::{self, Forked};
+use crate::system_conf::Workload;
+
+/// Exit status of a child that could not become its program.
+pub const CANNOT_START: i32 = 127;
+/// Where the workloads' own folders lie.
+const WORKLOADS: &str = "/data/workloads";
+/// The descriptor a workload says on that it is ready.
+const NOTIFY_FD: i32 = 3;
+
+/// A process that was started, and the pipes to it; all of them are non-blocking.
+#[derive(Debug)]
+pub struct Process {
+    /// Its process id.
+    pub pid: Pid,
+    /// Its standard output and error, until the last holder closed them.
+    pub output: Option<OwnedFd>,
+    /// One newline: ready; each later one: a heartbeat.
+    pub notify: Option<OwnedFd>,
+    /// What went wrong before the program ran; closed without a byte when it runs.
+    pub start: Option<OwnedFd>,
+}
+
+/// What to run in the place of a workload.
+#[derive(Clone, Copy)]
+pub struct Program<'a> {
+    /// Program and arguments.
+    pub command: &'a [String],
+    /// Gets the readiness descriptor.
+    pub notifies: bool,
+}
+
+/// Starts `program` as `workload`. Fails only when no process can be made now; what goes wrong in
+/// the new process comes through [`Process::start`].
+pub fn start(
+    workload: &Workload,
+    program: Program<'_>,
+    cgroup: &Cgroup,
+) -> std::io::Result<Process> {
+    let (output, child_output) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (start, child_start) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (notify, child_notify) = if program.notifies {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        (Some(ours), Some(theirs))
+    } else {
+        (None, None)
+    };
+    for ours in [Some(&output), Some(&start), notify.as_ref()].into_iter().flatten() {
+        rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
+    }
+    match sys::fork(Some(cgroup.folder()))? {
+        Forked::Parent(pid) => {
+            Ok(Process { pid, output: Some(output), notify, start: Some(start) })
+        }
+        Forked::Child => {
+            // The pipe may have the number that the readiness descriptor gets.
+            let report = fcntl_dupfd_cloexec(&child_start, 16).unwrap_or(child_start);
+            let Err((step, error)) = become_program(
+                workload,
+                program,
+                child_output.as_fd(),
+                child_notify.as_ref().map(|fd| fd.as_fd()),
+            );
+            let text = [step, ": ", &error.to_string()].concat();
+            let _ = rustix::io::write(&report, text.as_bytes());
+            sys::exit(CANNOT_START)
+        }
+    }
+}
+
+type Step = (&'static str, std::io::Error);
+
+/// In the child: everything between fork and exec; names the step that fails.
+fn become_program(
+    workload: &Workload,
+    program: Program<'_>,
+    output: BorrowedFd<'_>,
+    notify: Option<BorrowedFd<'_>>,
+) -> Result<Infallible, Step> {
+    let step = |name: &'static str| move |e: Errno| (name, std::io::Error::from(e));
+    sys::default_signals();
+    rustix::process::setsid().map_err(step("new session"))?;
+    descriptors(output, notify).map_err(|e| ("descriptors", e))?;
+    own_mounts(workload)?;
+    credentials(workload).map_err(step("set user and groups"))?;
+    set_no_new_privs(true).map_err(step("no_new_privs"))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let text = |strings: &[String]| -> Result<Vec<CString>, Step> {
+        strings
+            .iter()
+            .map(|s| CString::new(s.as_str()).map_err(|e| ("arguments", e.into())))
+            .collect()
+    };
+    let arguments = text(program.command)?;
+    let environment = text(&environment(workload, notify.is_some()))?;
+    let first_unused = if notify.is_some() { 4 } else { 3 };
+    sys::close_on_exec_from(first_unused).map_err(|e| ("close descriptors", e))?;
+    let path = arguments.first().ok_or(("no command", std::io::ErrorKind::InvalidInput.into()))?;
+    Err(("cannot run the command", sys::exec(path, &arguments, &environment)))
+}
+
+fn descriptors(output: BorrowedFd<'_>, notify: Option<BorrowedFd<'_>>) -> std::io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    sys::duplicate_to(null.as_fd(), 0)?;
+    sys::duplicate_to(output, 1)?;
+    sys::duplicate_to(output, 2)?;
+    if let Some(notify) = notify {
+        sys::duplicate_to(notify, NOTIFY_FD)?;
+    }
+    Ok(())
+}
+
+/// A private `/tmp`, and as `/data` the workload's own folder or an empty one.
+fn own_mounts(workload: &Workload) -> Result<(), Step> {
+    let step = |name: &'static str| move |e: Errno| (name, std::io::Error::from(e));
+    sys::own_mounts().map_err(|e| ("own mounts", e))?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(step("private mounts"))?;
+    let safe = MountFlags::NOSUID | MountFlags::NODEV;
+    if workload.data {
+        let folder = [WORKLOADS, "/", &workload.name].concat();
+        own_folder(&folder, workload.uid).map_err(step("make its data folder"))?;
+        mount_bind(folder.as_str(), "/data").map_err(step("mount its data folder"))?;
+    } else {
+        let options = c"mode=0755,size=4k,nr_inodes=2";
+        mount("tmpfs", "/data", "tmpfs", safe | MountFlags::RDONLY, options)
+            .map_err(step("mount an empty /data"))?;
+    }
+    mount("tmpfs", "/tmp", "tmpfs", safe, c"mode=1777,size=25%").map_err(step("mount its /tmp"))
+}
+
+/// Makes the folder if it is missing and hands it to its user.
+fn own_folder(folder: &str, uid: u32) -> Result<(), Errno> {
+    for (path, mode) in [(WORKLOADS, 0o711), (folder, 0o700)] {
+        match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let stat = rustix::fs::stat(folder)?;
+    if stat.st_uid != uid || stat.st_gid != uid {
+        // A full disk must not keep a workload from its own folder: this allocates nothing.
+        rustix::fs::chown(folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
+    }
+    Ok(())
+}
+
+fn credentials(workload: &Workload) -> Result<(), Errno> {
+    let groups: Vec<Gid> = workload.groups.iter().map(|id| Gid::from_raw(*id)).collect();
+    let (uid, gid) = (Uid::from_raw(workload.uid), Gid::from_raw(workload.uid));
+    set_thread_groups(&groups)?;
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
+}
+
+/// The environment of a workload; what its own configuration says comes last and wins.
+fn environment(workload: &Workload, notifies: bool) -> Vec<String> {
+    let mut all = vec![
+        "PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_string(),
+        "HOME=/data".to_string(),
+        "TMPDIR=/tmp".to_string(),
+        ["FERRITE_WORKLOAD=", &workload.name].concat(),
+    ];
+    if notifies {
+        all.push("FERRITE_NOTIFY_FD=3".to_string());
+    }
+    for own in &workload.environment {
+        let key = own.split('=').next().unwrap_or_default();
+        all.retain(|other| other.split('=').next() != Some(key));
+        all.push(own.clone());
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system_conf::{self, tests::*};
+
+    #[test]
+    fn a_workload_may_replace_a_default_variable() {
+        let text = with(&format!("[workload x]\n{PLAIN}env PATH=/opt\nenv A=1\n"));
+        let workload = system_conf::parse(text.as_bytes()).unwrap().workloads.remove(0);
+        let all = environment(&workload, true);
+        assert_eq!(
+            all.iter().filter(|v| v.starts_with("PATH=")).collect::<Vec<_>>(),
+            ["PATH=/opt"]
+        );
+        assert!(all.contains(&"A=1".to_string()));
+        assert!(all.contains(&"FERRITE_WORKLOAD=x".to_string()));
+        assert!(all.contains(&"FERRITE_NOTIFY_FD=3".to_string()));
+    }
+}

@@ -1,0 +1,525 @@
+//! Ties a workload's parts together: turns what the kernel reports into events of the table and
+//! carries its actions out. Never waits; a failed system call is survived and tried again later.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::process::{kill_process, Pid, Signal, WaitStatus};
+
+use super::cgroup::Cgroup;
+use super::health::Monitor;
+use super::log_ring::LogRing;
+use super::restart::History;
+use super::spawn::{self, Process, Program};
+use super::standing::{self, Need, Standing, Verdict};
+use super::table::{step, Action, Event, State};
+use crate::console::{self, say};
+use crate::sys;
+use crate::system_conf::Workload;
+
+/// Milliseconds after which a kill that did not work is repeated.
+const KILL_AGAIN: u64 = 2_000;
+/// The longest line copied to the console in one piece.
+const MAX_CONSOLE_LINE: usize = 1024;
+/// The longest message of a child that could not start its program.
+const MAX_START_ERROR: usize = 256;
+/// Bytes taken from one pipe before others get their turn.
+const READ_AT_ONCE: usize = 4096;
+
+/// Which pipe of a workload is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pipe {
+    /// Standard output and error.
+    Output,
+    /// Readiness and heartbeats.
+    Notify,
+    /// What went wrong before the program ran.
+    Start,
+    /// Output of the health command.
+    Check,
+}
+
+/// A workload and all that is known of it.
+#[derive(Debug)]
+pub struct Unit {
+    /// Its configuration.
+    pub conf: Workload,
+    /// Where it is in its life.
+    pub state: State,
+    /// Why it is there, for people.
+    pub reason: String,
+    /// When it came there.
+    pub changed: u64,
+    /// Its output.
+    pub ring: LogRing,
+    /// Starts after the first one.
+    pub restarts: u32,
+    process: Option<Process>,
+    check: Option<(Process, u64)>,
+    cgroup: Option<Cgroup>,
+    deadline: Option<u64>,
+    history: History,
+    monitor: Monitor,
+    ready_at: Option<u64>,
+    unready_since: u64,
+    ended_well: bool,
+    starts: u32,
+    start_error: Vec<u8>,
+    console_line: Vec<u8>,
+}
+
+/// What the workloads need of the rest of the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings {
+    /// `/data`: `None` while it is being made ready.
+    pub data: Option<bool>,
+    /// There is an address.
+    pub network: bool,
+}
+
+/// All workloads.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// In the order of the configuration.
+    pub units: Vec<Unit>,
+    /// What is there already.
+    pub surroundings: Surroundings,
+    /// Nothing is started any more.
+    pub closing: bool,
+}
+
+impl Supervisor {
+    /// Workloads that wait to be started.
+    pub fn new(workloads: Vec<Workload>, now: u64) -> Supervisor {
+        let unit = |conf: Workload| Unit {
+            ring: LogRing::new(conf.log_size),
+            conf,
+            state: State::Waiting,
+            reason: String::new(),
+            changed: now,
+            restarts: 0,
+            process: None,
+            check: None,
+            cgroup: None,
+            deadline: None,
+            history: History::default(),
+            monitor: Monitor::default(),
+            ready_at: None,
+            unready_since: now,
+            ended_well: false,
+            starts: 0,
+            start_error: Vec::new(),
+            console_line: Vec::new(),
+        };
+        Supervisor {
+            units: workloads.into_iter().map(unit).collect(),
+            surroundings: Surroundings::default(),
+            closing: false,
+        }
+    }
+
+    /// Index of the workload with this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.units.iter().position(|unit| unit.conf.name == name)
+    }
+
+    /// The pipes to wait for.
+    pub fn pipes<'a>(&'a self, mut add: impl FnMut(usize, Pipe, BorrowedFd<'a>)) {
+        for (index, unit) in self.units.iter().enumerate() {
+            let main = unit.process.as_ref();
+            let check = unit.check.as_ref().map(|(check, _)| check);
+            for (pipe, fd) in [
+                (Pipe::Output, main.and_then(|p| p.output.as_ref())),
+                (Pipe::Start, main.and_then(|p| p.start.as_ref())),
+                (Pipe::Notify, main.and_then(|p| p.notify.as_ref())),
+                (Pipe::Check, check.and_then(|p| p.output.as_ref())),
+            ] {
+                if let Some(fd) = fd {
+                    add(index, pipe, fd.as_fd());
+                }
+            }
+        }
+    }
+
+    /// When something has to be done although no descriptor reports anything.
+    pub fn deadline(&self) -> Option<u64> {
+        self.units.iter().filter_map(Unit::next_look).min()
+    }
+
+    /// Does everything that is due: starts what need not wait any longer, ends what is late.
+    pub fn tick(&mut self, now: u64) {
+        for index in 0..self.units.len() {
+            if self.units[index].state == State::Waiting
+                && !self.closing
+                && self.need(index) == Need::Nothing
+            {
+                self.units[index].event(Event::NeedsMet, "", now);
+            }
+            self.units[index].tick(now);
+        }
+    }
+
+    /// What a waiting workload waits for.
+    fn need(&self, index: usize) -> Need {
+        let conf = &self.units[index].conf;
+        if conf.data {
+            match self.surroundings.data {
+                None => return Need::Data,
+                Some(false) => return Need::NoData,
+                Some(true) => {}
+            }
+        }
+        let ready = |other: &usize| {
+            let unit = &self.units[*other];
+            unit.state == State::Ready || unit.state == State::Finished && unit.ended_well
+        };
+        if let Some(other) = conf.after.iter().find(|other| !ready(other)) {
+            return Need::Workload(*other);
+        }
+        if conf.network && !self.surroundings.network {
+            return Need::Network;
+        }
+        Need::Nothing
+    }
+
+    /// A person's request, or the shutdown's.
+    pub fn ask(&mut self, index: usize, event: Event, now: u64) {
+        self.units[index].event(event, "asked", now);
+    }
+
+    /// A pipe has something to read.
+    pub fn on_pipe(&mut self, index: usize, pipe: Pipe, now: u64) {
+        let Some(unit) = self.units.get_mut(index) else { return };
+        match pipe {
+            Pipe::Output => unit.on_output(),
+            Pipe::Notify => unit.on_notify(now),
+            Pipe::Start => unit.on_start(now),
+            Pipe::Check => unit.on_check_output(),
+        }
+    }
+
+    /// A child ended. False when it belongs to no workload.
+    pub fn on_exit(&mut self, pid: Pid, status: WaitStatus, now: u64) -> bool {
+        self.units.iter_mut().any(|unit| unit.on_exit(pid, status, now))
+    }
+
+    /// What the vital workloads together mean for the board.
+    pub fn verdict(&self, now: u64) -> Verdict {
+        let vital = (0..self.units.len()).filter(|i| self.units[*i].conf.vital).map(|index| {
+            let unit = &self.units[index];
+            (unit.conf.name.as_str(), self.standing(index), unit.detail())
+        });
+        standing::judge(vital, now)
+    }
+
+    fn standing(&self, index: usize) -> Standing {
+        let unit = &self.units[index];
+        let need = match self.need(index) {
+            // A workload that waits for a broken one is as badly off as that one.
+            Need::Workload(other)
+                if !matches!(self.units[other].state, State::Waiting | State::Stopped) =>
+            {
+                Need::Nothing
+            }
+            need => need,
+        };
+        standing::of(&unit.conf, unit.state, need, unit.unready_since, unit.ended_well)
+    }
+
+    /// Kills every process of every workload.
+    pub fn kill_all(&self) {
+        for cgroup in self.units.iter().filter_map(|unit| unit.cgroup.as_ref()) {
+            cgroup.kill();
+        }
+    }
+}
+
+impl Unit {
+    /// The state's word and, where there is one, its reason.
+    pub fn detail(&self) -> String {
+        if self.reason.is_empty() {
+            return self.state.word().to_string();
+        }
+        [self.state.word(), " (", &self.reason, ")"].concat()
+    }
+
+    /// The main process, if there is one.
+    pub fn pid(&self) -> Option<Pid> {
+        self.process.as_ref().map(|process| process.pid)
+    }
+
+    /// Bytes of memory in use and the most that were.
+    pub fn memory(&self) -> (Option<u64>, Option<u64>) {
+        self.cgroup.as_ref().map_or((None, None), Cgroup::memory)
+    }
+
+    /// Crashes in a row.
+    pub fn crashes(&self) -> u32 {
+        self.history.in_a_row()
+    }
+
+    fn next_look(&self) -> Option<u64> {
+        let health = match (self.state, &self.check) {
+            (State::Ready, None) => self.monitor.deadline(&self.conf),
+            (State::Ready, Some((_, late))) => Some(*late),
+            _ => None,
+        };
+        [self.deadline, health].into_iter().flatten().min()
+    }
+
+    /// One step of the table, and what it asks for.
+    fn event(&mut self, event: Event, reason: &str, now: u64) {
+        let (state, actions) = step(self.state, event);
+        if state != self.state {
+            if self.state == State::Ready {
+                self.unready_since = now;
+            }
+            self.ready_at = (state == State::Ready).then_some(now);
+            if state == State::Ready {
+                self.monitor = Monitor::ready(&self.conf, now);
+            }
+            self.state = state;
+            self.changed = now;
+            self.reason.clear();
+            // Why it left a failure behind is no reason for being well again.
+            if !matches!(state, State::Waiting | State::Starting | State::Ready) {
+                self.reason.push_str(reason);
+            }
+            say(&["workload ", &self.conf.name, ": ", &self.detail()]);
+        }
+        for action in actions {
+            self.act(*action, now);
+        }
+    }
+
+    fn act(&mut self, action: Action, now: u64) {
+        match action {
+            Action::Spawn => self.spawn(now),
+            Action::Term => {
+                if let Some(process) = &self.process {
+                    // It may be gone already; then its end is reported soon.
+                    let _ = kill_process(process.pid, Signal::TERM);
+                }
+            }
+            Action::Kill => {
+                if let Some(cgroup) = &self.cgroup {
+                    cgroup.kill();
+                }
+            }
+            Action::Sweep => self.sweep(),
+            Action::ArmReady => self.deadline = Some(now + self.conf.ready_timeout),
+            Action::ArmStop => self.deadline = Some(now + self.conf.stop_timeout),
+            Action::ArmKill => self.deadline = Some(now + KILL_AGAIN),
+            Action::ArmBackOff => self.deadline = Some(now + self.history.delay(&self.conf.limits)),
+            Action::ArmFailed => {
+                self.deadline = Some(now + History::failed_delay(&self.conf.limits));
+            }
+            Action::Disarm => self.deadline = None,
+            Action::Forgive => {
+                self.history.forgive();
+                self.unready_since = now;
+            }
+        }
+    }
+
+    fn spawn(&mut self, now: u64) {
+        let program = Program { command: &self.conf.command, notifies: self.conf.notifies };
+        match start(&self.conf, program, &mut self.cgroup) {
+            Ok(process) => {
+                self.process = Some(process);
+                self.restarts = self.starts;
+                self.starts = self.starts.saturating_add(1);
+                self.start_error.clear();
+            }
+            Err(e) => self.ended(false, &["cannot start: ", &e].concat(), now),
+        }
+    }
+
+    /// The main process is gone: what it left behind goes too.
+    fn sweep(&mut self) {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        self.on_output();
+        self.process = None;
+        self.check = None;
+        self.end_console_line();
+    }
+
+    fn tick(&mut self, now: u64) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            let reason = match self.state {
+                State::Starting => "not ready in time",
+                _ => "",
+            };
+            self.event(Event::Timer, reason, now);
+        }
+        if self.state != State::Ready {
+            return;
+        }
+        if self.monitor.is_silent(&self.conf, now) {
+            self.event(Event::HealthLost, "no heartbeat", now);
+        } else if self.check.as_ref().is_some_and(|(_, late)| now >= *late) {
+            if let Some((check, _)) = self.check.take() {
+                let _ = kill_process(check.pid, Signal::KILL);
+            }
+            self.check_ended(false, "health command took too long", now);
+        } else if self.check.is_none() && self.monitor.check_is_due(now) {
+            self.start_check(now);
+        }
+    }
+
+    fn start_check(&mut self, now: u64) {
+        let (Some(health), Some(cgroup)) = (&self.conf.health, &self.cgroup) else { return };
+        let program = Program { command: &health.command, notifies: false };
+        match spawn::start(&self.conf, program, cgroup) {
+            Ok(process) => {
+                self.check = Some((process, now + health.timeout));
+                self.monitor.check_started();
+            }
+            Err(_) => self.check_ended(false, "health command cannot start", now),
+        }
+    }
+
+    fn check_ended(&mut self, success: bool, reason: &str, now: u64) {
+        if self.monitor.check_ended(&self.conf, success, now) {
+            self.event(Event::HealthLost, reason, now);
+        }
+    }
+
+    fn on_exit(&mut self, pid: Pid, status: WaitStatus, now: u64) -> bool {
+        if self.pid() == Some(pid) {
+            let (success, mut reason) = explain(status);
+            self.on_start(now);
+            if !self.start_error.is_empty() {
+                reason = String::from_utf8_lossy(&self.start_error).into_owned();
+            }
+            self.ended(success, &reason, now);
+            return true;
+        }
+        if self.check.as_ref().is_some_and(|(check, _)| check.pid == pid) {
+            self.on_check_output();
+            self.check = None;
+            let (success, reason) = explain(status);
+            self.check_ended(success, &["health command: ", &reason].concat(), now);
+            return true;
+        }
+        false
+    }
+
+    /// The main process ended (or could not be started).
+    fn ended(&mut self, success: bool, reason: &str, now: u64) {
+        let ready_for = self.ready_at.map_or(0, |at| now - at);
+        let recycled = self.state == State::Recycling;
+        let clean = success && !recycled;
+        let why = if recycled { std::mem::take(&mut self.reason) } else { reason.to_string() };
+        self.ended_well = clean;
+        let ending = self.history.ended(self.conf.policy, &self.conf.limits, clean, ready_for, now);
+        self.event(Event::Ended(ending), &why, now);
+    }
+
+    fn on_notify(&mut self, now: u64) {
+        let mut buffer = [0; 256];
+        let Some(notify) = self.process.as_ref().and_then(|p| p.notify.as_ref()) else { return };
+        match sys::read_ready(notify, &mut buffer) {
+            None => {}
+            Some(0) => {
+                // It closed the descriptor: no more news, but no end either.
+                if let Some(process) = &mut self.process {
+                    process.notify = None;
+                }
+            }
+            Some(n) if buffer[..n].contains(&b'\n') => {
+                self.monitor.beat(now);
+                self.event(Event::Notified, "", now);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The pipe that tells whether the program could be run.
+    fn on_start(&mut self, now: u64) {
+        let mut buffer = [0; MAX_START_ERROR];
+        let Some(start) = self.process.as_ref().and_then(|p| p.start.as_ref()) else { return };
+        match sys::read_ready(start, &mut buffer) {
+            None => {}
+            Some(0) => {
+                if let Some(process) = &mut self.process {
+                    process.start = None;
+                }
+                if self.start_error.is_empty() && !self.conf.notifies {
+                    self.event(Event::Notified, "", now);
+                }
+            }
+            Some(n) => {
+                let room = MAX_START_ERROR - self.start_error.len().min(MAX_START_ERROR);
+                self.start_error.extend_from_slice(&buffer[..n.min(room)]);
+            }
+        }
+    }
+
+    fn on_output(&mut self) {
+        let mut buffer = [0; READ_AT_ONCE];
+        let Some(process) = &mut self.process else { return };
+        match process.output.as_ref().and_then(|output| sys::read_ready(output, &mut buffer)) {
+            None => {}
+            Some(0) => process.output = None,
+            Some(n) => self.log(&buffer[..n]),
+        }
+    }
+
+    fn on_check_output(&mut self) {
+        let mut buffer = [0; READ_AT_ONCE];
+        let Some((check, _)) = &mut self.check else { return };
+        match check.output.as_ref().and_then(|output| sys::read_ready(output, &mut buffer)) {
+            None => {}
+            Some(0) => check.output = None,
+            Some(n) => self.log(&buffer[..n]),
+        }
+    }
+
+    fn log(&mut self, bytes: &[u8]) {
+        self.ring.push(bytes);
+        if !self.conf.console {
+            return;
+        }
+        for byte in bytes {
+            if *byte == b'\n' || self.console_line.len() >= MAX_CONSOLE_LINE {
+                self.end_console_line();
+            }
+            if *byte != b'\n' {
+                self.console_line.push(*byte);
+            }
+        }
+    }
+
+    fn end_console_line(&mut self) {
+        if self.console_line.is_empty() {
+            return;
+        }
+        let line = [self.conf.name.as_bytes(), b": ", &self.console_line, b"\n"].concat();
+        console::write(&line);
+        self.console_line.clear();
+    }
+}
+
+/// Starts the program in the workload's control group, which is made when it is first needed.
+fn start(
+    conf: &Workload,
+    program: Program<'_>,
+    cgroup: &mut Option<Cgroup>,
+) -> Result<Process, String> {
+    let cgroup = match cgroup {
+        Some(cgroup) => cgroup,
+        None => cgroup.insert(Cgroup::open(conf).map_err(|e| e.to_string())?),
+    };
+    spawn::start(conf, program, cgroup).map_err(|e| e.to_string())
+}
+
+/// Whether a process ended well, and how, in words.
+fn explain(status: WaitStatus) -> (bool, String) {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (code == 0, ["exit status ", &code.to_string()].concat()),
+        (None, Some(signal)) => (false, ["killed by signal ", &signal.to_string()].concat()),
+        (None, None) => (false, "ended".to_string()),
+    }
+}
