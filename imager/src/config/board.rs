@@ -277,28 +277,38 @@ impl Board {
         }
         let release = self.kernel.release.as_str();
         if release.is_empty() || release.contains(['/', ' ']) || release.starts_with('.') {
-            return Err(document.whole(format!("[kernel] `release` {release:?} is not what `uname -r` prints")));
+            return Err(document
+                .whole(format!("[kernel] `release` {release:?} is not what `uname -r` prints")));
         }
         for tree in &self.kernel.device_trees {
-            if !tree.ends_with(".dtb") || tree.starts_with('/') || tree.split('/').any(|p| p == "..") {
-                return Err(document.whole(format!("[kernel] device tree {tree:?} is not a relative path to a .dtb")));
+            if !tree.ends_with(".dtb")
+                || tree.starts_with('/')
+                || tree.split('/').any(|p| p == "..")
+            {
+                return Err(document.whole(format!(
+                    "[kernel] device tree {tree:?} is not a relative path to a .dtb"
+                )));
             }
         }
         let sizes = &self.partitions;
         for size in [&sizes.firmware, &sizes.boot, &sizes.root, &sizes.data] {
             let bytes = size.get_ref().0;
             if bytes == 0 || bytes % (1 << 20) != 0 {
-                return Err(document.at(size.span(), "a partition's size is a multiple of 1 MiB, above 0"));
+                return Err(
+                    document.at(size.span(), "a partition's size is a multiple of 1 MiB, above 0")
+                );
             }
         }
         if let Some(watchdog) = &self.watchdog {
             if !(10..=600).contains(&watchdog.seconds()) {
-                return Err(document.at(watchdog.seconds.span(), "[watchdog] `seconds` is between 10 and 600"));
+                return Err(document
+                    .at(watchdog.seconds.span(), "[watchdog] `seconds` is between 10 and 600"));
             }
         }
         if let Some(qemu) = &self.qemu {
             if !(1..=64).contains(&qemu.processors) || qemu.memory.0 < 64 << 20 {
-                return Err(document.whole("[qemu] needs 1 to 64 `processors` and at least 64M of `memory`"));
+                return Err(document
+                    .whole("[qemu] needs 1 to 64 `processors` and at least 64M of `memory`"));
             }
         }
         Ok(())
@@ -377,7 +387,9 @@ mod tests {
     fn wrong_values_are_refused_with_their_line() {
         assert!(changed("\"64M\"", "\"65000K\"").contains("multiple of 1 MiB"));
         assert!(changed("name = \"qemu-arm64\"", "name = \"qemu\"").contains("qemu-arm64.toml:"));
-        assert!(changed("chooser = \"uboot\"", "chooser = \"grub\"").contains("unknown variant `grub`"));
+        assert!(
+            changed("chooser = \"uboot\"", "chooser = \"grub\"").contains("unknown variant `grub`")
+        );
         assert!(changed("suites = ", "suits = ").contains("did you mean `suites`?"));
         assert!(changed("seconds = 60", "seconds = 1").contains("between 10 and 600"));
     }

@@ -131,12 +131,16 @@ mod tests {
     #[test]
     fn unknown_key_names_file_line_and_the_nearest_key() {
         let message = error("version = 1\nhostnam = \"x\"\n");
-        assert_eq!(message, "a.toml:2: unknown key `hostnam`; did you mean `hostname`?\n  2 | hostnam = \"x\"");
+        assert_eq!(
+            message,
+            "a.toml:2: unknown key `hostnam`; did you mean `hostname`?\n  2 | hostnam = \"x\""
+        );
     }
 
     #[test]
     fn unknown_key_like_no_other_lists_the_known_ones() {
-        assert!(error("qqq = 1").starts_with("a.toml:1: unknown key `qqq`; known here: hostname, version"));
+        assert!(error("qqq = 1")
+            .starts_with("a.toml:1: unknown key `qqq`; known here: hostname, version"));
     }
 
     #[test]

@@ -309,7 +309,8 @@ impl Image {
     /// Reads and checks the image file at `path`.
     pub fn load(path: &Path) -> Result<Self> {
         let document = Document::read(path)?;
-        Self::read(&document, path).with_context(|| format!("{} is not a valid image file", path.display()))
+        Self::read(&document, path)
+            .with_context(|| format!("{} is not a valid image file", path.display()))
     }
 
     /// The number that orders versions, at least 1.
@@ -362,11 +363,13 @@ impl Image {
                 let why = format!("{url:?} is not an address that starts with http:// or https://");
                 return Err(document.at(update.url.span(), why));
             }
-            if let Some(tries) = update.tries.as_ref().filter(|t| !(1..=255).contains(t.get_ref())) {
+            if let Some(tries) = update.tries.as_ref().filter(|t| !(1..=255).contains(t.get_ref()))
+            {
                 return Err(document.at(tries.span(), "`tries` is between 1 and 255"));
             }
             if update.poll.0 < 1000 || update.trial_timeout <= update.commit_after {
-                let why = "[update] needs `poll` of at least 1s and `trial_timeout` above `commit_after`";
+                let why =
+                    "[update] needs `poll` of at least 1s and `trial_timeout` above `commit_after`";
                 return Err(document.at(update.url.span(), why));
             }
         }
@@ -392,7 +395,8 @@ impl Image {
             for origin in std::iter::once(&model.model).chain(&model.files) {
                 if let Origin::Wheel { name, .. } = origin.get_ref() {
                     if !self.wheels.iter().any(|w| w.name.as_str() == name) {
-                        let why = format!("no [[wheel]] is named `{name}`: add one with its version");
+                        let why =
+                            format!("no [[wheel]] is named `{name}`: add one with its version");
                         return Err(document.at(origin.span(), why));
                     }
                 }

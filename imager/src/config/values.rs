@@ -159,8 +159,8 @@ fn check_project_version(s: &str) -> Result<(), String> {
 }
 
 fn check_platform_tag(s: &str) -> Result<(), String> {
-    let ok = (1..=64).contains(&s.len())
-        && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let ok =
+        (1..=64).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     ok.then_some(())
         .ok_or_else(|| format!("{s:?} is not a platform tag, like \"manylinux2014_aarch64\""))
 }
@@ -203,7 +203,8 @@ impl Span {
 pub fn parse_span(text: &str) -> Result<Span, String> {
     const UNITS: [(&str, u64); 5] =
         [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    let bad = || format!("{text:?} is not a span of time: write it like \"30s\", \"5m\" or \"1h30m\"");
+    let bad =
+        || format!("{text:?} is not a span of time: write it like \"30s\", \"5m\" or \"1h30m\"");
     let mut total: u64 = 0;
     let mut rest = text;
     if rest.is_empty() {
@@ -258,7 +259,7 @@ pub struct Mode(pub u32);
 /// `no_new_privs`, where they do nothing.
 pub fn parse_mode(text: &str) -> Result<Mode, String> {
     let bad = || format!("{text:?} is not a mode: write it in octal, like \"0644\" or \"0755\"");
-    if !(3..=4).contains(&text.len()) {
+    if !(3..=4).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(bad());
     }
     match u32::from_str_radix(text, 8) {

@@ -192,7 +192,8 @@ impl Workload {
         DevicePath::new(program.as_str()).map_err(|e| document.at(self.command.span(), e))?;
         if let Some(heartbeat) = &self.heartbeat {
             if self.ready != Ready::Notify {
-                let why = "`heartbeat` needs `ready = \"notify\"`: beats are lines on the same channel";
+                let why =
+                    "`heartbeat` needs `ready = \"notify\"`: beats are lines on the same channel";
                 return Err(document.at(heartbeat.span(), why));
             }
             if heartbeat.get_ref().0 < 1000 {
@@ -209,7 +210,9 @@ impl Workload {
             }
         }
         if self.backoff[0] > self.backoff[1] || self.backoff[0].0 == 0 {
-            return Err(at_name("`backoff` is [first, longest], first above 0 and not above longest".into()));
+            return Err(at_name(
+                "`backoff` is [first, longest], first above 0 and not above longest".into(),
+            ));
         }
         if self.budget.crashes == 0 || self.budget.within.0 == 0 {
             return Err(at_name("`budget` needs at least one crash and a time above 0".into()));
@@ -244,18 +247,22 @@ pub fn check(workloads: &[Workload], builtin: &[&str], document: &Document) -> R
     for w in workloads {
         w.check_alone(document)?;
         if builtin.contains(&w.name().as_str()) {
-            let why = format!("workload `{}` is added by [update] itself; choose another name", w.name());
+            let why =
+                format!("workload `{}` is added by [update] itself; choose another name", w.name());
             return Err(document.at(w.name.span(), why));
         }
         if names.insert(w.name().as_str(), w).is_some() {
-            return Err(document.at(w.name.span(), format!("workload `{}` is defined twice", w.name())));
+            return Err(
+                document.at(w.name.span(), format!("workload `{}` is defined twice", w.name()))
+            );
         }
     }
     for after in workloads.iter().flat_map(|w| &w.after) {
         let name = after.get_ref().as_str();
         if !names.contains_key(name) && !builtin.contains(&name) {
             let known = names.keys().copied().chain(builtin.iter().copied());
-            let hint = nearest(name, known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            let hint =
+                nearest(name, known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             return Err(document.at(after.span(), format!("no workload is named `{name}`{hint}")));
         }
     }

@@ -18,12 +18,29 @@ use super::release::{Expired, Release};
 /// Debian's suites and the code names of its releases since 11; a source with another name is
 /// another distribution's.
 const DEBIAN: [&str; 12] = [
-    "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldoldstable", "oldstable", "stable", "testing", "unstable",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
     "experimental",
 ];
 /// What Debian appends to a release's name for its other suites.
-const SUFFIXES: [&str; 7] =
-    ["", "-updates", "-security", "-backports", "-backports-sloppy", "-proposed-updates", "/updates"];
+const SUFFIXES: [&str; 7] = [
+    "",
+    "-updates",
+    "-security",
+    "-backports",
+    "-backports-sloppy",
+    "-proposed-updates",
+    "/updates",
+];
 /// `InRelease` of a whole release is 140 KB.
 const MAX_IN_RELEASE: u64 = 4 << 20;
 /// `Packages.xz` of trixie's main is 10 MB, 60 MB unpacked.
@@ -61,7 +78,9 @@ impl Mirror {
             let entries = fs::read_dir(&parts)
                 .with_context(|| format!("{}: cannot be listed", parts.display()))?;
             for entry in entries {
-                paths.push(entry.with_context(|| format!("{}: cannot be listed", parts.display()))?.path());
+                paths.push(
+                    entry.with_context(|| format!("{}: cannot be listed", parts.display()))?.path(),
+                );
             }
         }
         paths.sort();
@@ -117,10 +136,8 @@ fn is_debian(suite: &str, components: &[&str]) -> bool {
 
 fn source(uri: &str, suite: &str, components: &[&str]) -> Option<Source> {
     let web = uri.starts_with("http://") || uri.starts_with("https://");
-    (web && is_debian(suite, components)).then(|| Source {
-        uri: uri.trim_end_matches('/').to_owned(),
-        suite: suite.to_owned(),
-    })
+    (web && is_debian(suite, components))
+        .then(|| Source { uri: uri.trim_end_matches('/').to_owned(), suite: suite.to_owned() })
 }
 
 fn one_line_sources(text: &str) -> Vec<Source> {
@@ -174,7 +191,15 @@ pub struct Archive {
 impl Archive {
     /// The archive at `mirror`, trusted as far as `keyring` signed it, at `now` seconds since 1970.
     pub fn new(mirror: Mirror, keyring: Keyring, expired: Expired, now: u64, cache: Cache) -> Self {
-        Self { mirror, keyring, expired, now, cache, downloader: Downloader::new(), suites: BTreeMap::new() }
+        Self {
+            mirror,
+            keyring,
+            expired,
+            now,
+            cache,
+            downloader: Downloader::new(),
+            suites: BTreeMap::new(),
+        }
     }
 
     /// The verified packages of all `suites` for `architecture`. A mirror without the `-security`
@@ -201,10 +226,11 @@ impl Archive {
         };
         let folder = format!("{base}/dists/{suite}");
         eprintln!("reading the index of {suite} ({architecture})");
-        let in_release = match self.downloader.fetch_text(&format!("{folder}/InRelease"), MAX_IN_RELEASE) {
-            Err(e) if e.is::<Missing>() && suite.ends_with("-security") => return Ok(None),
-            other => other?,
-        };
+        let in_release =
+            match self.downloader.fetch_text(&format!("{folder}/InRelease"), MAX_IN_RELEASE) {
+                Err(e) if e.is::<Missing>() && suite.ends_with("-security") => return Ok(None),
+                other => other?,
+            };
         let release = Release::verify(&in_release, suite, &self.keyring, self.now, self.expired)?;
         let path = format!("main/binary-{architecture}/Packages.xz");
         let (hash, size) = release.file(&path)?;
@@ -228,11 +254,16 @@ impl Archive {
     }
 
     /// Fetches a package's file of `size` bytes from the archive that has `suite`.
-    pub fn fetch(&self, suite: &str, path: &str, size: u64, to: &mut dyn std::io::Write) -> Result<()> {
-        let base = self
-            .mirror
-            .base(suite)
-            .with_context(|| format!("the mirror has no {suite}: give another with --mirror URL"))?;
+    pub fn fetch(
+        &self,
+        suite: &str,
+        path: &str,
+        size: u64,
+        to: &mut dyn std::io::Write,
+    ) -> Result<()> {
+        let base = self.mirror.base(suite).with_context(|| {
+            format!("the mirror has no {suite}: give another with --mirror URL")
+        })?;
         self.downloader.fetch(&format!("{base}/{path}"), size, to)
     }
 }
@@ -275,7 +306,8 @@ mod tests {
             let message = machine(list, "").unwrap_err().to_string();
             assert!(message.contains("--mirror URL"), "{list}: {message}");
         }
-        let list = "deb http://other.example/apt stable main\ndeb http://m.example/debian bookworm main\n";
+        let list =
+            "deb http://other.example/apt stable main\ndeb http://m.example/debian bookworm main\n";
         assert_eq!(machine(list, "").unwrap().base("trixie"), Some("http://m.example/debian"));
     }
 

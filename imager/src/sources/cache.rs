@@ -49,7 +49,10 @@ impl Cache {
         for folder in ["files", "derived", "new"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).with_context(|| {
-                format!("cache folder {}: cannot be made; set FERRITE_CACHE to a writable folder", path.display())
+                format!(
+                    "cache folder {}: cannot be made; set FERRITE_CACHE to a writable folder",
+                    path.display()
+                )
             })?;
         }
         Ok(Self { root: root.to_path_buf() })
@@ -83,7 +86,10 @@ impl Cache {
     }
 
     /// Like [`Cache::store`] for a file whose hash is not known before.
-    pub fn add(&self, fetch: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<(PathBuf, Sha256)> {
+    pub fn add(
+        &self,
+        fetch: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<(PathBuf, Sha256)> {
         let (file, found) = self.write_new(fetch)?;
         let path = self.root.join("files").join(found.to_string());
         self.keep(file, &path, found)?;
@@ -169,7 +175,15 @@ impl Cache {
 
 /// Changes whenever the file's bytes were written: while it stays, the hash needs no second look.
 fn identity(m: &fs::Metadata) -> String {
-    format!("{} {} {}.{} {}.{}", m.len(), m.ino(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec())
+    format!(
+        "{} {} {}.{} {}.{}",
+        m.len(),
+        m.ino(),
+        m.mtime(),
+        m.mtime_nsec(),
+        m.ctime(),
+        m.ctime_nsec()
+    )
 }
 
 fn stamp_path(path: &Path) -> PathBuf {

@@ -117,8 +117,11 @@ impl Deb {
             }
             let mode = entry.header().mode().with_context(|| format!("mode of {path}"))? & 0o7777;
             let link = |entry: &tar::Entry<'_, _>| -> Result<String> {
-                let target = entry.link_name_bytes().with_context(|| format!("link {path} has no target"))?;
-                String::from_utf8(target.into_owned()).with_context(|| format!("target of {path} is not UTF-8"))
+                let target = entry
+                    .link_name_bytes()
+                    .with_context(|| format!("link {path} has no target"))?;
+                String::from_utf8(target.into_owned())
+                    .with_context(|| format!("target of {path} is not UTF-8"))
             };
             let kind = match entry.header().entry_type() {
                 tar::EntryType::Directory => MemberKind::Folder,
@@ -129,7 +132,9 @@ impl Deb {
                         bail!("{path} has {} bytes, more than {MAX_MEMBER}", entry.size());
                     }
                     let mut bytes = Vec::with_capacity(entry.size() as usize);
-                    entry.read_to_end(&mut bytes).with_context(|| format!("{path} cannot be read"))?;
+                    entry
+                        .read_to_end(&mut bytes)
+                        .with_context(|| format!("{path} cannot be read"))?;
                     MemberKind::File(bytes)
                 }
                 other => bail!("{path} is neither file, folder nor link but {other:?}"),
@@ -164,7 +169,9 @@ fn unpack_data(mut deb: impl Read, to: &mut dyn Write) -> Result<()> {
     loop {
         let mut header = [0; 60];
         deb.read_exact(&mut header).context("has no data.tar")?;
-        let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&header[range]).trim().to_owned();
+        let text = |range: std::ops::Range<usize>| {
+            String::from_utf8_lossy(&header[range]).trim().to_owned()
+        };
         let name = text(0..16);
         let name = name.trim_end_matches('/');
         if &header[58..60] != b"`\n" {
@@ -211,6 +218,7 @@ pub(crate) mod tests {
         }
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
         header.set_size(0);
         tar.append_link(&mut header, "./usr/link", "share").unwrap();
         let tar = tar.into_inner().unwrap();
@@ -222,15 +230,23 @@ pub(crate) mod tests {
             }
             ".zst" => zstd::encode_all(&tar[..], 1).unwrap(),
             ".gz" => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                let mut encoder =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
                 encoder.write_all(&tar).unwrap();
                 encoder.finish().unwrap()
             }
             _ => tar,
         };
         let mut deb = b"!<arch>\n".to_vec();
-        for (name, bytes) in [("debian-binary", &b"2.0\n"[..]), ("control.tar", b"odd"), (&format!("data.tar{packing}"), &data)] {
-            deb.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, bytes.len()).as_bytes());
+        for (name, bytes) in [
+            ("debian-binary", &b"2.0\n"[..]),
+            ("control.tar", b"odd"),
+            (&format!("data.tar{packing}"), &data),
+        ] {
+            deb.extend(
+                format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, bytes.len())
+                    .as_bytes(),
+            );
             deb.extend(bytes);
             if bytes.len() % 2 == 1 {
                 deb.push(b'\n');
@@ -251,7 +267,8 @@ pub(crate) mod tests {
     #[test]
     fn all_packings_give_the_same_members() {
         for packing in [".xz", ".zst", ".gz", ""] {
-            let (_folder, deb) = open(&make_deb(&[("usr/share/x", "hello"), ("usr/y", "")], packing)).unwrap();
+            let (_folder, deb) =
+                open(&make_deb(&[("usr/share/x", "hello"), ("usr/y", "")], packing)).unwrap();
             assert_eq!(deb.paths().unwrap(), ["usr/share/x", "usr/y", "usr/link"]);
             assert_eq!(deb.file("/usr/share/x").unwrap(), b"hello");
             assert!(deb.file("usr/z").unwrap_err().to_string().contains("has no file usr/z"));

@@ -26,7 +26,10 @@ pub struct Inputs {
 impl Inputs {
     /// The wheel of that project.
     pub fn wheel(&self, name: &str) -> Result<&Wheel> {
-        self.wheels.iter().find(|w| w.name == name).with_context(|| format!("no wheel is named {name}"))
+        self.wheels
+            .iter()
+            .find(|w| w.name == name)
+            .with_context(|| format!("no wheel is named {name}"))
     }
 
     /// The bytes of one local file, by its path in the image file.

@@ -25,8 +25,26 @@ const DEBIAN_NAMES: [(&str, &str); 16] = [
 ];
 /// Identifiers of SPDX's own list that packages use as they are.
 const SPDX_NAMES: [&str; 20] = [
-    "0BSD", "Apache-2.0", "Artistic-1.0", "Artistic-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MPL-2.0", "OpenSSL",
-    "PSF-2.0", "Unlicense", "Zlib", "GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0-or-later", "LGPL-2.1-or-later", "curl",
+    "0BSD",
+    "Apache-2.0",
+    "Artistic-1.0",
+    "Artistic-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "ISC",
+    "MIT",
+    "MPL-2.0",
+    "OpenSSL",
+    "PSF-2.0",
+    "Unlicense",
+    "Zlib",
+    "GPL-2.0-only",
+    "GPL-2.0-or-later",
+    "GPL-3.0-or-later",
+    "LGPL-2.1-or-later",
+    "curl",
 ];
 
 /// Names that SPDX has no identifier for: `LicenseRef-…` and what the package calls it.
@@ -96,7 +114,8 @@ fn term(name: &str, own: &mut OwnNames) -> Option<String> {
 }
 
 fn own_name(name: &str, own: &mut OwnNames) -> Option<String> {
-    let letters: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let letters: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     let letters = letters.trim_matches('-');
     if letters.is_empty() || letters.len() > 200 {
         return None;
@@ -125,8 +144,14 @@ mod tests {
     fn wheels_say_it_in_their_metadata() {
         let mut own = OwnNames::new();
         let of = |text: &str, own: &mut OwnNames| of_wheel(text, own);
-        assert_eq!(of("Name: a\nLicense-Expression: Apache-2.0\n\nbody", &mut own), Some("Apache-2.0".into()));
-        assert_eq!(of("Name: a\nLicense: Apache 2.0\n", &mut own), Some("LicenseRef-Apache-2.0".into()));
+        assert_eq!(
+            of("Name: a\nLicense-Expression: Apache-2.0\n\nbody", &mut own),
+            Some("Apache-2.0".into())
+        );
+        assert_eq!(
+            of("Name: a\nLicense: Apache 2.0\n", &mut own),
+            Some("LicenseRef-Apache-2.0".into())
+        );
         assert_eq!(of("Name: a\n", &mut own), None);
     }
 

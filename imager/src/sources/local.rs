@@ -36,7 +36,10 @@ impl LocalFile {
     pub fn read(&self) -> Result<Vec<u8>> {
         let bytes = read_whole(&self.place, MAX_FILE)?;
         if Sha256::of(&bytes) != self.sha256 {
-            bail!("{}: changed while it was being used; run the command again", self.place.display());
+            bail!(
+                "{}: changed while it was being used; run the command again",
+                self.place.display()
+            );
         }
         Ok(bytes)
     }
@@ -92,7 +95,8 @@ fn walk(folder: &Path, path: &Path, depth: usize, found: &mut Vec<LocalFile>) ->
             bail!("{}: {} bytes are more than {MAX_FILE}", place.display(), metadata.len());
         }
         let file = fs::File::open(&place).with_context(named)?;
-        let (sha256, size) = Sha256::of_stream(std::io::BufReader::new(file)).with_context(named)?;
+        let (sha256, size) =
+            Sha256::of_stream(std::io::BufReader::new(file)).with_context(named)?;
         (size, sha256, None)
     } else {
         bail!("{}: is neither a file, a folder nor a link", place.display());

@@ -13,7 +13,8 @@ use super::packages::check_archive_path;
 use crate::config::diagnostics::Document;
 use crate::config::values::{PackageName, PackageVersion, Suite};
 
-const HEADER: &str = "# Written by `imager lock`: what the image is made of. Commit it; do not edit it.\n\n";
+const HEADER: &str =
+    "# Written by `imager lock`: what the image is made of. Commit it; do not edit it.\n\n";
 const FORMAT: u32 = 1;
 
 /// All pins of an image.
@@ -157,7 +158,9 @@ impl Lock {
         if lock.format != FORMAT {
             bail!("{}: has format {}, this imager writes {FORMAT}: use the imager that wrote it, or remove it", path.display(), lock.format);
         }
-        lock.check().with_context(|| format!("{}: was changed by hand; remove it and run `imager lock`", path.display()))?;
+        lock.check().with_context(|| {
+            format!("{}: was changed by hand; remove it and run `imager lock`", path.display())
+        })?;
         Ok(lock)
     }
 
@@ -220,8 +223,12 @@ impl Lock {
             .collect();
         self.debs.retain(|d| used.contains(&(d.architecture.clone(), d.id())));
         self.boards.sort_by(|a, b| a.name.cmp(&b.name));
-        self.debs.sort_by(|a, b| (&a.name, &a.architecture, &a.version).cmp(&(&b.name, &b.architecture, &b.version)));
-        self.wheels.sort_by(|a, b| (&a.name, &a.platform, &a.python).cmp(&(&b.name, &b.platform, &b.python)));
+        self.debs.sort_by(|a, b| {
+            (&a.name, &a.architecture, &a.version).cmp(&(&b.name, &b.architecture, &b.version))
+        });
+        self.wheels.sort_by(|a, b| {
+            (&a.name, &a.platform, &a.python).cmp(&(&b.name, &b.platform, &b.python))
+        });
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
     }
 

@@ -160,9 +160,9 @@ fn check_key(
         .max_by_key(|s| s.created().map(Timestamp::as_secs))
         .ok_or("does not own the subkey that signed")?;
     // The subkey must agree to belong to the key, else anybody could adopt its signatures.
-    let back = binding.embedded_signature().is_some_and(|b| {
-        b.verify_primary_key_binding(&subkey.key, &key.primary_key).is_ok()
-    });
+    let back = binding
+        .embedded_signature()
+        .is_some_and(|b| b.verify_primary_key_binding(&subkey.key, &key.primary_key).is_ok());
     if !binding.key_flags().sign() || !back {
         return Err("did not give that subkey the right to sign".to_owned());
     }

@@ -203,7 +203,8 @@ fn read_relation(text: &str) -> Result<Relation> {
     let text = text.trim();
     let (name, condition) = match text.split_once('(') {
         Some((name, rest)) => {
-            let inner = rest.split_once(')').with_context(|| format!("relation {text:?} has no )"))?.0;
+            let inner =
+                rest.split_once(')').with_context(|| format!("relation {text:?} has no )"))?.0;
             (name.trim(), Some(inner.trim()))
         }
         None => (text, None),
@@ -236,14 +237,14 @@ mod tests {
 
     #[test]
     fn relations_with_alternatives_versions_and_architectures() {
-        let all = read_relations("libc6 (>= 2.38), a:any | b (<< 2~) , c [arm64]").unwrap();
+        let all = read_relations("libc6 (>= 2.38), aa:any | bb (<< 2~) , cc [arm64]").unwrap();
         assert_eq!(all.len(), 3);
         assert!(all[0][0].admits("2.41-12") && !all[0][0].admits("2.36-9"));
-        assert_eq!(all[1][0], Relation { name: "a".into(), version: None });
+        assert_eq!(all[1][0], Relation { name: "aa".into(), version: None });
         assert!(all[1][1].admits("1.9") && !all[1][1].admits("2"));
-        assert_eq!(all[2][0].name, "c");
-        assert!(read_relations("a (1)").is_err());
-        assert!(read_relations("a (>= 1").is_err());
+        assert_eq!(all[2][0].name, "cc");
+        assert!(read_relations("aa (1)").is_err());
+        assert!(read_relations("aa (>= 1").is_err());
     }
 
     const ENTRY: &str = "Package: aa\nVersion: 1\nArchitecture: arm64\nFilename: pool/a/aa.deb\nSize: 3\nSHA256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\nProvides: vv (= 2), vv\n";

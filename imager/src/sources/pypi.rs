@@ -53,7 +53,12 @@ impl WheelRequest {
     /// Arguments of `pip download` that choose the wheel.
     fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = [
-            "download", "--disable-pip-version-check", "--no-input", "--quiet", "--no-deps", "--only-binary=:all:",
+            "download",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
             "--implementation=cp",
         ]
         .map(str::to_owned)
@@ -81,14 +86,16 @@ pub fn fetch(cache: &Cache, request: &WheelRequest, pin: Option<&WheelPin>) -> R
     let wanted = format!("{}=={}", request.name, request.version);
     let requirements = folder.path().join("requirements.txt");
     let hash = pin.map(|p| format!(" --hash=sha256:{}", p.sha256)).unwrap_or_default();
-    fs::write(&requirements, format!("{wanted}{hash}\n")).context("no folder for temporary files")?;
+    fs::write(&requirements, format!("{wanted}{hash}\n"))
+        .context("no folder for temporary files")?;
     let downloads = folder.path().join("wheels");
     let mut arguments = request.arguments();
     if pin.is_some() {
         arguments.push("--require-hashes".to_owned());
     }
     arguments.push("--dest".to_owned());
-    run_pip(&arguments, &downloads, &requirements).with_context(|| format!("wheel {wanted} for {}", request.platform))?;
+    run_pip(&arguments, &downloads, &requirements)
+        .with_context(|| format!("wheel {wanted} for {}", request.platform))?;
     let mut files = Vec::new();
     for entry in fs::read_dir(&downloads).context("pip downloaded nothing")? {
         files.push(entry.context("pip's downloads cannot be listed")?.path());
@@ -106,7 +113,8 @@ pub fn fetch(cache: &Cache, request: &WheelRequest, pin: Option<&WheelPin>) -> R
     }
     let mut from = fs::File::open(file).with_context(|| format!("{file_name}: cannot be read"))?;
     let (_, sha256) = cache.add(|to| {
-        std::io::copy(&mut from, to).with_context(|| format!("{file_name}: cannot be copied to the cache"))?;
+        std::io::copy(&mut from, to)
+            .with_context(|| format!("{file_name}: cannot be copied to the cache"))?;
         Ok(())
     })?;
     Ok(WheelPin {
@@ -164,11 +172,17 @@ mod tests {
             python: "3.12".into(),
         };
         let arguments = request.arguments();
-        for expected in ["--platform=manylinux_2_17_aarch64", "--platform=any", "--abi=cp312", "--python-version=3.12"] {
+        for expected in [
+            "--platform=manylinux_2_17_aarch64",
+            "--platform=any",
+            "--abi=cp312",
+            "--python-version=3.12",
+        ] {
             assert!(arguments.iter().any(|a| a == expected), "{expected}");
         }
         request.platform = "manylinux2014_x86_64".into();
-        let platforms: Vec<_> = request.arguments().into_iter().filter(|a| a.starts_with("--platform")).collect();
+        let platforms: Vec<_> =
+            request.arguments().into_iter().filter(|a| a.starts_with("--platform")).collect();
         assert_eq!(platforms, ["--platform=manylinux2014_x86_64", "--platform=any"]);
     }
 }

@@ -32,9 +32,8 @@ impl Release {
         now: u64,
         expired: Expired,
     ) -> Result<Self> {
-        let text = keyring
-            .verify(in_release, now)
-            .with_context(|| format!("InRelease of {suite}"))?;
+        let text =
+            keyring.verify(in_release, now).with_context(|| format!("InRelease of {suite}"))?;
         Self::read(&text, suite, now, expired).with_context(|| format!("InRelease of {suite}"))
     }
 
@@ -69,7 +68,10 @@ impl Release {
     pub fn file(&self, path: &str) -> Result<(Sha256, u64)> {
         let found = self.files.iter().find(|(p, _, _)| p == path);
         let (_, hash, size) = found.with_context(|| {
-            format!("InRelease of {} names no {path}: the mirror lacks this architecture", self.suite)
+            format!(
+                "InRelease of {} names no {path}: the mirror lacks this architecture",
+                self.suite
+            )
         })?;
         Ok((*hash, *size))
     }
@@ -106,13 +108,19 @@ pub fn format_date(seconds: u64) -> String {
     // The inverse of the count in `parse_date`: eras of 400 years that start in March.
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
     let year = era * 400 + year_of_era + carry;
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
 
 #[cfg(test)]

@@ -46,10 +46,22 @@ pub fn resolve<'a>(
                 continue;
             }
             let Some(found) = need.iter().find_map(|r| best(index, r, pinned)) else {
-                bail!("package {} {} needs {}, which the board's suites do not have", package.name, package.version, show(need));
+                bail!(
+                    "package {} {} needs {}, which the board's suites do not have",
+                    package.name,
+                    package.version,
+                    show(need)
+                );
             };
             if let Some(other) = chosen.insert(&found.name, found) {
-                bail!("package {} {} needs {}, but {} {} is taken already", package.name, package.version, show(need), other.name, other.version);
+                bail!(
+                    "package {} {} needs {}, but {} {} is taken already",
+                    package.name,
+                    package.version,
+                    show(need),
+                    other.name,
+                    other.version
+                );
             }
             open.push_back(found);
         }
@@ -150,10 +162,17 @@ mod tests {
 
     #[test]
     fn the_highest_version_and_all_it_depends_on() {
-        let index = index(&["aa 1", "aa 2 | Depends: bb (>= 2)", "bb 1", "bb 3 | Pre-Depends: cc", "cc 1 | Depends: aa"]);
+        let index = index(&[
+            "aa 1",
+            "aa 2 | Depends: bb (>= 2)",
+            "bb 1",
+            "bb 3 | Pre-Depends: cc",
+            "cc 1 | Depends: aa",
+        ]);
         assert_eq!(names(&index, &["aa"], &[]).unwrap(), ["aa 2", "bb 3", "cc 1"]);
         assert_eq!(names(&index, &["aa"], &["bb"]).unwrap(), ["aa 2"]);
-        let pinned = resolve(&index, &["aa"], &[], &|p| p.name == "aa" && p.version == "1").unwrap();
+        let pinned =
+            resolve(&index, &["aa"], &[], &|p| p.name == "aa" && p.version == "1").unwrap();
         assert_eq!(pinned.len(), 1);
     }
 
@@ -174,7 +193,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_said_by_name() {
-        let index = index(&["libfoo 1 | Depends: bar (>= 2)", "bar 1", "dd 1 | Depends: ee (<< 2)", "ee 1", "ee 3"]);
+        let index = index(&[
+            "libfoo 1 | Depends: bar (>= 2)",
+            "bar 1",
+            "dd 1 | Depends: ee (<< 2)",
+            "ee 1",
+            "ee 3",
+        ]);
         assert!(names(&index, &["libfo"], &[]).unwrap_err().contains("did you mean `libfoo`?"));
         let message = names(&index, &["libfoo"], &[]).unwrap_err();
         assert!(message.contains("libfoo 1 needs bar (>= 2)"), "{message}");

@@ -37,14 +37,22 @@ pub fn spdx(
     let mut own = OwnNames::new();
     let mut packages = Vec::new();
     for deb in inputs.root.iter().chain(&inputs.kernel) {
-        let licence = copyright_of(deb, &inputs.root)?.and_then(|text| licence::of_copyright(&text, &mut own));
-        let purl = format!("pkg:deb/debian/{}@{}?arch={}", encode(&deb.name), encode(&deb.version), deb.architecture);
+        let licence = copyright_of(deb, &inputs.root)?
+            .and_then(|text| licence::of_copyright(&text, &mut own));
+        let purl = format!(
+            "pkg:deb/debian/{}@{}?arch={}",
+            encode(&deb.name),
+            encode(&deb.version),
+            deb.architecture
+        );
         packages.push(package(&deb.name, &deb.version, &deb.sha256, licence, Some(purl)));
     }
     for wheel in &inputs.wheels {
         let metadata = wheel.paths()?.into_iter().find(|p| p.ends_with(".dist-info/METADATA"));
         let licence = match metadata {
-            Some(path) => licence::of_wheel(&String::from_utf8_lossy(&wheel.member(&path)?), &mut own),
+            Some(path) => {
+                licence::of_wheel(&String::from_utf8_lossy(&wheel.member(&path)?), &mut own)
+            }
             None => None,
         };
         let name = wheel.name.to_lowercase().replace(['_', '.'], "-");
@@ -99,7 +107,13 @@ pub fn spdx(
     Ok(text)
 }
 
-fn package(name: &str, version: &str, sha256: &Sha256, licence: Option<String>, purl: Option<String>) -> Value {
+fn package(
+    name: &str,
+    version: &str,
+    sha256: &Sha256,
+    licence: Option<String>,
+    purl: Option<String>,
+) -> Value {
     let mut package = json!({
         "name": name,
         "versionInfo": version,
@@ -124,7 +138,9 @@ fn copyright_of(deb: &Deb, others: &[Deb]) -> Result<Option<String>> {
     let file = format!("{folder}/copyright");
     for member in deb.members(|p| p == folder || p == file)? {
         match member.kind {
-            MemberKind::File(bytes) => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            MemberKind::File(bytes) => {
+                return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+            }
             MemberKind::SymbolicLink(target) => {
                 let named = |d: &&Deb| target.split('/').any(|part| part == d.name);
                 let Some(other) = others.iter().find(named) else {
@@ -144,7 +160,9 @@ fn copyright_of(deb: &Deb, others: &[Deb]) -> Result<Option<String>> {
 fn encode(text: &str) -> String {
     text.bytes()
         .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => (b as char).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {
+                (b as char).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()

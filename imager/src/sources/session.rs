@@ -55,11 +55,19 @@ pub struct Locked<'a> {
 /// Resolves every input of `image` on `board` against its lock. What the lock has is taken as it
 /// is, without the network; what it lacks is looked up and added to it. Under `locked` it must
 /// have everything.
-pub fn resolve_all<'a>(image: &'a Image, board: &'a Board, options: &'a Options) -> Result<Locked<'a>> {
+pub fn resolve_all<'a>(
+    image: &'a Image,
+    board: &'a Board,
+    options: &'a Options,
+) -> Result<Locked<'a>> {
     let path = lock::path_for(image.path());
     let lock = Lock::read(&path)?;
     if options.locked && lock == Lock::default() {
-        bail!("{}: there is no lock; write one with `imager lock --image {}`", path.display(), image.path().display());
+        bail!(
+            "{}: there is no lock; write one with `imager lock --image {}`",
+            path.display(),
+            image.path().display()
+        );
     }
     let mut locked = Locked {
         image,
@@ -74,9 +82,16 @@ pub fn resolve_all<'a>(image: &'a Image, board: &'a Board, options: &'a Options)
     locked.resolve_files()?;
     let wanted = request::packages(image, board);
     let pins = locked.lock.board(board.name());
-    if pins.is_none_or(|p| p.request != wanted || p.architecture != board.debian.architecture.as_str()) {
+    if pins
+        .is_none_or(|p| p.request != wanted || p.architecture != board.debian.architecture.as_str())
+    {
         if options.locked {
-            bail!("{}: was not made for the packages that the image and {} ask for now; {}", locked.path.display(), board.name(), locked.relock());
+            bail!(
+                "{}: was not made for the packages that the image and {} ask for now; {}",
+                locked.path.display(),
+                board.name(),
+                locked.relock()
+            );
         }
         locked.resolve_debs()?;
     }
@@ -95,17 +110,23 @@ impl Locked<'_> {
                 return Err(e);
             }
             if self.options.locked {
-                return Err(e.context(format!("a locked package is gone from the mirror; {}", self.relock())));
+                return Err(e.context(format!(
+                    "a locked package is gone from the mirror; {}",
+                    self.relock()
+                )));
             }
             eprintln!("NOTICE: a locked package is gone from the mirror: {e:#}");
             self.resolve_debs()?;
             self.save()?;
-            self.fetch_debs().context("the mirror lists a package that it does not have; try another with --mirror")?;
+            self.fetch_debs().context(
+                "the mirror lists a package that it does not have; try another with --mirror",
+            )?;
         }
         let wheels = self.fetch_wheels()?;
         self.save()?;
         let pins = self.pins()?;
-        let open_all = |ids: &[String]| ids.iter().map(|id| self.open_deb(id)).collect::<Result<Vec<_>>>();
+        let open_all =
+            |ids: &[String]| ids.iter().map(|id| self.open_deb(id)).collect::<Result<Vec<_>>>();
         Ok(Inputs {
             root: open_all(&pins.root)?,
             kernel: open_all(&pins.kernel)?,
@@ -121,11 +142,16 @@ impl Locked<'_> {
     }
 
     fn relock(&self) -> String {
-        format!("run `imager lock --image {}` and look at what changes", self.image.path().display())
+        format!(
+            "run `imager lock --image {}` and look at what changes",
+            self.image.path().display()
+        )
     }
 
     fn pins(&self) -> Result<&BoardPins> {
-        self.lock.board(self.board.name()).with_context(|| format!("{}: has no board {}", self.path.display(), self.board.name()))
+        self.lock
+            .board(self.board.name())
+            .with_context(|| format!("{}: has no board {}", self.path.display(), self.board.name()))
     }
 
     fn save(&mut self) -> Result<()> {
@@ -154,11 +180,19 @@ impl Locked<'_> {
         }
         let differences = differences(&self.lock.files, &pins);
         if self.options.locked {
-            bail!("{}: local files differ from the lock: {}; {}", self.path.display(), differences.join(", "), self.relock());
+            bail!(
+                "{}: local files differ from the lock: {}; {}",
+                self.path.display(),
+                differences.join(", "),
+                self.relock()
+            );
         }
         if self.lock != Lock::default() {
             for difference in differences {
-                eprintln!("NOTICE: local file {difference} since {} was written", self.path.display());
+                eprintln!(
+                    "NOTICE: local file {difference} since {} was written",
+                    self.path.display()
+                );
             }
         }
         self.lock.files = pins;
@@ -172,8 +206,17 @@ impl Locked<'_> {
                 None => Mirror::of_machine(APT.as_ref())?,
             };
             let keyring = Keyring::read(&self.options.keyring)?;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?.as_secs();
-            self.archive = Some(Archive::new(mirror, keyring, self.options.expired, now, self.options.cache.clone()));
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .context("this machine's clock is before 1970")?
+                .as_secs();
+            self.archive = Some(Archive::new(
+                mirror,
+                keyring,
+                self.options.expired,
+                now,
+                self.options.cache.clone(),
+            ));
         }
         self.archive.as_mut().context("no archive")
     }
@@ -188,7 +231,11 @@ impl Locked<'_> {
         let archive = self.archive()?;
         let index = archive.index(&suites, architecture)?;
         let kernel_index = archive.index(&[&wanted.kernel_suite], architecture)?;
-        let pinned = |p: &Package| old.debs.iter().any(|d| d.name == p.name && d.version == p.version && d.sha256 == p.sha256);
+        let pinned = |p: &Package| {
+            old.debs
+                .iter()
+                .any(|d| d.name == p.name && d.version == p.version && d.sha256 == p.sha256)
+        };
         let names = |list: &'_ [String]| list.to_vec();
         let (packages, without) = (names(&wanted.packages), names(&wanted.without));
         let root = resolve::resolve(
@@ -202,8 +249,14 @@ impl Locked<'_> {
             .iter()
             .map(|name| resolve::exact(&kernel_index, name, &wanted.kernel_version))
             .collect::<Result<Vec<_>>>()?;
-        let firmware = wanted.firmware.as_deref().map(|name| resolve::newest(&index, name, &pinned)).transpose()?;
-        let ids = |all: &[&Package]| all.iter().map(|p| format!("{} {}", p.name, p.version)).collect::<Vec<_>>();
+        let firmware = wanted
+            .firmware
+            .as_deref()
+            .map(|name| resolve::newest(&index, name, &pinned))
+            .transpose()?;
+        let ids = |all: &[&Package]| {
+            all.iter().map(|p| format!("{} {}", p.name, p.version)).collect::<Vec<_>>()
+        };
         let pins = BoardPins {
             name: self.board.name().to_string(),
             architecture: architecture.to_owned(),
@@ -215,14 +268,16 @@ impl Locked<'_> {
         if let Some(before) = old.board(&pins.name) {
             report_changes(before, &pins);
         }
-        let debs = root.iter().chain(&kernel).chain(&firmware).map(|p| pin(p, architecture)).collect();
+        let debs =
+            root.iter().chain(&kernel).chain(&firmware).map(|p| pin(p, architecture)).collect();
         self.lock.set_board(pins, debs);
         Ok(())
     }
 
     fn fetch_debs(&mut self) -> Result<()> {
         let pins = self.pins()?;
-        let ids: Vec<String> = pins.root.iter().chain(&pins.kernel).chain(&pins.firmware).cloned().collect();
+        let ids: Vec<String> =
+            pins.root.iter().chain(&pins.kernel).chain(&pins.firmware).cloned().collect();
         for id in ids {
             let deb = self.lock.deb(&id, self.board.debian.architecture.as_str())?.clone();
             if self.options.cache.find(&deb.sha256)?.is_some() {
@@ -240,25 +295,49 @@ impl Locked<'_> {
 
     fn open_deb(&self, id: &str) -> Result<Deb> {
         let deb = self.lock.deb(id, self.board.debian.architecture.as_str())?;
-        let path = self.options.cache.find(&deb.sha256)?.with_context(|| format!("{id} vanished from the cache"))?;
-        Deb::open(&self.options.cache, &path, deb.sha256, &deb.name, &deb.version, &deb.architecture)
+        let path = self
+            .options
+            .cache
+            .find(&deb.sha256)?
+            .with_context(|| format!("{id} vanished from the cache"))?;
+        Deb::open(
+            &self.options.cache,
+            &path,
+            deb.sha256,
+            &deb.name,
+            &deb.version,
+            &deb.architecture,
+        )
     }
 
     fn resolve_wheels(&mut self) -> Result<()> {
         let wanted = request::wheels(self.image, self.board);
-        self.lock.wheels.retain(|pin| wanted.iter().any(|w| w.name == pin.name && w.version == pin.version));
+        self.lock
+            .wheels
+            .retain(|pin| wanted.iter().any(|w| w.name == pin.name && w.version == pin.version));
         for wheel in wanted {
             if self.lock.wheels.iter().any(|pin| wheel.is_met_by(pin)) {
                 continue;
             }
             if self.options.locked {
-                bail!("{}: has no wheel {} {} for {}; {}", self.path.display(), wheel.name, wheel.version, wheel.platform, self.relock());
+                bail!(
+                    "{}: has no wheel {} {} for {}; {}",
+                    self.path.display(),
+                    wheel.name,
+                    wheel.version,
+                    wheel.platform,
+                    self.relock()
+                );
             }
             eprintln!("fetching wheel {} {} for {}", wheel.name, wheel.version, wheel.platform);
             self.lock.wheels.push(pypi::fetch(&self.options.cache, &wheel, None)?);
         }
         if self.options.locked && self.lock.wheels.len() != self.written.wheels.len() {
-            bail!("{}: has wheels that the image no longer names; {}", self.path.display(), self.relock());
+            bail!(
+                "{}: has wheels that the image no longer names; {}",
+                self.path.display(),
+                self.relock()
+            );
         }
         Ok(())
     }
@@ -273,17 +352,34 @@ impl Locked<'_> {
                 eprintln!("fetching {} ({})", pin.file, megabytes(pin.size));
                 if let Err(e) = pypi::fetch(&self.options.cache, &wanted, Some(&pin)) {
                     if self.options.locked {
-                        return Err(e.context(format!("the locked wheel {} cannot be had; {}", pin.file, self.relock())));
+                        return Err(e.context(format!(
+                            "the locked wheel {} cannot be had; {}",
+                            pin.file,
+                            self.relock()
+                        )));
                     }
                     eprintln!("NOTICE: the locked wheel {} cannot be had: {e:#}", pin.file);
                     let new = pypi::fetch(&self.options.cache, &wanted, None)?;
-                    eprintln!("NOTICE: wheel {} is now {} (SHA-256 {})", pin.file, new.file, new.sha256);
+                    eprintln!(
+                        "NOTICE: wheel {} is now {} (SHA-256 {})",
+                        pin.file, new.file, new.sha256
+                    );
                     self.lock.wheels[at] = new;
                 }
             }
             let pin = &self.lock.wheels[at];
-            let path = self.options.cache.find(&pin.sha256)?.with_context(|| format!("{} vanished from the cache", pin.file))?;
-            wheels.push(Wheel { name: pin.name.clone(), version: pin.version.clone(), file: pin.file.clone(), sha256: pin.sha256, path });
+            let path = self
+                .options
+                .cache
+                .find(&pin.sha256)?
+                .with_context(|| format!("{} vanished from the cache", pin.file))?;
+            wheels.push(Wheel {
+                name: pin.name.clone(),
+                version: pin.version.clone(),
+                file: pin.file.clone(),
+                sha256: pin.sha256,
+                path,
+            });
         }
         wheels.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(wheels)
@@ -320,7 +416,9 @@ fn differences(old: &[FilePin], new: &[FilePin]) -> Vec<String> {
 
 /// Says which packages changed against the lock, each in one line.
 fn report_changes(old: &BoardPins, new: &BoardPins) {
-    let all = |pins: &BoardPins| -> Vec<String> { pins.root.iter().chain(&pins.kernel).chain(&pins.firmware).cloned().collect() };
+    let all = |pins: &BoardPins| -> Vec<String> {
+        pins.root.iter().chain(&pins.kernel).chain(&pins.firmware).cloned().collect()
+    };
     let (old, new) = (all(old), all(new));
     for id in old.iter().filter(|id| !new.contains(id)) {
         let name = id.split(' ').next().unwrap_or_default();
@@ -343,3 +441,6 @@ fn megabytes(size: u64) -> String {
     }
     format!("{}.{} MB", size / 1_000_000, size % 1_000_000 / 100_000)
 }
+
+#[cfg(test)]
+mod tests;

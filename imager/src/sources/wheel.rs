@@ -45,7 +45,9 @@ fn open(wheel: &Path) -> Result<zip::ZipArchive<BufReader<File>>> {
 }
 
 fn names(zip: &zip::ZipArchive<BufReader<File>>) -> Result<Vec<String>> {
-    zip.file_names().map(|name| Ok(name.context("a member's name cannot be read")?.into_owned())).collect()
+    zip.file_names()
+        .map(|name| Ok(name.context("a member's name cannot be read")?.into_owned()))
+        .collect()
 }
 
 fn read_member(wheel: &Path, path: &str) -> Result<Vec<u8>> {
@@ -62,7 +64,10 @@ fn read_member(wheel: &Path, path: &str) -> Result<Vec<u8>> {
         bail!("member {path} has {size} bytes, more than {MAX_MEMBER}");
     }
     let mut bytes = Vec::new();
-    member.take(size + 1).read_to_end(&mut bytes).with_context(|| format!("member {path} cannot be read"))?;
+    member
+        .take(size + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("member {path} cannot be read"))?;
     if bytes.len() as u64 != size {
         bail!("member {path} is not as long as it says");
     }
@@ -89,7 +94,13 @@ pub(crate) mod tests {
         let path = folder.path().join("a.whl");
         let bytes = make_wheel(&[("a/b.tflite", b"model"), ("a/empty", b"")]);
         std::fs::write(&path, &bytes).unwrap();
-        let wheel = Wheel { name: "a".into(), version: "1".into(), file: "a.whl".into(), sha256: Sha256::of(&bytes), path };
+        let wheel = Wheel {
+            name: "a".into(),
+            version: "1".into(),
+            file: "a.whl".into(),
+            sha256: Sha256::of(&bytes),
+            path,
+        };
         assert_eq!(wheel.member("a/b.tflite").unwrap(), b"model");
         assert_eq!(wheel.member("a/empty").unwrap(), b"");
         let message = format!("{:#}", wheel.member("a/b.tflit").unwrap_err());

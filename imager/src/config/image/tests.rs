@@ -90,38 +90,65 @@ groups = ["ctl"]
 #[test]
 fn unknown_keys_are_errors_at_every_level() {
     refused("hostnam = \"x\"", "demo.toml:4: unknown key `hostnam`; did you mean `hostname`?");
-    refused("[update]\nurl = \"http://x\"\npol = \"1h\"", "demo.toml:6: unknown key `pol`; did you mean `poll`?");
-    refused("[[workload]]\nname = \"a\"\ncomand = []", "demo.toml:6: unknown key `comand`; did you mean `command`?");
+    refused(
+        "[update]\nurl = \"http://x\"\npol = \"1h\"",
+        "demo.toml:6: unknown key `pol`; did you mean `poll`?",
+    );
+    refused(
+        "[[workload]]\nname = \"a\"\ncomand = []",
+        "demo.toml:6: unknown key `comand`; did you mean `command`?",
+    );
     refused(
         "[[workload]]\nname = \"a\"\ncommand = [\"/a\"]\nbudget = { crashs = 1, within = \"1s\" }",
         "demo.toml:7: unknown key `crashs`; did you mean `crashes`?",
     );
-    refused("[[wheel]]\nname=\"a\"\nversion=\"1\"\nfiles=[{form=\"a\",path=\"/a\"}]", "did you mean `from`?");
+    refused(
+        "[[wheel]]\nname=\"a\"\nversion=\"1\"\nfiles=[{form=\"a\",path=\"/a\"}]",
+        "did you mean `from`?",
+    );
 }
 
 #[test]
 fn values_out_of_range_name_the_line() {
     refused("hostname = \"A\"", "demo.toml:4: \"A\" is not a name");
     refused("floor = 3", "demo.toml:4: `floor` is above `sequence`");
-    refused("[[file]]\nsource = \"a\"\npath = \"/a/../b\"", "demo.toml:6: \"/a/../b\" has an empty");
+    refused(
+        "[[file]]\nsource = \"a\"\npath = \"/a/../b\"",
+        "demo.toml:6: \"/a/../b\" has an empty",
+    );
     refused("[update]\nurl = \"ftp://x\"", "demo.toml:5: \"ftp://x\" is not an address");
-    refused("[update]\nurl = \"http://x\"\nreboot = \"25:00-01:00\"", "demo.toml:6: \"25:00-01:00\" is none of");
+    refused(
+        "[update]\nurl = \"http://x\"\nreboot = \"25:00-01:00\"",
+        "demo.toml:6: \"25:00-01:00\" is none of",
+    );
     refused("[update]\nurl = \"http://x\"\ntries = 0", "demo.toml:6: `tries`");
-    refused("[[model]]\nname=\"m\"\nmodel=\"wheel:x:y\"\nconfig=\"c\"", "demo.toml:6: no [[wheel]] is named `x`");
+    refused(
+        "[[model]]\nname=\"m\"\nmodel=\"wheel:x:y\"\nconfig=\"c\"",
+        "demo.toml:6: no [[wheel]] is named `x`",
+    );
 }
 
 #[test]
 fn workloads_are_checked_together() {
-    let w = |name: &str, rest: &str| format!("[[workload]]\nname = \"{name}\"\ncommand = [\"/bin/{name}\"]\n{rest}\n");
+    let w = |name: &str, rest: &str| {
+        format!("[[workload]]\nname = \"{name}\"\ncommand = [\"/bin/{name}\"]\n{rest}\n")
+    };
     refused(&(w("a", "") + &w("a", "")), "demo.toml:9: workload `a` is defined twice");
     refused(&w("face", "after = [\"fase\"]"), "no workload is named `fase`; did you mean `face`?");
-    refused(&(w("a", "after = [\"b\"]") + &w("b", "after = [\"a\"]")), "goes round in a circle: a, b");
+    refused(
+        &(w("a", "after = [\"b\"]") + &w("b", "after = [\"a\"]")),
+        "goes round in a circle: a, b",
+    );
     refused(&w("a", "after = [\"a\"]"), "goes round in a circle: a");
     refused(&w("a", "heartbeat = \"5s\""), "needs `ready = \"notify\"`");
-    refused(&(String::from("[update]\nurl = \"http://x\"\n") + &w("ota", "")), "added by [update] itself");
+    refused(
+        &(String::from("[update]\nurl = \"http://x\"\n") + &w("ota", "")),
+        "added by [update] itself",
+    );
     refused("[[workload]]\nname = \"a\"\ncommand = [\"a\"]", "not absolute");
     refused("[[workload]]\nname = \"a\"\ncommand = []", "`command` is empty");
-    assert!(read(&(w("a", "") + &w("b", "after = [\"a\"]") + &w("c", "after = [\"a\", \"b\"]"))).is_ok());
+    assert!(read(&(w("a", "") + &w("b", "after = [\"a\"]") + &w("c", "after = [\"a\", \"b\"]")))
+        .is_ok());
 }
 
 #[test]
