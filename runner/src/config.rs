@@ -197,7 +197,7 @@ pub enum Decoder {
 }
 
 /// Where pictures come from; both may be set.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// A folder, each file in it once.
@@ -210,6 +210,12 @@ pub struct Source {
     pub repeat: bool,
     /// `address:port` of the HTTP server.
     pub http: Option<String>,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self { folder: None, poll_ms: one_second(), repeat: false, http: None }
+    }
 }
 
 /// The result log.

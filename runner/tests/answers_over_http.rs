@@ -37,11 +37,19 @@ impl Server {
         stream
     }
 
-    /// Sends bytes, returns the status and the body.
+    /// Sends bytes, returns the status and the body. Connections that are just closing may still
+    /// hold their place on a busy machine; 503 says to try again, so this does.
     fn send(&self, request: &[u8]) -> (u16, String) {
-        let mut stream = self.connect();
-        stream.write_all(request).unwrap();
-        read_answer(&mut stream)
+        for _ in 0..20 {
+            let mut stream = self.connect();
+            stream.write_all(request).unwrap();
+            let answer = read_answer(&mut stream);
+            if answer.0 != 503 {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        panic!("503 for four seconds");
     }
 
     fn post(&self, body: &[u8]) -> (u16, String) {

@@ -25,6 +25,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// After an early refusal this much of the body is still read, so that a client in the middle
 /// of sending gets the answer and not a reset connection.
 const DRAINED: usize = 256 * 1024;
+/// And for this long: the connection's place is wanted by others.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Binds the address, so that a wrong one is known before ready.
 pub fn open(config: &Config) -> Result<Option<TcpListener>, Error> {
@@ -120,7 +122,7 @@ fn connection(stream: TcpStream, name: &str, events: &SyncSender<Event>, metrics
     };
     answer(&stream, &reply);
     if reply.status >= 400 {
-        drain(&stream, deadline);
+        drain(&stream, Instant::now() + DRAIN_TIME);
     }
 }
 
