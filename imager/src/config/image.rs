@@ -12,7 +12,7 @@ use super::values::{
     DevicePath, Line, Mode, Name, PackageName, PlatformTag, ProjectName, ProjectVersion,
     PythonVersion, Span, Version,
 };
-pub use super::workload::{Budget, Group, Health, Ready, Restart, Workload};
+pub use super::workload::{Group, Ready, Restart, Workload};
 
 /// Name of the workload that the imager adds when an image file has `[update]`.
 pub const UPDATE_WORKLOAD: &str = "ota";

@@ -3,7 +3,7 @@
 //! [`resolve_all`] compares what an image and a board ask for (`request`) with the lock (`lock`)
 //! and looks up what it lacks: packages in the Debian archive (`apt` finds the mirror, `openpgp`
 //! and `release` check it, `packages` and `resolve` choose), wheels through pip (`pypi`), files
-//! beside the image file (`local`). [`Locked::fetch`] then brings everything into the `cache` and
+//! beside the image file (`local`). [`session::Locked::fetch`] then brings everything into the `cache` and
 //! opens it as [`Inputs`].
 
 pub mod apt;
@@ -28,4 +28,4 @@ pub mod version;
 pub mod wheel;
 
 pub use inputs::Inputs;
-pub use session::{resolve_all, Locked, Options};
+pub use session::{resolve_all, Options};
