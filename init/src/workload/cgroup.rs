@@ -1,5 +1,6 @@
 //! A workload's control group: limits, and an end for everything in it.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -16,6 +17,7 @@ pub const MOUNT: &str = "/sys/fs/cgroup";
 pub struct Cgroup {
     path: String,
     folder: OwnedFd,
+    killed: Cell<bool>,
 }
 
 impl Cgroup {
@@ -41,16 +43,29 @@ impl Cgroup {
         ] {
             fs::write([&path, file].concat(), value).map_err(|e| error(file, &e))?;
         }
-        Ok(Cgroup { path, folder })
+        Ok(Cgroup { path, folder, killed: Cell::new(false) })
     }
 
-    /// The folder, for starting a process in it.
-    pub fn folder(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
+    /// The folder, for starting a process in it; `None` when a process has to [`Cgroup::join`].
+    ///
+    /// Linux (7.2) takes a process that is cloned into a group for one that escaped from the kill
+    /// if that group was ever killed, and kills it: it compares the kill count of the group with
+    /// that of the parent's group.
+    pub fn folder(&self) -> Option<BorrowedFd<'_>> {
+        (!self.killed.get()).then(|| self.folder.as_fd())
+    }
+
+    /// In a child that was not started in the group: moves it there.
+    pub fn join(&self) -> std::io::Result<()> {
+        if self.killed.get() {
+            fs::write([&self.path, "/cgroup.procs"].concat(), "0")?;
+        }
+        Ok(())
     }
 
     /// Kills every process in the group.
     pub fn kill(&self) {
+        self.killed.set(true);
         // Fails only when the group is gone, and its processes with it.
         let _ = fs::write([&self.path, "/cgroup.kill"].concat(), "1");
     }

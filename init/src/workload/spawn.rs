@@ -62,7 +62,7 @@ pub fn start(
     for ours in [Some(&output), Some(&start), notify.as_ref()].into_iter().flatten() {
         rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
     }
-    match sys::fork(Some(cgroup.folder()))? {
+    match sys::fork(cgroup.folder())? {
         Forked::Parent(pid) => {
             Ok(Process { pid, output: Some(output), notify, start: Some(start) })
         }
@@ -72,6 +72,7 @@ pub fn start(
             let Err((step, error)) = become_program(
                 workload,
                 program,
+                cgroup,
                 child_output.as_fd(),
                 child_notify.as_ref().map(|fd| fd.as_fd()),
             );
@@ -88,11 +89,13 @@ type Step = (&'static str, std::io::Error);
 fn become_program(
     workload: &Workload,
     program: Program<'_>,
+    cgroup: &Cgroup,
     output: BorrowedFd<'_>,
     notify: Option<BorrowedFd<'_>>,
 ) -> Result<Infallible, Step> {
     let step = |name: &'static str| move |e: Errno| (name, std::io::Error::from(e));
     sys::default_signals();
+    cgroup.join().map_err(|e| ("join the control group", e))?;
     rustix::process::setsid().map_err(step("new session"))?;
     descriptors(output, notify).map_err(|e| ("descriptors", e))?;
     own_mounts(workload)?;
