@@ -75,7 +75,8 @@ pub fn slot_script(
     initrd: SlotFile,
     device_tree: Option<SlotFile>,
 ) -> Result<String> {
-    if let Some(bad) = kernel_arguments.chars().find(|c| "\"'\\$`@".contains(*c) || c.is_control()) {
+    if let Some(bad) = kernel_arguments.chars().find(|c| "\"'\\$`@".contains(*c) || c.is_control())
+    {
         bail!("kernel arguments may not have {bad:?}: U-Boot's shell would take it for its own");
     }
     let room = kernel_room(kernel.bytes)
@@ -87,7 +88,10 @@ pub fn slot_script(
     Ok(SLOT
         .replace("@KERNEL_ARGUMENTS@", kernel_arguments)
         .replace("@KERNEL_ROOM@", &format!("{room:x}"))
-        .replace("@DEVICE_TREE_AT@", if device_tree.is_some() { "${fdt_addr_r}" } else { "${fdtcontroladdr}" })
+        .replace(
+            "@DEVICE_TREE_AT@",
+            if device_tree.is_some() { "${fdt_addr_r}" } else { "${fdtcontroladdr}" },
+        )
         .replace("@INITRD_SIZE@", &format!("{:x}", initrd.bytes.len()))
         .replace("@FILES@\n", &files))
 }
@@ -120,7 +124,10 @@ fn kernel_room(image: &[u8]) -> Result<u64> {
     let mut size = [0; 8];
     size.copy_from_slice(&header[16..24]);
     let size = u64::from_le_bytes(size).max(image.len() as u64);
-    ensure!(size <= MAX_KERNEL_ROOM, "it wants {size} bytes of memory, more than {MAX_KERNEL_ROOM}");
+    ensure!(
+        size <= MAX_KERNEL_ROOM,
+        "it wants {size} bytes of memory, more than {MAX_KERNEL_ROOM}"
+    );
     Ok(size.next_multiple_of(KERNEL_ALIGNMENT) + KERNEL_ALIGNMENT)
 }
 
@@ -179,10 +186,15 @@ mod tests {
     fn a_script_image_is_what_mkimage_makes() {
         let dir = tempfile::tempdir().unwrap();
         let (text, out) = (dir.path().join("in"), dir.path().join("out"));
-        for script in [boot_script(board().watchdog.as_ref()).unwrap(), "echo x\n".into(), String::from("#")] {
+        for script in
+            [boot_script(board().watchdog.as_ref()).unwrap(), "echo x\n".into(), String::from("#")]
+        {
             std::fs::write(&text, &script).unwrap();
             let made = Command::new("mkimage")
-                .args(["-q", "-A", "arm64", "-O", "linux", "-T", "script", "-C", "none", "-n", "", "-d"])
+                .args([
+                    "-q", "-A", "arm64", "-O", "linux", "-T", "script", "-C", "none", "-n", "",
+                    "-d",
+                ])
                 .args([&text, &out])
                 .env("SOURCE_DATE_EPOCH", "0")
                 .output()
@@ -210,7 +222,9 @@ mod tests {
         let script = script_for("console=ttyAMA0", &image(0x2F9_0000)).unwrap();
         assert!(script.contains("${kernel_addr_r} + 3200000\n"));
         // CBF43926 is the check value of CRC-32; its bytes come swapped.
-        assert!(script.contains("setenv file initrd\nsetenv at ${initrd_at}\nsetenv size 9\nsetenv sum 2639f4cb\n"));
+        assert!(script.contains(
+            "setenv file initrd\nsetenv at ${initrd_at}\nsetenv size 9\nsetenv sum 2639f4cb\n"
+        ));
         assert!(script.contains("booti ${kernel_addr_r} ${initrd_at}:9 ${device_tree_at}"));
     }
 

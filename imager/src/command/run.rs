@@ -1,0 +1,346 @@
+//! `imager run`: the board as QEMU plays it, with the image on its disk and a console.
+//!
+//! The image itself is never written: it is copied once to a disk file beside it, which keeps
+//! what the device does until the image is built anew. The tests in `qemu-tests/` start their
+//! machines through this command too, so there is one QEMU command line.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, ensure, Context, Result};
+use clap::Args;
+
+use super::sparse;
+use crate::config::board::{Board, Qemu};
+use crate::config::values::{parse_size, Size};
+
+/// Runs an image in QEMU, with its console in this terminal.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  imager run out/demo-qemu-arm64-1.0.0.img
+  imager run out/demo-qemu-arm64-1.0.0.img --forward 8080:80 --memory 1G
+
+What the device writes is kept in FILE.disk beside the image until the image is built anew.
+Inside the device the host is 10.0.2.2. Ctrl-A X leaves, Ctrl-A H lists QEMU's other keys.")]
+pub struct RunArgs {
+    /// The disk image that `imager build` wrote
+    #[arg(value_name = "FILE.img")]
+    image: PathBuf,
+    /// The board, by name or as a path to its file; else told from the image's name
+    #[arg(long, value_name = "BOARD")]
+    board: Option<String>,
+    /// Pass a TCP port of this machine's loopback on to one of the device; may be repeated
+    #[arg(long, value_name = "HOST:GUEST", value_parser = parse_forward)]
+    forward: Vec<Forward>,
+    /// Memory, instead of what the board file says
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<Size>,
+    /// Make the disk at least this large
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    drive_size: Option<Size>,
+    /// The disk file, instead of FILE.disk; one that is there is used as it is
+    #[arg(long, value_name = "FILE")]
+    disk: Option<PathBuf>,
+    /// Forget what the device wrote: copy the image onto the disk file again
+    #[arg(long)]
+    fresh: bool,
+    /// The machine's firmware, instead of the installed one that the board file names
+    #[arg(long, value_name = "FILE")]
+    firmware: Option<PathBuf>,
+    /// Connect the console to this listening Unix socket instead of the terminal
+    #[arg(long, value_name = "SOCKET")]
+    serial: Option<PathBuf>,
+    /// Connect QEMU's machine protocol to this listening Unix socket
+    #[arg(long, value_name = "SOCKET")]
+    qmp: Option<PathBuf>,
+    /// Print QEMU's command line and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A TCP port of the host that leads to one of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Forward {
+    host: u16,
+    guest: u16,
+}
+
+fn parse_forward(text: &str) -> Result<Forward, String> {
+    let parsed = text.split_once(':').and_then(|(host, guest)| {
+        let (host, guest) = (host.parse().ok()?, guest.parse().ok()?);
+        (host > 0 && guest > 0).then_some(Forward { host, guest })
+    });
+    parsed.ok_or_else(|| format!("{text:?} is not HOST:GUEST, like 8080:80"))
+}
+
+/// Replaces this process by QEMU. Comes back only with an error, or after a dry run.
+pub fn run(args: RunArgs) -> Result<()> {
+    check_image(&args.image)?;
+    let near = args.image.parent().unwrap_or(Path::new("."));
+    let board = match &args.board {
+        Some(board) => Board::load(board, near)?,
+        None => board_of(&args.image, near)?,
+    };
+    let Some(qemu) = &board.qemu else {
+        bail!("QEMU cannot play the board {}: its board file has no [qemu]", board.name());
+    };
+    let firmware = match &args.firmware {
+        Some(file) => file.clone(),
+        None => PathBuf::from(qemu.firmware.path.as_str()),
+    };
+    if !firmware.is_file() {
+        bail!(
+            "the machine's firmware {} is not there; install the package {}, or name a file with --firmware",
+            firmware.display(),
+            qemu.firmware.package
+        );
+    }
+    let disk = args.disk.clone().unwrap_or_else(|| with_end(&args.image, ".disk"));
+    let emulator = format!("qemu-system-{}", board.debian.architecture.machine());
+    let arguments = arguments(&args, qemu, &firmware, &disk);
+    if args.dry_run {
+        println!("{emulator} {}", shown(&arguments));
+        return Ok(());
+    }
+    prepare_disk(&args, &disk)?;
+    if args.serial.is_none() {
+        eprintln!("{} in QEMU; Ctrl-A X leaves it, Ctrl-A H lists more keys", board.name());
+    }
+    let error = Command::new(&emulator).args(&arguments).exec();
+    if error.kind() == std::io::ErrorKind::NotFound {
+        bail!("{emulator} is not installed; install the package qemu-system-arm");
+    }
+    Err(error).with_context(|| format!("{emulator} cannot be started"))
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+/// Catches the wrong file before QEMU boots into nothing.
+fn check_image(image: &Path) -> Result<()> {
+    use std::io::Read;
+    let mut start = Vec::new();
+    File::open(image)
+        .and_then(|file| file.take(520).read_to_end(&mut start))
+        .with_context(|| format!("{} cannot be read", image.display()))?;
+    ensure!(
+        start.get(512..520) == Some(b"EFI PART"),
+        "{} is not a disk image (it has no GUID partition table); `imager build` makes .img files",
+        image.display()
+    );
+    Ok(())
+}
+
+/// The board that is part of an image's name, NAME-BOARD-VERSION.img.
+fn board_of(image: &Path, near: &Path) -> Result<Board> {
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    let boards = Board::all(near)?;
+    let named = boards.iter().filter(|board| name.contains(&format!("-{board}-")));
+    match named.max_by_key(|board| board.len()) {
+        Some(board) => Board::load(board, near),
+        None => bail!("the name {name} says no board; give --board (known: {})", boards.join(", ")),
+    }
+}
+
+/// Sees to it that the disk file is there, made from this image, and large enough.
+fn prepare_disk(args: &RunArgs, disk: &Path) -> Result<()> {
+    let made = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let old = args.disk.is_none()
+        && made(disk).is_some_and(|at| made(&args.image).is_some_and(|img| img > at));
+    if old {
+        let aside = with_end(disk, ".old");
+        fs::rename(disk, &aside)
+            .with_context(|| format!("{} cannot be renamed", disk.display()))?;
+        eprintln!(
+            "the image is newer than its disk: starting afresh, the old disk is now {}",
+            aside.display()
+        );
+    }
+    if args.fresh || !disk.exists() {
+        sparse::copy(&args.image, disk)?;
+    }
+    if let Some(size) = args.drive_size {
+        let file = File::options()
+            .write(true)
+            .open(disk)
+            .with_context(|| format!("{} cannot be written", disk.display()))?;
+        let now = file.metadata().with_context(|| disk.display().to_string())?.len();
+        if size.0 > now {
+            file.set_len(size.0.next_multiple_of(512))
+                .with_context(|| format!("{} cannot be made larger", disk.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// QEMU's arguments.
+fn arguments(args: &RunArgs, qemu: &Qemu, firmware: &Path, disk: &Path) -> Vec<OsString> {
+    let memory = args.memory.unwrap_or(qemu.memory).0 >> 20;
+    let mut list: Vec<OsString> = Vec::new();
+    let mut add = |words: &[OsString]| list.extend_from_slice(words);
+    let text = |text: &str| OsString::from(text);
+    add(&[text("-machine"), text(&qemu.machine)]);
+    // Emulation is slower than KVM but the same everywhere, and no board's processor is the host's.
+    add(&[text("-accel"), text("tcg"), text("-cpu"), text(&qemu.cpu)]);
+    add(&[text("-smp"), qemu.processors.to_string().into()]);
+    add(&[text("-m"), format!("{memory}M").into()]);
+    add(&[text("-bios"), firmware.into()]);
+    // writeback: what the guest wrote is in the host's page cache, so it survives a killed QEMU.
+    add(&[text("-drive"), option("if=none,id=disk,format=raw,cache=writeback,file=", disk)]);
+    add(&[text("-device"), text("virtio-blk-pci,drive=disk")]);
+    let mut network = text("user,id=network");
+    for forward in &args.forward {
+        network.push(format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));
+    }
+    add(&[text("-netdev"), network]);
+    // No boot ROM: nothing boots from the network here, and its file is one more package.
+    add(&[text("-device"), text("virtio-net-pci,netdev=network,romfile=")]);
+    for device in &qemu.devices {
+        add(&[text("-device"), text(device)]);
+    }
+    add(&[text("-action"), text("watchdog=reset"), text("-display"), text("none")]);
+    match &args.serial {
+        None => add(&[text("-serial"), text("mon:stdio")]),
+        Some(socket) => {
+            add(&[text("-chardev"), option("socket,id=console,path=", socket)]);
+            add(&[text("-serial"), text("chardev:console"), text("-monitor"), text("none")]);
+        }
+    }
+    if let Some(socket) = &args.qmp {
+        add(&[text("-chardev"), option("socket,id=qmp,path=", socket)]);
+        add(&[text("-mon"), text("chardev=qmp,mode=control")]);
+    }
+    list
+}
+
+/// An option that ends in a path; QEMU takes a doubled comma for a comma.
+fn option(start: &str, path: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut bytes = start.as_bytes().to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        bytes.push(*byte);
+        if *byte == b',' {
+            bytes.push(b',');
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+/// The arguments as a shell would take them.
+fn shown(arguments: &[OsString]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,.:/+".contains(c);
+    let words = arguments.iter().map(|word| {
+        let word = word.to_string_lossy();
+        if word.chars().all(plain) && !word.is_empty() {
+            word.into_owned()
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn args(words: &[&str]) -> RunArgs {
+        Line::try_parse_from([&["run", "x.img"], words].concat()).unwrap().run
+    }
+
+    fn board() -> Board {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
+        Board::load("qemu-arm64", Path::new(folder)).unwrap()
+    }
+
+    fn command_line(words: &[&str], disk: &str) -> String {
+        let board = board();
+        let qemu = board.qemu.as_ref().unwrap();
+        shown(&arguments(&args(words), qemu, Path::new("fw.bin"), Path::new(disk)))
+    }
+
+    #[test]
+    fn options_become_qemus() {
+        let line = command_line(&["--forward", "8080:80", "--memory", "1G"], "d.img");
+        assert!(line.contains("hostfwd=tcp:127.0.0.1:8080-:80"), "{line}");
+        assert!(line.contains("-m 1024M") && line.contains("-serial mon:stdio"), "{line}");
+        assert!(
+            line.contains("-device i6300esb") && line.contains("-action watchdog=reset"),
+            "{line}"
+        );
+        let line = command_line(&["--serial", "/s", "--qmp", "/q"], "d.img");
+        assert!(line.contains("socket,id=console,path=/s") && line.contains("path=/q"), "{line}");
+        assert!(!line.contains("stdio"), "{line}");
+    }
+
+    #[test]
+    fn a_comma_in_a_path_stays_part_of_it() {
+        assert!(command_line(&[], "a,readonly=on").contains("file=a,,readonly=on"));
+    }
+
+    #[test]
+    fn forwards_are_two_ports() {
+        assert_eq!(parse_forward("8080:80"), Ok(Forward { host: 8080, guest: 80 }));
+        for bad in ["8080", "8080:", "0:80", "x:80", "1:2:3", "65536:1"] {
+            assert!(parse_forward(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_board_is_in_the_images_name() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
+        let near = Path::new(folder);
+        let board = board_of(Path::new("out/demo-qemu-arm64-1.0.0.img"), near).unwrap();
+        assert_eq!(board.name().as_str(), "qemu-arm64");
+        let message = board_of(Path::new("disk.img"), near).unwrap_err().to_string();
+        assert!(message.contains("--board"), "{message}");
+    }
+
+    #[test]
+    fn the_disk_is_a_copy_that_outlives_the_run_and_may_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("x.img");
+        let mut bytes = vec![0; 1 << 20];
+        bytes[512..520].copy_from_slice(b"EFI PART");
+        fs::write(&image, &bytes).unwrap();
+        check_image(&image).unwrap();
+        let disk = with_end(&image, ".disk");
+        let mut args = args(&["--drive-size", "3M"]);
+        args.image = image.clone();
+        prepare_disk(&args, &disk).unwrap();
+        let mut grown = fs::read(&disk).unwrap();
+        assert_eq!((grown.len(), &grown[..1 << 20]), (3 << 20, &bytes[..]));
+        grown[600] = 7;
+        fs::write(&disk, &grown).unwrap();
+        prepare_disk(&args, &disk).unwrap();
+        assert_eq!(fs::read(&disk).unwrap()[600], 7);
+        assert_eq!(fs::read(&image).unwrap(), bytes, "the image itself is never written");
+        args.fresh = true;
+        prepare_disk(&args, &disk).unwrap();
+        assert_eq!(fs::read(&disk).unwrap()[600], 0);
+    }
+
+    #[test]
+    fn what_is_no_image_is_said_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.img");
+        for bytes in [&b""[..], &[1; 4096]] {
+            fs::write(&file, bytes).unwrap();
+            assert!(check_image(&file).unwrap_err().to_string().contains("not a disk image"));
+        }
+        assert!(check_image(&dir.path().join("none")).is_err());
+    }
+}
