@@ -1,1 +1,24 @@
 //! Boots real images in QEMU and breaks them.
+//!
+//! A test takes a [`Disk`] (a copy of an image), starts a [`Machine`] on it with `imager run`,
+//! waits for lines on its [`Console`], cuts its power, spoils bytes of the disk, or lets a
+//! [`Server`] answer wrongly. Nothing here sleeps to let the guest get somewhere: it waits for
+//! what the guest says.
+//!
+//! Every machine has its log in `target/qemu-logs/`. Software emulation on a shared machine is
+//! slow and uneven, so times to wait are stretched by the machine's load, and by the factor in
+//! `FERRITE_TIMEOUT_SCALE`.
+
+mod console;
+mod disk;
+mod http;
+mod machine;
+mod patience;
+mod qmp;
+mod seat;
+mod server;
+
+pub use console::{Console, Line};
+pub use disk::Disk;
+pub use machine::{Machine, Options};
+pub use server::{Fault, Served, Server};
