@@ -1,11 +1,18 @@
 //! `imager`: from a few lines of TOML, a model and a board's name to signed images and updates.
 //!
-//! Each subcommand is one file in `command/`; what they stand on is in `fs/` (file system
-//! writers), `sources/` (where inputs come from) and `config/` (image and board files).
+//! Each subcommand is one file in `command/`. What they stand on: `config/` (image and board
+//! files), `sources/` (where inputs come from), `assembly/` (what an image is made of),
+//! `chooser/` (the boards' ways to choose a slot), `fs/` (file system writers).
 
+mod assembly;
+mod chooser;
 mod command;
+mod config;
 mod fs;
+mod http_request;
+mod keys;
 mod sources;
+mod update_file;
 
 use std::process::ExitCode;
 

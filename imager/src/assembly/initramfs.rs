@@ -3,10 +3,11 @@
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
-use super::frame_cache::{frame, FrameCache};
+use super::frame_cache::frame;
 use super::modules::Module;
 use crate::fs::cpio;
 use crate::fs::tree::{Kind, Node, Tree};
+use crate::sources::cache::Cache;
 
 /// zstd level: unpacking costs the same at each, and the kernel is given all it takes to pack.
 const LEVEL: i32 = 19;
@@ -21,7 +22,7 @@ pub fn build(
     init: &[u8],
     boot_conf: &str,
     modules: &[Module],
-    cache: &impl FrameCache,
+    cache: &Cache,
 ) -> Result<Vec<u8>> {
     let mut tree = Tree::new(0);
     // Folders that the first life mounts things on.

@@ -1,14 +1,17 @@
 //! From checked files and fetched inputs to the bytes of an image.
 //!
-//! [`device_conf`] compiles the settings, [`skeleton`] and [`packages`] say what is on the root,
-//! [`modules`] which kernel modules, [`initramfs`] packs the first life, [`payload_writer`] the
-//! update, [`disk_image`] the disk.
+//! [`root`] puts the root together out of what [`skeleton`], [`packages`], [`kernel`] (with
+//! [`modules`]) and [`device_conf`] give; [`initramfs`] packs the first life; [`slot_image`] makes
+//! both a signed slot, with [`payload_writer`] its update; [`disk_image`] lays out the disk.
 
 pub mod device_conf;
 pub mod disk_image;
 pub mod frame_cache;
 pub mod initramfs;
+pub mod kernel;
 pub mod modules;
 pub mod packages;
 pub mod payload_writer;
+pub mod root;
 pub mod skeleton;
+pub mod slot_image;

@@ -1,12 +1,5 @@
 //! Which files of a Debian package belong on a device.
 
-/// Packages every image has, for what `init` needs to check and make the data file system.
-pub const BASE: &[&str] = &["e2fsprogs", "libc6"];
-/// Packages the TensorFlow Lite library needs.
-pub const RUNNER: &[&str] = &["libc6", "libgcc-s1", "libstdc++6"];
-/// Packages of a debug image: the shell on the console.
-pub const DEBUG: &[&str] = &["busybox-static"];
-
 /// Folders that only people or package managers read.
 const LEFT_OUT: &[&str] = &[
     "usr/share/bash-completion/",
@@ -47,6 +40,8 @@ pub fn wanted(package: &str, path: &str) -> bool {
             path.starts_with("usr/lib/") && KEPT.iter().any(|start| name.starts_with(start))
         }
         "busybox-static" => path == "usr/bin/busybox",
+        // e2fsck and mke2fs need neither debugfs' command parser nor the boot log.
+        "libss2" | "logsave" => false,
         _ => !LEFT_OUT.iter().any(|folder| path.starts_with(folder)),
     }
 }

@@ -1,8 +1,71 @@
 //! The command line: one file a subcommand.
 
+pub mod build;
+pub mod inspect;
+pub mod keygen;
+pub mod lock;
+pub mod publish;
+pub mod run;
+pub mod serve;
+mod sparse;
+mod stamp;
+
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// From a few lines of TOML, a model and a board's name to a signed image and its updates.
+#[derive(Parser)]
+#[command(name = "imager", version, after_help = "The road, in order:
+  imager keygen --out keys
+  imager build --image demo/demo.toml --board qemu-arm64 --out out
+  imager run out/demo-qemu-arm64-1.0.0.img
+  imager publish --repo repo out/demo-qemu-arm64-1.0.1.update
+  imager serve --repo repo
+
+Exit codes: 0 done, 1 failed (the reason is the last line on standard error), 2 wrong arguments.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the keys that sign images and repositories
+    Keygen(keygen::KeygenArgs),
+    /// Resolve every input of an image and write its lock
+    Lock(lock::LockArgs),
+    /// Build the disk image and the update of an image
+    Build(build::BuildArgs),
+    /// Say what a file is, what is in it, who signed it and whether it verifies
+    Inspect(inspect::InspectArgs),
+    /// Put updates into a repository that any HTTP server can serve
+    Publish(publish::PublishArgs),
+    /// Serve a repository for development
+    Serve(serve::ServeArgs),
+    /// Run an image in QEMU, with its console in this terminal
+    Run(run::RunArgs),
+
+
+}
 
 /// Parses the command line and runs the subcommand.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let result = match Cli::parse().command {
+        Command::Keygen(args) => keygen::run(args),
+        Command::Lock(args) => lock::run(args),
+        Command::Build(args) => build::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Run(args) => run::run(args),
+
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("imager: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

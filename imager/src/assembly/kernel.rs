@@ -1,0 +1,129 @@
+//! What is taken out of the kernel's packages: the image, the device trees and the modules of
+//! both lives, decompressed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use anyhow::{bail, Context, Result};
+
+use super::modules::{self, canonical, Module, ModuleSource};
+use crate::config::board::Kernel;
+use crate::config::values::Line;
+use crate::sources::deb::{Deb, MemberKind};
+
+/// A module is at most this long unpacked; the largest of Debian's has a third of it.
+const MAX_MODULE: u64 = 32 << 20;
+
+/// The kernel's files.
+pub struct KernelFiles {
+    /// The kernel image as the package has it.
+    pub image: Vec<u8>,
+    /// Device trees for the boot partition, by file name.
+    pub device_trees: Vec<(String, Vec<u8>)>,
+    /// Modules of the first life, in load order.
+    pub first_life: Vec<Module>,
+    /// Modules of the second life that the first has not loaded, in load order.
+    pub second_life: Vec<Module>,
+}
+
+/// Takes out of the packages what the board file names.
+pub fn extract(debs: &[Deb], kernel: &Kernel) -> Result<KernelFiles> {
+    let release = kernel.release.as_str();
+    let vmlinuz = format!("lib/modules/{release}/vmlinuz");
+    let image = file(debs, |path| path.ends_with(&vmlinuz))?
+        .with_context(|| format!("the kernel packages have no {vmlinuz}"))?;
+    let mut device_trees = Vec::new();
+    for tree in &kernel.device_trees {
+        let suffix = format!("lib/modules/{release}/dtb/{tree}");
+        let bytes = file(debs, |path| path.ends_with(&suffix))?
+            .with_context(|| format!("the kernel packages have no device tree {tree}"))?;
+        let name = tree.rsplit('/').next().unwrap_or(tree);
+        device_trees.push((name.to_owned(), bytes));
+    }
+    let source = PackagedModules::read(debs, release)?;
+    let first_life = modules::in_load_order(&source, &as_strs(&kernel.first_life_modules), &BTreeSet::new())?;
+    let loaded = first_life.iter().map(|module| module.name.clone()).collect();
+    let second_life = modules::in_load_order(&source, &as_strs(&kernel.second_life_modules), &loaded)?;
+    Ok(KernelFiles { image, device_trees, first_life, second_life })
+}
+
+fn as_strs(names: &[Line]) -> Vec<&str> {
+    names.iter().map(Line::as_str).collect()
+}
+
+fn file(debs: &[Deb], wanted: impl Fn(&str) -> bool) -> Result<Option<Vec<u8>>> {
+    for deb in debs {
+        for member in deb.members(|path| wanted(path))? {
+            if let MemberKind::File(bytes) = member.kind {
+                return Ok(Some(bytes));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The modules of a kernel's packages: where each lies, unpacked when asked for.
+struct PackagedModules<'a> {
+    debs: &'a [Deb],
+    paths: BTreeMap<String, (usize, String)>,
+    built_in: BTreeSet<String>,
+}
+
+impl<'a> PackagedModules<'a> {
+    fn read(debs: &'a [Deb], release: &str) -> Result<Self> {
+        let folder = format!("lib/modules/{release}/");
+        let mut paths = BTreeMap::new();
+        for (index, deb) in debs.iter().enumerate() {
+            for path in deb.paths()? {
+                if let Some(name) = module_name(&path).filter(|_| path.contains(&folder)) {
+                    paths.insert(name, (index, path));
+                }
+            }
+        }
+        let list = format!("{folder}modules.builtin");
+        let built_in = file(debs, |path| path.ends_with(&list))?
+            .with_context(|| format!("the kernel packages have no {list}"))?;
+        let built_in = String::from_utf8_lossy(&built_in)
+            .lines()
+            .filter_map(module_name)
+            .collect();
+        Ok(PackagedModules { debs, paths, built_in })
+    }
+}
+
+impl ModuleSource for PackagedModules<'_> {
+    fn object(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some((index, path)) = self.paths.get(name) else {
+            return Ok(None);
+        };
+        let packed = self.debs[*index].file(path)?;
+        unpack(path, packed).with_context(|| format!("kernel module {path}")).map(Some)
+    }
+
+    fn is_built_in(&self, name: &str) -> bool {
+        self.built_in.contains(name)
+    }
+}
+
+/// `kernel/fs/ext4/ext4.ko.xz` is module `ext4`.
+fn module_name(path: &str) -> Option<String> {
+    let file = path.rsplit('/').next()?;
+    let stem = [".ko", ".ko.xz", ".ko.zst"].iter().find_map(|end| file.strip_suffix(end))?;
+    Some(canonical(stem))
+}
+
+fn unpack(path: &str, packed: Vec<u8>) -> Result<Vec<u8>> {
+    let mut object = Vec::new();
+    let read = if path.ends_with(".xz") {
+        liblzma::read::XzDecoder::new(packed.as_slice()).take(MAX_MODULE + 1).read_to_end(&mut object)
+    } else if path.ends_with(".zst") {
+        zstd::Decoder::new(packed.as_slice())?.take(MAX_MODULE + 1).read_to_end(&mut object)
+    } else {
+        return Ok(packed);
+    };
+    read.context("does not unpack")?;
+    if object.len() as u64 > MAX_MODULE {
+        bail!("is longer than {MAX_MODULE} bytes unpacked");
+    }
+    Ok(object)
+}

@@ -1,0 +1,124 @@
+//! A slot's images, their manifest and its signature.
+
+use anyhow::{anyhow, Context, Result};
+use ed25519_dalek::{Signer, SigningKey};
+use sha2::{Digest, Sha256};
+use slot::layout::BLOCK;
+use slot::manifest::{self, FileHash, Manifest};
+use slot::{payload, verity};
+
+use super::payload_writer::{CompressedStream, CHUNK_SIZE};
+use super::root::Root;
+use crate::config::{Board, Image};
+use crate::fs::tree::{Kind, Tree};
+use crate::fs::{erofs, fat};
+use crate::sources::cache::Cache;
+
+/// A finished slot.
+pub struct SlotImage {
+    /// The boot partition's image.
+    pub boot: Vec<u8>,
+    /// EROFS and hash tree.
+    pub root: Vec<u8>,
+    /// Bytes of the EROFS alone.
+    pub root_size: u64,
+    /// The signed header.
+    pub header: Vec<u8>,
+    /// The payload of the update.
+    pub stream: CompressedStream,
+}
+
+/// Makes the images of `root` and `boot_files`, describes them in a manifest and signs it.
+///
+/// Fails when an image does not fit its partition.
+pub fn build(
+    image: &Image,
+    board: &Board,
+    root: Root,
+    boot_files: &Tree,
+    key: &SigningKey,
+    cache: &Cache,
+) -> Result<SlotImage> {
+    let identity = Identity { image, board };
+    let mut root_image = Vec::new();
+    let root_size = erofs::write(&root.tree, identity.bytes("erofs"), &mut root_image)?;
+    // The kernel reads no hash tree over a single block.
+    root_image.resize(root_image.len().max(2 * BLOCK as usize), 0);
+    let salt: [u8; 32] = identity.hash("verity");
+    let tree = verity::build(&root_image, &salt);
+    root_image.extend_from_slice(&tree.bytes);
+
+    let mut boot = Vec::new();
+    let [a, b, c, d, ..] = identity.hash("boot");
+    let options = fat::Options {
+        size: board.partitions.boot(),
+        reserved_sectors: 32,
+        volume_id: u32::from_le_bytes([a, b, c, d]),
+        label: *b"FERRITEBOOT",
+    };
+    fat::write(boot_files, &options, &mut boot).with_context(|| {
+        format!("the boot partition ({} MiB)", board.partitions.boot() >> 20)
+    })?;
+
+    let stream = CompressedStream::new(&[&boot, &root_image], cache)?;
+    let manifest = Manifest {
+        board: board.name().to_string(),
+        name: image.name.to_string(),
+        version: image.version.to_string(),
+        sequence: image.sequence(),
+        floor: image.floor(),
+        root_size: root_image.len() as u64 - tree.bytes.len() as u64,
+        root_hash_size: tree.bytes.len() as u64,
+        root_verity_hash: tree.root_hash,
+        root_verity_salt: salt,
+        boot_size: boot.len() as u64,
+        chunk_size: CHUNK_SIZE,
+        chunk_table_sha256: Sha256::digest(stream.table.to_bytes()).into(),
+        boot_files: hashes(boot_files)?,
+        models: root.models,
+    };
+    payload::check_fits(&manifest, board.partitions.boot(), board.partitions.root()).map_err(
+        |e| anyhow!("{e} ({} MiB); enlarge it in the board file or take something out of the image", board.partitions.root() >> 20),
+    )?;
+    let text = manifest.to_text();
+    let public = key.verifying_key().to_bytes();
+    let signature = key.sign(text.as_bytes()).to_bytes();
+    let header = manifest::encode_header(&text, &[(manifest::key_id(&public), signature)])
+        .map_err(|e| anyhow!(e))?;
+    Ok(SlotImage { boot, root: root_image, root_size, header, stream })
+}
+
+/// What UUIDs and salts are made of, so that the same image gets the same ones.
+pub struct Identity<'a> {
+    /// The image.
+    pub image: &'a Image,
+    /// Its board.
+    pub board: &'a Board,
+}
+
+impl Identity<'_> {
+    /// 32 bytes for this purpose.
+    pub fn hash(&self, purpose: &str) -> [u8; 32] {
+        let (image, board) = (self.image, self.board);
+        let words = [purpose, &image.name, board.name(), &image.version, &image.sequence().to_string()];
+        Sha256::digest(words.join("\n").as_bytes()).into()
+    }
+
+    /// 16 bytes for this purpose: a UUID.
+    pub fn bytes(&self, purpose: &str) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.hash(purpose)[..16]);
+        bytes
+    }
+}
+
+fn hashes(tree: &Tree) -> Result<Vec<FileHash>> {
+    let mut hashes = Vec::new();
+    for (path, node) in tree.iter() {
+        if let Kind::File(content) = &node.kind {
+            let sha256 = Sha256::digest(content.read()?).into();
+            hashes.push(FileHash { sha256, size: content.len(), name: path.to_owned() });
+        }
+    }
+    Ok(hashes)
+}

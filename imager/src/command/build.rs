@@ -1,0 +1,244 @@
+//! `imager build`: from an image file and a board to a disk image and an update.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use tempfile::NamedTempFile;
+
+use super::stamp::{self, Stamp};
+use crate::assembly::root::{DeviceBinaries, DeviceKeys};
+use crate::assembly::slot_image::{self, Identity};
+use crate::assembly::{device_conf, disk_image, initramfs, kernel, root};
+use crate::config::{Board, Image};
+use crate::fs::tree::Tree;
+use crate::fs::{ext4, fat};
+use crate::sources::hash::Sha256;
+use crate::sources::{self, sbom};
+use crate::{chooser, keys};
+
+/// Arguments of `imager build`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  imager build --image demo/demo.toml --board qemu-arm64 --out out
+  imager build --image demo/demo.toml --board qemu-arm64 --out out --locked
+
+It writes NAME-BOARD-VERSION.img (for a disk), .update (for devices that run) and .spdx.json (what
+is in it). Nothing is written under these names before it is whole.")]
+pub struct BuildArgs {
+    /// The image file.
+    #[arg(long)]
+    image: PathBuf,
+    /// The board's name, or the path of a board file.
+    #[arg(long)]
+    board: String,
+    /// The folder for what is built.
+    #[arg(long)]
+    out: PathBuf,
+    /// The folder with the keys that `imager keygen` made.
+    #[arg(long, default_value = "keys")]
+    keys: PathBuf,
+    /// The folder with the device's programs `init`, `ota` and `runner`, built for the board.
+    /// Default: $FERRITE_DEVICE, else the folder `device` beside the one imager lies in.
+    #[arg(long)]
+    device: Option<PathBuf>,
+    #[command(flatten)]
+    sources: super::lock::SourceArgs,
+}
+
+/// Runs `imager build`.
+pub fn run(args: BuildArgs) -> Result<()> {
+    let start = Instant::now();
+    let image = Image::load(&args.image)?;
+    let near = args.image.parent().unwrap_or(Path::new("."));
+    let board = Board::load(&args.board, near)?;
+    let device = device_folder(args.device.as_deref())?;
+    let signing = keys::load_signing(&keys::private_path(&args.keys, keys::IMAGE))?;
+    let tuf_root = keys::tuf_root(&args.keys)?;
+    let options = args.sources.options()?;
+
+    let locked = sources::resolve_all(&image, &board, &options)?;
+    let outputs = Outputs::new(&args.out, &image, &board);
+    let binaries = read_binaries(&device)?;
+    let key_hex = keys::public_hex(&signing.verifying_key());
+    let mut stamp = Stamp::new();
+    stamp.add_file(image.path())?;
+    stamp.add_file(board.path())?;
+    stamp.add_bytes("lock", locked.lock().text()?.as_bytes());
+    stamp.add_bytes("init", &binaries.init);
+    stamp.add_bytes("ota", &binaries.ota);
+    stamp.add_bytes("runner", &binaries.runner);
+    stamp.add_bytes("key", key_hex.as_bytes());
+    stamp.add_bytes("tuf root", &tuf_root);
+    stamp.add_self()?;
+    let stamp = stamp.finish();
+    if stamp::matches(&outputs.stamp, &stamp, &outputs.files()) {
+        println!("{} is up to date", outputs.img.display());
+        return Ok(());
+    }
+
+    let inputs = locked.fetch()?;
+    let device_keys = DeviceKeys { manifest: vec![key_hex], tuf_root };
+    eprintln!("building {} {} for {}", image.name, image.version, board.name());
+    let kernel = kernel::extract(&inputs.kernel, &board.kernel)?;
+    let root = root::build(&image, &board, &inputs, &binaries, &device_keys, &kernel)?;
+    let module_paths: Vec<_> = kernel.first_life.iter().map(initramfs::module_path).collect();
+    let boot_conf = device_conf::boot_conf(&board, &module_paths, &device_keys.manifest);
+    let initrd = initramfs::build(&binaries.init, &boot_conf, &kernel.first_life, &options.cache)?;
+    let boot_files = chooser::slot_files(&board, kernel.image, initrd, kernel.device_trees)?;
+    let slot = slot_image::build(&image, &board, root, &tree(boot_files)?, &signing, &options.cache)?;
+
+    fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot be made", args.out.display()))?;
+    let _ = fs::remove_file(&outputs.stamp);
+    let identity = Identity { image: &image, board: &board };
+    let img = write_new(&outputs.img, |file| write_img(file, &board, &identity, &slot))?;
+    let update = write_new(&outputs.update, |file| {
+        let mut out = BufWriter::new(file);
+        slot.stream.write(&slot.header, &mut out)?;
+        out.flush().map_err(Into::into)
+    })?;
+    let sbom = write_new(&outputs.sbom, |file| {
+        let text = sbom::spdx(&image, &board, &inputs, &programs(&binaries), 0)?;
+        file.write_all(text.as_bytes()).map_err(Into::into)
+    })?;
+    for (new, name) in [(img, &outputs.img), (update, &outputs.update), (sbom, &outputs.sbom)] {
+        new.persist(name).with_context(|| format!("{}: cannot be written", name.display()))?;
+    }
+    stamp::write(&outputs.stamp, &stamp, &outputs.files())?;
+    report(&outputs, &slot, start);
+    Ok(())
+}
+
+fn report(outputs: &Outputs, slot: &slot_image::SlotImage, start: Instant) {
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    println!("{}", outputs.img.display());
+    println!("{} ({})", outputs.update.display(), mib(slot.stream.table.file_size()));
+    println!("{}", outputs.sbom.display());
+    println!("root {}, in {:.1} s", mib(slot.root_size), start.elapsed().as_secs_f64());
+}
+
+/// The names of what a build writes.
+struct Outputs {
+    img: PathBuf,
+    update: PathBuf,
+    sbom: PathBuf,
+    stamp: PathBuf,
+}
+
+impl Outputs {
+    fn new(folder: &Path, image: &Image, board: &Board) -> Outputs {
+        let name = |end: &str| {
+            folder.join(format!("{}-{}-{}{end}", image.name, board.name(), image.version))
+        };
+        Outputs {
+            img: name(".img"),
+            update: name(".update"),
+            sbom: name(".spdx.json"),
+            stamp: name(".stamp"),
+        }
+    }
+
+    fn files(&self) -> [&Path; 3] {
+        [&self.img, &self.update, &self.sbom]
+    }
+}
+
+/// Where the device's programs lie.
+fn device_folder(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(folder) = given {
+        return Ok(folder.to_owned());
+    }
+    if let Some(folder) = std::env::var_os("FERRITE_DEVICE") {
+        return Ok(folder.into());
+    }
+    let own = std::env::current_exe().context("cannot find where imager lies")?;
+    let folder = own.parent().and_then(Path::parent).map(|above| above.join("device"));
+    folder.filter(|folder| folder.is_dir()).context(
+        "the device's programs are not where they are looked for; build them with `./do device`, or name their folder with --device",
+    )
+}
+
+fn read_binaries(folder: &Path) -> Result<DeviceBinaries> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        let bytes = fs::read(&path).with_context(|| {
+            format!("{}: cannot be read; build the device's programs with `./do device`", path.display())
+        })?;
+        if !bytes.starts_with(b"\x7FELF") {
+            bail!("{}: is not a Linux program", path.display());
+        }
+        Ok(bytes)
+    };
+    Ok(DeviceBinaries { init: read("init")?, ota: read("ota")?, runner: read("runner")? })
+}
+
+/// The device's programs as the bill of materials names them.
+fn programs(binaries: &DeviceBinaries) -> Vec<sbom::Program> {
+    let program = |name: &str, bytes: &[u8]| sbom::Program {
+        name: name.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sha256: Sha256::of(bytes),
+    };
+    vec![
+        program("init", &binaries.init),
+        program("ota", &binaries.ota),
+        program("runner", &binaries.runner),
+    ]
+}
+
+fn tree(files: Vec<(String, Vec<u8>)>) -> Result<Tree> {
+    let mut tree = Tree::new(0);
+    for (name, bytes) in files {
+        tree.file(&name, 0o644, bytes)?;
+    }
+    Ok(tree)
+}
+
+fn write_img(
+    file: &mut File,
+    board: &Board,
+    identity: &Identity,
+    slot: &slot_image::SlotImage,
+) -> Result<()> {
+    let [a, b, c, d, ..] = identity.hash("firmware");
+    let options = fat::Options {
+        size: board.partitions.firmware(),
+        reserved_sectors: slot::layout::FIRMWARE_RESERVED_SECTORS,
+        volume_id: u32::from_le_bytes([a, b, c, d]),
+        label: *b"FIRMWARE   ",
+    };
+    let mut firmware = Vec::new();
+    fat::write(&tree(chooser::firmware_files(board)?)?, &options, &mut firmware)?;
+    let options = ext4::Options {
+        size: board.partitions.data(),
+        uuid: identity.bytes("data"),
+        label: slot::layout::DATA.to_owned(),
+        time: 0,
+    };
+    let mut data = std::io::Cursor::new(vec![0; board.partitions.data() as usize]);
+    ext4::write(&options, &mut data)?;
+    let table = disk_image::table(&board.partitions, &identity.hash("disk"));
+    let contents = disk_image::Contents {
+        firmware: &firmware,
+        boot: &slot.boot,
+        root: &slot.root,
+        header: &slot.header,
+        data: data.get_ref(),
+    };
+    disk_image::write(file, &table, &contents)
+}
+
+/// Writes a file under a temporary name beside its final one; it vanishes unless persisted.
+fn write_new(name: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<NamedTempFile> {
+    let folder = name.parent().unwrap_or(Path::new("."));
+    let cannot = || format!("{}: cannot be written; is the disk full?", name.display());
+    let mut new = NamedTempFile::new_in(folder).with_context(cannot)?;
+    write(new.as_file_mut()).with_context(cannot)?;
+    new.as_file().sync_data().with_context(cannot)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    new.as_file().set_permissions(mode).with_context(cannot)?;
+    Ok(new)
+}
