@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub fn run() -> ! {
 /// The road from the initramfs to the root.
 fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     mount_kernel_file_systems()?;
+    occupy_standard_descriptors();
     console::open();
     say(&["first life: pid 1 after ", &uptime::now().to_string(), " ms"]);
     let arguments = read("/proc/cmdline")?;
@@ -119,6 +121,17 @@ fn mount_kernel_file_systems() -> Result<()> {
             .map_err(|e| Error::new(["mount ", target, ": ", &e.to_string()].concat()))?;
     }
     create_dir("/run/ferrite")
+}
+
+/// Without a console the kernel starts PID 1 with nothing open. A file that got one of the first
+/// three numbers could be taken for standard output by what is started later.
+fn occupy_standard_descriptors() {
+    while let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        if null.as_raw_fd() > 2 {
+            break;
+        }
+        let _ = null.into_raw_fd();
+    }
 }
 
 fn create_dir(path: &str) -> Result<()> {

@@ -8,6 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::process::Pid;
 
+/// Where the C library starts this program.
+#[cfg(not(test))]
+#[no_mangle]
+extern "C" fn main() -> i32 {
+    crate::road()
+}
+
 /// What [`fork`] returns in each of the two processes.
 pub enum Forked {
     /// The new process.
