@@ -255,6 +255,7 @@ pub struct RangeReader<'a> {
     next: u64,
     end: u64,
     body: Option<BodyReader<'static>>,
+    partial: bool,
     pace: Pace,
     attempts: u32,
     since_connected: u64,
@@ -272,8 +273,17 @@ impl<'a> RangeReader<'a> {
     /// Reads `first..end` of the file at `url`; asks for nothing yet.
     pub fn new(client: &'a Client, url: &'a str, first: u64, end: u64) -> RangeReader<'a> {
         let pace = Pace::new(&client.patience, client.max_rate);
-        let (body, attempts, since_connected) = (None, 0, 0);
-        RangeReader { client, url, next: first, end, body, pace, attempts, since_connected }
+        RangeReader {
+            client,
+            url,
+            next: first,
+            end,
+            body: None,
+            partial: false,
+            pace,
+            attempts: 0,
+            since_connected: 0,
+        }
     }
 
     fn connect(&mut self) -> std::result::Result<(), Trouble> {
@@ -281,6 +291,7 @@ impl<'a> RangeReader<'a> {
         let response = self.client.get(self.url, range).map_err(Trouble::Passing)?;
         self.pace = Pace::new(&self.client.patience, self.client.max_rate);
         let status = response.status();
+        self.partial = status == StatusCode::PARTIAL_CONTENT;
         match status {
             StatusCode::PARTIAL_CONTENT => {
                 let value = response.headers().get(header::CONTENT_RANGE);
@@ -346,6 +357,14 @@ impl<'a> RangeReader<'a> {
             Ok(0) => Err(Trouble::Passing("the connection ended early".into())),
             Ok(length) => {
                 self.next += length as u64;
+                if self.next == self.end {
+                    // Reading its end gives the connection back for the next request. What a
+                    // server without ranges still has to say is not worth that.
+                    let mut rest = [0; 1];
+                    if !self.partial || body.read(&mut rest).is_ok_and(|length| length > 0) {
+                        self.body = None;
+                    }
+                }
                 self.since_connected += length as u64;
                 if self.since_connected >= WORTH {
                     self.attempts = 0;

@@ -2,6 +2,7 @@
 //! write, the device boots the old version whole or the new version whole.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use repository::FerriteTarget;
@@ -92,12 +93,14 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     writer.clear_header()?;
 
     // 4. What is right already stays; the rest is fetched, verified, written.
-    let missing = scan(&writer, &manifest, &table, beat)?;
+    let missing = differing(&writer, &manifest, &table, beat)?;
     fetch(&writer, &manifest, &table, &missing, &offer.source, beat)?;
 
     // 5. What counts is what the medium gives back.
     writer.flush()?;
-    verify(&writer, &manifest, &table, beat)?;
+    if !differing(&writer, &manifest, &table, beat)?.is_empty() {
+        return Err(writer.bad_medium());
+    }
 
     // 6. Whole: say so.
     writer.write_header(&header)?;
@@ -203,50 +206,45 @@ fn is_chunk(table: &ChunkTable, index: usize, bytes: &[u8]) -> bool {
     Sha256::digest(bytes)[..] == chunk.sha256
 }
 
-/// The chunks that the medium does not hold yet, in order.
-fn scan(
+/// The chunks that the medium does not hold, in order. Two threads read and hash: while one waits
+/// for the medium, the other one computes.
+fn differing(
     writer: &SlotWriter,
     manifest: &Manifest,
     table: &ChunkTable,
     beat: &dyn Fn(),
 ) -> Result<Vec<usize>> {
-    let mut buffer = buffer_for(table);
-    let mut missing = Vec::new();
-    for index in 0..table.chunks().len() {
-        beat();
-        let range = table.stream_range(index);
-        let bytes = &mut buffer.bytes_mut()[..(range.end - range.start) as usize];
-        writer.read(manifest, range, bytes)?;
-        if !is_chunk(table, index, bytes) {
-            missing.push(index);
+    let next = AtomicUsize::new(0);
+    let work = |beat: &dyn Fn()| -> Result<Vec<usize>> {
+        let mut buffer = buffer_for(table);
+        let mut found = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= table.chunks().len() {
+                return Ok(found);
+            }
+            beat();
+            let range = table.stream_range(index);
+            let bytes = &mut buffer.bytes_mut()[..(range.end - range.start) as usize];
+            writer.read(manifest, range, bytes)?;
+            if !is_chunk(table, index, bytes) {
+                found.push(index);
+            }
         }
-    }
-    Ok(missing)
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| work(&|| ()));
+        let mut found = work(beat)?;
+        found.extend(other.join().map_err(|_| Error::failed("a reading thread died"))??);
+        found.sort_unstable();
+        Ok(found)
+    })
 }
 
-/// Reads everything back and compares.
-fn verify(
-    writer: &SlotWriter,
-    manifest: &Manifest,
-    table: &ChunkTable,
-    beat: &dyn Fn(),
-) -> Result<()> {
-    let mut buffer = buffer_for(table);
-    for (index, chunk) in table.chunks().iter().enumerate() {
-        beat();
-        let range = table.stream_range(index);
-        let bytes = &mut buffer.bytes_mut()[..(range.end - range.start) as usize];
-        writer.read(manifest, range, bytes)?;
-        if Sha256::digest(bytes)[..] != chunk.sha256 {
-            return Err(writer.bad_medium());
-        }
-    }
-    Ok(())
-}
-
-/// Splits chunk numbers into runs that lie one after another in the file.
-fn runs(missing: &[usize]) -> impl Iterator<Item = &[usize]> {
-    missing.chunk_by(|a, b| a + 1 == *b)
+/// Splits chunk numbers into runs whose frames lie one after another in the file; chunks of zeros
+/// between them have no frame and break no run.
+fn runs<'a>(table: &'a ChunkTable, missing: &'a [usize]) -> impl Iterator<Item = &'a [usize]> {
+    missing.chunk_by(|a, b| table.file_range(*a).end == table.file_range(*b).start)
 }
 
 /// Fetches the missing chunks, one request a run, and writes them: one thread fetches, unpacks and
@@ -295,7 +293,7 @@ fn fill(
         .map_err(|e| Error::failed(format!("cannot start zstd: {e}")))?;
     let mut frame = Vec::new();
     let stopped = || Error::failed("the writing thread stopped");
-    for run in runs(missing) {
+    for run in runs(table, missing) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         let (start, end) = (table.file_range(*first).start, table.file_range(*last).end);
         let mut stream = source.read(start, end)?;
@@ -329,9 +327,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_contiguous() {
-        let split = |missing: &[usize]| runs(missing).map(<[usize]>::to_vec).collect::<Vec<_>>();
+    fn runs_are_contiguous_in_the_file() {
+        let chunk = |compressed| slot::payload::Chunk { compressed, sha256: [0; 32] };
+        let lengths = [9, 9, 9, 9, 9, 9, 0, 9, 9];
+        let chunks = lengths.map(chunk).to_vec();
+        let table = ChunkTable::new(chunks, 65536, 9 * 65536).unwrap();
+        let split =
+            |missing: &[usize]| runs(&table, missing).map(<[usize]>::to_vec).collect::<Vec<_>>();
         assert_eq!(split(&[]), Vec::<Vec<usize>>::new());
-        assert_eq!(split(&[0, 1, 2, 5, 7, 8]), [vec![0, 1, 2], vec![5], vec![7, 8]]);
+        assert_eq!(split(&[0, 1, 2, 4, 5, 7, 8]), [vec![0, 1, 2], vec![4, 5, 7, 8]]);
     }
 }
