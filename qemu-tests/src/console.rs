@@ -67,7 +67,7 @@ impl Console {
     }
 
     /// Waits until the guest prints a line with `text` in it, after the lines that earlier waits
-    /// passed, and gives that line. An unfinished line (a prompt) counts too.
+    /// passed, and gives that line.
     ///
     /// Fails after `timeout` (stretched by the load), or when the machine ends first.
     pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<Line> {
@@ -76,6 +76,20 @@ impl Console {
 
     /// Like [`Console::wait_for`] for the first line with one of `texts`: which one, and the line.
     pub fn wait_for_any(&mut self, texts: &[&str], timeout: Duration) -> Result<(usize, Line)> {
+        self.wait(texts, timeout, false)
+    }
+
+    /// Like [`Console::wait_for`], but an unfinished line, as a prompt is, counts too.
+    pub fn wait_for_prompt(&mut self, text: &str, timeout: Duration) -> Result<()> {
+        self.wait(&[text], timeout, true).map(drop)
+    }
+
+    fn wait(
+        &mut self,
+        texts: &[&str],
+        timeout: Duration,
+        unfinished: bool,
+    ) -> Result<(usize, Line)> {
         let timeout = stretched(timeout);
         let start = Instant::now();
         let mut heard = self.shared.heard();
@@ -87,7 +101,8 @@ impl Console {
                 }
             }
             let partial = plain(&heard.partial);
-            if let Some(which) = texts.iter().position(|text| partial.contains(text)) {
+            let which = texts.iter().position(|text| partial.contains(text));
+            if let Some(which) = which.filter(|_| unfinished) {
                 heard.partial.clear();
                 return Ok((which, Line { at: Duration::ZERO, text: partial }));
             }
@@ -212,7 +227,8 @@ mod tests {
         let wait = Duration::from_secs(5);
         assert_eq!(console.wait_for("two", wait).unwrap().text, "two");
         assert_eq!(console.wait_for_any(&["one", "three"], wait).unwrap().0, 1);
-        assert_eq!(console.wait_for("login:", wait).unwrap().text, "login: ");
+        assert!(console.wait_for("login:", Duration::from_millis(1)).is_err(), "it is not a line");
+        console.wait_for_prompt("login:", wait).unwrap();
         assert!(console.has("one") && !console.has("four"));
         console.type_line("root").unwrap();
         let mut typed = [0; 5];

@@ -20,5 +20,5 @@ mod server;
 
 pub use console::{Console, Line};
 pub use disk::Disk;
-pub use machine::{Machine, Options};
+pub use machine::{demo_image, Machine, Options};
 pub use server::{Fault, Served, Server};
