@@ -29,5 +29,10 @@ pub fn open_idle_slot(running: Slot) -> Result<()> {
             .and_then(|()| chmod(path.as_str(), Mode::from_raw_mode(0o660)))
             .map_err(|e| Error::new([&path, ": ", &e.to_string()].concat()))?;
     }
-    Ok(())
+    // Who may change the boot state has to take its lock; the folder is root's.
+    let lock = layout::RUN_BOOT_STATE_LOCK;
+    std::fs::write(lock, "")
+        .and_then(|()| Ok(chown(lock, None, Some(Gid::from_raw(layout::GROUP_SLOTS)))?))
+        .and_then(|()| Ok(chmod(lock, Mode::from_raw_mode(0o660))?))
+        .map_err(|e| Error::new([lock, ": ", &e.to_string()].concat()))
 }

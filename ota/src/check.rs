@@ -11,7 +11,7 @@ use crate::install::{Offer, Promise};
 use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::state::State;
+use crate::state::{explain, State};
 use crate::{Error, Result};
 
 /// No root metadata in an image is longer, in bytes.
@@ -38,12 +38,21 @@ pub fn check(
     url: &str,
     running: &Running,
 ) -> Result<Option<(Candidate, Offer)>> {
+    if settings.name != running.name {
+        return Err(Error::failed(format!(
+            "the settings are for an image named {}, this runs {}",
+            settings.name, running.name
+        )));
+    }
     let client = Client::new(patience, settings.max_bytes_per_second);
     let mut remote = Remote::new(client.clone(), url)?;
     let root = read_bounded(&paths.tuf_root(), MAX_ROOT)?;
-    let mut store = DirStore::open(&paths.tuf()).map_err(|e| Error::at(&paths.tuf(), e))?;
+    let mut store = DirStore::open(&paths.tuf()).map_err(|e| explain(&paths.tuf(), &e))?;
     let published = refresh(&mut remote, &mut store, &root, Time(now()), &Limits::default())
-        .map_err(|e| Error::failed(format!("{url}: {e}")))?;
+        .map_err(|error| match error {
+            repository::Error::Store { name, source } => explain(&paths.tuf().join(name), &source),
+            other => Error::failed(format!("{url}: {other}")),
+        })?;
     let chosen = choose(&published, running, &State::load(paths))?;
     Ok(chosen.map(|candidate| {
         let source = Source::Url(client, remote.url(&candidate.path));

@@ -140,9 +140,13 @@ fn rollback(paths: &Paths) -> Result<()> {
     let boot = chooser.load()?;
     let idle = running.slot.other();
     let give_up = |slot: Slot| {
+        let content = match slot == running.slot {
+            true => device::running_identity(paths, slot, &keys).ok(),
+            false => device::content(paths, &keys, slot).map(|(_, content)| content),
+        };
         State::change(paths, |state| {
             state.pending = None;
-            if let Some((_, content)) = device::content(paths, &keys, slot) {
+            if let Some(content) = content {
                 state.remember_failed(Failed {
                     sequence: content.sequence,
                     version: content.version,

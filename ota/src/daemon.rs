@@ -96,7 +96,11 @@ pub fn run(paths: &Paths) -> Result<()> {
         "running {} (sequence {}) in slot {}",
         running.version, running.sequence, running.slot
     ));
-    settle(paths, &settings, &running, &heart)?;
+    // A data partition that is full or gone must not end the daemon: it could still be the one
+    // that commits, and one day there is room again.
+    if let Err(error) = settle(paths, &settings, &running, &heart) {
+        say(&error.to_string());
+    }
     poll(paths, &settings, &running, &heart)
 }
 
@@ -252,8 +256,8 @@ fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) ->
     }
 }
 
-/// Checks, and installs what is newer; true when a trial was armed. What happened goes into the
-/// state.
+/// Checks, and installs what is newer; true when a trial was armed by this. What happened goes
+/// into the state.
 pub fn update(
     paths: &Paths,
     settings: &Settings,
@@ -263,13 +267,13 @@ pub fn update(
 ) -> Result<bool> {
     let result = find_and_install(paths, settings, patience, running, heart);
     let last_error = result.as_ref().err().map(ToString::to_string);
-    State::change(paths, |state| {
+    let kept = State::change(paths, |state| {
         state.last_error = last_error;
         if result.is_ok() {
             state.last_check = Some(now());
         }
-    })?;
-    result
+    });
+    result.and_then(|armed| kept.map(|_| armed))
 }
 
 fn find_and_install(
@@ -284,7 +288,7 @@ fn find_and_install(
     };
     let found = &candidate.ferrite;
     if State::load(paths).pending.is_some_and(|p| p.header_sha256 == found.header_sha256) {
-        return Ok(true);
+        return Ok(false);
     }
     say(&format!("found {} (sequence {})", found.version, found.sequence));
     let installed = install(paths, &offer, settings.tries, &|| heart.beat())?;

@@ -80,9 +80,20 @@ pub fn trusted_keys(paths: &Paths) -> Result<TrustedKeys> {
 
 /// The manifest of what is running.
 pub fn running_manifest(paths: &Paths, keys: &TrustedKeys) -> Result<Manifest> {
+    running_header(paths, keys).map(|(manifest, _)| manifest)
+}
+
+/// What names the running version. Its partition is not for `ota` to read.
+pub fn running_identity(paths: &Paths, slot: Slot, keys: &TrustedKeys) -> Result<Pending> {
+    running_header(paths, keys).map(|(manifest, header)| identity(slot, &manifest, &header))
+}
+
+fn running_header(paths: &Paths, keys: &TrustedKeys) -> Result<(Manifest, Vec<u8>)> {
     let path = paths.run_slot_header();
     let bytes = read_bounded(&path, HEADER_SIZE as u64)?;
-    Header::new(&bytes).and_then(|h| h.verify(keys)).map_err(|e| Error::at(&path, e))
+    let manifest =
+        Header::new(&bytes).and_then(|h| h.verify(keys)).map_err(|e| Error::at(&path, e))?;
+    Ok((manifest, bytes))
 }
 
 /// Keeps the boot state, as this board does it.

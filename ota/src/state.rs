@@ -140,7 +140,7 @@ fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A full partition is the error people meet: it gets its next step.
-fn explain(path: &Path, error: &io::Error) -> Error {
+pub fn explain(path: &Path, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::failed(format!(
             "{}: the data partition is full; free some space and try again",

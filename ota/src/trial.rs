@@ -61,9 +61,17 @@ pub fn situation(
 fn reason(slot: Slot, boot: &BootState, last_failure: Option<&(Slot, String)>) -> String {
     match last_failure {
         Some((failed, reason)) if *failed == slot && !reason.is_empty() => reason.clone(),
-        _ if !boot.note.is_empty() => boot.note.clone(),
-        _ => "it was reset before it was committed, and left no reason".into(),
+        _ => match noted(slot, &boot.note) {
+            Some(note) => note.into(),
+            None => "it was reset before it was committed, and left no reason".into(),
+        },
     }
+}
+
+/// What a note in the boot state (`b:reason`) says of this slot.
+fn noted(slot: Slot, note: &str) -> Option<&str> {
+    let (letter, reason) = note.split_once(':')?;
+    (letter == slot.letter() && !reason.is_empty()).then_some(reason)
 }
 
 #[cfg(test)]
@@ -142,8 +150,10 @@ mod tests {
         let last = (Slot::B, "face: golden sample differs".to_string());
         assert_eq!(why(&armed(0), Some(&last)), last.1);
         let mut noted = armed(0);
-        noted.note = "kernel_panic".into();
+        noted.note = "b:kernel_panic".into();
         assert_eq!(why(&noted, None), "kernel_panic");
+        noted.note = "a:kernel_panic".into();
+        assert!(why(&noted, None).contains("left no reason"));
         assert!(why(&armed(0), Some(&(Slot::A, "other".into()))).contains("left no reason"));
         assert_eq!(why(&BootState::fresh(), Some(&last)), last.1);
     }

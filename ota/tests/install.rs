@@ -191,6 +191,16 @@ fn one_installer_at_a_time() {
 }
 
 #[test]
+fn a_full_data_partition_is_refused_before_the_slot_is_touched() {
+    let device = Device::new();
+    // Whatever is written to /dev/full finds no space.
+    std::os::unix::fs::symlink("/dev/full", device.path("data/room.new")).unwrap();
+    let error = device.refused(|| device.install_file(&recipe(2).build().bytes));
+    assert!(error.contains("the data partition is full; free some space"), "{error}");
+    device.install_file(&recipe(2).build().bytes).unwrap();
+}
+
+#[test]
 fn a_missing_partition_or_file_is_named() {
     let device = Device::new();
     std::fs::remove_file(device.paths.device("root-b")).unwrap();

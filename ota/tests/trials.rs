@@ -54,7 +54,7 @@ fn asking_again_while_armed_installs_nothing_again() {
     assert_eq!(device.update_from(&server.url), Ok(true));
     let before = device.medium();
     server.take_log();
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url), Ok(false));
     assert!(device.medium() == before);
     let (_, requests) = server.take_log();
     assert!(!requests.iter().any(|request| request.contains(".update")), "{requests:?}");
