@@ -35,6 +35,8 @@ const NEW_ROOT: &str = "/newroot";
 struct Progress {
     slot: Option<Slot>,
     chooser: Option<String>,
+    /// Kept open: the kernel complains about a watchdog that is closed while it runs.
+    watchdog: Option<Watchdog>,
 }
 
 /// Runs the first life; never returns. When anything fails, says so, notes it and resets.
@@ -72,7 +74,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     for line in conf.head.iter().filter(|line| line.key == "module") {
         modules::load(line.value)?;
     }
-    let watchdog = arm_watchdog(&conf);
+    progress.watchdog = arm_watchdog(&conf);
 
     let disk = wait_for_disk()?;
     devices::link(&disk)?;
@@ -100,7 +102,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     leave_word(slot, &arguments, &disk, &manifest, &header)?;
     say(&["root mounted, starting /sbin/init (", &uptime::now().to_string(), " ms)"]);
     let mut environment: Vec<CString> = Vec::new();
-    if let Some(handed) = watchdog.map(Watchdog::hand_over) {
+    if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
         environment.extend(CString::new(handed));
     }
     switch_root::enter(NEW_ROOT, &environment)

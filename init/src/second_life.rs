@@ -177,11 +177,15 @@ fn booted() -> Result<Booted> {
     })
 }
 
-/// The first life's watchdog, or a newly armed one where that failed.
+/// The first life's watchdog, or a newly armed one where that failed. One that was handed over is
+/// taken even if the configuration names none: it runs, and somebody has to feed it.
 fn take_watchdog(system: &System) -> Option<Watchdog> {
-    let (device, seconds) = system.watchdog.as_ref()?;
-    Watchdog::adopt(*seconds)
-        .or_else(|| Watchdog::arm(device, *seconds).map_err(|e| say(&[&e.to_string()])).ok())
+    const SECONDS: u32 = 30;
+    let named = system.watchdog.as_ref();
+    Watchdog::adopt(named.map_or(SECONDS, |(_, seconds)| *seconds)).or_else(|| {
+        let (device, seconds) = named?;
+        Watchdog::arm(device, *seconds).map_err(|e| say(&[&e.to_string()])).ok()
+    })
 }
 
 /// In a helper: loads the modules in order, and says when the data partition's file system has

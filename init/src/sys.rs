@@ -9,9 +9,9 @@ use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::process::Pid;
 
 /// Where the C library starts this program.
-#[cfg(not(test))]
-#[no_mangle]
-extern "C" fn main() -> i32 {
+#[cfg_attr(not(test), export_name = "main")]
+#[cfg_attr(test, allow(dead_code, reason = "the test harness has a start of its own"))]
+extern "C" fn start() -> i32 {
     crate::road()
 }
 

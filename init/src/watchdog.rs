@@ -54,10 +54,8 @@ impl Watchdog {
     }
 
     /// Keeps the descriptor open across exec; returns what goes into the environment.
-    pub fn hand_over(self) -> String {
+    pub fn hand_over(&self) -> String {
         let _ = rustix::io::fcntl_setfd(&self.fd, rustix::io::FdFlags::empty());
-        let text = [HANDED, "=", &self.fd.as_raw_fd().to_string()].concat();
-        std::mem::forget(self);
-        text
+        [HANDED, "=", &self.fd.as_raw_fd().to_string()].concat()
     }
 }
