@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::http::{Client, RangeReader};
+use crate::http::Client;
+use crate::range_reader::RangeReader;
 use crate::{Error, Result};
 
 /// An `.update` that any part can be read of.
