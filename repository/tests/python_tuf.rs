@@ -1,6 +1,6 @@
 //! Cross-check with python-tuf, the reference implementation: it reads what we sign, and we read
-//! what it signs. `scripts/setup` installs it (PyPI `tuf` and `securesystemslib[crypto]`) for the
-//! interpreter named in `FERRITE_PYTHON`, or `python3`.
+//! what it signs. `scripts/python-tuf` brings it; `.cargo/config.toml` says where, in
+//! `FERRITE_PYTHON`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -22,12 +22,11 @@ fn python(arguments: &[&str]) -> String {
         .args(arguments)
         .env("NO_PROXY", "127.0.0.1")
         .output()
-        .unwrap_or_else(|e| panic!("{interpreter}: {e}; install python3"));
+        .unwrap_or_else(|e| panic!("{interpreter}: {e}; run scripts/python-tuf"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "python-tuf did not agree (if it is missing: run scripts/setup, which installs the Python \
-         packages tuf and securesystemslib[crypto]):\n{errors}"
+        "python-tuf did not agree (if it is missing: run scripts/python-tuf):\n{errors}"
     );
     String::from_utf8(output.stdout).expect("UTF-8")
 }

@@ -224,3 +224,33 @@ fn one_publisher_at_a_time() {
     let _held = lock(&project.repo()).unwrap();
     assert!(project.refused(&[]).contains("another `imager publish`"));
 }
+
+#[test]
+fn python_tuf_updates_from_a_published_and_served_repository() {
+    let project = Project::new();
+    let old = project.update("1.0.0", 1);
+    let new = project.update("1.0.1", 2);
+    project.publish(&[&old]).unwrap();
+    project.publish(&[&new]).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let root = project.repo().canonicalize().unwrap();
+    std::thread::spawn(move || crate::command::serve::serve(&listener, root));
+
+    let work = project.dir.path().join("client");
+    fs::create_dir(&work).unwrap();
+    let interpreter = std::env::var("FERRITE_PYTHON").unwrap_or_else(|_| "python3".into());
+    let output = std::process::Command::new(&interpreter)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../repository/tests/python_tuf.py"))
+        .args(["client", &format!("{url}/metadata/"), &format!("{url}/targets/")])
+        .arg(project.keys().join(keys::TUF_ROOT))
+        .arg(&work)
+        .arg("demo-qemu-arm64-1.0.1.update")
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .unwrap_or_else(|e| panic!("{interpreter}: {e}; run scripts/python-tuf"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "run scripts/python-tuf if it is missing:\n{errors}");
+    let path = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(fs::read(path.trim()).unwrap(), fs::read(new).unwrap());
+}

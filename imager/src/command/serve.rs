@@ -51,7 +51,8 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
-fn serve(listener: &TcpListener, root: PathBuf) {
+/// Serves the folder `root`, which is canonical, for as long as the listener lives.
+pub(crate) fn serve(listener: &TcpListener, root: PathBuf) {
     let root = Arc::new(root);
     let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
