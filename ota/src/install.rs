@@ -263,6 +263,8 @@ fn fetch(
         let _ = done.send(buffer_for(table));
     }
     std::thread::scope(|scope| {
+        // Ends with this closure, however that ends: the writing thread waits for it.
+        let full = full;
         let writing = scope.spawn(move || -> Result<()> {
             for (index, buffer) in to_write {
                 let range = table.stream_range(index);

@@ -2,7 +2,9 @@
 
 mod support;
 
-use ota::install::InstallerLock;
+use ota::install::{install, InstallerLock, Offer};
+use ota::source::Source;
+use slot::boot_state::Boot;
 use slot::manifest::HEADER_SIZE;
 use slot::payload::ENTRY_SIZE;
 use slot::Slot;
@@ -86,6 +88,37 @@ fn an_install_that_was_cut_off_goes_on_where_it_was() {
     let again = first + second - update.bytes.len() as u64;
     assert!(again <= head_size(&update) + ONE_CHUNK, "{again} bytes were fetched twice");
     assert!(device.holds(Slot::B, &update));
+}
+
+#[test]
+fn stopped_at_any_chunk_the_old_version_boots_and_the_next_install_finishes() {
+    let update = recipe(2).build();
+    let steps = 3 * update.table.chunks().len();
+    for stop in (0..steps).step_by(5) {
+        let device = Device::new();
+        // Once committed, the slot to be overwritten could be booted as the fallback.
+        device.set_boot(|boot| boot.fallback = Some(Slot::B));
+        device.put("stick.update", &update.bytes);
+        let source = Source::File(device.path("stick.update"));
+        let offer = Offer { source, promise: None };
+        let count = std::cell::Cell::new(0);
+        let beat = || {
+            count.set(count.get() + 1);
+            assert!(count.get() <= stop, "the test stops it here");
+        };
+        let stopped = std::panic::AssertUnwindSafe(|| install(&device.paths, &offer, 3, &beat));
+        if std::panic::catch_unwind(stopped).is_ok() {
+            // The other reading thread had taken all that was left.
+            assert!(device.holds(Slot::B, &update), "step {stop}");
+            continue;
+        }
+        let mut boot = device.boot();
+        boot.strikes = 9;
+        assert_eq!(boot.next(), (Slot::A, Boot::Active), "step {stop}");
+        assert!(device.header_is_zero(Slot::B), "step {stop}");
+        device.install_file(&update.bytes).unwrap();
+        assert!(device.holds(Slot::B, &update), "step {stop}");
+    }
 }
 
 #[test]
@@ -206,8 +239,8 @@ fn a_missing_partition_or_file_is_named() {
     std::fs::remove_file(device.paths.device("root-b")).unwrap();
     let error = device.install_file(&recipe(2).build().bytes).unwrap_err().to_string();
     assert!(error.contains("root-b"), "{error}");
-    let source = ota::source::Source::File("/nonexistent.update".into());
-    let offer = ota::install::Offer { source, promise: None };
-    let error = ota::install::install(&device.paths, &offer, 3, &|| ()).unwrap_err().to_string();
+    let source = Source::File("/nonexistent.update".into());
+    let offer = Offer { source, promise: None };
+    let error = install(&device.paths, &offer, 3, &|| ()).unwrap_err().to_string();
     assert!(error.contains("/nonexistent.update"), "{error}");
 }
