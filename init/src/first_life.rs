@@ -71,9 +71,9 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     let text = read(layout::BOOT_CONF)?;
     let conf = conf::parse(&text, BOOT_CONF_FORM).map_err(|e| e.within(layout::BOOT_CONF))?;
     let chooser = conf::one(&conf.head, "chooser").map_err(|e| e.within(layout::BOOT_CONF))?;
-    for line in conf.head.iter().filter(|line| line.key == "module") {
-        modules::load(line.value)?;
-    }
+    let modules: Vec<&str> =
+        conf.head.iter().filter(|line| line.key == "module").map(|line| line.value).collect();
+    modules::load_all(&modules)?;
     progress.watchdog = arm_watchdog(&conf);
 
     let disk = wait_for_disk()?;
