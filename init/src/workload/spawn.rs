@@ -98,6 +98,11 @@ fn become_program(
     cgroup.join().map_err(|e| ("join the control group", e))?;
     rustix::process::setsid().map_err(step("new session"))?;
     descriptors(output, notify).map_err(|e| ("descriptors", e))?;
+    // Opening /dev/stderr or /proc/self/fd/3 asks for rights on the pipe itself.
+    for pipe in [Some(output), notify].into_iter().flatten() {
+        let (uid, gid) = (Uid::from_raw(workload.uid), Gid::from_raw(workload.uid));
+        rustix::fs::fchown(pipe, Some(uid), Some(gid)).map_err(step("hand over the pipes"))?;
+    }
     own_mounts(workload)?;
     credentials(workload).map_err(step("set user and groups"))?;
     set_no_new_privs(true).map_err(step("no_new_privs"))?;
