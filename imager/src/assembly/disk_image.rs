@@ -119,7 +119,13 @@ mod tests {
     fn sgdisk_finds_nothing_to_complain_about() {
         let table = table(&board().partitions, &[7; 32]);
         let mut image = tempfile::NamedTempFile::new().unwrap();
-        let contents = Contents { firmware: &[1; 512], boot: &[2; 512], root: &[3; 512], header: &[4; 65536], data: &[5; 512] };
+        let contents = Contents {
+            firmware: &[1; 512],
+            boot: &[2; 512],
+            root: &[3; 512],
+            header: &[4; 65536],
+            data: &[5; 512],
+        };
         write(image.as_file_mut(), &table, &contents).unwrap();
         let run = |argument: &str| {
             let output = Command::new("sgdisk")

@@ -41,9 +41,11 @@ pub fn extract(debs: &[Deb], kernel: &Kernel) -> Result<KernelFiles> {
         device_trees.push((name.to_owned(), bytes));
     }
     let source = PackagedModules::read(debs, release)?;
-    let first_life = modules::in_load_order(&source, &as_strs(&kernel.first_life_modules), &BTreeSet::new())?;
+    let first_life =
+        modules::in_load_order(&source, &as_strs(&kernel.first_life_modules), &BTreeSet::new())?;
     let loaded = first_life.iter().map(|module| module.name.clone()).collect();
-    let second_life = modules::in_load_order(&source, &as_strs(&kernel.second_life_modules), &loaded)?;
+    let second_life =
+        modules::in_load_order(&source, &as_strs(&kernel.second_life_modules), &loaded)?;
     Ok(KernelFiles { image, device_trees, first_life, second_life })
 }
 
@@ -83,10 +85,7 @@ impl<'a> PackagedModules<'a> {
         let list = format!("{folder}modules.builtin");
         let built_in = file(debs, |path| path.ends_with(&list))?
             .with_context(|| format!("the kernel packages have no {list}"))?;
-        let built_in = String::from_utf8_lossy(&built_in)
-            .lines()
-            .filter_map(module_name)
-            .collect();
+        let built_in = String::from_utf8_lossy(&built_in).lines().filter_map(module_name).collect();
         Ok(PackagedModules { debs, paths, built_in })
     }
 }
@@ -115,7 +114,9 @@ fn module_name(path: &str) -> Option<String> {
 fn unpack(path: &str, packed: Vec<u8>) -> Result<Vec<u8>> {
     let mut object = Vec::new();
     let read = if path.ends_with(".xz") {
-        liblzma::read::XzDecoder::new(packed.as_slice()).take(MAX_MODULE + 1).read_to_end(&mut object)
+        liblzma::read::XzDecoder::new(packed.as_slice())
+            .take(MAX_MODULE + 1)
+            .read_to_end(&mut object)
     } else if path.ends_with(".zst") {
         zstd::Decoder::new(packed.as_slice())?.take(MAX_MODULE + 1).read_to_end(&mut object)
     } else {

@@ -75,7 +75,8 @@ impl<S: ModuleSource> Walk<'_, S> {
 
 /// The modules named in `depends=` of an ELF object's `.modinfo` section.
 fn depends(object: &[u8]) -> Result<Vec<String>> {
-    let modinfo = section(object, b".modinfo").context("is no ELF object with a .modinfo section")?;
+    let modinfo =
+        section(object, b".modinfo").context("is no ELF object with a .modinfo section")?;
     let depends = modinfo
         .split(|byte| *byte == 0)
         .filter_map(|field| field.strip_prefix(b"depends="))
@@ -86,8 +87,10 @@ fn depends(object: &[u8]) -> Result<Vec<String>> {
 /// The bytes of a section of a 64-bit little-endian ELF object (System V gABI, chapter 4).
 fn section<'a>(elf: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     const CLASS64_LITTLE: &[u8] = b"\x7FELF\x02\x01";
-    let u16_at = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?) as usize);
-    let u32_at = |at: usize| Some(u32::from_le_bytes(elf.get(at..at + 4)?.try_into().ok()?) as usize);
+    let u16_at =
+        |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?) as usize);
+    let u32_at =
+        |at: usize| Some(u32::from_le_bytes(elf.get(at..at + 4)?.try_into().ok()?) as usize);
     let u64_at = |at: usize| {
         usize::try_from(u64::from_le_bytes(elf.get(at..at.checked_add(8)?)?.try_into().ok()?)).ok()
     };
@@ -123,7 +126,9 @@ mod tests {
         let table = info_at + modinfo.len();
         elf.extend_from_slice(names);
         elf.extend_from_slice(modinfo.as_bytes());
-        for (name, at, size) in [(0, 0, 0), (1, names_at, names.len()), (11, info_at, modinfo.len())] {
+        for (name, at, size) in
+            [(0, 0, 0), (1, names_at, names.len()), (11, info_at, modinfo.len())]
+        {
             let mut header = [0; 64];
             header[..4].copy_from_slice(&(name as u32).to_le_bytes());
             header[24..32].copy_from_slice(&(at as u64).to_le_bytes());
@@ -155,9 +160,17 @@ mod tests {
 
     #[test]
     fn a_module_comes_after_what_it_needs() {
-        let fake = Fake(&[("ext4", "jbd2,mbcache,crc-x"), ("jbd2", ""), ("mbcache", ""), ("crc_x", "jbd2")]);
+        let fake = Fake(&[
+            ("ext4", "jbd2,mbcache,crc-x"),
+            ("jbd2", ""),
+            ("mbcache", ""),
+            ("crc_x", "jbd2"),
+        ]);
         assert_eq!(order(&fake, &["ext4"], &[]).unwrap(), ["jbd2", "mbcache", "crc_x", "ext4"]);
-        assert_eq!(order(&fake, &["ext4", "virtio"], &["jbd2"]).unwrap(), ["mbcache", "crc_x", "ext4"]);
+        assert_eq!(
+            order(&fake, &["ext4", "virtio"], &["jbd2"]).unwrap(),
+            ["mbcache", "crc_x", "ext4"]
+        );
     }
 
     #[test]

@@ -34,8 +34,15 @@ pub fn wanted(package: &str, path: &str) -> bool {
             // glibc 2.34 moved the others into libc itself; their files are left for programs
             // that were linked before.
             const KEPT: &[&str] = &[
-                "ld-linux-", "libc.so", "libdl.so", "libm.so", "libpthread.so", "libresolv.so",
-                "librt.so", "libnss_dns.so", "libnss_files.so",
+                "ld-linux-",
+                "libc.so",
+                "libdl.so",
+                "libm.so",
+                "libpthread.so",
+                "libresolv.so",
+                "librt.so",
+                "libnss_dns.so",
+                "libnss_files.so",
             ];
             path.starts_with("usr/lib/") && KEPT.iter().any(|start| name.starts_with(start))
         }

@@ -78,7 +78,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Chunk `index` of the parts' bytes taken as one stream.
 fn gather(parts: &[&[u8]], index: usize) -> Vec<u8> {
-    let (mut skip, mut chunk) = (index * CHUNK_SIZE as usize, Vec::with_capacity(CHUNK_SIZE as usize));
+    let (mut skip, mut chunk) =
+        (index * CHUNK_SIZE as usize, Vec::with_capacity(CHUNK_SIZE as usize));
     for part in parts {
         let start = skip.min(part.len());
         skip -= start;

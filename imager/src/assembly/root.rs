@@ -142,7 +142,8 @@ fn add_package(tree: &mut Tree, deb: &Deb) -> Result<()> {
             // No package of a device needs more than its user's rights.
             _ => (member.mode & 0o755) as u16,
         };
-        tree.insert(&path, Node::new(kind, mode)).with_context(|| format!("package {}", deb.name))?;
+        tree.insert(&path, Node::new(kind, mode))
+            .with_context(|| format!("package {}", deb.name))?;
     }
     Ok(())
 }

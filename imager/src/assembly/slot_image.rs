@@ -56,9 +56,8 @@ pub fn build(
         volume_id: u32::from_le_bytes([a, b, c, d]),
         label: *b"FERRITEBOOT",
     };
-    fat::write(boot_files, &options, &mut boot).with_context(|| {
-        format!("the boot partition ({} MiB)", board.partitions.boot() >> 20)
-    })?;
+    fat::write(boot_files, &options, &mut boot)
+        .with_context(|| format!("the boot partition ({} MiB)", board.partitions.boot() >> 20))?;
 
     let stream = CompressedStream::new(&[&boot, &root_image], cache)?;
     let manifest = Manifest {
@@ -78,7 +77,12 @@ pub fn build(
         models: root.models,
     };
     payload::check_fits(&manifest, board.partitions.boot(), board.partitions.root()).map_err(
-        |e| anyhow!("{e} ({} MiB); enlarge it in the board file or take something out of the image", board.partitions.root() >> 20),
+        |e| {
+            anyhow!(
+                "{e} ({} MiB); enlarge it in the board file or take something out of the image",
+                board.partitions.root() >> 20
+            )
+        },
     )?;
     let text = manifest.to_text();
     let public = key.verifying_key().to_bytes();
@@ -100,7 +104,8 @@ impl Identity<'_> {
     /// 32 bytes for this purpose.
     pub fn hash(&self, purpose: &str) -> [u8; 32] {
         let (image, board) = (self.image, self.board);
-        let words = [purpose, &image.name, board.name(), &image.version, &image.sequence().to_string()];
+        let words =
+            [purpose, &image.name, board.name(), &image.version, &image.sequence().to_string()];
         Sha256::digest(words.join("\n").as_bytes()).into()
     }
 

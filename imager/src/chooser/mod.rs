@@ -27,7 +27,12 @@ pub fn firmware_files(board: &Board) -> Result<Files> {
 
 /// What lies on a slot's boot partition: the kernel, the initramfs, the device trees (by file
 /// name; the first is the one the kernel gets) and what the loader needs to start them.
-pub fn slot_files(board: &Board, kernel: Vec<u8>, initrd: Vec<u8>, device_trees: Files) -> Result<Files> {
+pub fn slot_files(
+    board: &Board,
+    kernel: Vec<u8>,
+    initrd: Vec<u8>,
+    device_trees: Files,
+) -> Result<Files> {
     let start = match board.boot.chooser {
         Chooser::Uboot => {
             let tree = device_trees.first().map(|(name, bytes)| uboot::SlotFile { name, bytes });

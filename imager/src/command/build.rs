@@ -89,9 +89,11 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let boot_conf = device_conf::boot_conf(&board, &module_paths, &device_keys.manifest);
     let initrd = initramfs::build(&binaries.init, &boot_conf, &kernel.first_life, &options.cache)?;
     let boot_files = chooser::slot_files(&board, kernel.image, initrd, kernel.device_trees)?;
-    let slot = slot_image::build(&image, &board, root, &tree(boot_files)?, &signing, &options.cache)?;
+    let slot =
+        slot_image::build(&image, &board, root, &tree(boot_files)?, &signing, &options.cache)?;
 
-    fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot be made", args.out.display()))?;
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("{}: cannot be made", args.out.display()))?;
     let _ = fs::remove_file(&outputs.stamp);
     let identity = Identity { image: &image, board: &board };
     let img = write_new(&outputs.img, |file| write_img(file, &board, &identity, &slot))?;
@@ -165,7 +167,10 @@ fn read_binaries(folder: &Path) -> Result<DeviceBinaries> {
     let read = |name: &str| {
         let path = folder.join(name);
         let bytes = fs::read(&path).with_context(|| {
-            format!("{}: cannot be read; build the device's programs with `./do device`", path.display())
+            format!(
+                "{}: cannot be read; build the device's programs with `./do device`",
+                path.display()
+            )
         })?;
         if !bytes.starts_with(b"\x7FELF") {
             bail!("{}: is not a Linux program", path.display());

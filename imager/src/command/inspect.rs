@@ -298,7 +298,10 @@ fn print_slot(report: &SlotReport) {
     }
     println!("{title}: signed by {}", report.signed_by.join(", "));
     if let Some(m) = &report.manifest {
-        println!("  {} {} (sequence {}, floor {}) for {}", m.name, m.version, m.sequence, m.floor, m.board);
+        println!(
+            "  {} {} (sequence {}, floor {}) for {}",
+            m.name, m.version, m.sequence, m.floor, m.board
+        );
         println!("  root {} bytes, verity root hash {}", m.root_bytes, m.root_verity_hash);
         println!("  boot {} bytes", m.boot_bytes);
         for (kind, files) in [("boot file", &m.boot_files), ("model", &m.models)] {

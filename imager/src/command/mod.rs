@@ -16,14 +16,18 @@ use clap::{Parser, Subcommand};
 
 /// From a few lines of TOML, a model and a board's name to a signed image and its updates.
 #[derive(Parser)]
-#[command(name = "imager", version, after_help = "The road, in order:
+#[command(
+    name = "imager",
+    version,
+    after_help = "The road, in order:
   imager keygen --out keys
   imager build --image demo/demo.toml --board qemu-arm64 --out out
   imager run out/demo-qemu-arm64-1.0.0.img
   imager publish --repo repo out/demo-qemu-arm64-1.0.1.update
   imager serve --repo repo
 
-Exit codes: 0 done, 1 failed (the reason is the last line on standard error), 2 wrong arguments.")]
+Exit codes: 0 done, 1 failed (the reason is the last line on standard error), 2 wrong arguments."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -45,8 +49,6 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run an image in QEMU, with its console in this terminal
     Run(run::RunArgs),
-
-
 }
 
 /// Parses the command line and runs the subcommand.
@@ -59,7 +61,6 @@ pub fn main() -> ExitCode {
         Command::Publish(args) => publish::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Run(args) => run::run(args),
-
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

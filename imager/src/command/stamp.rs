@@ -27,7 +27,8 @@ impl Stamp {
 
     /// Adds a file's bytes; its name does not count.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let bytes =
+            fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
         self.add_bytes("file", &bytes);
         Ok(())
     }
@@ -63,7 +64,8 @@ fn text(stamp: &str, files: &[&Path]) -> Result<String> {
     let mut text = format!("{stamp}\n");
     for file in files {
         let about = fs::metadata(file)?;
-        text += &format!("{} {} {}.{}\n", about.len(), about.ino(), about.ctime(), about.ctime_nsec());
+        text +=
+            &format!("{} {} {}.{}\n", about.len(), about.ino(), about.ctime(), about.ctime_nsec());
     }
     Ok(text)
 }
