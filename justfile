@@ -8,7 +8,8 @@ default:
 
 # The whole road in QEMU, told step by step: build, boot, infer, update, fall back
 demo: build device
-    cargo run --release --locked -p qemu-tests --bin demo
+    cargo build --release --locked -p qemu-tests --bin demo
+    target/release/demo
 
 # The host tool: target/release/imager
 build:

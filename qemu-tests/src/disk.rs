@@ -11,28 +11,33 @@ use slot::boot_state::{newest, BootState, BLOB_SIZE};
 use slot::gpt;
 use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
 
-/// A disk in a temporary folder, gone when dropped. Its methods see what a running machine has
-/// written, because QEMU writes through the same page cache; they write only while it is off.
+/// A disk, in a temporary folder and gone when dropped unless it was asked for by path. Its
+/// methods see what a running machine has written, because QEMU writes through the same page cache; they write only while it is off.
 #[derive(Debug)]
 pub struct Disk {
     image: PathBuf,
     path: PathBuf,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Disk {
     /// A copy of `image` (its holes kept).
     pub fn copy_of(image: &Path) -> Result<Disk> {
-        let image = image
-            .canonicalize()
-            .with_context(|| format!("{} is not there; build it first", image.display()))?;
         let folder = tempfile::Builder::new()
             .prefix("ferrite-disk")
             .tempdir()
             .context("temporary folder")?;
-        let path = folder.path().join("disk.img");
-        copy(&image, &path)?;
-        Ok(Disk { image, path, _folder: folder })
+        let disk = Disk::copy_to(image, &folder.path().join("disk.img"))?;
+        Ok(Disk { _folder: Some(folder), ..disk })
+    }
+
+    /// A copy of `image` at `path`, which stays.
+    pub fn copy_to(image: &Path, path: &Path) -> Result<Disk> {
+        let image = image
+            .canonicalize()
+            .with_context(|| format!("{} is not there; build it first", image.display()))?;
+        copy(&image, path)?;
+        Ok(Disk { image, path: path.to_owned(), _folder: None })
     }
 
     /// A copy of this disk as it is now: a state to come back to.

@@ -31,6 +31,8 @@ pub struct Options {
     pub memory: Option<String>,
     /// TCP ports of the guest that the host wants to reach; see [`Machine::port`].
     pub ports: Vec<u16>,
+    /// The folder for its logs; else `target/qemu-logs/`.
+    pub logs: Option<PathBuf>,
 }
 
 /// A running machine. Dropping it cuts its power.
@@ -46,10 +48,12 @@ pub struct Machine {
 
 impl Machine {
     /// Starts a machine on `disk` as soon as a seat is free. `name` names its log file,
-    /// `target/qemu-logs/NAME.log`; what QEMU itself says goes to `NAME.qemu.log`.
+    /// `target/qemu-logs/NAME.log` unless the options say where; what QEMU itself says goes to
+    /// `NAME.qemu.log`.
     pub fn start(name: &str, disk: &Disk, options: &Options) -> Result<Machine> {
-        let logs = logs()?;
-        let mut seat = Some(Seat::take(&logs)?);
+        let common = logs()?;
+        let mut seat = Some(Seat::take(&common)?);
+        let logs = options.logs.clone().unwrap_or(common);
         for _ in 0..PORT_TRIES {
             let ports = free_ports(&options.ports)?;
             if let Some(machine) = start(name, disk, options, ports, &logs, &mut seat)? {
@@ -219,7 +223,7 @@ fn free_ports(guest: &[u16]) -> Result<BTreeMap<u16, u16>> {
 }
 
 /// The built `imager`: $FERRITE_IMAGER, else the one beside this test's own folder.
-fn imager() -> Result<PathBuf> {
+pub(crate) fn imager() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("FERRITE_IMAGER") {
         return Ok(path.into());
     }
