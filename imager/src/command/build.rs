@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use tempfile::NamedTempFile;
 
+use super::new_file::NewFile;
 use super::stamp::{self, Stamp};
 use crate::assembly::root::{DeviceBinaries, DeviceKeys};
 use crate::assembly::slot_image::{self, Identity};
@@ -106,8 +106,8 @@ pub fn run(args: BuildArgs) -> Result<()> {
         let text = sbom::spdx(&image, &board, &inputs, &programs(&binaries), 0)?;
         file.write_all(text.as_bytes()).map_err(Into::into)
     })?;
-    for (new, name) in [(img, &outputs.img), (update, &outputs.update), (sbom, &outputs.sbom)] {
-        new.persist(name).with_context(|| format!("{}: cannot be written", name.display()))?;
+    for new in [img, update, sbom] {
+        new.persist()?;
     }
     stamp::write(&outputs.stamp, &stamp, &outputs.files())?;
     report(&outputs, &slot, start);
@@ -236,14 +236,11 @@ fn write_img(
     disk_image::write(file, &table, &contents)
 }
 
-/// Writes a file under a temporary name beside its final one; it vanishes unless persisted.
-fn write_new(name: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<NamedTempFile> {
-    let folder = name.parent().unwrap_or(Path::new("."));
+/// Writes a file that gets its name when it is persisted.
+fn write_new(name: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<NewFile> {
     let cannot = || format!("{}: cannot be written; is the disk full?", name.display());
-    let mut new = NamedTempFile::new_in(folder).with_context(cannot)?;
-    write(new.as_file_mut()).with_context(cannot)?;
-    new.as_file().sync_data().with_context(cannot)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    new.as_file().set_permissions(mode).with_context(cannot)?;
+    let mut new = NewFile::new(name)?;
+    write(new.file()).with_context(cannot)?;
+    new.finish().with_context(cannot)?;
     Ok(new)
 }

@@ -4,6 +4,7 @@ pub mod build;
 pub mod inspect;
 pub mod keygen;
 pub mod lock;
+mod new_file;
 pub mod publish;
 pub mod run;
 pub mod serve;
