@@ -23,7 +23,7 @@ pub struct Tree {
 /// Builds the tree over `data`: two or more whole blocks. (The kernel has no tree for one block.)
 pub fn build(data: &[u8], salt: &[u8; 32]) -> Tree {
     assert!(
-        data.len() >= 2 * BLOCK_SIZE && data.len() % BLOCK_SIZE == 0,
+        data.len() >= 2 * BLOCK_SIZE && data.len().is_multiple_of(BLOCK_SIZE),
         "verity hashes two or more whole blocks"
     );
     let salted = Sha256::new_with_prefix(salt);
