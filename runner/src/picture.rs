@@ -35,7 +35,7 @@ pub struct Placement {
 
 impl Placement {
     /// A place given in fractions of the tensor (0…1), in pixels of the picture.
-    pub fn to_picture(&self, fraction: [f32; 2]) -> [f32; 2] {
+    pub fn in_picture(&self, fraction: [f32; 2]) -> [f32; 2] {
         [0, 1]
             .map(|axis| (fraction[axis] * self.tensor[axis] - self.offset[axis]) / self.scale[axis])
     }
@@ -264,7 +264,7 @@ mod tests {
             let picture = Picture { width: w, height: h, pixels: Vec::new() };
             let (placement, target) = place(&picture, 128, 96, how);
             let corner = [(target.at[0] + target.size[0]) as f32 / 128.0, (target.at[1] + target.size[1]) as f32 / 96.0];
-            let back = placement.to_picture(corner);
+            let back = placement.in_picture(corner);
             prop_assert!((back[0] - w as f32).abs() < 1.0 && (back[1] - h as f32).abs() < 1.0);
         }
 

@@ -69,13 +69,13 @@ impl Rectangle {
 
 impl Detection {
     /// From fractions of the input tensor to pixels of the picture.
-    pub fn to_picture(&mut self, placement: &Placement) {
+    pub fn place_in_picture(&mut self, placement: &Placement) {
         let b = &mut self.bounds;
-        let [x, y] = placement.to_picture([b.x, b.y]);
-        let [right, bottom] = placement.to_picture([b.x + b.width, b.y + b.height]);
+        let [x, y] = placement.in_picture([b.x, b.y]);
+        let [right, bottom] = placement.in_picture([b.x + b.width, b.y + b.height]);
         *b = Rectangle { x, y, width: right - x, height: bottom - y };
         for point in &mut self.keypoints {
-            [point.x, point.y] = placement.to_picture([point.x, point.y]);
+            [point.x, point.y] = placement.in_picture([point.x, point.y]);
         }
     }
 }

@@ -89,7 +89,8 @@ impl Settings {
         {
             return Err("decoder.strides: expected 1 to 16 numbers of 1 to 512".into());
         }
-        if !(self.clip > 0.0 && self.clip.is_finite()) || !(1..=10_000).contains(&self.max) {
+        let sensible = self.clip > 0.0 && self.clip.is_finite() && (1..=10_000).contains(&self.max);
+        if !sensible {
             return Err("decoder: clip is above 0, max is 1 to 10000".into());
         }
         Ok(())
@@ -153,7 +154,7 @@ impl SsdFaces {
         let mut faces =
             nms::suppress(found, self.settings.overlap, self.settings.merge, self.settings.max);
         if let Some(placement) = placement {
-            faces.iter_mut().for_each(|face| face.to_picture(placement));
+            faces.iter_mut().for_each(|face| face.place_in_picture(placement));
         }
         faces
     }
