@@ -12,7 +12,8 @@ use slot::gpt;
 use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
 
 /// A disk, in a temporary folder and gone when dropped unless it was asked for by path. Its
-/// methods see what a running machine has written, because QEMU writes through the same page cache; they write only while it is off.
+/// methods see what a running machine has written, because QEMU writes through the same page
+/// cache; they write only while it is off.
 #[derive(Debug)]
 pub struct Disk {
     image: PathBuf,
