@@ -51,6 +51,7 @@ pub struct Console {
     shared: Arc<Shared>,
     read_up_to: usize,
     log: PathBuf,
+    commands: usize,
 }
 
 impl Console {
@@ -63,7 +64,7 @@ impl Console {
         let reader = stream.try_clone().context("console socket")?;
         let listener = Listener { shared: shared.clone(), file, start };
         std::thread::spawn(move || listener.listen(reader));
-        Ok(Console { stream, shared, read_up_to: 0, log: log.to_owned() })
+        Ok(Console { stream, shared, read_up_to: 0, log: log.to_owned(), commands: 0 })
     }
 
     /// Waits until the guest prints a line with `text` in it, after the lines that earlier waits
@@ -145,6 +146,12 @@ impl Console {
         self.stream
             .write_all(format!("{text}\n").as_bytes())
             .context("typing on the console; has the machine ended?")
+    }
+
+    /// A number no earlier command of this console had.
+    pub(crate) fn next_number(&mut self) -> usize {
+        self.commands += 1;
+        self.commands
     }
 
     /// The log file.

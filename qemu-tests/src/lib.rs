@@ -11,14 +11,17 @@
 
 mod console;
 mod disk;
+pub mod fixture;
 mod http;
 mod machine;
 mod patience;
 mod qmp;
 mod seat;
 mod server;
+mod shell;
 
 pub use console::{Console, Line};
 pub use disk::Disk;
 pub use machine::{demo_image, Machine, Options};
+pub use patience::wait_until;
 pub use server::{Fault, Served, Server};

@@ -1,6 +1,8 @@
 //! How long a wait may take on this machine, now.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Result};
 
 /// More than this the load does not stretch a wait: then something hangs.
 const MAX_STRETCH: f64 = 6.0;
@@ -12,6 +14,21 @@ pub fn stretched(nominal: Duration) -> Duration {
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
     let scale = std::env::var("FERRITE_TIMEOUT_SCALE").ok();
     nominal.mul_f64(stretch(&load, processors, scale.as_deref()))
+}
+
+/// Looks ten times a second whether `what` has come true; fails after `timeout` (stretched). For
+/// what no line on a console tells.
+pub fn wait_until(
+    what: &str,
+    timeout: Duration,
+    mut is_true: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let (start, timeout) = (Instant::now(), stretched(timeout));
+    while !is_true()? {
+        ensure!(start.elapsed() < timeout, "not within {:.0} s: {what}", timeout.as_secs_f64());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 fn stretch(loadavg: &str, processors: usize, scale: Option<&str>) -> f64 {

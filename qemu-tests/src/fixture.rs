@@ -1,0 +1,327 @@
+//! Images for the tests, built with the real `imager` from variants of the demo's image file.
+//!
+//! A [`Lane`] is a place to test in: a TCP port that its images update from, and a folder under
+//! `target/qemu-fixtures/` that keeps what was built, so that a second run builds only what has
+//! changed. Tests that run at the same time, in one process or in several, get different lanes.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use rustix::fs::{flock, FlockOperation};
+
+use crate::machine::imager;
+use crate::server::Server;
+
+/// As many as there are seats for machines.
+const LANES: usize = 2;
+const BOARD: &str = "qemu-arm64";
+
+/// A place to test in, held until dropped.
+#[derive(Debug)]
+pub struct Lane {
+    port: u16,
+    folder: PathBuf,
+    _lock: File,
+}
+
+/// What is special about an image. The sequence makes its version.
+#[derive(Debug, Default)]
+pub struct Variant {
+    /// Its name: part of the version, of folders and of messages.
+    pub label: &'static str,
+    /// Its place in the order of versions.
+    pub sequence: u64,
+    /// More of the image file, in TOML, behind the demo's `[[workload]]`.
+    pub workloads: &'static str,
+    /// `[update] commit_after`, if not 3 s.
+    pub commit_after: Option<&'static str>,
+    /// `[update] tries`, if not 1.
+    pub tries: Option<u8>,
+    /// Texts of the board file and what they are replaced with.
+    pub board: &'static [(&'static str, &'static str)],
+    /// Texts of the model's golden result and what they are replaced with.
+    pub golden: &'static [(&'static str, &'static str)],
+    /// Another program instead of `init`.
+    pub init: Option<PathBuf>,
+    /// Sign with keys that the devices do not trust.
+    pub strange_keys: bool,
+}
+
+/// What `imager build` made.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The version, as lines on the console name it.
+    pub version: String,
+    /// The disk image.
+    pub img: PathBuf,
+    /// The update.
+    pub update: PathBuf,
+}
+
+/// A repository, and the server that a lane's devices ask.
+#[derive(Debug)]
+pub struct Repository {
+    /// Serves it; can be told to do so wrongly.
+    pub server: Server,
+    folder: tempfile::TempDir,
+    keys: PathBuf,
+}
+
+impl Variant {
+    /// A version that works.
+    pub fn good(sequence: u64) -> Variant {
+        Variant { label: "good", sequence, ..Variant::default() }
+    }
+
+    /// The version's name.
+    pub fn version(&self) -> String {
+        format!("{}-{}", self.sequence, self.label)
+    }
+}
+
+impl Lane {
+    /// Waits for a free lane.
+    pub fn take() -> Result<Lane> {
+        let folder = folder()?;
+        loop {
+            for number in 0..LANES {
+                let lane = folder.join(format!("lane-{number}"));
+                fs::create_dir_all(&lane).with_context(|| lane.display().to_string())?;
+                if let Some(lock) =
+                    lock(&lane.join("lock"), FlockOperation::NonBlockingLockExclusive)?
+                {
+                    return Ok(Lane { port: port(&lane)?, folder: lane, _lock: lock });
+                }
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// The version that devices start with.
+    pub fn base(&self) -> Result<Built> {
+        self.build(&Variant { label: "base", ..Variant::good(1) })
+    }
+
+    /// Builds a variant, unless it is built already.
+    pub fn build(&self, variant: &Variant) -> Result<Built> {
+        let folder = self.folder.join(variant.version());
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        self.write_sources(variant, &folder)?;
+        let mut command = Command::new(imager()?);
+        command.arg("build").arg("--image").arg(folder.join("demo.toml"));
+        command.arg("--board").arg(folder.join(format!("{BOARD}.toml")));
+        command.arg("--keys").arg(keys(if variant.strange_keys { "strange" } else { "keys" })?);
+        command.arg("--device").arg(folder.join("device")).arg("--out").arg(&folder);
+        // One build at a time: they share the cache of compressed frames, and few processors.
+        let _one = lock(&self::folder()?.join("building"), FlockOperation::LockExclusive)?;
+        run(&mut command)?;
+        let output = |end: &str| folder.join(format!("demo-{BOARD}-{}.{end}", variant.version()));
+        Ok(Built { version: variant.version(), img: output("img"), update: output("update") })
+    }
+
+    /// An empty repository, served on this lane's port.
+    pub fn repository(&self) -> Result<Repository> {
+        let folder = tempfile::Builder::new().prefix("ferrite-repo").tempdir().context("folder")?;
+        let server = Server::start_on(folder.path(), self.port)?;
+        Ok(Repository { server, folder, keys: keys("keys")? })
+    }
+
+    fn write_sources(&self, variant: &Variant, folder: &Path) -> Result<()> {
+        let demo = workspace().join("demo");
+        let read = |path: &Path| {
+            fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+        };
+        let image = image_file(&read(&demo.join("demo.toml"))?, variant, self.port)?;
+        write_if_new(&folder.join("demo.toml"), image.as_bytes())?;
+        write_if_new(&folder.join("demo.lock"), read(&demo.join("demo.lock"))?.as_bytes())?;
+        fs::create_dir_all(folder.join("face")).context("face")?;
+        for name in ["model.toml", "golden.png", "golden.json"] {
+            let mut bytes = fs::read(demo.join("face").join(name)).context(name)?;
+            if name == "golden.json" {
+                bytes = replaced(&String::from_utf8(bytes)?, variant.golden)?.into_bytes();
+            }
+            write_if_new(&folder.join("face").join(name), &bytes)?;
+        }
+        let board = read(&workspace().join("board-configs").join(format!("{BOARD}.toml")))?;
+        let board = replaced(&board, variant.board)?;
+        write_if_new(&folder.join(format!("{BOARD}.toml")), board.as_bytes())?;
+        self.copy_programs(variant, &folder.join("device"))
+    }
+
+    fn copy_programs(&self, variant: &Variant, to: &Path) -> Result<()> {
+        let from = match std::env::var_os("FERRITE_DEVICE") {
+            Some(folder) => PathBuf::from(folder),
+            None => workspace().join("target/device"),
+        };
+        fs::create_dir_all(to).with_context(|| to.display().to_string())?;
+        for name in ["init", "ota", "runner"] {
+            let path = match &variant.init {
+                Some(other) if name == "init" => other.clone(),
+                _ => from.join(name),
+            };
+            let bytes = fs::read(&path).with_context(|| {
+                format!("{} cannot be read; run scripts/device-build", path.display())
+            })?;
+            write_if_new(&to.join(name), &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Repository {
+    /// Publishes an update with `imager publish`.
+    pub fn publish(&self, built: &Built) -> Result<()> {
+        let mut command = Command::new(imager()?);
+        command.arg("publish").arg("--repo").arg(self.folder.path());
+        run(command.arg("--keys").arg(&self.keys).arg(&built.update))
+    }
+
+    /// The folder that is served.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// The demo's image file, changed: quick to update, from the lane's own server.
+fn image_file(demo: &str, variant: &Variant, port: u16) -> Result<String> {
+    let mut image: toml::Table = toml::from_str(demo).context("demo.toml")?;
+    image.insert("version".into(), variant.version().into());
+    image.insert("sequence".into(), i64::try_from(variant.sequence)?.into());
+    let mut update = toml::Table::new();
+    for (key, value) in [
+        ("url", format!("http://10.0.2.2:{port}")),
+        ("poll", "2s".into()),
+        ("jitter", "1s".into()),
+        ("commit_after", variant.commit_after.unwrap_or("3s").into()),
+        ("trial_timeout", "90s".into()),
+    ] {
+        update.insert(key.into(), value.into());
+    }
+    update.insert("tries".into(), i64::from(variant.tries.unwrap_or(1)).into());
+    image.insert("update".into(), update.into());
+    Ok(format!("{}\n{}", toml::to_string(&image).context("image file")?, variant.workloads))
+}
+
+/// `text` with each of these replaced; each has to be there.
+fn replaced(text: &str, replacements: &[(&str, &str)]) -> Result<String> {
+    replacements.iter().try_fold(text.to_owned(), |text, (from, to)| {
+        ensure!(text.contains(from), "there is no {from:?} to replace any more");
+        Ok(text.replace(from, to))
+    })
+}
+
+/// `imager build` sees by the files' times that nothing is to be done.
+fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.current_dir(workspace()).output().context("imager cannot be started")?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// The keys of all lanes, made once.
+fn keys(name: &str) -> Result<PathBuf> {
+    let folder = folder()?;
+    let _one = lock(&folder.join("making-keys"), FlockOperation::LockExclusive)?;
+    let keys = folder.join(name);
+    if !keys.is_dir() {
+        run(Command::new(imager()?).arg("keygen").arg("--out").arg(&keys))?;
+    }
+    Ok(keys)
+}
+
+/// The port of a lane: the one its images were built with, if it is still free.
+fn port(lane: &Path) -> Result<u16> {
+    let path = lane.join("port");
+    let known = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    if let Some(port) = known.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
+        return Ok(port);
+    }
+    let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    let port = free.context("a free port")?.port();
+    fs::write(&path, port.to_string()).with_context(|| path.display().to_string())?;
+    Ok(port)
+}
+
+/// `None` when somebody else has it and `how` does not wait.
+fn lock(path: &Path, how: FlockOperation) -> Result<Option<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.with_context(|| format!("{} cannot be opened", path.display()))?;
+    match flock(&file, how) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("{} cannot be locked", path.display())),
+    }
+}
+
+fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = workspace().join("target/qemu-fixtures");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    folder.canonicalize().context("fixture folder")
+}
+
+/// Builds a program of one assembly file for the device, without any library.
+pub fn assemble(name: &str, source: &str) -> Result<PathBuf> {
+    let program = folder()?.join(name);
+    let mut file = tempfile::Builder::new().suffix(".S").tempfile().context("temporary file")?;
+    file.write_all(source.as_bytes()).context("temporary file")?;
+    let status = Command::new("aarch64-linux-gnu-gcc")
+        .args(["-nostdlib", "-static", "-o"])
+        .arg(&program)
+        .arg(file.path())
+        .status()
+        .context("install the package gcc-aarch64-linux-gnu")?;
+    ensure!(status.success(), "{name} cannot be assembled");
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_is_the_demo_with_changes() {
+        let demo = fs::read_to_string(workspace().join("demo/demo.toml")).unwrap();
+        let more = "[[workload]]\nname = \"more\"\ncommand = [\"/x\"]\n";
+        let variant = Variant { workloads: more, ..Variant::good(7) };
+        let text = image_file(&demo, &variant, 1234).unwrap();
+        let image: toml::Table = toml::from_str(&text).unwrap();
+        assert_eq!(image["version"].as_str(), Some("7-good"));
+        assert_eq!(image["update"]["url"].as_str(), Some("http://10.0.2.2:1234"));
+        assert_eq!(image["workload"].as_array().map(Vec::len), Some(2));
+        assert!(image["wheel"].as_array().is_some_and(|wheels| !wheels.is_empty()));
+    }
+
+    #[test]
+    fn a_text_that_is_gone_is_told() {
+        assert_eq!(replaced("abc", &[("b", "x")]).unwrap(), "axc");
+        assert!(replaced("abc", &[("z", "x")]).is_err());
+    }
+
+    #[test]
+    fn lanes_have_ports_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = port(dir.path()).unwrap();
+        assert_eq!(port(dir.path()).unwrap(), first);
+        let _taken = TcpListener::bind(("127.0.0.1", first)).unwrap();
+        assert_ne!(port(dir.path()).unwrap(), first);
+    }
+}

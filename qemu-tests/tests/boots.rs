@@ -1,0 +1,103 @@
+//! From a cold start to the first inference, and what the system looks like then.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use qemu_tests::fixture::Lane;
+use qemu_tests::{wait_until, Disk, Machine, Options};
+use serde_json::Value;
+
+const TO_BOOT: Duration = Duration::from_secs(90);
+const SOON: Duration = Duration::from_secs(30);
+const DISK: u64 = 2 << 30;
+
+/// The faces of a result line, once there is one.
+fn faces(line: &str) -> Result<Vec<Value>> {
+    let json = line.find('{').map(|start| &line[start..]).context("a result line")?;
+    let result: Value = serde_json::from_str(json).with_context(|| line.to_owned())?;
+    let faces = result["detections"].as_array().or(result["faces"].as_array());
+    faces.cloned().with_context(|| format!("no list of faces in {line}"))
+}
+
+fn assert_one_face(line: &str) -> Result<()> {
+    let faces = faces(line)?;
+    assert_eq!(faces.len(), 1, "{line}");
+    let score = faces[0]["score"].as_f64().with_context(|| line.to_owned())?;
+    assert!(score > 0.5 && score <= 1.0, "{line}");
+    Ok(())
+}
+
+/// Sends a picture to the runner's port; gives the answer's head and body.
+fn post(port: u16, path: &str, body: &[u8]) -> Result<(String, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("the forwarded port")?;
+    stream.set_read_timeout(Some(SOON * 4))?;
+    write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len())?;
+    stream.write_all(body)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+    Ok((head.to_owned(), body.to_owned()))
+}
+
+fn workload<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {
+    let all = status["workloads"].as_array().context("workloads")?;
+    all.iter().find(|w| w["name"] == name).with_context(|| format!("no {name} in {status}"))
+}
+
+/// One cold boot, looked at from all sides: boots are what costs time here.
+#[test]
+fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = Disk::copy_of(&lane.base()?.img)?;
+    disk.grow(DISK)?;
+    let options = Options { ports: vec![8080], ..Options::default() };
+    let mut machine = Machine::start("boots", &disk, &options)?;
+    let console = &mut machine.console;
+    console
+        .wait_for("ferrite: first life: slot a of demo 1-base (sequence 1) verified", TO_BOOT)?;
+    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let result = console.wait_for("face: {", TO_BOOT)?;
+    assert_one_face(&result.text)?;
+
+    // The root is read-only, and the modules of EROFS and dm-verity are what it stands on.
+    let mounts = console.shell("busybox cat /proc/mounts")?;
+    assert!(mounts.iter().any(|m| m.contains(" / erofs ro")), "{mounts:?}");
+
+    // The data partition reaches to the end of the larger disk.
+    let blocks = console.shell("busybox stat -f -c %b*%S /data")?;
+    let size = blocks.iter().find_map(|line| line.split_once('*')).context("stat -f")?;
+    let size = size.0.trim().parse::<u64>()? * size.1.trim().parse::<u64>()?;
+    assert!(size > DISK / 10 * 7, "/data has {size} bytes of a disk with {DISK}");
+
+    // A workload that is killed comes back, and says so.
+    let before = console.shell_json("ctl status --json")?;
+    assert_eq!((&before["slot"], &before["trial"]), (&"a".into(), &false.into()), "{before}");
+    let pid = workload(&before, "face")?["pid"].as_u64().context("pid")?;
+    console.shell(&format!("kill -9 {pid}"))?;
+    console.wait_for("ferrite: workload face: ready", SOON)?;
+    let after = console.shell_json("ctl status --json")?;
+    let face = workload(&after, "face")?;
+    assert_eq!(face["restarts"], 1, "{after}");
+    assert_ne!(face["pid"].as_u64(), Some(pid), "{after}");
+
+    // A picture by HTTP from outside.
+    let picture = include_bytes!("../../demo/face/golden.png");
+    let (head, body) = post(machine.port(8080)?, "/infer", picture)?;
+    ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_one_face(&body)?;
+    let (head, _) = post(machine.port(8080)?, "/infer", b"no picture")?;
+    ensure!(head.starts_with("HTTP/1.1 4"), "{head}");
+
+    // That the boot was a good one is written down: no strike is left against the slot.
+    wait_until("the boot state has no strikes", SOON, || {
+        Ok(disk.boot_state()?.context("boot state")?.strikes == 0)
+    })?;
+
+    // It switches itself off when told to.
+    machine.console.type_line("ctl poweroff")?;
+    machine.console.wait_for("ferrite: shutdown: poweroff", SOON)?;
+    ensure!(machine.wait_off(SOON)?.success(), "QEMU did not end well");
+    Ok(())
+}
