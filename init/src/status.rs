@@ -82,6 +82,8 @@ fn workload(out: &mut String, unit: &Unit, now: u64) {
             if unit.conf.vital { "true" } else { "false" },
             ",\"pid\":",
             &number(pid),
+            ",\"started_ms\":",
+            &number(unit.started),
             ",\"since_ms\":",
             &now.saturating_sub(unit.changed).to_string(),
             ",\"restarts\":",
@@ -194,6 +196,7 @@ mod tests {
         assert_eq!(value["workloads"][1]["name"], "longer-name");
         assert_eq!(value["workloads"][0]["state"], "waiting");
         assert_eq!(value["workloads"][0]["pid"], serde_json::Value::Null);
+        assert_eq!(value["workloads"][0]["started_ms"], serde_json::Value::Null);
     }
 
     #[test]

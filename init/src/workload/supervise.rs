@@ -53,6 +53,8 @@ pub struct Unit {
     pub ring: LogRing,
     /// Starts after the first one.
     pub restarts: u32,
+    /// When the program was last seen to run: its start pipe closed at the exec.
+    pub started: Option<u64>,
     process: Option<Process>,
     check: Option<(Process, u64)>,
     cgroup: Option<Cgroup>,
@@ -97,6 +99,7 @@ impl Supervisor {
             reason: String::new(),
             changed: now,
             restarts: 0,
+            started: None,
             process: None,
             check: None,
             cgroup: None,
@@ -446,8 +449,11 @@ impl Unit {
                 if let Some(process) = &mut self.process {
                     process.start = None;
                 }
-                if self.start_error.is_empty() && !self.conf.notifies {
-                    self.event(Event::Notified, "", now);
+                if self.start_error.is_empty() {
+                    self.started = Some(now);
+                    if !self.conf.notifies {
+                        self.event(Event::Notified, "", now);
+                    }
                 }
             }
             Some(n) => {
