@@ -5,7 +5,7 @@ use crate::config::{read_bounded, Config};
 use crate::engine;
 use crate::error::{Error, Exit};
 use crate::pipeline::Pipeline;
-use crate::trust::hex;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -129,7 +129,7 @@ fn run(pipeline: &mut Pipeline, config: &Config) -> Result<(Value, String), Erro
     let inferred = pipeline.infer(&prepared)?;
     let value = serde_json::to_value(&inferred.outcome)
         .map_err(|e| Error::config(format!("golden sample {}: {e}", path.display())))?;
-    Ok((value, hex(&Sha256::digest(&sample))))
+    Ok((value, slot::hex::encode(&Sha256::digest(&sample))))
 }
 
 fn mismatch(text: String) -> Error {

@@ -5,6 +5,7 @@ mod model;
 
 use model::{face, fetched, output, runner, runner_verb, Workload, FACE_SHA256};
 use sha2::{Digest, Sha256};
+use slot::manifest::{encode_header, FileHash, Manifest};
 use std::path::Path;
 use std::process::Output;
 
@@ -16,17 +17,31 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A slot header as `imager` writes them (docs/architecture.md), with one model line.
-fn slot_header(folder: &Path, line: &str) -> std::path::PathBuf {
-    let manifest = format!("ferrite-manifest 1\nboard qemu-arm64\n{line}\n");
-    let mut bytes = vec![0u8; 65536];
-    bytes[..8].copy_from_slice(b"FERRSLOT");
-    bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
-    bytes[12..16].copy_from_slice(&(manifest.len() as u32).to_le_bytes());
-    bytes[16..20].copy_from_slice(&1u32.to_le_bytes());
-    bytes[1024..1024 + manifest.len()].copy_from_slice(manifest.as_bytes());
+/// A slot header with one model; nobody checks its signature any more.
+fn slot_header(folder: &Path, sha256: &str, model: &str) -> std::path::PathBuf {
+    let manifest = Manifest {
+        board: "qemu-arm64".into(),
+        name: "demo".into(),
+        version: "1".into(),
+        sequence: 1,
+        floor: 0,
+        root_size: 8192,
+        root_hash_size: 4096,
+        root_verity_hash: [0; 32],
+        root_verity_salt: [0; 32],
+        boot_size: 4096,
+        chunk_size: 65536,
+        chunk_table_sha256: [0; 32],
+        boot_files: vec![],
+        models: vec![FileHash {
+            sha256: slot::hex::decode(sha256).unwrap(),
+            size: 1,
+            name: model.into(),
+        }],
+    };
+    let header = encode_header(&manifest.to_text(), &[([0; 8], [0; 64])]).unwrap();
     let path = folder.join("slot-header");
-    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(&path, header).unwrap();
     path
 }
 
@@ -60,21 +75,18 @@ fn a_manifest_that_names_another_hash_or_no_such_model() {
     std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
     let made = face();
     std::fs::rename(made.path(), &folder).unwrap();
-    for (line, word) in [
-        (format!("model {} 1 /usr/share/models/face/model.tflite", "0".repeat(64)), "manifest in"),
-        (format!("model {FACE_SHA256} 1 /usr/share/models/other/model.tflite"), "not named"),
+    for (sha256, line, word) in [
+        ("0".repeat(64), "/usr/share/models/face/model.tflite", "manifest in"),
+        (FACE_SHA256.to_owned(), "/usr/share/models/other/model.tflite", "not named"),
     ] {
-        let header = slot_header(root.path(), &line);
+        let header = slot_header(root.path(), &sha256, line);
         let mut command = runner(&folder);
         command.arg(format!("--manifest={}", header.display()));
         let output = output(command);
         assert_eq!(output.status.code(), Some(4), "{line}: {}", text(&output));
         assert!(text(&output).contains(word), "{line}: {}", text(&output));
     }
-    let header = slot_header(
-        root.path(),
-        &format!("model {FACE_SHA256} 229714 /usr/share/models/face/model.tflite"),
-    );
+    let header = slot_header(root.path(), FACE_SHA256, "/usr/share/models/face/model.tflite");
     let photos = tempfile::tempdir().unwrap();
     let mut command = runner(&folder);
     command
