@@ -16,12 +16,14 @@ mod http;
 mod machine;
 mod patience;
 mod qmp;
+mod random;
 mod seat;
 mod server;
 mod shell;
 
 pub use console::{Console, Line};
 pub use disk::Disk;
-pub use machine::{demo_image, Machine, Options};
+pub use machine::{Machine, Options};
 pub use patience::wait_until;
+pub use random::Random;
 pub use server::{Fault, Served, Server};

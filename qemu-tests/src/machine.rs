@@ -238,20 +238,6 @@ pub(crate) fn imager() -> Result<PathBuf> {
     })
 }
 
-/// The built demo image: $FERRITE_IMAGE, else the one that `./do demo` leaves in `out/`.
-pub fn demo_image() -> Result<PathBuf> {
-    let path = match std::env::var_os("FERRITE_IMAGE") {
-        Some(path) => PathBuf::from(path),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/demo-qemu-arm64-1.0.0.img"),
-    };
-    ensure!(
-        path.is_file(),
-        "{} is not there; build it with `imager build`, or name one in FERRITE_IMAGE",
-        path.display()
-    );
-    Ok(path)
-}
-
 /// The folder for logs and seats.
 fn logs() -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/qemu-logs");

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use qemu_tests::{demo_image, Disk, Machine, Options};
+use qemu_tests::fixture::Lane;
+use qemu_tests::{Disk, Machine, Options};
 use slot::boot_state::{Boot, BootState};
 use slot::layout::FIRMWARE;
 use slot::Slot;
@@ -16,7 +17,7 @@ const END: &str = "ferrite: no slot can be loaded, resetting";
 
 /// The demo's disk without anything to boot on it.
 fn bare_disk() -> Result<Disk> {
-    let disk = Disk::copy_of(&demo_image()?)?;
+    let disk = Disk::copy_of(&Lane::take()?.base()?.img)?;
     for slot in [Slot::A, Slot::B] {
         disk.write(slot.boot_label(), 0, &[0; 4096])?;
     }
