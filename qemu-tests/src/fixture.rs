@@ -50,6 +50,8 @@ pub struct Variant {
     pub init: Option<PathBuf>,
     /// Sign with keys that the devices do not trust.
     pub strange_keys: bool,
+    /// Another board than the one QEMU plays.
+    pub other_board: Option<&'static str>,
 }
 
 /// What `imager build` made.
@@ -76,6 +78,10 @@ impl Variant {
     /// A version that works.
     pub fn good(sequence: u64) -> Variant {
         Variant { label: "good", sequence, ..Variant::default() }
+    }
+
+    fn board_name(&self) -> &'static str {
+        self.other_board.unwrap_or(BOARD)
     }
 
     /// The version's name.
@@ -114,13 +120,14 @@ impl Lane {
         self.write_sources(variant, &folder)?;
         let mut command = Command::new(imager()?);
         command.arg("build").arg("--image").arg(folder.join("demo.toml"));
-        command.arg("--board").arg(folder.join(format!("{BOARD}.toml")));
+        let board = variant.board_name();
+        command.arg("--board").arg(folder.join(format!("{board}.toml")));
         command.arg("--keys").arg(keys(if variant.strange_keys { "strange" } else { "keys" })?);
         command.arg("--device").arg(folder.join("device")).arg("--out").arg(&folder);
         // One build at a time: they share the cache of compressed frames, and few processors.
         let _one = lock(&self::folder()?.join("building"), FlockOperation::LockExclusive)?;
         run(&mut command)?;
-        let output = |end: &str| folder.join(format!("demo-{BOARD}-{}.{end}", variant.version()));
+        let output = |end: &str| folder.join(format!("demo-{board}-{}.{end}", variant.version()));
         Ok(Built { version: variant.version(), img: output("img"), update: output("update") })
     }
 
@@ -138,7 +145,12 @@ impl Lane {
         };
         let image = image_file(&read(&demo.join("demo.toml"))?, variant, self.port)?;
         write_if_new(&folder.join("demo.toml"), image.as_bytes())?;
-        write_if_new(&folder.join("demo.lock"), read(&demo.join("demo.lock"))?.as_bytes())?;
+        // What is locked is the same for any name of the board.
+        let name = |board: &str| format!("name = \"{board}\"");
+        let (from, to) = (name(BOARD), name(variant.board_name()));
+        let named = [(from.as_str(), to.as_str())];
+        let lock = replaced(&read(&demo.join("demo.lock"))?, &named)?;
+        write_if_new(&folder.join("demo.lock"), lock.as_bytes())?;
         fs::create_dir_all(folder.join("face")).context("face")?;
         for name in ["model.toml", "golden.png", "golden.json"] {
             let mut bytes = fs::read(demo.join("face").join(name)).context(name)?;
@@ -148,8 +160,9 @@ impl Lane {
             write_if_new(&folder.join("face").join(name), &bytes)?;
         }
         let board = read(&workspace().join("board-configs").join(format!("{BOARD}.toml")))?;
-        let board = replaced(&board, variant.board)?;
-        write_if_new(&folder.join(format!("{BOARD}.toml")), board.as_bytes())?;
+        let board = replaced(&replaced(&board, &named)?, variant.board)?;
+        let name = format!("{}.toml", variant.board_name());
+        write_if_new(&folder.join(name), board.as_bytes())?;
         self.copy_programs(variant, &folder.join("device"))
     }
 
@@ -181,9 +194,12 @@ impl Repository {
         run(command.arg("--keys").arg(&self.keys).arg(&built.update))
     }
 
-    /// The folder that is served.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Puts an update beside the repository, and gives its URL for the device.
+    pub fn serve_file(&self, built: &Built) -> Result<String> {
+        let name = format!("{}.update", built.version);
+        fs::copy(&built.update, self.folder.path().join(&name))
+            .with_context(|| built.update.display().to_string())?;
+        Ok(self.server.url_in_guest() + &name)
     }
 }
 
@@ -204,6 +220,13 @@ fn image_file(demo: &str, variant: &Variant, port: u16) -> Result<String> {
     }
     update.insert("tries".into(), i64::from(variant.tries.unwrap_or(1)).into());
     image.insert("update".into(), update.into());
+    // A model that fails is given up after three tries, not six.
+    let face = image.get_mut("workload").and_then(|all| all.get_mut(0)?.as_table_mut());
+    let budget = toml::Table::from_iter([
+        ("crashes".to_owned(), toml::Value::from(2)),
+        ("within".to_owned(), "5m".into()),
+    ]);
+    face.context("demo.toml has no workload")?.insert("budget".into(), budget.into());
     Ok(format!("{}\n{}", toml::to_string(&image).context("image file")?, variant.workloads))
 }
 
@@ -276,6 +299,18 @@ fn folder() -> Result<PathBuf> {
     let folder = workspace().join("target/qemu-fixtures");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     folder.canonicalize().context("fixture folder")
+}
+
+/// An `init` that stops turning over after twenty seconds; `scripts/device-build hanging-init`
+/// makes it.
+pub fn hanging_init() -> Result<PathBuf> {
+    let path = workspace().join("target/device/hang/init");
+    ensure!(
+        path.is_file(),
+        "{} is not there; run scripts/device-build hanging-init",
+        path.display()
+    );
+    Ok(path)
 }
 
 /// Builds a program of one assembly file for the device, without any library.
