@@ -9,7 +9,6 @@ mod chooser;
 mod command;
 mod config;
 mod fs;
-mod http_request;
 mod keys;
 mod sources;
 mod update_file;

@@ -29,6 +29,19 @@ pub fn verify(path: &Path, keys: &TrustedKeys) -> Result<VerifiedUpdate> {
         .with_context(|| format!("{} is not a valid update", path.display()))
 }
 
+/// Checks that a header's bytes that belong to no part of it are zeros, as the format has them.
+/// No signature covers them.
+pub fn check_rest_of_header(bytes: &[u8]) -> Result<()> {
+    let header = Header::new(bytes).map_err(|e| anyhow!(e))?;
+    let manifest = Header::verified_before(&header).map_err(|e| anyhow!(e))?;
+    let signatures: Vec<_> = header.signatures().collect();
+    let expected = slot::manifest::encode_header(&manifest.to_text(), &signatures);
+    if expected.map_err(|e| anyhow!(e))? != bytes {
+        bail!("the slot header has bytes that belong to no part of it");
+    }
+    Ok(())
+}
+
 fn verify_stream(input: &mut impl Read, keys: &TrustedKeys) -> Result<VerifiedUpdate> {
     let mut hash = Sha256::new();
     let mut take = |length: usize, what: &str| -> Result<Vec<u8>> {
@@ -39,6 +52,7 @@ fn verify_stream(input: &mut impl Read, keys: &TrustedKeys) -> Result<VerifiedUp
     };
     let header = take(HEADER_SIZE, "slot header")?;
     let manifest = Header::new(&header).and_then(|h| h.verify(keys)).map_err(|e| anyhow!(e))?;
+    check_rest_of_header(&header)?;
     let table_size = payload::table_size(&manifest).map_err(|e| anyhow!(e))?;
     let table =
         ChunkTable::parse(&take(table_size, "chunk table")?, &manifest).map_err(|e| anyhow!(e))?;

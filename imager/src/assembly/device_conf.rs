@@ -4,7 +4,7 @@
 use anyhow::{bail, Result};
 use sha2::{Digest, Sha256};
 use slot::conf::Writer;
-use slot::layout::{CTL_SOCKET, GROUP_CTL, GROUP_SLOTS};
+use slot::layout::{GROUP_CTL, GROUP_SLOTS};
 
 use crate::config::board::{Board, Chooser};
 use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, UPDATE_WORKLOAD};
@@ -208,11 +208,6 @@ pub fn ota_settings(image: &Image, update: &Update) -> String {
         "max_bytes_per_second": null,
     });
     format!("{settings:#}\n")
-}
-
-/// The folder of the control socket, which must exist before anybody listens there.
-pub fn run_folder() -> &'static str {
-    CTL_SOCKET.rsplit_once('/').map_or("/run", |(folder, _)| folder)
 }
 
 #[cfg(test)]

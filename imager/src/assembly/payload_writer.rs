@@ -18,6 +18,9 @@ pub const CHUNK_SIZE: u64 = 1 << 20;
 /// zstd level of a chunk. Above 15 a build gets slower by more than the payload gets smaller.
 const LEVEL: i32 = 15;
 
+/// A chunk's entry in the table and its frame, which is empty for zeros.
+type Packed = (Chunk, Vec<u8>);
+
 /// The chunks of a slot stream, compressed.
 pub struct CompressedStream {
     /// The table.
@@ -31,7 +34,7 @@ impl CompressedStream {
     pub fn new(parts: &[&[u8]], cache: &Cache) -> Result<CompressedStream> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
         let count = slot::payload::chunk_count(size as u64, CHUNK_SIZE) as usize;
-        let results: Mutex<Vec<Option<(Chunk, Vec<u8>)>>> = Mutex::new(vec![None; count]);
+        let results: Mutex<Vec<Option<Packed>>> = Mutex::new(vec![None; count]);
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
         std::thread::scope(|scope| {
@@ -45,6 +48,7 @@ impl CompressedStream {
                         Ok(done) => lock(&results)[index] = Some(done),
                         Err(error) => {
                             *lock(&failure) = Some(error);
+                            next.store(count, Ordering::Relaxed);
                             return;
                         }
                     }
@@ -89,7 +93,7 @@ fn gather(parts: &[&[u8]], index: usize) -> Vec<u8> {
     chunk
 }
 
-fn compress(chunk: &[u8], cache: &Cache) -> Result<(Chunk, Vec<u8>)> {
+fn compress(chunk: &[u8], cache: &Cache) -> Result<Packed> {
     let sha256: [u8; 32] = Sha256::digest(chunk).into();
     if chunk.iter().all(|byte| *byte == 0) {
         return Ok((Chunk { compressed: 0, sha256 }, Vec::new()));

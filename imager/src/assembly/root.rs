@@ -175,6 +175,10 @@ fn add_local(tree: &mut Tree, inputs: &Inputs, entry: &FileEntry) -> Result<()> 
             "" => entry.path.to_string(),
             inside => format!("{}/{inside}", entry.path),
         };
+        if let Some(target) = &file.link {
+            tree.symlink(&path, target)?;
+            continue;
+        }
         let mode = entry.mode.map_or(file.default_mode(), |mode| mode.0) as u16;
         tree.file(&path, mode, file.read()?)?;
     }

@@ -73,7 +73,7 @@ pub fn build(
         boot_size: boot.len() as u64,
         chunk_size: CHUNK_SIZE,
         chunk_table_sha256: Sha256::digest(stream.table.to_bytes()).into(),
-        boot_files: hashes(boot_files)?,
+        boot_files: hashes(boot_files),
         models: root.models,
     };
     payload::check_fits(&manifest, board.partitions.boot(), board.partitions.root()).map_err(
@@ -117,13 +117,13 @@ impl Identity<'_> {
     }
 }
 
-fn hashes(tree: &Tree) -> Result<Vec<FileHash>> {
+fn hashes(tree: &Tree) -> Vec<FileHash> {
     let mut hashes = Vec::new();
     for (path, node) in tree.iter() {
         if let Kind::File(content) = &node.kind {
-            let sha256 = Sha256::digest(content.read()?).into();
+            let sha256 = Sha256::digest(content.bytes()).into();
             hashes.push(FileHash { sha256, size: content.len(), name: path.to_owned() });
         }
     }
-    Ok(hashes)
+    hashes
 }

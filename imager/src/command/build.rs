@@ -94,7 +94,6 @@ pub fn run(args: BuildArgs) -> Result<()> {
 
     fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot be made", args.out.display()))?;
-    let _ = fs::remove_file(&outputs.stamp);
     let identity = Identity { image: &image, board: &board };
     let img = write_new(&outputs.img, |file| write_img(file, &board, &identity, &slot))?;
     let update = write_new(&outputs.update, |file| {
@@ -106,6 +105,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
         let text = sbom::spdx(&image, &board, &inputs, &programs(&binaries), 0)?;
         file.write_all(text.as_bytes()).map_err(Into::into)
     })?;
+    let _ = fs::remove_file(&outputs.stamp);
     for new in [img, update, sbom] {
         new.persist()?;
     }

@@ -108,12 +108,13 @@ pub fn run(args: InspectArgs) -> Result<()> {
     trusted.add_hex(&keys::public_hex(&public)).map_err(|e| anyhow!(e))?;
     let mut magic = [0; 8];
     let readable = file.read_exact_at(&mut magic, 0).is_ok();
+    let named = |error: anyhow::Error| not_ours(path, &format!("{error:#}"));
     let report = if readable && &magic == b"FERRSLOT" {
-        Report::Update { bytes, slot: update(path, &file, &trusted)? }
+        Report::Update { bytes, slot: update(path, &file, &trusted).map_err(named)? }
     } else {
         let table = gpt::read(bytes / SECTOR, |at, out| file.read_exact_at(out, at))
             .map_err(|e| not_ours(path, &e.to_string()))?;
-        image(&file, bytes, &table, &trusted).map_err(|e| not_ours(path, &e.to_string()))?
+        image(&file, bytes, &table, &trusted).map_err(named)?
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -186,6 +187,8 @@ fn slot_on_disk(
         return Ok(report);
     }
     if let Ok(manifest) = Header::new(&header).and_then(|h| h.verify(keys)) {
+        let rest = update_file::check_rest_of_header(&header);
+        report.problems.extend(rest.err().map(|e| e.to_string()));
         let fits = payload::check_fits(&manifest, boot.end - boot.start, root.end - root.start);
         if let Err(e) = fits {
             report.problems.push(e.to_string());

@@ -277,5 +277,4 @@ fn write_atomic(path: &Path, content: &mut impl Read) -> Result<()> {
 }
 
 #[cfg(test)]
-#[path = "publish_tests.rs"]
 mod tests;

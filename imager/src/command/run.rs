@@ -107,7 +107,7 @@ pub fn run(args: RunArgs) -> Result<()> {
     }
     prepare_disk(&args, &disk)?;
     if args.serial.is_none() {
-        eprintln!("{} in QEMU; Ctrl-A X leaves it, Ctrl-A H lists more keys", board.name());
+        eprintln!("{}; Ctrl-A X leaves it, Ctrl-A H lists more keys", &*board.description);
     }
     let error = Command::new(&emulator).args(&arguments).exec();
     if error.kind() == std::io::ErrorKind::NotFound {

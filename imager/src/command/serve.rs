@@ -3,6 +3,8 @@
 //! It reads files below one folder and writes nothing, so Ctrl-C may end it at any moment. For the
 //! field any web server does: nothing but GET, HEAD and Range is asked of it.
 
+mod http_request;
+
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 
-use crate::http_request::{self, Method, Outcome, Request};
+use self::http_request::{Method, Outcome, Request};
 
 /// Connections served at once; one more is told to come back.
 const MAX_CONNECTIONS: usize = 64;

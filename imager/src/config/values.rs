@@ -22,6 +22,7 @@ macro_rules! checked_text {
             }
 
             /// The text itself.
+            #[allow(dead_code, reason = "not each of these types is asked for it")]
             pub fn as_str(&self) -> &str {
                 &self.0
             }

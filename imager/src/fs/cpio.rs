@@ -23,7 +23,7 @@ pub fn write(tree: &Tree, out: &mut impl Write) -> Result<u64> {
         archive.header(path, u32::try_from(index)?, u32::try_from(links)?, mtime, node)?;
         match &node.kind {
             Kind::File(content) => {
-                content.copy_to(archive.out)?;
+                archive.out.write_all(content.bytes())?;
                 archive.length += content.len();
             }
             Kind::Symlink(target) => archive.bytes(target.as_bytes())?,

@@ -55,7 +55,7 @@ pub fn write(tree: &Tree, uuid: [u8; 16], out: &mut impl Write) -> Result<u64> {
         let inode = &inodes[index];
         match &inode.body {
             Body::Directory(dir) => out.write_all(&dir.bytes)?,
-            Body::File(content) => content.copy_to(out)?,
+            Body::File(content) => out.write_all(content.bytes())?,
             Body::Link(target) => out.write_all(target.as_bytes())?,
             Body::Device(_) => {}
         }
@@ -197,7 +197,7 @@ impl Inode<'_> {
         if self.inline {
             match &self.body {
                 Body::Directory(dir) => header.extend(&dir.bytes),
-                Body::File(content) => header.extend(&*content.read()?),
+                Body::File(content) => header.extend(content.bytes()),
                 Body::Link(target) => header.extend(target.as_bytes()),
                 Body::Device(_) => {}
             }
@@ -267,7 +267,7 @@ fn same_content(inodes: &[Inode]) -> Result<HashMap<usize, usize>> {
     for candidates in by_size.values().filter(|candidates| candidates.len() > 1) {
         let mut first: HashMap<[u8; 32], usize> = HashMap::new();
         for (index, content) in candidates {
-            let hash: [u8; 32] = Sha256::digest(content.read()?).into();
+            let hash: [u8; 32] = Sha256::digest(content.bytes()).into();
             if let Some(earlier) = first.get(&hash) {
                 same.insert(*index, *earlier);
             } else {

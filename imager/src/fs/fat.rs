@@ -103,7 +103,7 @@ pub fn write(tree: &Tree, options: &Options, out: &mut impl Write) -> Result<u64
         }
         match node.content {
             Some(content) => {
-                content.copy_to(out)?;
+                out.write_all(content.bytes())?;
                 pad(out, &[], room - content.len() as usize)?;
             }
             None => pad(out, &volume.directory(index, options), room)?,

@@ -83,6 +83,7 @@ impl<'a> FatVolume<'a> {
     }
 
     /// The format of the volume.
+    #[cfg(test)]
     pub fn kind(&self) -> FatType {
         self.kind
     }

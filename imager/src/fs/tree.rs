@@ -3,14 +3,10 @@
 //! Paths are relative to the tree's root, with `/` between names and none around them; the root
 //! itself is the empty path. One time stamp holds for all nodes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{bail, ensure, Result};
 
 /// Longest file name in bytes: the limit of Linux, EROFS, ext4 and FAT alike.
 pub const NAME_MAX: usize = 255;
@@ -19,79 +15,31 @@ pub const PATH_MAX: usize = 4095;
 /// Symlinks followed in one look-up before it counts as a loop, as in Linux.
 const LINKS_MAX: usize = 40;
 
-/// What a regular file holds.
+/// What a regular file holds. Copies share the bytes.
 #[derive(Clone, Debug)]
-pub enum Content {
-    /// Bytes in memory.
-    Bytes(Arc<[u8]>),
-    /// `length` bytes from `offset` of a file on the host, read when the image is written.
-    Range {
-        /// The host's file.
-        file: Arc<Path>,
-        /// First byte.
-        offset: u64,
-        /// Number of bytes.
-        length: u64,
-    },
-}
+pub struct Content(Arc<[u8]>);
 
 impl Content {
     /// Length in bytes.
     pub fn len(&self) -> u64 {
-        match self {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Range { length, .. } => *length,
-        }
+        self.0.len() as u64
     }
 
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// All bytes. Fails if the host's file cannot be read or has become shorter.
-    pub fn read(&self) -> Result<Cow<'_, [u8]>> {
-        match self {
-            Content::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
-            Content::Range { length, .. } => {
-                let mut bytes = Vec::with_capacity(usize::try_from(*length)?);
-                self.copy_to(&mut bytes)?;
-                Ok(Cow::Owned(bytes))
-            }
-        }
-    }
-
-    /// Writes all bytes to `out`. Fails like [`Content::read`], and if `out` fails.
-    pub fn copy_to(&self, out: &mut impl Write) -> Result<()> {
-        match self {
-            Content::Bytes(bytes) => out.write_all(bytes)?,
-            Content::Range { file, offset, length } => {
-                let name = file.display();
-                let mut input = File::open(file).with_context(|| format!("cannot open {name}"))?;
-                input
-                    .seek(SeekFrom::Start(*offset))
-                    .with_context(|| format!("cannot seek in {name}"))?;
-                let copied = std::io::copy(&mut input.take(*length), out)
-                    .with_context(|| format!("cannot copy {name}"))?;
-                ensure!(
-                    copied == *length,
-                    "{name} has become shorter while the image was made; start the build again"
-                );
-            }
-        }
-        Ok(())
+    /// All bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
 impl From<Vec<u8>> for Content {
     fn from(bytes: Vec<u8>) -> Self {
-        Content::Bytes(bytes.into())
+        Content(bytes.into())
     }
 }
 
 impl From<&[u8]> for Content {
     fn from(bytes: &[u8]) -> Self {
-        Content::Bytes(bytes.into())
+        Content(bytes.into())
     }
 }
 
@@ -133,6 +81,7 @@ impl Node {
     }
 
     /// The same node with another owner and group.
+    #[cfg(test)]
     pub fn owned_by(mut self, uid: u32, gid: u32) -> Node {
         self.uid = uid;
         self.gid = gid;
@@ -230,16 +179,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Like [`Tree::insert`], and takes the place of what is there. Fails also where that would
-    /// turn a directory with children into something else.
-    pub fn replace(&mut self, path: &str, node: Node) -> Result<()> {
-        let path = self.place(path, &node)?;
-        let orphans = !node.is_dir() && self.children(&path).next().is_some();
-        ensure!(!orphans, "{path} is a directory that is not empty and cannot be replaced");
-        self.nodes.insert(path, node);
-        Ok(())
-    }
-
     /// Adds a directory of root.
     pub fn dir(&mut self, path: &str, mode: u16) -> Result<()> {
         self.insert(path, Node::new(Kind::Dir, mode))
@@ -255,26 +194,9 @@ impl Tree {
         self.insert(path, Node::new(Kind::Symlink(target.into()), 0o777))
     }
 
-    /// Takes out a node and all below it. Returns whether it was there. The root stays.
-    pub fn remove(&mut self, path: &str) -> Result<bool> {
-        let path = self.resolve(path, Last::Kept)?;
-        ensure!(!path.is_empty(), "the root of a tree cannot be removed");
-        let below = format!("{path}/");
-        let doomed: Vec<String> = self
-            .nodes
-            .range(below.clone()..)
-            .map(|(path, _)| path)
-            .take_while(|path| path.starts_with(&below))
-            .cloned()
-            .collect();
-        for path in doomed {
-            self.nodes.remove(&path);
-        }
-        Ok(self.nodes.remove(&path).is_some())
-    }
-
     /// The node at `path`, parents' symlinks followed, its own not; `None` also for a path that no
     /// tree could hold.
+    #[cfg(test)]
     pub fn get(&self, path: &str) -> Option<&Node> {
         self.nodes.get(&self.resolve(path, Last::Kept).ok()?)
     }

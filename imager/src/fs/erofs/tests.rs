@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use proptest::prelude::*;
 
 use super::super::foreign;
@@ -174,20 +172,6 @@ fn a_larger_file_leaves_the_other_files_blocks_as_they_are() {
     let (old, new) = (tree(10_000), tree(20_000));
     let tail = 500_000usize.next_multiple_of(BLOCK);
     assert_eq!(old[old.len() - tail..], new[new.len() - tail..]);
-}
-
-#[test]
-fn a_file_of_the_host_is_read_in_pieces() {
-    let work = tempfile::tempdir().unwrap();
-    let file: std::sync::Arc<Path> = work.path().join("f").into();
-    std::fs::write(&file, pattern(20_000, 4)).unwrap();
-    let mut tree = Tree::new(0);
-    let range = |offset, length| Content::Range { file: file.clone(), offset, length };
-    tree.file("small", 0o644, range(7, 100)).unwrap();
-    tree.file("large", 0o644, range(100, 19_900)).unwrap();
-    check(&tree);
-    tree.file("beyond", 0o644, range(100, 19_901)).unwrap();
-    assert!(write(&tree, UUID, &mut Vec::new()).is_err());
 }
 
 fn any_node() -> impl Strategy<Value = Node> {

@@ -63,28 +63,11 @@ fn links_are_followed_inside_the_tree_only() {
 }
 
 #[test]
-fn only_replace_replaces() {
+fn nothing_is_in_the_tree_twice() {
     let mut tree = Tree::new(0);
     tree.file("a/f", 0o644, &b"1"[..]).unwrap();
     assert!(tree.file("a/f", 0o644, &b"2"[..]).is_err());
     assert!(tree.file("a/f/g", 0o644, &b"2"[..]).is_err());
-    let file = || Node::new(Kind::File((&b"2"[..]).into()), 0o600);
-    assert!(tree.replace("a", file()).is_err());
-    tree.replace("a/f", file()).unwrap();
-    assert_eq!(tree.get("a/f").unwrap().mode, 0o600);
     tree.dir("a", 0o700).unwrap();
     assert_eq!(tree.get("a").unwrap().mode, 0o700);
-    assert!(tree.remove("a").unwrap());
-    assert_eq!(tree.count(), 1);
-    assert!(tree.remove("/").is_err());
-}
-
-#[test]
-fn a_range_reads_its_bytes_and_notices_a_shrunk_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let file: Arc<Path> = dir.path().join("f").into();
-    std::fs::write(&file, b"0123456789").unwrap();
-    let range = |offset, length| Content::Range { file: file.clone(), offset, length };
-    assert_eq!(&*range(2, 3).read().unwrap(), b"234");
-    assert!(range(8, 3).read().is_err());
 }

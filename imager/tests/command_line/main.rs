@@ -1,0 +1,5 @@
+//! The command line as a person or a script meets it: the built `imager`, run on files.
+
+mod bad_input;
+mod real_build;
+mod world;
