@@ -20,7 +20,7 @@ device:
     scripts/device-build
 
 # Everything that CI runs
-test: lint deny unit boot
+test: lint deny unit reproducible boot
 
 # Formatting and clippy, no warning tolerated
 lint:
@@ -34,6 +34,11 @@ deny:
 # Tests that need no machine to boot
 unit:
     cargo test --workspace --exclude qemu-tests --locked
+
+# Builds the demo twice under other circumstances, once without a network, and compares
+reproducible: device
+    cargo build --locked -p imager
+    scripts/reproducible target/debug/imager
 
 # Boots, updates and failures in QEMU, at most two machines at a time
 boot: device
