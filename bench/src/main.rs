@@ -1,2 +1,80 @@
-//! Ferrite beside its peers, in one run.
-fn main() {}
+//! Ferrite beside its peers, in one run: measures the bars of docs/benchmarks.md and prints one
+//! table, which is also left as `out/bench/table.md`.
+//!
+//! Every part gets what it needs from [`workshop`] (images and folders) and hands [`table`] its
+//! rows: [`building`], [`sizes`], [`boot`] (with [`peers`], which [`direct`] starts), [`memory`],
+//! [`updating`], [`inference`].
+
+mod arguments;
+mod boot;
+mod building;
+mod cpio;
+mod direct;
+mod guest;
+mod inference;
+mod memory;
+mod peers;
+mod sizes;
+mod statistics;
+mod table;
+mod updating;
+mod workshop;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use arguments::Arguments;
+use table::Table;
+use workshop::Workshop;
+
+type Part = fn(&Workshop, &Arguments, &mut Table) -> Result<()>;
+
+/// The parts in the order of the table. Each can be asked for alone.
+const PARTS: [(&str, Part); 6] = [
+    ("building", building::measure),
+    ("sizes", sizes::measure),
+    ("boot", boot::measure),
+    ("memory", memory::measure),
+    ("updating", updating::measure),
+    ("inference", inference::measure),
+];
+
+fn main() -> ExitCode {
+    let arguments = match arguments::parse(std::env::args().skip(1), &PARTS.map(|(name, _)| name)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every part could be measured. A missed bar is a figure, not a failure.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let shop = Workshop::open()?;
+    let mut table = Table::default();
+    let mut whole = true;
+    for (name, measure) in PARTS {
+        if !arguments.wants(name) {
+            continue;
+        }
+        eprintln!("bench: {name}");
+        if let Err(error) = measure(&shop, arguments, &mut table) {
+            eprintln!("bench: {name}: {error:#}");
+            table.failed(name, &error);
+            whole = false;
+        }
+    }
+    let text = table.markdown(&shop.about(arguments.runs));
+    print!("{text}");
+    shop.leave("table.md", &text)?;
+    Ok(whole)
+}

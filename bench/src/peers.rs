@@ -1,0 +1,234 @@
+//! What the boot is compared with: the same kernel, runner and model started by a bare shell
+//! script (the floor), and by systemd from a Debian root on ext4 (what one would have otherwise).
+//!
+//! Both get our initramfs with an archive behind it that has another `/init`, so that the modules
+//! are the same files.
+
+use std::fs;
+use std::os::unix::fs::{symlink, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::cpio::Archive;
+use crate::direct::{Direct, Start};
+use crate::guest::{number, result, Boot};
+use crate::workshop::{output, read, Built, Variant, Workshop};
+
+/// The demo beside systemd, as Debian's minimal images have it; without maintainer scripts.
+const SYSTEMD: Variant<'static> =
+    Variant { name: "systemd", packages: &["systemd", "udev"], ..Variant::DEMO };
+/// The fourth partition is `root-a` (docs/architecture.md, "Disk").
+const ROOT_A: &str = "/dev/vda4";
+/// What our own slot gives the kernel, without our own words.
+const ARGUMENTS: &str = "console=ttyAMA0 panic=5 quiet loglevel=4";
+const RUNNER: &str = "/usr/bin/runner --model=/usr/share/models/face";
+/// Room for the Debian root.
+const DISK: &str = "400M";
+/// Says when, in seconds of the boot clock; `read` is the shell's own and starts no process.
+const SAY: &str = "say() { read up idle < /proc/uptime; echo \"bench: $1 $up\"; }\n";
+
+/// The peers, ready to start.
+pub struct Peers {
+    img: PathBuf,
+    kernel: PathBuf,
+    floor: PathBuf,
+    systemd: PathBuf,
+    /// The Debian root.
+    debian: PathBuf,
+}
+
+impl Peers {
+    /// Makes the initramfs archives and the Debian root. `demo` has the kernel and the modules.
+    pub fn make(shop: &Workshop, demo: &Built) -> Result<Peers> {
+        let peers = Peers {
+            img: demo.img.clone(),
+            kernel: shop.path("kernel"),
+            floor: shop.path("floor.initrd"),
+            systemd: shop.path("systemd.initrd"),
+            debian: shop.path("debian.ext4"),
+        };
+        let own = shop.path("own.initrd");
+        shop.boot_file(&demo.img, "kernel", &peers.kernel)?;
+        shop.boot_file(&demo.img, "initrd", &own)?;
+        let own = fs::read(&own).with_context(|| own.display().to_string())?;
+
+        let built = shop.build(&SYSTEMD)?;
+        let root = shop.unpack_root(&built.img, "debian")?;
+        let model = read(&root.join("usr/share/models/face/model.toml"))?;
+        let model: toml::Table = toml::from_str(&model).context("model.toml")?;
+        let hash = model.get("sha256").and_then(toml::Value::as_str);
+        let runner =
+            format!("{RUNNER} --expect-sha256={}", hash.context("model.toml has no sha256")?);
+
+        let busybox = root.join("usr/bin/busybox");
+        let busybox = fs::read(&busybox).with_context(|| busybox.display().to_string())?;
+        let modules = ext4_modules(&root)?;
+        write(&peers.floor, &initrd(&own, &busybox, &[], &floor_script(&runner)))?;
+        let script = systemd_script(&modules.iter().map(|m| m.0.as_str()).collect::<Vec<_>>());
+        write(&peers.systemd, &initrd(&own, &busybox, &modules, &script))?;
+        finish_debian(&root, &runner)?;
+        make_ext4(&root, &peers.debian)?;
+        Ok(peers)
+    }
+
+    /// Boots the floor once.
+    pub fn boot_floor(&self, shop: &Workshop) -> Result<Boot> {
+        let disk = crate::direct::scratch(&self.img)?;
+        let start = Start { kernel: &self.kernel, initrd: &self.floor, arguments: ARGUMENTS };
+        let mut machine = Direct::start(shop, "floor", &self.img, disk.path(), &start)?;
+        let first = seconds(&mut machine, "bench: init ")?;
+        let exec = seconds(&mut machine, "bench: exec ")?;
+        Ok(Boot { first, second: exec, exec, result: result(&mut machine.console)? })
+    }
+
+    /// Boots systemd once.
+    pub fn boot_systemd(&self, shop: &Workshop) -> Result<Boot> {
+        let disk = crate::direct::scratch(&self.debian)?;
+        let start = Start { kernel: &self.kernel, initrd: &self.systemd, arguments: ARGUMENTS };
+        let mut machine = Direct::start(shop, "systemd", &self.img, disk.path(), &start)?;
+        let first = seconds(&mut machine, "bench: init ")?;
+        let second = seconds(&mut machine, "bench: root ")?;
+        let exec = seconds(&mut machine, "bench: exec ")?;
+        Ok(Boot { first, second, exec, result: result(&mut machine.console)? })
+    }
+}
+
+fn seconds(machine: &mut Direct, word: &str) -> Result<f64> {
+    number(&mut machine.console, word).map(|seconds| seconds * 1000.0)
+}
+
+/// Our initramfs with one behind it whose files come instead of or beside ours.
+fn initrd(own: &[u8], busybox: &[u8], modules: &[(String, Vec<u8>)], script: &str) -> Vec<u8> {
+    let mut archive = Archive::default();
+    for folder in ["bin", "newroot"] {
+        archive.folder(folder);
+    }
+    archive.file("bin/busybox", busybox);
+    for (name, bytes) in modules {
+        archive.file(&format!("lib/modules/{name}"), bytes);
+    }
+    archive.file("init", script.as_bytes());
+    let mut all = own.to_vec();
+    // The kernel looks for the next archive at a multiple of four.
+    all.resize(all.len().next_multiple_of(4), 0);
+    all.extend_from_slice(&archive.finish());
+    all
+}
+
+/// The least that starts the runner: the disk's driver and EROFS, no verity, no supervision.
+fn floor_script(runner: &str) -> String {
+    format!(
+        "#!/bin/busybox sh\n{SAY}b=/bin/busybox\n$b mount -t proc proc /proc\nsay init\n\
+         $b mount -t devtmpfs dev /dev\n$b insmod /lib/modules/virtio_blk.ko\n\
+         $b insmod /lib/modules/erofs.ko\nuntil [ -b {ROOT_A} ]; do $b usleep 2000; done\n\
+         $b mount -t erofs -o ro {ROOT_A} /newroot\n$b mount -t proc proc /newroot/proc\n\
+         $b mount -t tmpfs run /newroot/run\n$b mount -t devtmpfs dev /newroot/dev\nsay exec\n\
+         exec $b chroot /newroot {runner} --results=/run/results.jsonl\n"
+    )
+}
+
+/// From the initramfs to systemd on the Debian root, which is the whole disk.
+fn systemd_script(modules: &[&str]) -> String {
+    let load: String =
+        modules.iter().map(|name| format!("$b insmod /lib/modules/{name}\n")).collect();
+    format!(
+        "#!/bin/busybox sh\n{SAY}b=/bin/busybox\n$b mount -t proc proc /proc\nsay init\n\
+         $b mount -t devtmpfs dev /dev\n$b insmod /lib/modules/virtio_blk.ko\n{load}\
+         until [ -b /dev/vda ]; do $b usleep 2000; done\n\
+         $b mount -t ext4 -o rw,noatime /dev/vda /newroot\nsay root\n\
+         $b mount --move /proc /newroot/proc\n$b mount --move /dev /newroot/dev\n\
+         exec $b switch_root /newroot /usr/lib/systemd/systemd\n"
+    )
+}
+
+/// The modules up to ext4 in the order that the root's own configuration loads them in.
+fn ext4_modules(root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let conf = read(&root.join("etc/ferrite/system.conf"))?;
+    let mut modules = Vec::new();
+    for path in conf.lines().filter_map(|line| line.strip_prefix("module /")) {
+        let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+        let bytes = fs::read(root.join(path)).with_context(|| path.to_owned())?;
+        let last = name.starts_with("ext4.");
+        modules.push((name, bytes));
+        if last {
+            return Ok(modules);
+        }
+    }
+    ensure!(!modules.is_empty(), "system.conf names no modules");
+    anyhow::bail!("system.conf does not load ext4")
+}
+
+/// Gives the root what an installed system has: an identity, the runner's unit, and the marks
+/// that nothing is left to be done at a first boot.
+fn finish_debian(root: &Path, runner: &str) -> Result<()> {
+    let units = root.join("etc/systemd/system");
+    let wants = units.join("multi-user.target.wants");
+    fs::create_dir_all(&wants).with_context(|| wants.display().to_string())?;
+    let start = root.join("usr/bin/start-face");
+    let script = format!(
+        "#!/usr/bin/busybox sh\n{SAY}say exec\nexec {runner} --results=/run/results.jsonl\n"
+    );
+    write(&start, script.as_bytes())?;
+    fs::set_permissions(&start, fs::Permissions::from_mode(0o755)).context("start-face")?;
+    let unit = "[Unit]\nDescription=The runner\n\n[Service]\nExecStart=/usr/bin/start-face\n\
+                StandardOutput=file:/dev/console\nStandardError=file:/dev/console\n\n\
+                [Install]\nWantedBy=multi-user.target\n";
+    write(&units.join("face.service"), unit.as_bytes())?;
+    link("../face.service", &wants.join("face.service"))?;
+    link("/usr/lib/systemd/system/multi-user.target", &units.join("default.target"))?;
+    write(&root.join("etc/machine-id"), b"0123456789abcdef0123456789abcdef\n")?;
+    for mark in ["etc/.updated", "var/.updated"] {
+        write(&root.join(mark), b"")?;
+    }
+    Ok(())
+}
+
+fn make_ext4(root: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_file(to).with_context(|| to.display().to_string())?;
+    }
+    let mut command = Command::new("mke2fs");
+    command.args(["-q", "-F", "-t", "ext4", "-E", "root_owner=0:0", "-d"]);
+    // Debian keeps it where a user's PATH does not look.
+    command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
+    output(command.arg(root).arg(to).arg(DISK)).context("mke2fs (package e2fsprogs)").map(drop)
+}
+
+fn link(target: &str, at: &Path) -> Result<()> {
+    let _ = fs::remove_file(at);
+    symlink(target, at).with_context(|| at.display().to_string())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_behind_ours_begins_at_a_multiple_of_four() {
+        let all = initrd(b"12345", b"busybox", &[("a.ko".into(), vec![1])], "script");
+        assert_eq!(&all[..8], b"12345\0\0\0");
+        assert_eq!(&all[8..14], b"070701");
+    }
+
+    #[test]
+    fn modules_are_taken_up_to_ext4() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("etc/ferrite")).unwrap();
+        fs::create_dir_all(dir.path().join("m")).unwrap();
+        for name in ["jbd2.ko", "ext4.ko", "net.ko"] {
+            fs::write(dir.path().join("m").join(name), name).unwrap();
+        }
+        let conf = dir.path().join("etc/ferrite/system.conf");
+        fs::write(&conf, "x\nmodule /m/jbd2.ko\nmodule /m/ext4.ko\nmodule /m/net.ko\n").unwrap();
+        let names: Vec<_> = ext4_modules(dir.path()).unwrap().into_iter().map(|m| m.0).collect();
+        assert_eq!(names, ["jbd2.ko", "ext4.ko"]);
+        fs::write(&conf, "module /m/net.ko\n").unwrap();
+        assert!(ext4_modules(dir.path()).is_err());
+    }
+}
