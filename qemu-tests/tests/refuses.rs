@@ -1,0 +1,173 @@
+//! Updates that must not be taken, downloads that go wrong, and no room to keep anything.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::{wait_until, Disk, Fault, Machine, Options};
+use slot::manifest::HEADER_SIZE;
+use slot::Slot;
+
+const TO_BOOT: Duration = Duration::from_secs(60);
+const TO_INSTALL: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(30);
+
+/// Everything that lies in a slot.
+fn slot_bytes(disk: &Disk, slot: Slot) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for label in [slot.boot_label(), slot.root_label()] {
+        let range = disk.partition(label)?;
+        all.extend(disk.read(label, 0, (range.end - range.start) as usize)?);
+    }
+    Ok(all)
+}
+
+#[test]
+fn what_may_not_be_installed_is_refused_before_the_idle_slot_is_touched() -> Result<()> {
+    let lane = Lane::take()?;
+    let repository = lane.repository()?;
+    let base = lane.build(&Variant { label: "fifth", ..Variant::good(5) })?;
+    let disk = Disk::copy_of(&base.img)?;
+    // The idle slot is empty on a new device: something that a careless write would change.
+    for label in [Slot::B.boot_label(), Slot::B.root_label()] {
+        disk.write(label, 0, &[0xB5; 1 << 20])?;
+    }
+    let before = slot_bytes(&disk, Slot::B)?;
+    let offers = [
+        (
+            Variant { label: "strange", strange_keys: true, ..Variant::good(6) },
+            "the slot manifest is not signed by a trusted key",
+        ),
+        (
+            Variant { label: "other-board", other_board: Some("other-arm64"), ..Variant::good(6) },
+            "it is for board other-arm64, this is qemu-arm64",
+        ),
+        (Variant { label: "older", ..Variant::good(4) }, "its sequence 4 is not above 5"),
+        (Variant { label: "same", ..Variant::good(5) }, "its sequence 5 is not above 5"),
+        (
+            Variant {
+                label: "large",
+                board: &[("boot = \"64M\"", "boot = \"72M\"")],
+                ..Variant::good(6)
+            },
+            "its boot image is larger than the boot partition",
+        ),
+    ];
+    let mut machine = Machine::start("refuses", &disk, &Options::default())?;
+    let console = &mut machine.console;
+    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    for (variant, reason) in offers {
+        let url = repository.serve_file(&lane.build(&variant)?)?;
+        console.type_line(&format!("ota install {url}"))?;
+        let said = console.wait_for("ota: refused ", SOON)?.text;
+        assert!(said.contains(reason), "{}: {said}", variant.label);
+    }
+    assert!(slot_bytes(&disk, Slot::B)? == before, "the idle slot was touched");
+    assert_eq!(disk.boot_state()?.context("boot state")?.trial, None);
+
+    // What was refused is in nobody's way.
+    let url = repository.serve_file(&lane.build(&Variant::good(6))?)?;
+    console.shell(&format!("ota install {url}"))?;
+    assert_eq!(disk.boot_state()?.context("boot state")?.trial, Some(Slot::B));
+    Ok(())
+}
+
+#[test]
+fn a_payload_that_goes_wrong_on_the_way_is_never_armed() -> Result<()> {
+    let lane = Lane::take()?;
+    let repository = lane.repository()?;
+    let disk = Disk::copy_of(&lane.base()?.img)?;
+    let good = lane.build(&Variant::good(2))?;
+    let length = std::fs::metadata(&good.update).context("update")?.len();
+    let server = &repository.server;
+    let head = HEADER_SIZE as u64;
+    // In the signed text; in the chunk table; in the last chunk; and half of the file missing.
+    let faults = [
+        (Fault::Altered(2000), "its header is not the one that the repository signed"),
+        (Fault::Altered(head + 10), "chunk table"),
+        (Fault::Altered(length - 10), "arrived altered"),
+        (Fault::Truncated(length / 2), "ota: "),
+    ];
+    server.spoil(".update", faults[0].0);
+    repository.publish(&good)?;
+    let mut machine = Machine::start("altered", &disk, &Options::default())?;
+    let console = &mut machine.console;
+    for (fault, reason) in faults {
+        console.wait_for("ota: found 2-good (sequence 2)", TO_INSTALL)?;
+        server.heal();
+        server.spoil(".update", fault);
+        // What was under way when the fault changed may still fail in the old way.
+        console.wait_for(reason, TO_INSTALL)?;
+        let state = disk.boot_state()?.context("boot state")?;
+        assert_eq!((state.active, state.trial), (Slot::A, None), "{fault:?}");
+    }
+    assert!(!console.has("ota: trial armed"));
+    let status = console.shell_json("ota status --json")?;
+    assert!(status["last_error"].is_string(), "{status}");
+    assert_eq!(status["failed"].as_array().map(Vec::len), Some(0), "it never had its trial");
+
+    server.heal();
+    console.wait_for("ota: committed 2-good in slot b", TO_INSTALL)?;
+    Ok(())
+}
+
+#[test]
+fn a_full_data_partition_loses_nothing() -> Result<()> {
+    let lane = Lane::take()?;
+    let repository = lane.repository()?;
+    let disk = Disk::copy_of(&lane.base()?.img)?;
+    let options = Options { ports: vec![8080], ..Options::default() };
+    let mut machine = Machine::start("full", &disk, &options)?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    machine.console.wait_for("face: {", TO_BOOT)?;
+    let results = "busybox cat /data/workloads/face/results.jsonl";
+    let kept = machine.console.shell(results)?;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    machine.console.shell("! busybox dd if=/dev/zero of=/data/fill bs=4k")?;
+    machine.console.shell("! busybox dd if=/dev/zero of=/data/fill2 bs=1")?;
+
+    // Inference goes on.
+    let port = machine.port(8080)?;
+    let picture = include_bytes!("../../demo/face/golden.png");
+    let infer = || -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(SOON * 4))?;
+        write!(
+            stream,
+            "POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            picture.len()
+        )?;
+        stream.write_all(picture)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    for _ in 0..3 {
+        assert!(infer()?.starts_with("HTTP/1.1 200"));
+    }
+
+    // An update is refused with the reason, and the idle slot stays as it was.
+    let before = slot_bytes(&disk, Slot::B)?;
+    repository.publish(&lane.build(&Variant::good(2))?)?;
+    let said = machine.console.wait_for("ota: /data", TO_BOOT)?;
+    assert!(said.text.contains("full") || said.text.contains("space"), "{}", said.text);
+    let asked = || repository.server.served_of("timestamp.json").requests;
+    let already = asked();
+    wait_until("another poll", TO_BOOT, || Ok(asked() > already))?;
+    assert!(slot_bytes(&disk, Slot::B)? == before, "the idle slot was touched");
+
+    // It starts with a full partition too, and nothing of what was there is gone.
+    machine.console.type_line("ctl reboot")?;
+    machine.console.wait_for("ferrite: slot a (active", TO_BOOT)?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    machine.console.wait_for("face: {", TO_BOOT)?;
+    assert_eq!(machine.console.shell(results)?.first(), kept.first());
+
+    // With room again the update comes by itself.
+    machine.console.shell("busybox rm /data/fill /data/fill2")?;
+    machine.console.wait_for("ota: committed 2-good in slot b", TO_INSTALL)?;
+    assert_eq!(machine.console.shell(results)?.first(), kept.first());
+    Ok(())
+}
