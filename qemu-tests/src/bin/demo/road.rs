@@ -91,7 +91,7 @@ pub fn walk(story: &mut Story) -> Result<()> {
 
     if visit::is_wanted() {
         story.step("Look around");
-        story.say(&format!("The device still runs, and this terminal is its console: type `ctl status`, `ctl logs face`, `ota status`. Send it a picture of your own from another terminal:\n  curl --data-binary @photo.jpg http://127.0.0.1:{}/\nEnd with `leave` or Ctrl-D.", guest.machine.port(PICTURES)?));
+        story.say(&format!("The device still runs, and this terminal is its console: type `ctl status`, `ctl logs face`, `ota status`. Send it a picture of your own from another terminal:\n  curl --data-binary @photo.jpg http://127.0.0.1:{}/infer\nEnd with `leave` or Ctrl-D.", guest.machine.port(PICTURES)?));
         visit::receive(&mut guest)?;
     }
     Ok(())
