@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_told() {
-        for wrong in [&["--runs"][..], &["--runs", "0"], &["--runs", "x"], &["--what"], &["other"]] {
+        for wrong in [&["--runs"][..], &["--runs", "0"], &["--runs", "x"], &["--what"], &["other"]]
+        {
             assert!(parsed(wrong).is_err(), "{wrong:?} was taken");
         }
     }

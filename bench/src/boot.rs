@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use qemu_tests::{Disk, Machine, Options};
 
 use crate::arguments::Arguments;
-use crate::guest::{number, result, Boot, TO_BOOT};
+use crate::guest::{number, result, Boot};
 use crate::peers::Peers;
 use crate::statistics::median;
 use crate::table::{Bar, Table, Unit};
@@ -28,7 +28,13 @@ pub fn measure(shop: &Workshop, arguments: &Arguments, table: &mut Table) -> Res
     };
     add("kernel", Bar::None, &ours, |b| b.first, "guest time until /init starts");
     let to_root: fn(&Boot) -> f64 = |b| b.second - b.first;
-    add("/init to PID 1 of the root", Bar::AtMost(400.0), &ours, to_root, "modules, signature, verity");
+    add(
+        "/init to PID 1 of the root",
+        Bar::AtMost(400.0),
+        &ours,
+        to_root,
+        "modules, signature, verity",
+    );
     let to_exec: fn(&Boot) -> f64 = |b| b.exec - b.second;
     add("PID 1 to the first exec", Bar::AtMost(100.0), &ours, to_exec, "");
     let to_result: fn(&Boot) -> f64 = |b| b.result - b.first;
@@ -36,7 +42,8 @@ pub fn measure(shop: &Workshop, arguments: &Arguments, table: &mut Table) -> Res
 
     add("sh script: kernel", Bar::None, &floor, |b| b.first, "");
     add("sh script: /init to the runner's exec", Bar::None, &floor, |b| b.exec - b.first, "");
-    let least = add("sh script: /init to the first result", Bar::None, &floor, to_result, "the floor");
+    let least =
+        add("sh script: /init to the first result", Bar::None, &floor, to_result, "the floor");
     add("systemd: kernel", Bar::None, &systemd, |b| b.first, "");
     add("systemd: /init to PID 1 of the root", Bar::None, &systemd, to_root, "no verity");
     add("systemd: PID 1 to the runner's exec", Bar::None, &systemd, to_exec, "");
@@ -57,13 +64,6 @@ fn boot(shop: &Workshop, demo: &Built) -> Result<Boot> {
     let first = number(console, "ferrite: first life: pid 1 after ")?;
     let second = number(console, "ferrite: second life: pid 1 after ")?;
     let result = result(console)?;
-    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT).or_else(|error| {
-        // It may have come before the result.
-        if console.has("ferrite: all vital workloads healthy") {
-            return Ok(qemu_tests::Line { at: Default::default(), text: String::new() });
-        }
-        Err(error)
-    })?;
     let status = console.shell_json("ctl status --json")?;
     let workloads = status["workloads"].as_array().context("the status names no workloads")?;
     let starts = workloads.iter().filter_map(|workload| workload["started_ms"].as_f64());

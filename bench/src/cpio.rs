@@ -30,8 +30,7 @@ impl Archive {
         self.entries += 1;
         let name = path.len() as u32 + 1;
         // Inode, mode, user, group, links, time, size, device numbers (4), name's length, checksum.
-        let fields =
-            [self.entries, mode, 0, 0, 1, 0, bytes.len() as u32, 0, 0, 0, 0, name, 0];
+        let fields = [self.entries, mode, 0, 0, 1, 0, bytes.len() as u32, 0, 0, 0, 0, name, 0];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
             self.bytes.extend_from_slice(format!("{field:08X}").as_bytes());

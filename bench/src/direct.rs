@@ -96,16 +96,14 @@ impl Drop for Direct {
 
 /// A command line without its firmware: with one, QEMU would leave the kernel to it.
 fn bare(line: &str) -> Result<String> {
-    let (before, rest) = line.trim().split_once(" -bios ").context("`imager run` names no -bios")?;
+    let (before, rest) =
+        line.trim().split_once(" -bios ").context("`imager run` names no -bios")?;
     ensure!(!rest.starts_with('\''), "the firmware's path has strange characters: {rest}");
     let (_, after) = rest.split_once(' ').context("nothing stands behind -bios")?;
     Ok(format!("{before} {after}"))
 }
 
-fn accept(
-    listener: &UnixListener,
-    child: &mut Child,
-) -> Result<std::os::unix::net::UnixStream> {
+fn accept(listener: &UnixListener, child: &mut Child) -> Result<std::os::unix::net::UnixStream> {
     listener.set_nonblocking(true).context("socket")?;
     let start = Instant::now();
     while start.elapsed() < TO_CONNECT {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use qemu_tests::{Console, Line};
 
 /// A boot that takes longer hangs (stretched by the load).
@@ -29,7 +29,9 @@ pub fn number(console: &mut Console, before: &str) -> Result<f64> {
 
 /// Waits for the runner's first result and gives its time.
 pub fn result(console: &mut Console) -> Result<f64> {
-    let Line { text, .. } = console.wait_for("\"detections\":[{", TO_BOOT)?;
+    let texts = ["\"detections\":[{", "Kernel panic"];
+    let (which, Line { text, .. }) = console.wait_for_any(&texts, TO_BOOT)?;
+    ensure!(which == 0, "{text}, see {}", console.log().display());
     number_in(&text, "\"boot_ms\":")
 }
 

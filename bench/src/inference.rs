@@ -28,13 +28,18 @@ pub fn measure(shop: &Workshop, _: &Arguments, table: &mut Table) -> Result<()> 
     let start = line.find('{').context("runner bench printed no JSON")?;
     let report: Value = serde_json::from_str(&line[start..])
         .with_context(|| format!("runner bench printed {line:?}"))?;
-    let time = |what: &str| {
-        report[what]["p50"].as_f64().with_context(|| format!("no {what} in {line:?}"))
-    };
+    let time =
+        |what: &str| report[what]["p50"].as_f64().with_context(|| format!("no {what} in {line:?}"));
     let (infer, invoke) = (time("infer_ms")?, time("invoke_ms")?);
     let note = format!("p50 of {INFERENCES}, one thread, XNNPACK, face detector");
     table.add("runner: inference", Unit::Milliseconds, Bar::None, infer, &note);
-    table.add("the interpreter's own invoke", Unit::Milliseconds, Bar::None, invoke, "same process");
+    table.add(
+        "the interpreter's own invoke",
+        Unit::Milliseconds,
+        Bar::None,
+        invoke,
+        "same process",
+    );
     table.add("runner / invoke", Unit::Ratio, Bar::AtMost(1.05), infer / invoke, "");
     Ok(())
 }

@@ -56,6 +56,7 @@ impl Peers {
 
         let built = shop.build(&SYSTEMD)?;
         let root = shop.unpack_root(&built.img, "debian")?;
+        unpack_packages(&read(&built.lock)?, &root)?;
         let model = read(&root.join("usr/share/models/face/model.toml"))?;
         let model: toml::Table = toml::from_str(&model).context("model.toml")?;
         let hash = model.get("sha256").and_then(toml::Value::as_str);
@@ -124,6 +125,7 @@ fn floor_script(runner: &str) -> String {
          $b mount -t devtmpfs dev /dev\n$b insmod /lib/modules/virtio_blk.ko\n\
          $b insmod /lib/modules/erofs.ko\nuntil [ -b {ROOT_A} ]; do $b usleep 2000; done\n\
          $b mount -t erofs -o ro {ROOT_A} /newroot\n$b mount -t proc proc /newroot/proc\n\
+         $b mount -t sysfs sys /newroot/sys\n\
          $b mount -t tmpfs run /newroot/run\n$b mount -t devtmpfs dev /newroot/dev\nsay exec\n\
          exec $b chroot /newroot {runner} --results=/run/results.jsonl\n"
     )
@@ -141,6 +143,33 @@ fn systemd_script(modules: &[&str]) -> String {
          $b mount --move /proc /newroot/proc\n$b mount --move /dev /newroot/dev\n\
          exec $b switch_root /newroot /usr/lib/systemd/systemd\n"
     )
+}
+
+/// Unpacks the lock's packages from imager's cache over the root: `imager` leaves out what only
+/// systemd reads. Kernel and loader stay out.
+fn unpack_packages(lock: &str, root: &Path) -> Result<()> {
+    let lock: toml::Table = toml::from_str(lock).context("the lock")?;
+    let packages = lock.get("deb").and_then(toml::Value::as_array);
+    let cache = cache().context("neither FERRITE_CACHE nor HOME is set")?;
+    for package in packages.context("the lock names no packages")? {
+        let text = |key: &str| package.get(key).and_then(toml::Value::as_str);
+        let name = text("name").context("a package without a name")?;
+        let hash = text("sha256").with_context(|| format!("{name} has no sha256"))?;
+        if !["linux-", "u-boot-"].iter().any(|start| name.starts_with(start)) {
+            let mut command = Command::new("dpkg-deb");
+            command.arg("--extract").arg(cache.join("files").join(hash)).arg(root);
+            output(&mut command).with_context(|| format!("{name}, in imager's cache"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where imager keeps what it fetched (docs/image-file.md, "The lock").
+fn cache() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    variable("FERRITE_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("ferrite")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/ferrite")))
 }
 
 /// The modules up to ext4 in the order that the root's own configuration loads them in.

@@ -95,14 +95,7 @@ impl Row {
         };
         let verdict = verdict.map_or("", |pass| if pass { "pass" } else { "MISS" });
         let measured = shown(self.measured);
-        [
-            self.what.clone(),
-            bar,
-            measured,
-            verdict.to_owned(),
-            self.load.clone(),
-            self.note.clone(),
-        ]
+        [self.what.clone(), bar, measured, verdict.to_owned(), self.load.clone(), self.note.clone()]
     }
 }
 

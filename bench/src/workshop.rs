@@ -37,6 +37,8 @@ pub struct Variant<'a> {
 
 /// What `imager build` made.
 pub struct Built {
+    /// What it was made of.
+    pub lock: PathBuf,
     /// The disk image.
     pub img: PathBuf,
     /// The update.
@@ -127,7 +129,8 @@ impl Workshop {
 
     /// Writes a variant's image file, its board file and what they name.
     pub fn write_sources(&self, variant: &Variant<'_>) -> Result<PathBuf> {
-        let folder = self.folder.join("images").join(format!("{}-{}", variant.name, variant.sequence));
+        let folder =
+            self.folder.join("images").join(format!("{}-{}", variant.name, variant.sequence));
         let demo = self.project.join("demo");
         fs::create_dir_all(folder.join("face")).with_context(|| folder.display().to_string())?;
         let toml = folder.join("demo.toml");
@@ -173,7 +176,7 @@ impl Workshop {
         let out = toml.parent().context("an image file without a folder")?.to_owned();
         self.build_into(&toml, &out)?;
         let file = |end| out.join(format!("demo-{BOARD}-{}.0.0.{end}", variant.sequence));
-        Ok(Built { img: file("img"), update: file("update") })
+        Ok(Built { img: file("img"), update: file("update"), lock: toml.with_extension("lock") })
     }
 
     /// Publishes updates as the repository `repo`, made anew.
@@ -222,7 +225,10 @@ fn image_file(demo: &str, variant: &Variant<'_>) -> Result<String> {
     image.insert("sequence".into(), variant.sequence.into());
     if !variant.packages.is_empty() {
         let packages: Vec<Value> = variant.packages.iter().map(|name| (*name).into()).collect();
-        image.insert("debian".into(), Table::from_iter([("packages".into(), packages.into())]).into());
+        image.insert(
+            "debian".into(),
+            Table::from_iter([("packages".into(), packages.into())]).into(),
+        );
     }
     if let Some(workloads) = variant.workloads {
         let more: Table = toml::from_str(workloads).context("the variant's workloads")?;
