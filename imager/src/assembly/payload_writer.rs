@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use anyhow::{anyhow, Context, Result};
 use sha2::{Digest, Sha256};
@@ -94,12 +94,23 @@ fn gather(parts: &[&[u8]], index: usize) -> Vec<u8> {
 }
 
 fn compress(chunk: &[u8], cache: &Cache) -> Result<Packed> {
-    let sha256: [u8; 32] = Sha256::digest(chunk).into();
     if chunk.iter().all(|byte| *byte == 0) {
-        return Ok((Chunk { compressed: 0, sha256 }, Vec::new()));
+        return Ok((Chunk { compressed: 0, sha256: hash_of_zeros(chunk) }, Vec::new()));
     }
+    let sha256 = Sha256::digest(chunk).into();
     let frame = frame(chunk, &sha256, LEVEL, cache)?;
     Ok((Chunk { compressed: u32::try_from(frame.len())?, sha256 }, frame))
+}
+
+/// Most zeros come in whole chunks: those are hashed once.
+fn hash_of_zeros(zeros: &[u8]) -> [u8; 32] {
+    static WHOLE: OnceLock<[u8; 32]> = OnceLock::new();
+    let hash = || Sha256::digest(zeros).into();
+    if zeros.len() as u64 == CHUNK_SIZE {
+        *WHOLE.get_or_init(hash)
+    } else {
+        hash()
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +143,7 @@ mod tests {
             let frame = &file[range.start as usize..range.end as usize];
             if chunk.compressed == 0 {
                 assert!(expected.iter().all(|byte| *byte == 0));
+                assert_eq!(chunk.sha256, <[u8; 32]>::from(Sha256::digest(expected)));
             } else {
                 assert!(zstd::bulk::decompress(frame, CHUNK_SIZE as usize).unwrap() == expected);
             }

@@ -40,24 +40,14 @@ pub fn build(
     cache: &Cache,
 ) -> Result<SlotImage> {
     let identity = Identity { image, board };
-    let mut root_image = Vec::new();
-    let root_size = erofs::write(&root.tree, identity.bytes("erofs"), &mut root_image)?;
-    // The kernel reads no hash tree over a single block.
-    root_image.resize(root_image.len().max(2 * BLOCK as usize), 0);
-    let salt: [u8; 32] = identity.hash("verity");
-    let tree = verity::build(&root_image, &salt);
-    root_image.extend_from_slice(&tree.bytes);
-
-    let mut boot = Vec::new();
-    let [a, b, c, d, ..] = identity.hash("boot");
-    let options = fat::Options {
-        size: board.partitions.boot(),
-        reserved_sectors: 32,
-        volume_id: u32::from_le_bytes([a, b, c, d]),
-        label: *b"FERRITEBOOT",
-    };
-    fat::write(boot_files, &options, &mut boot)
-        .with_context(|| format!("the boot partition ({} MiB)", board.partitions.boot() >> 20))?;
+    // Both mostly hash, and neither needs the other.
+    let (root_parts, boot_parts) = std::thread::scope(|scope| {
+        let boot = scope.spawn(|| boot_image(boot_files, &identity));
+        let root = root_image(&root.tree, &identity);
+        (root, boot.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (RootImage { bytes: root_image, root_size, salt, tree }, (boot, boot_hashes)) =
+        (root_parts?, boot_parts?);
 
     let stream = CompressedStream::new(&[&boot, &root_image], cache)?;
     let manifest = Manifest {
@@ -73,7 +63,7 @@ pub fn build(
         boot_size: boot.len() as u64,
         chunk_size: CHUNK_SIZE,
         chunk_table_sha256: Sha256::digest(stream.table.to_bytes()).into(),
-        boot_files: hashes(boot_files),
+        boot_files: boot_hashes,
         models: root.models,
     };
     payload::check_fits(&manifest, board.partitions.boot(), board.partitions.root()).map_err(
@@ -90,6 +80,42 @@ pub fn build(
     let header = manifest::encode_header(&text, &[(manifest::key_id(&public), signature)])
         .map_err(|e| anyhow!(e))?;
     Ok(SlotImage { boot, root: root_image, root_size, header, stream })
+}
+
+struct RootImage {
+    /// EROFS and hash tree.
+    bytes: Vec<u8>,
+    /// Bytes of the EROFS alone.
+    root_size: u64,
+    salt: [u8; 32],
+    tree: verity::Tree,
+}
+
+fn root_image(files: &Tree, identity: &Identity) -> Result<RootImage> {
+    let mut bytes = Vec::new();
+    let root_size = erofs::write(files, identity.bytes("erofs"), &mut bytes)?;
+    // The kernel reads no hash tree over a single block.
+    bytes.resize(bytes.len().max(2 * BLOCK as usize), 0);
+    let salt = identity.hash("verity");
+    let tree = verity::build(&bytes, &salt);
+    bytes.extend_from_slice(&tree.bytes);
+    Ok(RootImage { bytes, root_size, salt, tree })
+}
+
+/// The boot partition's image and the hashes of the files on it.
+fn boot_image(files: &Tree, identity: &Identity) -> Result<(Vec<u8>, Vec<FileHash>)> {
+    let size = identity.board.partitions.boot();
+    let [a, b, c, d, ..] = identity.hash("boot");
+    let options = fat::Options {
+        size,
+        reserved_sectors: 32,
+        volume_id: u32::from_le_bytes([a, b, c, d]),
+        label: *b"FERRITEBOOT",
+    };
+    let mut image = Vec::new();
+    fat::write(files, &options, &mut image)
+        .with_context(|| format!("the boot partition ({} MiB)", size >> 20))?;
+    Ok((image, hashes(files)))
 }
 
 /// What UUIDs and salts are made of, so that the same image gets the same ones.
