@@ -16,7 +16,7 @@ pub fn stretched(nominal: Duration) -> Duration {
     nominal.mul_f64(stretch(&load, processors, scale.as_deref()))
 }
 
-/// Looks ten times a second whether `what` has come true; fails after `timeout` (stretched). For
+/// Looks again and again, each 5 ms, whether `what` has come true; fails after `timeout` (stretched). For
 /// what no line on a console tells.
 pub fn wait_until(
     what: &str,
@@ -26,7 +26,7 @@ pub fn wait_until(
     let (start, timeout) = (Instant::now(), stretched(timeout));
     while !is_true()? {
         ensure!(start.elapsed() < timeout, "not within {:.0} s: {what}", timeout.as_secs_f64());
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
