@@ -144,8 +144,11 @@ impl Workshop {
         let lock = if own.is_file() { own } else { demo.join("demo.lock") };
         write_if_new(&folder.join("demo.lock"), read(&lock)?.as_bytes())?;
         let board = read(&self.project.join("board-configs").join(format!("{BOARD}.toml")))?;
-        // Debian's packages beside the demo's need more room.
-        let board = board.replace("root = \"96M\"", "root = \"256M\"");
+        let board = match variant.packages {
+            [] => board,
+            // Debian's packages beside the demo's need more room.
+            _ => board.replace("root = \"96M\"", "root = \"256M\""),
+        };
         write_if_new(&folder.join(format!("{BOARD}.toml")), board.as_bytes())?;
         Ok(toml)
     }
