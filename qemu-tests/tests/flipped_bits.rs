@@ -1,0 +1,159 @@
+//! One flipped bit in a slot: what is altered is never executed, and the other slot takes over.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::{Disk, Machine, Options, Random};
+use slot::boot_state::BootState;
+use slot::manifest::HEADER_SIZE;
+use slot::Slot;
+
+const TO_BOOT: Duration = Duration::from_secs(60);
+const TO_FAIL: Duration = Duration::from_secs(120);
+const BLOCK: u64 = 4096;
+/// What the kernel says when it reads an altered block, and then resets (dm-verity's
+/// `restart_on_corruption`): nobody ever gets to see the block.
+const CORRUPTED: &str = " is corrupted";
+
+/// A disk as an update leaves it: version 2 in slot a, committed; version 1 in slot b, whole.
+fn two_slots(lane: &Lane) -> Result<Disk> {
+    let disk = Disk::copy_of(&lane.build(&Variant::good(2))?.img)?;
+    let old = Disk::copy_of(&lane.base()?.img)?;
+    for (from, to) in
+        [(Slot::A.boot_label(), Slot::B.boot_label()), (Slot::A.root_label(), Slot::B.root_label())]
+    {
+        let range = old.partition(from)?;
+        disk.write(to, 0, &old.read(from, 0, (range.end - range.start) as usize)?)?;
+    }
+    disk.set_boot_state(&BootState { fallback: Some(Slot::B), ..BootState::fresh() })?;
+    Ok(disk)
+}
+
+/// With four strikes already: the next failure is the one that counts.
+fn nearly_worn_out(disk: &Disk) -> Result<()> {
+    let state = BootState { strikes: 4, fallback: Some(Slot::B), ..BootState::fresh() };
+    disk.set_boot_state(&state)
+}
+
+/// Where the slot header of slot a begins, in its root partition.
+fn header_at(disk: &Disk) -> Result<u64> {
+    let range = disk.partition(Slot::A.root_label())?;
+    Ok(range.end - range.start - HEADER_SIZE as u64)
+}
+
+/// A number out of slot a's manifest.
+fn manifest_number(disk: &Disk, key: &str) -> Result<u64> {
+    let header = disk.read(Slot::A.root_label(), header_at(disk)?, HEADER_SIZE)?;
+    let text = String::from_utf8_lossy(&header[1024..]).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("no {key} in the manifest"))?.parse()?)
+}
+
+/// Where the model lies: a TensorFlow Lite file has `TFL3` at byte 4, a file begins with a block.
+fn model_at(disk: &Disk) -> Result<u64> {
+    let root = disk.read(Slot::A.root_label(), 0, manifest_number(disk, "root-size")? as usize)?;
+    let block = root.chunks(BLOCK as usize).position(|block| block.get(4..8) == Some(b"TFL3"));
+    Ok(block.context("no model in the root image")? as u64 * BLOCK)
+}
+
+/// Slot b runs version 1, and is made the active slot.
+fn see_slot_b(machine: &mut Machine) -> Result<()> {
+    machine.console.wait_for("ferrite: slot b (fallback, slot a had 5 strikes)", TO_FAIL)?;
+    machine.console.wait_for("first life: slot b of demo 1-base ", TO_BOOT)?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT).map(drop)
+}
+
+#[test]
+fn a_header_with_a_flipped_bit_boots_nothing_of_its_slot() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = two_slots(&lane)?;
+    disk.flip_bit(Slot::A.root_label(), header_at(&disk)? + 1024 + 60, 2)?;
+    let mut machine = Machine::start("flipped-header", &disk, &Options::default())?;
+    for strike in 1..=5 {
+        let console = &mut machine.console;
+        console.wait_for(&format!("ferrite: slot a (active, strike {strike})"), TO_BOOT)?;
+        console.wait_for("ferrite: cannot boot slot a: root-a: ", TO_BOOT)?;
+    }
+    assert!(!machine.console.has("second life"), "something of slot a was executed");
+    see_slot_b(&mut machine)
+}
+
+#[test]
+fn what_every_boot_reads_ends_the_boot_when_a_bit_is_flipped() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = two_slots(&lane)?;
+    let root = Slot::A.root_label();
+    let tree = manifest_number(&disk, "root-size")?;
+    // The file system's superblock; the hash tree's top block.
+    for (name, offset) in [("flipped-superblock", 1024 + 16), ("flipped-tree", tree + 5)] {
+        nearly_worn_out(&disk)?;
+        disk.flip_bit(root, offset, 6)?;
+        let mut machine = Machine::start(name, &disk, &Options::default())?;
+        machine.console.wait_for(CORRUPTED, TO_BOOT)?;
+        assert!(!machine.console.has("second life"), "something of slot a was executed");
+        see_slot_b(&mut machine)?;
+        machine.power_cut()?;
+        disk.flip_bit(root, offset, 6)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_model_with_a_flipped_bit_never_answers() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = two_slots(&lane)?;
+    nearly_worn_out(&disk)?;
+    disk.flip_bit(Slot::A.root_label(), model_at(&disk)? + 100_000, 0)?;
+    let mut machine = Machine::start("flipped-model", &disk, &Options::default())?;
+    machine.console.wait_for("first life: slot a of demo 2-good ", TO_BOOT)?;
+    machine.console.wait_for(CORRUPTED, TO_BOOT)?;
+    assert!(!machine.console.has("face: {"), "an altered model answered");
+    see_slot_b(&mut machine)
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_never_read_as_data() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = two_slots(&lane)?;
+    let mut random = Random::new("flipped-anywhere");
+    let root = Slot::A.root_label();
+    let used = manifest_number(&disk, "root-size")?;
+    for number in 0..3 {
+        nearly_worn_out(&disk)?;
+        let (offset, bit) = (random.below(used), random.below(8) as u8);
+        println!("bit {bit} of byte {offset} of {used}");
+        disk.flip_bit(root, offset, bit)?;
+        let name = format!("flipped-anywhere-{number}");
+        let mut machine = Machine::start(&name, &disk, &Options::default())?;
+        // Whether a boot needs that block is chance: if not, somebody asks for it.
+        let healthy = "ferrite: all vital workloads healthy";
+        let (which, _) = machine.console.wait_for_any(&[healthy, CORRUPTED], TO_FAIL)?;
+        if which == 0 {
+            println!("no boot needs it");
+            let block = offset / BLOCK;
+            let dd = format!("dd if=/dev/dm-0 of=/dev/null bs={BLOCK} skip={block} count=1");
+            machine.console.type_line(&format!("busybox {dd}"))?;
+            machine.console.wait_for(CORRUPTED, TO_BOOT)?;
+            machine.console.wait_for("ferrite: watchdog armed", TO_BOOT)?;
+        } else {
+            see_slot_b(&mut machine)?;
+        }
+        machine.power_cut()?;
+        disk.flip_bit(root, offset, bit)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kernel_with_a_flipped_bit_is_not_started() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = two_slots(&lane)?;
+    // Every file of the boot partition lies in its first half; the kernel is most of it.
+    disk.flip_bit(Slot::A.boot_label(), 20 << 20, 3)?;
+    let mut machine = Machine::start("flipped-kernel", &disk, &Options::default())?;
+    machine.console.wait_for("ferrite: kernel of slot a is altered", TO_BOOT)?;
+    machine.console.wait_for("ferrite: slot b (fallback, slot a had ", TO_BOOT)?;
+    machine.console.wait_for("first life: slot b of demo 1-base ", TO_BOOT)?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT).map(drop)
+}
