@@ -115,7 +115,7 @@ fn pack(shop: &Workshop, newer: &Built, repo: &Path) -> Result<Payload> {
     let root = root + usize::try_from(slot::verity::tree_size(root as u64)).context("tree")?;
     let disk = Disk::copy_of(&newer.img)?;
     for (name, length) in [("boot", boot), ("root", root)] {
-        let plain = shop.path(name);
+        let plain = shop.path(&format!("{name}.plain"));
         let bytes = disk.read(&format!("{name}-a"), 0, length)?;
         fs::write(&plain, bytes).with_context(|| plain.display().to_string())?;
         let packed = repo.join(format!("{name}.zst"));
