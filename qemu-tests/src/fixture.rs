@@ -194,6 +194,15 @@ impl Repository {
         run(command.arg("--keys").arg(&self.keys).arg(&built.update))
     }
 
+    /// Publishes an update with keys that no device trusts, in a repository beside this one, and
+    /// gives its URL for the device.
+    pub fn publish_strange(&self, built: &Built) -> Result<String> {
+        let mut command = Command::new(imager()?);
+        command.arg("publish").arg("--repo").arg(self.folder.path().join("strange"));
+        run(command.arg("--keys").arg(keys("strange")?).arg(&built.update))?;
+        Ok(self.server.url_in_guest() + "strange/")
+    }
+
     /// Puts an update beside the repository, and gives its URL for the device.
     pub fn serve_file(&self, built: &Built) -> Result<String> {
         let name = format!("{}.update", built.version);

@@ -64,6 +64,13 @@ fn what_may_not_be_installed_is_refused_before_the_idle_slot_is_touched() -> Res
         let said = console.wait_for("ota: refused ", SOON)?.text;
         assert!(said.contains(reason), "{}: {said}", variant.label);
     }
+    // A whole repository by somebody else.
+    let strange = Variant { label: "strange", strange_keys: true, ..Variant::good(6) };
+    let url = repository.publish_strange(&lane.build(&strange)?)?;
+    console.type_line(&format!("ota install {url}"))?;
+    let said = console.wait_for(&format!("ota: {}", url.trim_end_matches('/')), SOON)?.text;
+    assert!(said.contains("sign"), "{said}");
+
     assert!(slot_bytes(&disk, Slot::B)? == before, "the idle slot was touched");
     assert_eq!(disk.boot_state()?.context("boot state")?.trial, None);
 
