@@ -31,8 +31,8 @@ lint:
 deny:
     scripts/deny
 
-# Tests that need no machine to boot
-unit:
+# Tests that need no machine to boot; some build an image
+unit: device
     cargo test --workspace --exclude qemu-tests --locked
 
 # Builds the demo twice under other circumstances, once without a network, and compares
