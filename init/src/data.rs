@@ -20,8 +20,6 @@ use slot::{Error, Result};
 use crate::console::say;
 use crate::sys::{self, Forked};
 
-/// The longest time the whole work may take, in milliseconds.
-pub const PATIENCE: u64 = 15 * 60_000;
 /// Where it is mounted.
 pub const MOUNT: &str = "/data";
 const NODE: &str = "/dev/ferrite/data";

@@ -71,9 +71,10 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     let text = read(layout::BOOT_CONF)?;
     let conf = conf::parse(&text, BOOT_CONF_FORM).map_err(|e| e.within(layout::BOOT_CONF))?;
     let chooser = conf::one(&conf.head, "chooser").map_err(|e| e.within(layout::BOOT_CONF))?;
-    let modules: Vec<&str> =
-        conf.head.iter().filter(|line| line.key == "module").map(|line| line.value).collect();
-    modules::load_all(&modules)?;
+    let lines = |key| conf.head.iter().filter(move |line| line.key == key).map(|line| line.value);
+    let chains: Vec<Vec<&str>> = lines("modules").map(|chain| chain.split(' ').collect()).collect();
+    let later: Vec<&str> = lines("later-modules").flat_map(|chain| chain.split(' ')).collect();
+    let assistant = modules::load_chains(&chains, &later)?;
     progress.watchdog = arm_watchdog(&conf);
 
     let disk = wait_for_disk()?;
@@ -104,6 +105,9 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     let mut environment: Vec<CString> = Vec::new();
     if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
         environment.extend(CString::new(handed));
+    }
+    if let Some(pid) = assistant {
+        environment.extend(CString::new(modules::hand_over(pid)));
     }
     switch_root::enter(NEW_ROOT, &environment)
 }

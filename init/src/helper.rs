@@ -1,16 +1,17 @@
 //! Work that may block (disks, modules, locks) is done by a forked copy of PID 1, so that PID 1
-//! keeps turning over. A helper reports short words through a pipe and ends.
+//! keeps turning over. What came of it is the helper's exit status.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::{kill_process, Pid, Signal};
+use slot::Result;
 
+use crate::console::{self, say};
 use crate::sys::{self, Forked};
 
 /// What a helper is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
+    /// Loads what the data partition's file system needs: the first life's assistant.
+    DataModules,
     /// Loads the kernel modules of `system.conf`.
     Modules,
     /// Makes `/data` ready.
@@ -21,69 +22,94 @@ pub enum Task {
     Unmount,
 }
 
-/// A running helper.
+impl Task {
+    /// Milliseconds after which it is killed.
+    fn patience(self) -> u64 {
+        match self {
+            // A driver that hangs in its probe must not hold the rest up for ever.
+            Task::DataModules | Task::Modules => 120_000,
+            // A check of a large card takes minutes.
+            Task::Data => 15 * 60_000,
+            Task::Write | Task::Unmount => WRITE_PATIENCE,
+        }
+    }
+}
+
+/// Writing a few sectors, and dying, may take so many milliseconds.
+const WRITE_PATIENCE: u64 = 20_000;
+
 #[derive(Debug)]
-pub struct Helper {
-    /// What it does.
-    pub task: Task,
-    /// Its process id.
-    pub pid: Pid,
-    /// When it has had enough time and is killed.
-    pub deadline: u64,
-    pipe: Option<OwnedFd>,
-}
-
-/// Writes one word to PID 1; given to the helper's work.
-pub struct Report<'a>(BorrowedFd<'a>);
-
-impl Report<'_> {
-    /// Sends one byte; its meaning is the task's own.
-    pub fn send(&self, word: u8) {
-        let _ = rustix::io::write(self.0, &[word]);
-    }
-}
-
-/// Forks and runs `work`; the helper's exit status is 0 when it returns true. It is killed at
-/// `deadline`.
-pub fn start(
+struct Helper {
     task: Task,
+    pid: Pid,
     deadline: u64,
-    work: impl FnOnce(&Report<'_>) -> bool,
-) -> std::io::Result<Helper> {
-    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    match sys::fork(None)? {
-        Forked::Parent(pid) => Ok(Helper { task, pid, deadline, pipe: Some(ours) }),
-        Forked::Child => {
-            sys::default_signals();
-            drop(ours);
-            let success = work(&Report(theirs.as_fd()));
-            crate::console::flush();
-            sys::exit(i32::from(!success))
-        }
-    }
 }
 
-impl Helper {
-    /// The pipe to wait for.
-    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().map(|pipe| pipe.as_fd())
-    }
+/// The running helpers.
+#[derive(Debug, Default)]
+pub struct Helpers(Vec<Helper>);
 
-    /// The next word it sent, if there is one.
-    pub fn read(&mut self) -> Option<u8> {
-        let mut word = [0];
-        match sys::read_ready(self.pipe.as_ref()?, &mut word) {
-            Some(1) => Some(word[0]),
-            Some(_) => {
-                self.pipe = None;
-                None
+impl Helpers {
+    /// Forks and runs `work`, which says on the console what went wrong. False when no process can
+    /// be made.
+    pub fn start(&mut self, task: Task, now: u64, work: impl FnOnce() -> Result<()>) -> bool {
+        match sys::fork(None) {
+            Ok(Forked::Parent(pid)) => {
+                self.adopt(task, pid, now);
+                true
             }
-            None => None,
+            Ok(Forked::Child) => {
+                sys::default_signals();
+                let result = work();
+                if let Err(e) = &result {
+                    say(&[&e.to_string()]);
+                }
+                console::flush();
+                sys::exit(i32::from(result.is_err()))
+            }
+            Err(e) => {
+                say(&["cannot fork: ", &e.to_string()]);
+                false
+            }
         }
     }
 
-    /// Ends it; its exit is reported as any other.
-    pub fn kill(&self) {
-        let _ = kill_process(self.pid, Signal::KILL);
+    /// Takes over a process that works already.
+    pub fn adopt(&mut self, task: Task, pid: Pid, now: u64) {
+        self.0.push(Helper { task, pid, deadline: now + task.patience() });
+    }
+
+    /// What the process that ended was for, if it was a helper.
+    pub fn ended(&mut self, pid: Pid) -> Option<Task> {
+        let at = self.0.iter().position(|helper| helper.pid == pid)?;
+        Some(self.0.swap_remove(at).task)
+    }
+
+    /// When the next one has had enough time.
+    pub fn deadline(&self) -> Option<u64> {
+        self.0.iter().map(|helper| helper.deadline).min()
+    }
+
+    /// Kills those that took too long; their end is reported as any other. Returns their tasks.
+    pub fn kill_late(&mut self, now: u64) -> Vec<Task> {
+        let late = self.0.iter_mut().filter(|helper| now >= helper.deadline);
+        late.map(|helper| {
+            let _ = kill_process(helper.pid, Signal::KILL);
+            helper.deadline = now + WRITE_PATIENCE;
+            helper.task
+        })
+        .collect()
+    }
+
+    /// Lets a task that may be broken off take no longer than a write does from now on.
+    pub fn hurry(&mut self, task: Task, now: u64) {
+        for helper in self.0.iter_mut().filter(|helper| helper.task == task) {
+            helper.deadline = helper.deadline.min(now + WRITE_PATIENCE);
+        }
+    }
+
+    /// Whether something is being written to the disk.
+    pub fn are_writing(&self) -> bool {
+        self.0.iter().any(|helper| matches!(helper.task, Task::Write | Task::Data))
     }
 }

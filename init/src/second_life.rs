@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::console::{self, say};
 use crate::console_shell::Shell;
 use crate::control::{self, Answer, Control, Request};
-use crate::helper::{self, Helper, Task};
+use crate::helper::{Helpers, Task};
 use crate::network::Network;
 use crate::shutdown::{End, Shutdown};
 use crate::system_conf::{self, System};
@@ -29,12 +29,6 @@ use crate::{data, devices, failure, modules, mounts, reset, status, sys, uptime}
 
 /// The loop turns at least this often, so that a wrong deadline is a delay and not a stop.
 const LONGEST_SLEEP: u64 = 10_000;
-/// Helpers that write a few sectors get this long.
-const WRITE_PATIENCE: u64 = 20_000;
-/// Modules get this long; a driver that hangs in its probe must not hold the rest up for ever.
-const MODULES_PATIENCE: u64 = 120_000;
-/// The modules helper's word: the data partition's file system is there.
-const FILE_SYSTEM_READY: u8 = b'f';
 
 /// What was booted, from `/run/ferrite/slot`.
 struct Booted {
@@ -56,8 +50,7 @@ struct Life {
     network: Network,
     clock: Clock,
     shell: Option<Shell>,
-    helpers: Vec<Helper>,
-    data_started: bool,
+    helpers: Helpers,
     probation: Probation,
     shutdown: Option<Shutdown>,
     ending: Option<End>,
@@ -71,7 +64,6 @@ enum Token {
     Workload(usize, Pipe),
     Listener,
     Client(usize),
-    Helper(usize),
     Link,
     Dhcp,
     Time,
@@ -88,9 +80,12 @@ pub fn run() -> ! {
         Err(e) => Err(e.clone()),
     };
     match life {
-        Ok(mut life) => loop {
-            life.turn();
-        },
+        Ok(mut life) => {
+            life.await_data_modules(uptime::now());
+            loop {
+                life.turn();
+            }
+        }
         Err(e) => {
             let slot = booted.as_ref().map_or("?", |booted| booted.slot.letter());
             say(&["cannot boot slot ", slot, ": ", &e.to_string(), "; resetting"]);
@@ -131,10 +126,6 @@ fn start(booted: &Booted) -> Result<Life> {
     let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
     supervisor.tick(now);
 
-    let modules = std::mem::take(&mut system.modules);
-    let helper = helper::start(Task::Modules, now + MODULES_PATIENCE, |report| {
-        load_modules(&modules, report)
-    });
     let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
     failure::publish_note(&*chooser::open(&system.chooser, Path::new(layout::DEVICES))?);
     Ok(Life {
@@ -147,8 +138,7 @@ fn start(booted: &Booted) -> Result<Life> {
         network: Network::new(system.dhcp),
         clock: Clock::new(&system.ntp),
         shell: Shell::new(&system.console_shell),
-        helpers: helper.map_err(|e| say(&["modules: ", &e.to_string()])).into_iter().collect(),
-        data_started: false,
+        helpers: Helpers::default(),
         probation: Probation::new(booted.kind, now + system.trial_timeout),
         shutdown: None,
         ending: None,
@@ -188,28 +178,13 @@ fn take_watchdog(system: &System) -> Option<Watchdog> {
     })
 }
 
-/// In a helper: loads the modules in order, and says when the data partition's file system has
-/// come by, so that it is made ready while the rest still loads.
-fn load_modules(modules: &[String], report: &helper::Report<'_>) -> bool {
-    let mut said = false;
+/// In a helper: loads the modules in order.
+fn load_modules(modules: &[String]) {
     for module in modules {
         if let Err(e) = modules::load(module) {
             say(&[&e.to_string()]);
         }
-        if !said && file_system_known("ext4") {
-            report.send(FILE_SYSTEM_READY);
-            said = true;
-        }
     }
-    if !said {
-        report.send(FILE_SYSTEM_READY);
-    }
-    true
-}
-
-fn file_system_known(name: &str) -> bool {
-    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    known.lines().any(|line| line.rsplit('\t').next() == Some(name))
 }
 
 impl Life {
@@ -240,11 +215,6 @@ impl Life {
                 let token = client.map_or(Token::Listener, Token::Client);
                 add(token, fd, if write { PollFlags::OUT } else { PollFlags::IN });
             });
-        }
-        for (index, helper) in self.helpers.iter().enumerate() {
-            if let Some(fd) = helper.pipe() {
-                add(Token::Helper(index), fd, PollFlags::IN);
-            }
         }
         let net = [
             (Token::Link, self.network.link_socket()),
@@ -283,7 +253,7 @@ impl Life {
             self.clock.deadline(),
             self.shell.as_ref().and_then(Shell::deadline),
             self.probation.next_look(),
-            self.helpers.iter().map(|helper| helper.deadline).min(),
+            self.helpers.deadline(),
             self.shutdown.as_ref().map(|shutdown| shutdown.next_look(now)),
             self.watchdog.is_some().then_some(self.next_feed),
         ]
@@ -304,12 +274,6 @@ impl Life {
                 }
             }
             Token::Client(index) => self.on_client(index, now),
-            Token::Helper(index) => {
-                let word = self.helpers.get_mut(index).and_then(Helper::read);
-                if word == Some(FILE_SYSTEM_READY) {
-                    self.start_data(now);
-                }
-            }
             Token::Link => self.network.on_link(now),
             Token::Dhcp => self.network.on_packet(now),
             Token::Time => self.clock.on_answer(now),
@@ -336,9 +300,8 @@ impl Life {
             if self.shell.as_mut().is_some_and(|shell| shell.on_exit(pid, now)) {
                 continue;
             }
-            if let Some(at) = self.helpers.iter().position(|helper| helper.pid == pid) {
-                let helper = self.helpers.swap_remove(at);
-                self.helper_ended(helper.task, exit.exit_status() == Some(0), now);
+            if let Some(task) = self.helpers.ended(pid) {
+                self.helper_ended(task, exit.exit_status() == Some(0), now);
             }
             // Anything else is an orphan of a workload; taking it is all it needs.
         }
@@ -346,7 +309,10 @@ impl Life {
 
     fn helper_ended(&mut self, task: Task, success: bool, now: u64) {
         match task {
-            Task::Modules => self.start_data(now),
+            Task::DataModules => {
+                self.start_data(now);
+                self.start_modules(now);
+            }
             Task::Data => {
                 self.supervisor.surroundings.data = Some(success);
                 if success {
@@ -356,25 +322,36 @@ impl Life {
                     say(&["data: not available"]);
                 }
             }
-            Task::Write => {}
+            Task::Modules | Task::Write => {}
             Task::Unmount => self.reset_now(),
         }
     }
 
-    fn start_data(&mut self, now: u64) {
-        if std::mem::replace(&mut self.data_started, true) {
-            return;
-        }
-        let disk = self.booted.disk.clone();
-        let started = helper::start(Task::Data, now + data::PATIENCE, |_| {
-            data::prepare(&disk).map_err(|e| say(&["data: ", &e.to_string()])).is_ok()
-        });
-        match started {
-            Ok(helper) => self.helpers.push(helper),
-            Err(e) => {
-                say(&["data: ", &e.to_string()]);
-                self.data_started = false;
+    /// Waits for the modules that the first life still loads, if it does.
+    fn await_data_modules(&mut self, now: u64) {
+        match modules::adopt() {
+            Some(pid) => {
+                self.helpers.adopt(Task::DataModules, pid, now);
+                // It may have ended before its end was listened for.
+                self.reap(now);
             }
+            None => self.helper_ended(Task::DataModules, true, now),
+        }
+    }
+
+    fn start_modules(&mut self, now: u64) {
+        let modules = std::mem::take(&mut self.system.modules);
+        self.helpers.start(Task::Modules, now, || {
+            load_modules(&modules);
+            Ok(())
+        });
+    }
+
+    fn start_data(&mut self, now: u64) {
+        let disk = self.booted.disk.clone();
+        let work = || data::prepare(&disk).map_err(|e| e.within("data"));
+        if !self.helpers.start(Task::Data, now, work) {
+            self.helper_ended(Task::Data, false, now);
         }
     }
 
@@ -435,7 +412,7 @@ impl Life {
         self.supervisor.surroundings.network = self.network.is_up();
         self.clock.tick(self.network.time_servers(), self.network.is_up(), now);
         if let Some(time) = self.clock.take_due_save() {
-            self.write(now, move || crate::clock::save(time));
+            self.helpers.start(Task::Write, now, move || crate::clock::save(time));
         }
         self.supervisor.tick(now);
         if let Some(shell) = &mut self.shell {
@@ -445,13 +422,7 @@ impl Life {
             let units = &self.supervisor.units;
             control.serve(|index: usize| units.get(index).map(|unit| &unit.ring), now);
         }
-        let mut hangs = false;
-        for helper in self.helpers.iter_mut().filter(|helper| now >= helper.deadline) {
-            helper.kill();
-            helper.deadline = now + WRITE_PATIENCE;
-            hangs |= helper.task == Task::Unmount;
-        }
-        if hangs {
+        if self.helpers.kill_late(now).contains(&Task::Unmount) {
             self.reset_now();
         }
         let verdict = self.supervisor.verdict(now);
@@ -479,7 +450,7 @@ impl Life {
             Order::SayHealthy => say(&["all vital workloads healthy"]),
             Order::Settle => {
                 let (name, kind) = (self.system.chooser.clone(), self.booted.kind);
-                self.write(now, move || failure::settle(&name, slot, kind));
+                self.helpers.start(Task::Write, now, move || failure::settle(&name, slot, kind));
             }
             Order::CheckCommitted => {
                 if failure::still_on_trial(&self.system.chooser, slot) {
@@ -503,19 +474,9 @@ impl Life {
     /// would only show the same once more.
     fn give_up(&mut self, reason: String, final_verdict: bool, now: u64) {
         let (name, slot) = (self.system.chooser.clone(), self.booted.slot);
-        self.write(now, move || failure::record(&name, slot, &reason, final_verdict));
+        self.helpers
+            .start(Task::Write, now, move || failure::record(&name, slot, &reason, final_verdict));
         self.end(End::Reboot, now);
-    }
-
-    /// Runs `work`, which writes to the disk, in a helper.
-    fn write(&mut self, now: u64, work: impl FnOnce() -> Result<()>) {
-        let started = helper::start(Task::Write, now + WRITE_PATIENCE, |_| {
-            work().map_err(|e| say(&[&e.to_string()])).is_ok()
-        });
-        match started {
-            Ok(helper) => self.helpers.push(helper),
-            Err(e) => say(&["cannot fork: ", &e.to_string()]),
-        }
     }
 
     /// Begins to shut down.
@@ -526,9 +487,7 @@ impl Life {
         say(&["shutdown: ", if end == End::Reboot { "reboot" } else { "poweroff" }]);
         self.supervisor.closing = true;
         // A long check of the data partition is safe to break off; the next boot does it again.
-        for helper in self.helpers.iter_mut().filter(|helper| helper.task == Task::Data) {
-            helper.deadline = helper.deadline.min(now + WRITE_PATIENCE);
-        }
+        self.helpers.hurry(Task::Data, now);
         self.shutdown = Some(Shutdown::new(end, now));
     }
 
@@ -538,8 +497,7 @@ impl Life {
         if self.ending.is_some() || !shutdown.step(&mut self.supervisor, now) {
             return;
         }
-        let writing = |helper: &Helper| matches!(helper.task, Task::Write | Task::Data);
-        if self.helpers.iter().any(writing) {
+        if self.helpers.are_writing() {
             return;
         }
         self.ending = Some(shutdown.end);
@@ -547,17 +505,16 @@ impl Life {
             shell.close();
         }
         let time = self.clock.now_if_known();
-        let started = helper::start(Task::Unmount, now + WRITE_PATIENCE, |_| {
+        let started = self.helpers.start(Task::Unmount, now, || {
             if let Some(time) = time {
                 let _ = crate::clock::save(time);
             }
             rustix::fs::sync();
             let _ = rustix::mount::unmount(data::MOUNT, rustix::mount::UnmountFlags::empty());
-            true
+            Ok(())
         });
-        match started {
-            Ok(helper) => self.helpers.push(helper),
-            Err(_) => self.reset_now(),
+        if !started {
+            self.reset_now();
         }
     }
 

@@ -53,10 +53,12 @@ impl BootState {
         self.fallback = None;
     }
 
-    /// Boot `slot` next, up to `tries` times, until it is committed.
+    /// Boot `slot` next, up to `tries` times, until it is committed. The active slot, which has just
+    /// brought an update in, starts without strikes should the board come back to it.
     pub fn arm(&mut self, slot: Slot, tries: u8) {
         self.trial = Some(slot);
         self.tries = tries.max(1);
+        self.strikes = 0;
         self.note.clear();
     }
 
@@ -277,8 +279,9 @@ mod tests {
 
     #[test]
     fn a_trial_that_is_not_committed_falls_back() {
-        let mut state = BootState::fresh();
+        let mut state = BootState { strikes: 1, ..BootState::fresh() };
         state.arm(Slot::B, 2);
+        assert_eq!(state.strikes, 0, "the active slot has installed an update: it works");
         assert_eq!(state.next(), (Slot::B, Boot::Trial));
         state.tries -= 1;
         assert_eq!(state.next(), (Slot::B, Boot::Trial));

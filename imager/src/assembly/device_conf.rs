@@ -6,6 +6,8 @@ use sha2::{Digest, Sha256};
 use slot::conf::Writer;
 use slot::layout::{GROUP_CTL, GROUP_SLOTS};
 
+use super::initramfs;
+use super::kernel::KernelFiles;
 use crate::config::board::{Board, Chooser};
 use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, UPDATE_WORKLOAD};
 
@@ -19,15 +21,17 @@ fn chooser_name(chooser: Chooser) -> &'static str {
     }
 }
 
-/// `boot.conf` for the initramfs. `modules` are paths in load order, `keys` public keys in
-/// hexadecimal.
-pub fn boot_conf(board: &Board, modules: &[String], keys: &[String]) -> String {
+/// `boot.conf` for the initramfs. `keys` are public keys in hexadecimal.
+pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> String {
     let mut w = Writer::new("ferrite-boot 1");
     w.line("board", board.name());
     w.line("chooser", chooser_name(board.boot.chooser));
-    modules.iter().for_each(|module| {
-        w.line("module", module);
-    });
+    for (key, chains) in [("modules", &kernel.first_life), ("later-modules", &kernel.later)] {
+        for chain in chains {
+            let paths: Vec<String> = chain.iter().map(initramfs::module_path).collect();
+            w.line(key, &paths.join(" "));
+        }
+    }
     if let Some(watchdog) = &board.watchdog {
         w.line("watchdog", &format!("{} {}", watchdog.device, watchdog.seconds()));
     }

@@ -18,7 +18,12 @@ pub fn module_path(module: &Module) -> String {
 }
 
 /// The compressed archive of `init`, `boot.conf` and modules.
-pub fn build(init: &[u8], boot_conf: &str, modules: &[Module], cache: &Cache) -> Result<Vec<u8>> {
+pub fn build<'a>(
+    init: &[u8],
+    boot_conf: &str,
+    modules: impl IntoIterator<Item = &'a Module>,
+    cache: &Cache,
+) -> Result<Vec<u8>> {
     let mut tree = Tree::new(0);
     // Folders that the first life mounts things on.
     for folder in ["dev", "proc", "sys", "run", "root"] {

@@ -13,6 +13,8 @@ use crate::sources::deb::{Deb, MemberKind};
 
 /// A module is at most this long unpacked; the largest of Debian's has a third of it.
 const MAX_MODULE: u64 = 32 << 20;
+/// The module for the data partition. Workloads wait for it, so it is loaded early on.
+const DATA_FILE_SYSTEM: &str = "ext4";
 
 /// The kernel's files.
 pub struct KernelFiles {
@@ -20,8 +22,10 @@ pub struct KernelFiles {
     pub image: Vec<u8>,
     /// Device trees for the boot partition, by file name.
     pub device_trees: Vec<(String, Vec<u8>)>,
-    /// Modules of the first life, in load order.
-    pub first_life: Vec<Module>,
+    /// Chains of modules that the first life needs to reach the root.
+    pub first_life: Vec<Vec<Module>>,
+    /// Chains of modules that it loads on the way, for the data partition.
+    pub later: Vec<Vec<Module>>,
     /// Modules of the second life that the first has not loaded, in load order.
     pub second_life: Vec<Module>,
 }
@@ -41,12 +45,17 @@ pub fn extract(debs: &[Deb], kernel: &Kernel) -> Result<KernelFiles> {
         device_trees.push((name.to_owned(), bytes));
     }
     let source = PackagedModules::read(debs, release)?;
-    let first_life =
-        modules::in_load_order(&source, &as_strs(&kernel.first_life_modules), &BTreeSet::new())?;
-    let loaded = first_life.iter().map(|module| module.name.clone()).collect();
-    let second_life =
-        modules::in_load_order(&source, &as_strs(&kernel.second_life_modules), &loaded)?;
-    Ok(KernelFiles { image, device_trees, first_life, second_life })
+    let order = |names: &[&str], loaded: &[Module]| {
+        let loaded = loaded.iter().map(|module| module.name.clone()).collect();
+        modules::in_load_order(&source, names, &loaded)
+    };
+    let mut early = order(&as_strs(&kernel.first_life_modules), &[])?;
+    let needed: BTreeSet<_> = early.iter().map(|module| module.name.clone()).collect();
+    early.extend(order(&[DATA_FILE_SYSTEM], &early)?);
+    let second_life = order(&as_strs(&kernel.second_life_modules), &early)?;
+    let is_needed = |chain: &Vec<Module>| chain.iter().any(|module| needed.contains(&module.name));
+    let (first_life, later) = modules::chains(early).into_iter().partition(is_needed);
+    Ok(KernelFiles { image, device_trees, first_life, later, second_life })
 }
 
 fn as_strs(names: &[Line]) -> Vec<&str> {

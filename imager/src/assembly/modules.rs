@@ -12,6 +12,8 @@ use anyhow::{bail, Context, Result};
 pub struct Module {
     /// Its name, with `_` for `-`.
     pub name: String,
+    /// The names of the modules it needs itself, those built into the kernel included.
+    pub needs: Vec<String>,
     /// The ELF object.
     pub object: Vec<u8>,
 }
@@ -39,6 +41,22 @@ pub fn in_load_order(
     Ok(walk.done)
 }
 
+/// Splits modules in load order into chains: two modules are in one chain if one needs the other,
+/// directly or by way of others. What is in different chains can be loaded at the same time.
+///
+/// Each chain is in load order; the chains are in the order of their last modules.
+pub fn chains(modules: Vec<Module>) -> Vec<Vec<Module>> {
+    let mut chains: Vec<Vec<Module>> = Vec::new();
+    for module in modules {
+        let is_needed = |other: &Module| module.needs.contains(&other.name);
+        let (needed, rest): (Vec<_>, Vec<_>) =
+            chains.into_iter().partition(|chain| chain.iter().any(is_needed));
+        chains = rest;
+        chains.push(needed.into_iter().flatten().chain([module]).collect());
+    }
+    chains
+}
+
 /// A module's name as the kernel compares it.
 pub fn canonical(name: &str) -> String {
     name.replace('-', "_")
@@ -64,11 +82,12 @@ impl<S: ModuleSource> Walk<'_, S> {
         let object = self.source.object(name)?.with_context(|| {
             format!("the kernel has no module `{name}`, neither built in nor to load; correct the board file")
         })?;
-        for needed in depends(&object).with_context(|| format!("kernel module {name}"))? {
-            self.visit(&needed)?;
+        let needs = depends(&object).with_context(|| format!("kernel module {name}"))?;
+        for needed in &needs {
+            self.visit(needed)?;
         }
         self.state.insert(name.to_owned(), true);
-        self.done.push(Module { name: name.to_owned(), object });
+        self.done.push(Module { name: name.to_owned(), needs, object });
         Ok(())
     }
 }
@@ -171,6 +190,22 @@ mod tests {
             order(&fake, &["ext4", "virtio"], &["jbd2"]).unwrap(),
             ["mbcache", "crc_x", "ext4"]
         );
+    }
+
+    #[test]
+    fn chains_hold_what_needs_one_another() {
+        let fake = Fake(&[("disk", ""), ("dm", ""), ("bufio", "dm"), ("rs", ""), ("fs", "")]);
+        let verity = Fake(&[("verity", "bufio,rs")]);
+        let mut modules =
+            in_load_order(&fake, &["disk", "bufio", "rs", "fs"], &BTreeSet::new()).unwrap();
+        let named = |chains: Vec<Vec<Module>>| -> Vec<String> {
+            let names = |chain: Vec<Module>| chain.into_iter().map(|m| m.name).collect::<Vec<_>>();
+            chains.into_iter().map(|chain| names(chain).join(" ")).collect()
+        };
+        assert_eq!(named(chains(modules.clone())), ["disk", "dm bufio", "rs", "fs"]);
+        let loaded = modules.iter().map(|module| module.name.clone()).collect();
+        modules.extend(in_load_order(&verity, &["verity"], &loaded).unwrap());
+        assert_eq!(named(chains(modules)), ["disk", "fs", "dm bufio rs verity"]);
     }
 
     #[test]

@@ -85,9 +85,9 @@ pub fn run(args: BuildArgs) -> Result<()> {
     eprintln!("building {} {} for {}", image.name, image.version, board.name());
     let kernel = kernel::extract(&inputs.kernel, &board.kernel)?;
     let root = root::build(&image, &board, &inputs, &binaries, &device_keys, &kernel)?;
-    let module_paths: Vec<_> = kernel.first_life.iter().map(initramfs::module_path).collect();
-    let boot_conf = device_conf::boot_conf(&board, &module_paths, &device_keys.manifest);
-    let initrd = initramfs::build(&binaries.init, &boot_conf, &kernel.first_life, &options.cache)?;
+    let boot_conf = device_conf::boot_conf(&board, &kernel, &device_keys.manifest);
+    let modules = kernel.first_life.iter().chain(&kernel.later).flatten();
+    let initrd = initramfs::build(&binaries.init, &boot_conf, modules, &options.cache)?;
     let boot_files = chooser::slot_files(&board, kernel.image, initrd, kernel.device_trees)?;
     let slot =
         slot_image::build(&image, &board, root, &tree(boot_files)?, &signing, &options.cache)?;

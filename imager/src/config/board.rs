@@ -92,7 +92,7 @@ pub struct Kernel {
     pub device_trees: Vec<String>,
     /// Modules the first life loads, without those they depend on: disk, verity, EROFS, watchdog.
     pub first_life_modules: Vec<Line>,
-    /// Modules the second life loads: data file system, network.
+    /// Modules the second life loads: network.
     pub second_life_modules: Vec<Line>,
 }
 
