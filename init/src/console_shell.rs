@@ -11,6 +11,8 @@ use crate::sys::{self, Forked};
 
 /// Milliseconds between its end and the next start.
 const DELAY: u64 = 1_000;
+/// Milliseconds before the first start.
+const HEAD_START: u64 = 300;
 
 /// The shell and its process.
 #[derive(Debug)]
@@ -22,11 +24,12 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// `None` when the image names no shell.
-    pub fn new(command: &[String]) -> Option<Shell> {
+    /// `None` when the image names no shell. Workloads get a head start.
+    pub fn new(command: &[String], now: u64) -> Option<Shell> {
         let command: Vec<CString> =
             command.iter().filter_map(|word| CString::new(word.as_str()).ok()).collect();
-        (!command.is_empty()).then_some(Shell { command, pid: None, start_at: 0, closed: false })
+        let start_at = now + HEAD_START;
+        (!command.is_empty()).then_some(Shell { command, pid: None, start_at, closed: false })
     }
 
     /// Starts it when it is time.

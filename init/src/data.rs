@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::mount::{mount, MountFlags};
+use rustix::mount::{mount, mount_move, MountFlags};
 use rustix::process::{waitpid, WaitOptions};
 use slot::gpt::{self, Partition};
 use slot::layout::{self, SECTOR};
@@ -23,6 +23,8 @@ use crate::sys::{self, Forked};
 /// Where it is mounted.
 pub const MOUNT: &str = "/data";
 const NODE: &str = "/dev/ferrite/data";
+/// Where it is mounted until there is a root to mount it on.
+const EARLY: &str = "/dev/ferrite/early-data";
 const E2FSCK: &str = "/sbin/e2fsck";
 const MKE2FS: &str = "/sbin/mke2fs";
 /// What the first sectors of a file system made afresh over are kept in.
@@ -31,31 +33,57 @@ const KEPT: &str = "/data/ferrite/old-superblocks";
 /// recovery tool needs to know of its geometry.
 const KEPT_BYTES: usize = 256 * 1024;
 
-/// Makes `/data` ready on `disk` (a device node). Says on the console what it had to do.
-pub fn prepare(disk: &str) -> Result<()> {
-    let grown = grow_partition(disk).unwrap_or_else(|e| {
-        complain(&["cannot grow the partition: ", &e.to_string()]);
-        None
-    });
+/// In the first life's assistant: mounts a data partition that is in order where the second life
+/// finds it. The working folder has to be `/dev`, which is on its way to the root.
+pub fn mount_early() -> Result<()> {
+    let (node, target) = (relative(NODE), relative(EARLY));
+    std::fs::create_dir(target).map_err(|e| error(EARLY, e))?;
+    mount_on(node, target)?;
+    make_folder(&[target, "/ferrite"].concat())
+}
+
+/// Moves what was mounted early to `/data`.
+pub fn take_over() -> Result<()> {
+    mount_move(EARLY, MOUNT).map_err(|e| error(MOUNT, e))?;
+    let _ = std::fs::remove_dir(EARLY);
+    Ok(())
+}
+
+fn relative(path: &str) -> &str {
+    path.strip_prefix("/dev/").unwrap_or(path)
+}
+
+/// Makes `/data` ready: mounts it, after a check or afresh where that is needed. Says on the
+/// console what it had to do.
+pub fn prepare() -> Result<()> {
     let mut kept = None;
-    if let Err(e) = mount_data() {
+    if let Err(e) = mount_on(NODE, MOUNT) {
         complain(&["cannot mount: ", &e.to_string(), "; checking the file system"]);
-        if let Err(e) = check().and_then(|()| mount_data()) {
+        if let Err(e) = check().and_then(|()| mount_on(NODE, MOUNT)) {
             complain(&["still not usable after the check: ", &e.to_string()]);
             kept = read_head();
             make_afresh()?;
-            mount_data()?;
+            mount_on(NODE, MOUNT)?;
             complain(&["made afresh; what was on it is lost"]);
         }
     }
-    std::fs::create_dir_all("/data/ferrite")
-        .map_err(|e| Error::new(["/data/ferrite: ", &e.to_string()].concat()))?;
+    make_folder("/data/ferrite")?;
     if let Some(head) = kept {
         match std::fs::write(KEPT, head) {
             Ok(()) => complain(&["the old file system's head is kept in ", KEPT]),
             Err(e) => complain(&["cannot keep the old file system's head: ", &e.to_string()]),
         }
     }
+    Ok(())
+}
+
+/// Lets partition and file system of the mounted `/data` reach to the end of `disk` (a device
+/// node). Says on the console when they grew, or why not.
+pub fn grow(disk: &str) {
+    let grown = grow_partition(disk).unwrap_or_else(|e| {
+        complain(&["cannot grow the partition: ", &e.to_string()]);
+        None
+    });
     if let Err(e) = grow_file_system() {
         complain(&["cannot grow the file system: ", &e.to_string()]);
     } else if let Some(partition) = grown {
@@ -63,7 +91,6 @@ pub fn prepare(disk: &str) -> Result<()> {
         let mebibytes = ((bytes.end - bytes.start) >> 20).to_string();
         complain(&["grown to ", &mebibytes, " MiB"]);
     }
-    Ok(())
 }
 
 fn complain(parts: &[&str]) {
@@ -76,10 +103,14 @@ fn error(what: &str, e: impl std::fmt::Display) -> Error {
     Error::new([what, ": ", &e.to_string()].concat())
 }
 
-fn mount_data() -> Result<()> {
+fn make_folder(path: &str) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| error(path, e))
+}
+
+fn mount_on(node: &str, target: &str) -> Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
     // A torn directory or bitmap must not be built upon: errors make it read-only.
-    mount(NODE, MOUNT, "ext4", flags, c"errors=remount-ro").map_err(|e| error(NODE, e))
+    mount(node, target, "ext4", flags, c"errors=remount-ro").map_err(|e| error(NODE, e))
 }
 
 /// Lets the last partition, which is the data partition, reach to the disk's end. Returns it when
@@ -111,19 +142,39 @@ fn grow_partition(path: &str) -> Result<Option<Partition>> {
     Ok(Some(partition))
 }
 
-/// Grows the mounted file system to its partition's size; nothing happens when it has it already.
-/// Asked on every boot: the power may have failed between growing the two.
+/// Grows the mounted file system to its partition's size. Looked at on every boot: the power may
+/// have failed between growing the two.
 fn grow_file_system() -> Result<()> {
-    let size = File::open(NODE)
-        .and_then(|mut node| node.seek(SeekFrom::End(0)))
-        .map_err(|e| error(NODE, e))?;
-    let stat = rustix::fs::statfs(MOUNT).map_err(|e| error(MOUNT, e))?;
-    let block = stat.f_bsize as u64;
-    let blocks = size / block.max(1);
-    // statfs counts without the metadata, so a full-size file system looks a little small; the
-    // kernel takes the same size for nothing to do.
+    let mut node = File::open(NODE).map_err(|e| error(NODE, e))?;
+    let size = node.seek(SeekFrom::End(0)).map_err(|e| error(NODE, e))?;
+    let mut superblock = [0; 1024];
+    node.read_exact_at(&mut superblock, 1024).map_err(|e| error(NODE, e))?;
+    let Some((block, blocks)) = ext4_size(&superblock) else {
+        return Err(Error::new("the superblock is none of ext4"));
+    };
+    // Asking for the size it has costs a flush of the journal.
+    if blocks == size / block {
+        return Ok(());
+    }
     let folder = File::open(MOUNT).map_err(|e| error(MOUNT, e))?;
-    rustix::fs::ext4_ioc_resize_fs(&folder, blocks).map_err(|e| error("EXT4_IOC_RESIZE_FS", e))
+    rustix::fs::ext4_ioc_resize_fs(&folder, size / block)
+        .map_err(|e| error("EXT4_IOC_RESIZE_FS", e))
+}
+
+/// Bytes of a block and number of blocks, from an ext4 superblock (`s_magic`, `s_log_block_size`,
+/// `s_blocks_count_lo` and `_hi` with the incompatible feature 64BIT; Linux `fs/ext4/ext4.h`).
+fn ext4_size(superblock: &[u8; 1024]) -> Option<(u64, u64)> {
+    const INCOMPAT_64BIT: u32 = 0x80;
+    let u32_at = |at: usize| {
+        let bytes = superblock.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    if superblock.get(0x38..0x3a)? != [0x53, 0xef] {
+        return None;
+    }
+    let block = 1024_u64.checked_shl(u32_at(0x18)?).filter(|block| *block <= 65536)?;
+    let high = if u32_at(0x60)? & INCOMPAT_64BIT == 0 { 0 } else { u32_at(0x150)? };
+    Some((block, u64::from(high) << 32 | u64::from(u32_at(0x4)?)))
 }
 
 /// Repairs what can be repaired without asking; then everything.

@@ -17,7 +17,7 @@ use slot::{Error, Result};
 
 use crate::console::{self, say};
 use crate::watchdog::Watchdog;
-use crate::{devices, modules, reset, switch_root, uptime, verity_device};
+use crate::{assistant, devices, haste, reset, switch_root, uptime, verity_device};
 
 /// First line of `boot.conf`.
 const BOOT_CONF_FORM: &str = "ferrite-boot 1";
@@ -59,6 +59,7 @@ pub fn run() -> ! {
 /// The road from the initramfs to the root.
 fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     mount_kernel_file_systems()?;
+    haste::begin();
     occupy_standard_descriptors();
     console::open();
     say(&["first life: pid 1 after ", &uptime::now().to_string(), " ms"]);
@@ -74,7 +75,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     let lines = |key| conf.head.iter().filter(move |line| line.key == key).map(|line| line.value);
     let chains: Vec<Vec<&str>> = lines("modules").map(|chain| chain.split(' ').collect()).collect();
     let later: Vec<&str> = lines("later-modules").flat_map(|chain| chain.split(' ')).collect();
-    let assistant = modules::load_chains(&chains, &later)?;
+    let assistant = assistant::load_modules(&chains, &later)?;
     progress.watchdog = arm_watchdog(&conf);
 
     let disk = wait_for_disk()?;
@@ -98,6 +99,9 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         ") verified",
     ]);
 
+    if let Some(assistant) = &assistant {
+        assistant.slot_is_verified();
+    }
     let root = verity_device::open(&partition, &manifest)?;
     mount_root(&root)?;
     leave_word(slot, &arguments, &disk, &manifest, &header)?;
@@ -106,8 +110,8 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
         environment.extend(CString::new(handed));
     }
-    if let Some(pid) = assistant {
-        environment.extend(CString::new(modules::hand_over(pid)));
+    if let Some(assistant) = &assistant {
+        environment.extend(CString::new(assistant.hand_over()));
     }
     switch_root::enter(NEW_ROOT, &environment)
 }

@@ -10,11 +10,11 @@ use crate::sys::{self, Forked};
 /// What a helper is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Loads what the data partition's file system needs: the first life's assistant.
-    DataModules,
+    /// Mounts the data partition if that is all it needs: the first life's assistant.
+    Assistant,
     /// Loads the kernel modules of `system.conf`.
     Modules,
-    /// Makes `/data` ready.
+    /// Makes `/data` ready, or lets it grow.
     Data,
     /// Writes the boot state or a file on `/data`.
     Write,
@@ -23,11 +23,16 @@ pub enum Task {
 }
 
 impl Task {
+    /// Whether workloads that start at the same time go first.
+    fn yields(self) -> bool {
+        matches!(self, Task::Modules | Task::Data)
+    }
+
     /// Milliseconds after which it is killed.
     fn patience(self) -> u64 {
         match self {
             // A driver that hangs in its probe must not hold the rest up for ever.
-            Task::DataModules | Task::Modules => 120_000,
+            Task::Assistant | Task::Modules => 120_000,
             // A check of a large card takes minutes.
             Task::Data => 15 * 60_000,
             Task::Write | Task::Unmount => WRITE_PATIENCE,
@@ -35,6 +40,8 @@ impl Task {
     }
 }
 
+/// The nice value of helpers that are not waited for.
+const YIELDING: i32 = 10;
 /// Writing a few sectors, and dying, may take so many milliseconds.
 const WRITE_PATIENCE: u64 = 20_000;
 
@@ -60,6 +67,9 @@ impl Helpers {
             }
             Ok(Forked::Child) => {
                 sys::default_signals();
+                if task.yields() {
+                    let _ = rustix::process::nice(YIELDING);
+                }
                 let result = work();
                 if let Err(e) = &result {
                     say(&[&e.to_string()]);

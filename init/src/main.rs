@@ -9,6 +9,7 @@
 // handler, three open descriptors), and what that pulls in is a tenth of the binary's size.
 #![cfg_attr(not(test), no_main)]
 
+mod assistant;
 mod clock;
 mod console;
 mod console_shell;
@@ -18,6 +19,7 @@ mod data;
 mod devices;
 mod failure;
 mod first_life;
+mod haste;
 mod helper;
 mod modules;
 mod mounts;

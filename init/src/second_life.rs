@@ -25,7 +25,9 @@ use crate::trial::{Kind, Order, Probation};
 use crate::watchdog::Watchdog;
 use crate::workload::supervise::{Pipe, Supervisor};
 use crate::workload::table::Event;
-use crate::{data, devices, failure, modules, mounts, reset, status, sys, uptime};
+use crate::{
+    assistant, data, devices, failure, haste, modules, mounts, reset, status, sys, uptime,
+};
 
 /// The loop turns at least this often, so that a wrong deadline is a delay and not a stop.
 const LONGEST_SLEEP: u64 = 10_000;
@@ -81,7 +83,7 @@ pub fn run() -> ! {
     };
     match life {
         Ok(mut life) => {
-            life.await_data_modules(uptime::now());
+            life.begin(uptime::now());
             loop {
                 life.turn();
             }
@@ -137,7 +139,7 @@ fn start(booted: &Booted) -> Result<Life> {
         control,
         network: Network::new(system.dhcp),
         clock: Clock::new(&system.ntp),
-        shell: Shell::new(&system.console_shell),
+        shell: Shell::new(&system.console_shell, now),
         helpers: Helpers::default(),
         probation: Probation::new(booted.kind, now + system.trial_timeout),
         shutdown: None,
@@ -309,34 +311,62 @@ impl Life {
 
     fn helper_ended(&mut self, task: Task, success: bool, now: u64) {
         match task {
-            Task::DataModules => {
-                self.start_data(now);
+            Task::Assistant => {
+                let mounted =
+                    success && data::take_over().map_err(|e| say(&[&e.to_string()])).is_ok();
+                if mounted {
+                    self.data_is_there();
+                }
+                self.supervisor.tick(now);
+                self.start_data(mounted, now);
                 self.start_modules(now);
             }
-            Task::Data => {
-                self.supervisor.surroundings.data = Some(success);
-                if success {
-                    self.clock.data_ready();
-                    failure::publish_details(self.booted.slot);
-                } else {
+            Task::Data => match self.supervisor.surroundings.data {
+                Some(_) => {}
+                None if success => self.data_is_there(),
+                None => {
+                    self.supervisor.surroundings.data = Some(false);
                     say(&["data: not available"]);
                 }
-            }
+            },
             Task::Modules | Task::Write => {}
             Task::Unmount => self.reset_now(),
         }
     }
 
-    /// Waits for the modules that the first life still loads, if it does.
-    fn await_data_modules(&mut self, now: u64) {
-        match modules::adopt() {
+    /// Starts everything, the workloads first: all else would slow their start down.
+    fn begin(&mut self, now: u64) {
+        match assistant::adopt() {
             Some(pid) => {
-                self.helpers.adopt(Task::DataModules, pid, now);
+                self.helpers.adopt(Task::Assistant, pid, now);
                 // It may have ended before its end was listened for.
                 self.reap(now);
             }
-            None => self.helper_ended(Task::DataModules, true, now),
+            None => self.helper_ended(Task::Assistant, false, now),
         }
+        self.supervisor.tick(now);
+        self.network.open();
+    }
+
+    /// Mounts `/data` if that has not been done, and lets it grow.
+    fn start_data(&mut self, mounted: bool, now: u64) {
+        let disk = self.booted.disk.clone();
+        let work = || {
+            if !mounted {
+                data::prepare().map_err(|e| e.within("data"))?;
+            }
+            data::grow(&disk);
+            Ok(())
+        };
+        if !self.helpers.start(Task::Data, now, work) {
+            self.helper_ended(Task::Data, mounted, now);
+        }
+    }
+
+    fn data_is_there(&mut self) {
+        self.supervisor.surroundings.data = Some(true);
+        self.clock.data_ready();
+        failure::publish_details(self.booted.slot);
     }
 
     fn start_modules(&mut self, now: u64) {
@@ -345,14 +375,6 @@ impl Life {
             load_modules(&modules);
             Ok(())
         });
-    }
-
-    fn start_data(&mut self, now: u64) {
-        let disk = self.booted.disk.clone();
-        let work = || data::prepare(&disk).map_err(|e| e.within("data"));
-        if !self.helpers.start(Task::Data, now, work) {
-            self.helper_ended(Task::Data, false, now);
-        }
     }
 
     fn on_client(&mut self, index: usize, now: u64) {
@@ -447,7 +469,10 @@ impl Life {
     fn obey(&mut self, order: Order, reason: &str, now: u64) {
         let slot = self.booted.slot;
         match order {
-            Order::SayHealthy => say(&["all vital workloads healthy"]),
+            Order::SayHealthy => {
+                haste::end();
+                say(&["all vital workloads healthy"]);
+            }
             Order::Settle => {
                 let (name, kind) = (self.system.chooser.clone(), self.booted.kind);
                 self.helpers.start(Task::Write, now, move || failure::settle(&name, slot, kind));

@@ -17,6 +17,9 @@ const TARGET: usize = 40;
 /// Room for both and the parameters of one target.
 const BUFFER: usize = 2048;
 
+/// The kernel's own default.
+const READ_AHEAD_KB: &str = "128";
+
 const DEV_CREATE: u32 = 3;
 const DEV_SUSPEND: u32 = 6;
 const TABLE_LOAD: u32 = 9;
@@ -56,7 +59,12 @@ pub fn open(partition: &str, manifest: &Manifest) -> Result<String> {
     call("load table", TABLE_LOAD, &mut load)?;
     // Without the suspend flag this call resumes: the loaded table becomes the live one.
     call("resume", DEV_SUSPEND, &mut header(0, 0))?;
-    Ok(["/dev/dm-", &rustix::fs::minor(device).to_string()].concat())
+    let name = ["dm-", &rustix::fs::minor(device).to_string()].concat();
+    // The device inherits the disk's megabytes of read-ahead. A program would not start before all
+    // of that is verified.
+    let read_ahead = ["/sys/block/", &name, "/queue/read_ahead_kb"].concat();
+    let _ = std::fs::write(read_ahead, READ_AHEAD_KB);
+    Ok(["/dev/", &name].concat())
 }
 
 /// A zeroed request with its `struct dm_ioctl` filled in.

@@ -65,11 +65,12 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     let mounts = console.shell("busybox cat /proc/mounts")?;
     assert!(mounts.iter().any(|m| m.contains(" / erofs ro")), "{mounts:?}");
 
-    // The data partition reaches to the end of the larger disk.
-    let blocks = console.shell("busybox stat -f -c %b*%S /data")?;
-    let size = blocks.iter().find_map(|line| line.split_once('*')).context("stat -f")?;
-    let size = size.0.trim().parse::<u64>()? * size.1.trim().parse::<u64>()?;
-    assert!(size > DISK / 10 * 7, "/data has {size} bytes of a disk with {DISK}");
+    // The data partition comes to reach to the end of the larger disk, while workloads run.
+    wait_until("/data of nearly the disk's size", SOON, || {
+        let blocks = console.shell("busybox stat -f -c %b*%S /data")?;
+        let size = blocks.iter().find_map(|line| line.split_once('*')).context("stat -f")?;
+        Ok(size.0.trim().parse::<u64>()? * size.1.trim().parse::<u64>()? > DISK / 10 * 7)
+    })?;
 
     // A workload that is killed comes back, and says so.
     let before = console.shell_json("ctl status --json")?;

@@ -7,7 +7,7 @@ use std::io::Read;
 use anyhow::{bail, Context, Result};
 
 use super::modules::{self, canonical, Module, ModuleSource};
-use crate::config::board::Kernel;
+use crate::config::board::{Kernel, ModuleSignatures};
 use crate::config::values::Line;
 use crate::sources::deb::{Deb, MemberKind};
 
@@ -44,7 +44,7 @@ pub fn extract(debs: &[Deb], kernel: &Kernel) -> Result<KernelFiles> {
         let name = tree.rsplit('/').next().unwrap_or(tree);
         device_trees.push((name.to_owned(), bytes));
     }
-    let source = PackagedModules::read(debs, release)?;
+    let source = PackagedModules::read(debs, release, kernel.module_signatures)?;
     let order = |names: &[&str], loaded: &[Module]| {
         let loaded = loaded.iter().map(|module| module.name.clone()).collect();
         modules::in_load_order(&source, names, &loaded)
@@ -78,10 +78,11 @@ struct PackagedModules<'a> {
     debs: &'a [Deb],
     paths: BTreeMap<String, (usize, String)>,
     built_in: BTreeSet<String>,
+    signatures: ModuleSignatures,
 }
 
 impl<'a> PackagedModules<'a> {
-    fn read(debs: &'a [Deb], release: &str) -> Result<Self> {
+    fn read(debs: &'a [Deb], release: &str, signatures: ModuleSignatures) -> Result<Self> {
         let folder = format!("lib/modules/{release}/");
         let mut paths = BTreeMap::new();
         for (index, deb) in debs.iter().enumerate() {
@@ -95,7 +96,7 @@ impl<'a> PackagedModules<'a> {
         let built_in = file(debs, |path| path.ends_with(&list))?
             .with_context(|| format!("the kernel packages have no {list}"))?;
         let built_in = String::from_utf8_lossy(&built_in).lines().filter_map(module_name).collect();
-        Ok(PackagedModules { debs, paths, built_in })
+        Ok(PackagedModules { debs, paths, built_in, signatures })
     }
 }
 
@@ -105,7 +106,11 @@ impl ModuleSource for PackagedModules<'_> {
             return Ok(None);
         };
         let packed = self.debs[*index].file(path)?;
-        unpack(path, packed).with_context(|| format!("kernel module {path}")).map(Some)
+        let mut object = unpack(path, packed).with_context(|| format!("kernel module {path}"))?;
+        if self.signatures == ModuleSignatures::Strip {
+            object.truncate(modules::unsigned_length(&object));
+        }
+        Ok(Some(object))
     }
 
     fn is_built_in(&self, name: &str) -> bool {

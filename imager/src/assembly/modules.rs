@@ -103,6 +103,20 @@ fn depends(object: &[u8]) -> Result<Vec<String>> {
     Ok(depends.flat_map(|list| list.split(',')).filter(|n| !n.is_empty()).map(canonical).collect())
 }
 
+/// The length of a module without the signature behind it: the signature, a `struct
+/// module_signature` that ends with the signature's length, and a magic line (Linux
+/// `include/linux/module_signature.h`). The whole length if it has none.
+pub fn unsigned_length(object: &[u8]) -> usize {
+    const MAGIC: &[u8] = b"~Module signature appended~\n";
+    const STRUCT: usize = 12;
+    let unsigned = || {
+        let end = object.strip_suffix(MAGIC)?.len();
+        let signature = u32::from_be_bytes(object.get(end.checked_sub(4)?..end)?.try_into().ok()?);
+        end.checked_sub(STRUCT)?.checked_sub(usize::try_from(signature).ok()?)
+    };
+    unsigned().unwrap_or(object.len())
+}
+
 /// The bytes of a section of a 64-bit little-endian ELF object (System V gABI, chapter 4).
 fn section<'a>(elf: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     const CLASS64_LITTLE: &[u8] = b"\x7FELF\x02\x01";
@@ -215,6 +229,22 @@ mod tests {
             let message = format!("{:#}", order(&fake, &[start], &[]).unwrap_err());
             assert!(message.contains(word), "{message}");
         }
+    }
+
+    #[test]
+    fn a_signature_behind_a_module_is_found() {
+        let whole = object("a");
+        let signed = |length: u32| {
+            let head = [0, 0, 2, 0, 0, 0, 0, 0];
+            [&whole[..], &[7; 20], &head, &length.to_be_bytes(), b"~Module signature appended~\n"]
+                .concat()
+        };
+        assert_eq!(unsigned_length(&whole), whole.len());
+        assert_eq!(unsigned_length(&signed(20)), whole.len());
+        for length in [u32::MAX, 1 << 20] {
+            assert_eq!(unsigned_length(&signed(length)), signed(length).len());
+        }
+        assert_eq!(unsigned_length(b"~Module signature appended~\n"), 28);
     }
 
     #[test]

@@ -92,8 +92,23 @@ pub struct Kernel {
     pub device_trees: Vec<String>,
     /// Modules the first life loads, without those they depend on: disk, verity, EROFS, watchdog.
     pub first_life_modules: Vec<Line>,
+    /// Whether modules keep the signatures that the kernel checks when it loads them.
+    #[serde(default)]
+    pub module_signatures: ModuleSignatures,
     /// Modules the second life loads: network.
     pub second_life_modules: Vec<Line>,
+}
+
+/// What becomes of the modules' own signatures. Where modules come from is verified with or without
+/// them: they lie in the initramfs and on the verified root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleSignatures {
+    /// They stay: a kernel in lockdown, as under Secure Boot, loads no others.
+    #[default]
+    Keep,
+    /// They are left out, for a processor that takes long to check them.
+    Strip,
 }
 
 /// `[boot]`: the boot chooser.

@@ -41,11 +41,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// Switches the loopback on and, with `dhcp`, waits for a wired interface.
+    /// Nothing happens before [`Network::open`].
     pub fn new(dhcp: bool) -> Network {
-        let link = link::open().map_err(|e| say(&["network: ", &e.to_string()])).ok();
-        let network = Network {
-            link,
+        Network {
+            link: None,
             dhcp,
             interface: None,
             client: None,
@@ -54,12 +53,17 @@ impl Network {
             address: String::new(),
             time_servers: Vec::new(),
             failures_said: 0,
-        };
-        network.request(&link::switch_on(LOOPBACK));
-        if dhcp {
-            network.request(&link::list());
         }
-        network
+    }
+
+    /// Switches the loopback on and, if it is to be configured by DHCP, waits for a wired
+    /// interface.
+    pub fn open(&mut self) {
+        self.link = link::open().map_err(|e| say(&["network: ", &e.to_string()])).ok();
+        self.request(&link::switch_on(LOOPBACK));
+        if self.dhcp {
+            self.request(&link::list());
+        }
     }
 
     /// The socket that reports interfaces.
