@@ -75,10 +75,8 @@ impl Peers {
 
         let busybox = root.join("usr/bin/busybox");
         let busybox = fs::read(&busybox).with_context(|| busybox.display().to_string())?;
-        let modules = ext4_modules(&root)?;
-        write(&peers.floor, &initrd(&own, &busybox, &[], &floor_script(&runner)))?;
-        let script = systemd_script(&modules.iter().map(|m| m.0.as_str()).collect::<Vec<_>>());
-        write(&peers.systemd, &initrd(&own, &busybox, &modules, &script))?;
+        write(&peers.floor, &initrd(&own, &busybox, &floor_script(&runner)))?;
+        write(&peers.systemd, &initrd(&own, &busybox, &systemd_script()))?;
         finish_debian(&root, &runner)?;
         make_ext4(&root, &peers.debian)?;
         Ok(peers)
@@ -111,15 +109,12 @@ fn seconds(machine: &mut Direct, word: &str) -> Result<f64> {
 }
 
 /// Our initramfs with one behind it whose files come instead of or beside ours.
-fn initrd(own: &[u8], busybox: &[u8], modules: &[(String, Vec<u8>)], script: &str) -> Vec<u8> {
+fn initrd(own: &[u8], busybox: &[u8], script: &str) -> Vec<u8> {
     let mut archive = Archive::default();
     for folder in ["bin", "newroot"] {
         archive.folder(folder);
     }
     archive.file("bin/busybox", busybox);
-    for (name, bytes) in modules {
-        archive.file(&format!("lib/modules/{name}"), bytes);
-    }
     archive.file("init", script.as_bytes());
     let mut all = own.to_vec();
     // The kernel looks for the next archive at a multiple of four.
@@ -142,12 +137,12 @@ fn floor_script(runner: &str) -> String {
 }
 
 /// From the initramfs to systemd on the Debian root, which is the whole disk.
-fn systemd_script(modules: &[&str]) -> String {
-    let load: String =
-        modules.iter().map(|name| format!("$b insmod /lib/modules/{name}\n")).collect();
+fn systemd_script() -> String {
     format!(
         "#!/bin/busybox sh\n{SAY}b=/bin/busybox\n$b mount -t proc proc /proc\nsay init\n\
-         $b mount -t devtmpfs dev /dev\n$b insmod /lib/modules/virtio_blk.ko\n{load}\
+         $b mount -t devtmpfs dev /dev\n$b insmod /lib/modules/virtio_blk.ko\n\
+         for m in $($b sed -n 's/^later-modules //p' /etc/ferrite/boot.conf); do\n\
+         $b insmod $m\ndone\n\
          until [ -b /dev/vda ]; do $b usleep 2000; done\n\
          $b mount -t ext4 -o rw,noatime /dev/vda /newroot\nsay root\n\
          $b mount --move /proc /newroot/proc\n$b mount --move /dev /newroot/dev\n\
@@ -180,23 +175,6 @@ fn cache() -> Option<PathBuf> {
     variable("FERRITE_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("ferrite")))
         .or_else(|| variable("HOME").map(|home| home.join(".cache/ferrite")))
-}
-
-/// The modules up to ext4 in the order that the root's own configuration loads them in.
-fn ext4_modules(root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let conf = read(&root.join("etc/ferrite/system.conf"))?;
-    let mut modules = Vec::new();
-    for path in conf.lines().filter_map(|line| line.strip_prefix("module /")) {
-        let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-        let bytes = fs::read(root.join(path)).with_context(|| path.to_owned())?;
-        let last = name.starts_with("ext4.");
-        modules.push((name, bytes));
-        if last {
-            return Ok(modules);
-        }
-    }
-    ensure!(!modules.is_empty(), "system.conf names no modules");
-    anyhow::bail!("system.conf does not load ext4")
 }
 
 /// Gives the root what an installed system has: an identity, the runner's unit, and the marks
@@ -253,24 +231,8 @@ mod tests {
 
     #[test]
     fn the_archive_behind_ours_begins_at_a_multiple_of_four() {
-        let all = initrd(b"12345", b"busybox", &[("a.ko".into(), vec![1])], "script");
+        let all = initrd(b"12345", b"busybox", "script");
         assert_eq!(&all[..8], b"12345\0\0\0");
         assert_eq!(&all[8..14], b"070701");
-    }
-
-    #[test]
-    fn modules_are_taken_up_to_ext4() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("etc/ferrite")).unwrap();
-        fs::create_dir_all(dir.path().join("m")).unwrap();
-        for name in ["jbd2.ko", "ext4.ko", "net.ko"] {
-            fs::write(dir.path().join("m").join(name), name).unwrap();
-        }
-        let conf = dir.path().join("etc/ferrite/system.conf");
-        fs::write(&conf, "x\nmodule /m/jbd2.ko\nmodule /m/ext4.ko\nmodule /m/net.ko\n").unwrap();
-        let names: Vec<_> = ext4_modules(dir.path()).unwrap().into_iter().map(|m| m.0).collect();
-        assert_eq!(names, ["jbd2.ko", "ext4.ko"]);
-        fs::write(&conf, "module /m/net.ko\n").unwrap();
-        assert!(ext4_modules(dir.path()).is_err());
     }
 }

@@ -2,43 +2,32 @@
 //!
 //! The loop never waits for anything but events. What may block is done by a `helper`.
 
+mod events;
+mod requests;
+mod setup;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::process::{wait, WaitOptions};
 use rustix::system::{reboot, RebootCommand};
 use slot::chooser;
-use slot::conf;
-use slot::layout::{self, Slot};
-use slot::{Error, Result};
+use slot::layout;
 
+use self::events::Token;
+use self::setup::Booted;
 use crate::clock::Clock;
 use crate::console::{self, say};
 use crate::console_shell::Shell;
-use crate::control::{self, Answer, Control, Request};
+use crate::control::Control;
 use crate::helper::{Helpers, Task};
 use crate::network::Network;
 use crate::shutdown::{End, Shutdown};
-use crate::system_conf::{self, System};
+use crate::system_conf::System;
 use crate::trial::{Kind, Order, Probation};
 use crate::watchdog::Watchdog;
-use crate::workload::supervise::{Pipe, Supervisor};
-use crate::workload::table::Event;
-use crate::{
-    assistant, data, devices, failure, haste, modules, mounts, reset, status, sys, uptime,
-};
-
-/// The loop turns at least this often, so that a wrong deadline is a delay and not a stop.
-const LONGEST_SLEEP: u64 = 10_000;
-
-/// What was booted, from `/run/ferrite/slot`.
-struct Booted {
-    slot: Slot,
-    kind: Kind,
-    disk: String,
-    facts: Vec<(String, String)>,
-}
+use crate::workload::supervise::Supervisor;
+use crate::{assistant, data, failure, haste, modules, reset, sys, uptime};
 
 /// Everything the loop works on.
 struct Life {
@@ -58,27 +47,14 @@ struct Life {
     ending: Option<End>,
 }
 
-/// What a ready descriptor belongs to.
-#[derive(Clone, Copy)]
-enum Token {
-    Signals,
-    Console,
-    Workload(usize, Pipe),
-    Listener,
-    Client(usize),
-    Link,
-    Dhcp,
-    Time,
-}
-
 /// Runs the second life; never returns. A system that cannot even be set up is noted and reset.
 pub fn run() -> ! {
     reset::reset_on_panic();
     console::open();
     say(&["second life: pid 1 after ", &uptime::now().to_string(), " ms"]);
-    let booted = booted();
+    let booted = setup::booted();
     let life = match &booted {
-        Ok(booted) => start(booted),
+        Ok(booted) => setup::start(booted),
         Err(e) => Err(e.clone()),
     };
     match life {
@@ -102,84 +78,6 @@ pub fn run() -> ! {
     }
 }
 
-/// The road from PID 1 to the first workload.
-fn start(booted: &Booted) -> Result<Life> {
-    let now = uptime::now();
-    let text = std::fs::read(layout::SYSTEM_CONF)
-        .map_err(|e| Error::new([layout::SYSTEM_CONF, ": ", &e.to_string()].concat()))?;
-    let mut system = system_conf::parse(&text).map_err(|e| e.within(layout::SYSTEM_CONF))?;
-    drop(text);
-    let watchdog = take_watchdog(&system);
-    mounts::all()?;
-    // Ctrl-Alt-Del becomes a signal to PID 1 instead of a reset.
-    let _ = reboot(RebootCommand::CadOff);
-    let signals = sys::signals().map_err(|e| Error::new(["signals: ", &e.to_string()].concat()))?;
-    for (what, result) in [
-        (
-            "host name",
-            rustix::system::sethostname(system.hostname.as_bytes()).map_err(|e| e.to_string()),
-        ),
-        ("devices", devices::open_idle_slot(booted.slot).map_err(|e| e.to_string())),
-    ] {
-        if let Err(e) = result {
-            say(&[what, ": ", &e]);
-        }
-    }
-    let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
-    supervisor.tick(now);
-
-    let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
-    failure::publish_note(&*chooser::open(&system.chooser, Path::new(layout::DEVICES))?);
-    Ok(Life {
-        booted: Booted { facts: booted.facts.clone(), disk: booted.disk.clone(), ..*booted },
-        signals,
-        watchdog,
-        next_feed: now,
-        supervisor,
-        control,
-        network: Network::new(system.dhcp),
-        clock: Clock::new(&system.ntp),
-        shell: Shell::new(&system.console_shell, now),
-        helpers: Helpers::default(),
-        probation: Probation::new(booted.kind, now + system.trial_timeout),
-        shutdown: None,
-        ending: None,
-        system,
-    })
-}
-
-/// Reads what the first life found.
-fn booted() -> Result<Booted> {
-    let error = |e: Error| e.within(layout::RUN_SLOT);
-    let text = std::fs::read(layout::RUN_SLOT).map_err(|e| error(Error::new(e.to_string())))?;
-    let conf = conf::parse(&text, "ferrite-slot 1").map_err(error)?;
-    let get = |key| conf::one(&conf.head, key).map_err(error);
-    let kind =
-        match (get("trial")?.yes_no().map_err(error)?, get("fallback")?.yes_no().map_err(error)?) {
-            (true, _) => Kind::Trial,
-            (false, true) => Kind::Fallback,
-            (false, false) => Kind::Active,
-        };
-    let pairs = conf.head.iter().map(|line| (line.key.to_string(), line.value.to_string()));
-    Ok(Booted {
-        slot: Slot::parse(get("slot")?.value).map_err(error)?,
-        kind,
-        disk: get("disk")?.value.to_string(),
-        facts: pairs.collect(),
-    })
-}
-
-/// The first life's watchdog, or a newly armed one where that failed. One that was handed over is
-/// taken even if the configuration names none: it runs, and somebody has to feed it.
-fn take_watchdog(system: &System) -> Option<Watchdog> {
-    const SECONDS: u32 = 30;
-    let named = system.watchdog.as_ref();
-    Watchdog::adopt(named.map_or(SECONDS, |(_, seconds)| *seconds)).or_else(|| {
-        let (device, seconds) = named?;
-        Watchdog::arm(device, *seconds).map_err(|e| say(&[&e.to_string()])).ok()
-    })
-}
-
 /// In a helper: loads the modules in order.
 fn load_modules(modules: &[String]) {
     for module in modules {
@@ -198,71 +96,6 @@ impl Life {
             self.take(token, now);
         }
         self.tick(uptime::now());
-    }
-
-    /// Waits for a descriptor or the next deadline.
-    fn wait(&self) -> Vec<Token> {
-        let mut tokens = Vec::with_capacity(32);
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(32);
-        let mut add = |token, fd, flags| {
-            tokens.push(token);
-            fds.push(PollFd::from_borrowed_fd(fd, flags));
-        };
-        add(Token::Signals, self.signals.as_fd(), PollFlags::IN);
-        self.supervisor
-            .pipes(|index, pipe, fd| add(Token::Workload(index, pipe), fd, PollFlags::IN));
-        if let Some(control) = &self.control {
-            let rings = |index: usize| self.supervisor.units.get(index).map(|unit| &unit.ring);
-            control.descriptors(rings, |client, fd, write| {
-                let token = client.map_or(Token::Listener, Token::Client);
-                add(token, fd, if write { PollFlags::OUT } else { PollFlags::IN });
-            });
-        }
-        let net = [
-            (Token::Link, self.network.link_socket()),
-            (Token::Dhcp, self.network.packet_socket()),
-            (Token::Time, self.clock.socket()),
-        ];
-        for (token, fd) in net {
-            if let Some(fd) = fd {
-                add(token, fd, PollFlags::IN);
-            }
-        }
-        let console = console::duplicate_if_pending();
-        if let Some(fd) = &console {
-            add(Token::Console, fd.as_fd(), PollFlags::OUT);
-        }
-        let milliseconds = self.next_look().saturating_sub(uptime::now()).min(LONGEST_SLEEP);
-        let timeout = Timespec {
-            tv_sec: (milliseconds / 1000) as i64,
-            tv_nsec: (milliseconds % 1000 * 1_000_000) as _,
-        };
-        if poll(&mut fds, Some(&timeout)).is_err() {
-            // Interrupted, or short of memory: the deadlines are looked at in any case.
-            return Vec::new();
-        }
-        let ready = fds.iter().map(|fd| !fd.revents().is_empty());
-        tokens.iter().zip(ready).filter(|(_, ready)| *ready).map(|(token, _)| *token).collect()
-    }
-
-    /// The next moment at which something is due.
-    fn next_look(&self) -> u64 {
-        let now = uptime::now();
-        [
-            self.supervisor.deadline(),
-            self.control.as_ref().and_then(Control::deadline),
-            self.network.deadline(),
-            self.clock.deadline(),
-            self.shell.as_ref().and_then(Shell::deadline),
-            self.probation.next_look(),
-            self.helpers.deadline(),
-            self.shutdown.as_ref().map(|shutdown| shutdown.next_look(now)),
-            self.watchdog.is_some().then_some(self.next_feed),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(u64::MAX)
     }
 
     fn take(&mut self, token: Token, now: u64) {
@@ -375,55 +208,6 @@ impl Life {
             load_modules(&modules);
             Ok(())
         });
-    }
-
-    fn on_client(&mut self, index: usize, now: u64) {
-        let request = self.control.as_mut().and_then(|control| control.on_readable(index));
-        let answer = match request {
-            None => return,
-            Some(Err(answer)) => answer,
-            Some(Ok(request)) => self.answer(request, now),
-        };
-        if let Some(control) = &mut self.control {
-            control.answer(index, answer);
-        }
-    }
-
-    fn answer(&mut self, request: Request, now: u64) -> Answer {
-        let facts =
-            status::Facts { slot: &self.booted.facts, address: self.network.address(), now };
-        match request {
-            Request::Status { json: true } => Answer::ok(&status::json(&self.supervisor, &facts)),
-            Request::Status { json: false } => Answer::ok(&status::text(&self.supervisor, &facts)),
-            Request::Health => {
-                let healthy_for = self.probation.healthy_for(now);
-                Answer::ok(&status::health(&self.supervisor.verdict(now), healthy_for))
-            }
-            Request::Logs { name, follow } => match self.supervisor.find(&name) {
-                Some(index) => Answer { log: Some((index, follow)), ..Answer::ok("") },
-                None => unknown(&name),
-            },
-            Request::Start(name) => self.ask(&name, Event::AskStart, now),
-            Request::Stop(name) => self.ask(&name, Event::AskStop, now),
-            Request::Restart(name) => self.ask(&name, Event::AskRestart, now),
-            Request::Reboot => {
-                self.end(End::Reboot, now);
-                Answer::ok("")
-            }
-            Request::PowerOff => {
-                self.end(End::PowerOff, now);
-                Answer::ok("")
-            }
-        }
-    }
-
-    fn ask(&mut self, name: &str, event: Event, now: u64) -> Answer {
-        let Some(index) = self.supervisor.find(name) else { return unknown(name) };
-        if self.shutdown.is_some() {
-            return Answer::error("the device is shutting down");
-        }
-        self.supervisor.ask(index, event, now);
-        Answer::ok("")
     }
 
     /// Does everything that is due.
@@ -549,10 +333,6 @@ impl Life {
         }
         reset::reset();
     }
-}
-
-fn unknown(name: &str) -> Answer {
-    Answer::error(&["no workload is named ", name, "; see `ctl status`"].concat())
 }
 
 /// The test build's fault: PID 1 stops turning over.

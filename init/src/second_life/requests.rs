@@ -1,0 +1,62 @@
+//! What people and programs ask PID 1 for, through `ctl`.
+
+use super::Life;
+use crate::control::{Answer, Request};
+use crate::shutdown::End;
+use crate::status;
+use crate::workload::table::Event;
+
+impl Life {
+    pub(super) fn on_client(&mut self, index: usize, now: u64) {
+        let request = self.control.as_mut().and_then(|control| control.on_readable(index));
+        let answer = match request {
+            None => return,
+            Some(Err(answer)) => answer,
+            Some(Ok(request)) => self.answer(request, now),
+        };
+        if let Some(control) = &mut self.control {
+            control.answer(index, answer);
+        }
+    }
+
+    fn answer(&mut self, request: Request, now: u64) -> Answer {
+        let facts =
+            status::Facts { slot: &self.booted.facts, address: self.network.address(), now };
+        match request {
+            Request::Status { json: true } => Answer::ok(&status::json(&self.supervisor, &facts)),
+            Request::Status { json: false } => Answer::ok(&status::text(&self.supervisor, &facts)),
+            Request::Health => {
+                let healthy_for = self.probation.healthy_for(now);
+                Answer::ok(&status::health(&self.supervisor.verdict(now), healthy_for))
+            }
+            Request::Logs { name, follow } => match self.supervisor.find(&name) {
+                Some(index) => Answer { log: Some((index, follow)), ..Answer::ok("") },
+                None => unknown(&name),
+            },
+            Request::Start(name) => self.ask(&name, Event::AskStart, now),
+            Request::Stop(name) => self.ask(&name, Event::AskStop, now),
+            Request::Restart(name) => self.ask(&name, Event::AskRestart, now),
+            Request::Reboot => {
+                self.end(End::Reboot, now);
+                Answer::ok("")
+            }
+            Request::PowerOff => {
+                self.end(End::PowerOff, now);
+                Answer::ok("")
+            }
+        }
+    }
+
+    fn ask(&mut self, name: &str, event: Event, now: u64) -> Answer {
+        let Some(index) = self.supervisor.find(name) else { return unknown(name) };
+        if self.shutdown.is_some() {
+            return Answer::error("the device is shutting down");
+        }
+        self.supervisor.ask(index, event, now);
+        Answer::ok("")
+    }
+}
+
+fn unknown(name: &str) -> Answer {
+    Answer::error(&["no workload is named ", name, "; see `ctl status`"].concat())
+}

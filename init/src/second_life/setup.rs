@@ -1,0 +1,105 @@
+//! From PID 1's first step to everything the loop works on.
+
+use std::path::Path;
+
+use rustix::system::{reboot, RebootCommand};
+use slot::layout::{self, Slot};
+use slot::{chooser, conf, Error, Result};
+
+use super::Life;
+use crate::clock::Clock;
+use crate::console::say;
+use crate::console_shell::Shell;
+use crate::helper::Helpers;
+use crate::network::Network;
+use crate::system_conf::{self, System};
+use crate::trial::{Kind, Probation};
+use crate::watchdog::Watchdog;
+use crate::workload::supervise::Supervisor;
+use crate::{control, devices, failure, mounts, sys, uptime};
+
+/// What was booted, from `/run/ferrite/slot`.
+pub struct Booted {
+    pub slot: Slot,
+    pub kind: Kind,
+    pub disk: String,
+    pub facts: Vec<(String, String)>,
+}
+
+/// Reads what the first life found.
+pub fn booted() -> Result<Booted> {
+    let error = |e: Error| e.within(layout::RUN_SLOT);
+    let text = std::fs::read(layout::RUN_SLOT).map_err(|e| error(Error::new(e.to_string())))?;
+    let conf = conf::parse(&text, "ferrite-slot 1").map_err(error)?;
+    let get = |key| conf::one(&conf.head, key).map_err(error);
+    let kind =
+        match (get("trial")?.yes_no().map_err(error)?, get("fallback")?.yes_no().map_err(error)?) {
+            (true, _) => Kind::Trial,
+            (false, true) => Kind::Fallback,
+            (false, false) => Kind::Active,
+        };
+    let pairs = conf.head.iter().map(|line| (line.key.to_string(), line.value.to_string()));
+    Ok(Booted {
+        slot: Slot::parse(get("slot")?.value).map_err(error)?,
+        kind,
+        disk: get("disk")?.value.to_string(),
+        facts: pairs.collect(),
+    })
+}
+
+/// The road from PID 1 to the first workload.
+pub fn start(booted: &Booted) -> Result<Life> {
+    let now = uptime::now();
+    let text = std::fs::read(layout::SYSTEM_CONF)
+        .map_err(|e| Error::new([layout::SYSTEM_CONF, ": ", &e.to_string()].concat()))?;
+    let mut system = system_conf::parse(&text).map_err(|e| e.within(layout::SYSTEM_CONF))?;
+    drop(text);
+    let watchdog = take_watchdog(&system);
+    mounts::all()?;
+    // Ctrl-Alt-Del becomes a signal to PID 1 instead of a reset.
+    let _ = reboot(RebootCommand::CadOff);
+    let signals = sys::signals().map_err(|e| Error::new(["signals: ", &e.to_string()].concat()))?;
+    for (what, result) in [
+        (
+            "host name",
+            rustix::system::sethostname(system.hostname.as_bytes()).map_err(|e| e.to_string()),
+        ),
+        ("devices", devices::open_idle_slot(booted.slot).map_err(|e| e.to_string())),
+    ] {
+        if let Err(e) = result {
+            say(&[what, ": ", &e]);
+        }
+    }
+    let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
+    supervisor.tick(now);
+
+    let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
+    failure::publish_note(&*chooser::open(&system.chooser, Path::new(layout::DEVICES))?);
+    Ok(Life {
+        booted: Booted { facts: booted.facts.clone(), disk: booted.disk.clone(), ..*booted },
+        signals,
+        watchdog,
+        next_feed: now,
+        supervisor,
+        control,
+        network: Network::new(system.dhcp),
+        clock: Clock::new(&system.ntp),
+        shell: Shell::new(&system.console_shell, now),
+        helpers: Helpers::default(),
+        probation: Probation::new(booted.kind, now + system.trial_timeout),
+        shutdown: None,
+        ending: None,
+        system,
+    })
+}
+
+/// The first life's watchdog, or a newly armed one where that failed. One that was handed over is
+/// taken even if the configuration names none: it runs, and somebody has to feed it.
+fn take_watchdog(system: &System) -> Option<Watchdog> {
+    const SECONDS: u32 = 30;
+    let named = system.watchdog.as_ref();
+    Watchdog::adopt(named.map_or(SECONDS, |(_, seconds)| *seconds)).or_else(|| {
+        let (device, seconds) = named?;
+        Watchdog::arm(device, *seconds).map_err(|e| say(&[&e.to_string()])).ok()
+    })
+}
