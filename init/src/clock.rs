@@ -17,6 +17,8 @@ const HOUR: u64 = 3_600_000;
 /// First and longest wait for an answer.
 const FIRST_WAIT: u64 = 4_000;
 const LONGEST_WAIT: u64 = 512_000;
+/// Milliseconds from `/data` being there to the first time written down.
+const FIRST_SAVE: u64 = 10_000;
 /// 2100-01-01: a time behind this is a broken file or server.
 const LATEST: u64 = 4_102_444_800;
 
@@ -92,6 +94,8 @@ impl Clock {
     /// `/data` is there: never be earlier than what was written down.
     pub fn data_ready(&mut self) {
         self.data = true;
+        // The disk belongs to the workloads that start now.
+        self.save_at = crate::uptime::now() + FIRST_SAVE;
         let Some(kept) = std::fs::read_to_string(KEPT).ok().and_then(|t| conf::decimal(t.trim()))
         else {
             return;

@@ -23,12 +23,9 @@ pub fn all() -> Result<()> {
     enable_controllers()
 }
 
-/// Lets the workloads' groups have limits. A controller the kernel lacks is no reason not to boot.
+/// Lets the workloads' groups have limits.
 fn enable_controllers() -> Result<()> {
     let path = [cgroup::MOUNT, "/cgroup.subtree_control"].concat();
-    for controller in ["+memory", "+pids"] {
-        std::fs::write(&path, controller)
-            .map_err(|e| Error::new([&path, " ", controller, ": ", &e.to_string()].concat()))?;
-    }
-    Ok(())
+    std::fs::write(&path, "+memory +pids")
+        .map_err(|e| Error::new([&path, ": ", &e.to_string()].concat()))
 }

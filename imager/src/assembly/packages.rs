@@ -6,6 +6,7 @@ const LEFT_OUT: &[&str] = &[
     "usr/share/bug/",
     "usr/share/doc/",
     "usr/share/doc-base/",
+    "usr/share/gcc/",
     "usr/share/gdb/",
     "usr/share/info/",
     "usr/share/lintian/",
