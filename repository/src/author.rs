@@ -144,7 +144,7 @@ pub struct Publication {
 }
 
 /// A new publication that offers exactly `targets`: new versions of targets, snapshot and
-/// timestamp. `before` is what is published now, or the bytes of [`first_root`] in a new repository.
+/// timestamp. Delegations stay as they are, and so does what the snapshot says of their roles. `before` is what is published now, or the bytes of [`first_root`] in a new repository.
 pub fn publication(
     before: Result<&Published, &[u8]>,
     targets: BTreeMap<String, TargetFile>,
@@ -165,18 +165,21 @@ pub fn publication(
         version,
         expires: expiry.targets,
         targets,
+        delegations: before.and_then(|b| b.targets.delegations.clone()),
     };
     let bytes = Envelope::sign(&targets, &[&signers.targets])?.to_bytes();
     let described = MetaFile::of(version, &bytes);
     files.push((format!("{version}.targets.json"), bytes));
 
     let version = after(before.map(|b| b.snapshot.version));
+    let mut meta = before.map(|b| b.snapshot.meta.clone()).unwrap_or_default();
+    meta.insert("targets.json".into(), described);
     let snapshot = Snapshot {
         kind: Role::Snapshot.name().into(),
         spec_version: SPEC_VERSION.into(),
         version,
         expires: expiry.snapshot,
-        meta: BTreeMap::from([("targets.json".into(), described)]),
+        meta,
     };
     let bytes = Envelope::sign(&snapshot, &[&signers.snapshot])?.to_bytes();
     let described = MetaFile::of(version, &bytes);

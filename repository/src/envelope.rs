@@ -1,14 +1,29 @@
 //! Signatures over metadata (specification section 4.2.1).
 
 use crate::error::Error;
-use crate::key::{canonical, from_hex, key_id, public_key, to_hex};
-use crate::metadata::{Metadata, Root};
+use crate::key::{bytes_of_hex, canonical, key_id, to_hex, KeySchemes};
+use crate::metadata::Metadata;
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Signatures that a file may carry; the rest of a longer list would cost time for nothing.
 const MAX_SIGNATURES: usize = 64;
+
+/// Who has to sign a file, as its delegator says: root metadata for the top-level roles, targets
+/// metadata for the roles it delegates to.
+#[derive(Clone, Copy)]
+pub(crate) struct Authority<'a> {
+    /// Key objects by key id.
+    pub(crate) keys: &'a BTreeMap<String, Value>,
+    /// The ids among them that count.
+    pub(crate) keyids: &'a [String],
+    /// How many different keys it takes.
+    pub(crate) threshold: u64,
+    /// Which kinds of keys count.
+    pub(crate) schemes: &'a dyn KeySchemes,
+}
 
 /// A metadata file: what was signed, and by whom. What was signed stays a closed box until
 /// [`Envelope::verify`] opens it.
@@ -33,6 +48,11 @@ impl Envelope {
             serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         if envelope.signatures.len() > MAX_SIGNATURES {
             return Err(malformed(format!("more than {MAX_SIGNATURES} signatures")));
+        }
+        // 4.2.1: an id must not come twice.
+        let ids: BTreeSet<&str> = envelope.signatures.iter().map(|s| s.keyid.as_str()).collect();
+        if ids.len() != envelope.signatures.len() {
+            return Err(malformed("two signatures have the same keyid".into()));
         }
         Ok(envelope)
     }
@@ -60,49 +80,44 @@ impl Envelope {
         bytes
     }
 
-    /// Opens the box if a threshold of distinct keys, which `root` gives to T's role, signed it.
-    /// `file` is its name in errors.
-    pub(crate) fn verify<T: Metadata>(&self, file: &str, root: &Root) -> Result<T, Error> {
-        self.check(file, root, T::ROLE.name())?;
+    /// Opens the box if it was signed as `authority` asks. `file` is its name in errors.
+    pub(crate) fn verify<T: Metadata>(
+        &self,
+        file: &str,
+        authority: Authority<'_>,
+    ) -> Result<T, Error> {
+        self.check(file, authority)?;
         self.open(file)
     }
 
-    /// The threshold check alone.
-    pub(crate) fn check(&self, file: &str, root: &Root, role: &str) -> Result<(), Error> {
+    /// The threshold check alone (5.3.4, 5.4.2, 5.5.3, 5.6.3).
+    pub(crate) fn check(&self, file: &str, authority: Authority<'_>) -> Result<(), Error> {
         let malformed =
             |reason: &str| Error::Malformed { file: file.into(), reason: reason.into() };
-        let keys = root
-            .roles
-            .get(role)
-            .ok_or_else(|| malformed("the trusted root names no keys for its role"))?;
-        let threshold = keys.threshold;
+        let threshold = authority.threshold;
         if threshold == 0 {
-            return Err(malformed("the trusted root asks for no signature on it"));
+            return Err(malformed("its delegator asks for no signature on it"));
         }
         let message = canonical(&self.signed)
             .ok_or_else(|| malformed("a number has a fraction, so it has no canonical form"))?;
-        let mut valid = Vec::new();
+        // Two ids may stand for objects that differ in fields without a meaning and hold the same
+        // key: what is counted are keys.
+        let mut valid = BTreeSet::new();
         for signature in &self.signatures {
-            if !keys.keyids.contains(&signature.keyid) {
+            if !authority.keyids.contains(&signature.keyid) {
                 continue;
             }
-            let Some(object) = root.keys.get(&signature.keyid) else {
+            let Some(object) = authority.keys.get(&signature.keyid) else {
                 continue;
             };
-            // An id that is not the hash of its key would let one key sign under two names.
+            // 4.3: an id that is not the hash of its key could stand for a different key elsewhere.
             if key_id(object).as_deref() != Some(&signature.keyid) {
                 continue;
             }
-            let (Some(key), Some(bytes)) = (public_key(object), from_hex(&signature.sig)) else {
+            let Some(bytes) = bytes_of_hex(&signature.sig) else {
                 continue;
             };
-            // Two objects may differ in fields that mean nothing and hold the same key: count keys.
-            if valid.contains(&key) {
-                continue;
-            }
-            if key.verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&bytes)).is_ok() {
-                valid.push(key);
-            }
+            valid.extend(authority.schemes.verify(object, &message, &bytes));
         }
         if (valid.len() as u64) < threshold {
             return Err(Error::Unsigned { file: file.into(), valid: valid.len(), threshold });
@@ -123,6 +138,7 @@ impl Envelope {
         if metadata.version() == 0 {
             return Err(malformed("its version is 0".into()));
         }
+        metadata.sound().map_err(malformed)?;
         Ok(metadata)
     }
 }
@@ -131,7 +147,13 @@ impl Envelope {
 mod tests {
     use super::*;
     use crate::author::{new_root, RoleSigners};
+    use crate::key::Ed25519;
     use crate::time::Time;
+    use crate::{Role, Root};
+
+    fn check(envelope: &Envelope, root: &Root) -> Result<(), Error> {
+        envelope.check("f", root.authority(Role::Root, &Ed25519)?)
+    }
 
     fn root_with(threshold: u64, keys: &[&SigningKey]) -> (Root, Envelope) {
         let signers = RoleSigners::all_from([1; 32]);
@@ -152,16 +174,15 @@ mod tests {
     fn threshold_counts_distinct_keys() {
         let (a, b) = (SigningKey::from_bytes(&[2; 32]), SigningKey::from_bytes(&[3; 32]));
         let (root, both) = root_with(2, &[&a, &b]);
-        assert!(both.check("f", &root, "root").is_ok());
+        assert!(check(&both, &root).is_ok());
         let mut one = both.clone();
         one.signatures.truncate(1);
-        assert!(matches!(
-            one.check("f", &root, "root"),
-            Err(Error::Unsigned { valid: 1, threshold: 2, .. })
-        ));
+        assert!(matches!(check(&one, &root), Err(Error::Unsigned { valid: 1, threshold: 2, .. })));
         let mut twice = one.clone();
         twice.signatures.push(one.signatures[0].clone());
-        assert!(matches!(twice.check("f", &root, "root"), Err(Error::Unsigned { valid: 1, .. })));
+        assert!(matches!(check(&twice, &root), Err(Error::Unsigned { valid: 1, .. })));
+        let parsed = Envelope::parse("f", &twice.to_bytes());
+        assert!(matches!(parsed, Err(Error::Malformed { .. })), "the same id came twice");
     }
 
     #[test]
@@ -182,10 +203,7 @@ mod tests {
             .expect("sign");
         let copy = Signature { keyid: id, sig: envelope.signatures[0].sig.clone() };
         envelope.signatures.push(copy);
-        assert!(matches!(
-            envelope.check("f", &root, "root"),
-            Err(Error::Unsigned { valid: 1, .. })
-        ));
+        assert!(matches!(check(&envelope, &root), Err(Error::Unsigned { valid: 1, .. })));
     }
 
     #[test]
@@ -196,15 +214,12 @@ mod tests {
         root.keys.insert("made-up".into(), object);
         root.roles.get_mut("root").expect("role").keyids = vec!["made-up".into()];
         envelope.signatures[0].keyid = "made-up".into();
-        assert!(matches!(
-            envelope.check("f", &root, "root"),
-            Err(Error::Unsigned { valid: 0, .. })
-        ));
+        assert!(matches!(check(&envelope, &root), Err(Error::Unsigned { valid: 0, .. })));
     }
 
     #[test]
     fn a_threshold_of_nothing_is_refused() {
         let (root, envelope) = root_with(0, &[]);
-        assert!(matches!(envelope.check("f", &root, "root"), Err(Error::Malformed { .. })));
+        assert!(matches!(check(&envelope, &root), Err(Error::Malformed { .. })));
     }
 }

@@ -76,6 +76,18 @@ pub enum Error {
         /// The limit.
         limit: u32,
     },
+    /// The search for a target visited as many roles as one search may.
+    TooManyRoles {
+        /// The target.
+        target: String,
+        /// The limit.
+        limit: u32,
+    },
+    /// No role that may speak for it lists the target.
+    NoSuchTarget {
+        /// The target.
+        target: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -104,7 +116,17 @@ impl fmt::Display for Error {
                 write!(f, "{file}: length or hash is not what the signed metadata says")
             }
             Error::TooManyRoots { limit } => {
-                write!(f, "more than {limit} new versions of the root metadata")
+                write!(
+                    f,
+                    "more than {limit} new versions of the root metadata; the next refresh goes \
+                     on from there"
+                )
+            }
+            Error::TooManyRoles { target, limit } => {
+                write!(f, "{target:?}: not found in the first {limit} roles that may list it")
+            }
+            Error::NoSuchTarget { target } => {
+                write!(f, "{target:?}: the repository has no such target")
             }
         }
     }

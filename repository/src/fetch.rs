@@ -4,7 +4,8 @@ use std::fmt;
 
 /// Gets files of a repository, by their path below its URL.
 pub trait Fetch {
-    /// The whole file at `path`. Fails with [`FetchError::TooLarge`], without keeping more than
+    /// The whole file at `path`, which is written as it stands in a URL: whatever is neither a
+    /// letter, a digit, one of `-._~` nor a `/` between folders is percent-encoded. Fails with [`FetchError::TooLarge`], without keeping more than
     /// `max` bytes, when the file is longer than that.
     fn fetch(&mut self, path: &str, max: u64) -> Result<Vec<u8>, FetchError>;
 }

@@ -1,4 +1,4 @@
-//! Public keys and their ids (specification section 4.2).
+//! Public keys, their ids and what counts as a signature by them (specification section 4.2).
 
 use crate::metadata::sha256_hex;
 use ed25519_dalek::VerifyingKey;
@@ -20,6 +20,28 @@ pub fn key_object(key: &PublicKey) -> Value {
 /// has no canonical form (it holds a fraction).
 pub fn key_id(object: &Value) -> Option<String> {
     canonical(object).map(|bytes| sha256_hex(&bytes))
+}
+
+/// Which kinds of keys count. Handed to the client rather than switched on when it is built: what
+/// a device runs cannot take more than [`Ed25519`] because some other tool in the same build does.
+pub trait KeySchemes {
+    /// When `signature` over `message` is by the key that `object` describes: the bytes that make
+    /// it this key and no other, so that one key under two ids counts once. `None` for a signature
+    /// that does not hold and for kinds of keys that are not known.
+    fn verify(&self, object: &Value, message: &[u8], signature: &[u8]) -> Option<Vec<u8>>;
+}
+
+/// The scheme that Ferrite signs with, and the only one that a device takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ed25519;
+
+impl KeySchemes for Ed25519 {
+    fn verify(&self, object: &Value, message: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
+        let key = public_key(object)?;
+        let signature = ed25519_dalek::Signature::from_slice(signature).ok()?;
+        key.verify_strict(message, &signature).ok()?;
+        Some(key.as_bytes().to_vec())
+    }
 }
 
 /// The ed25519 key of a key object; `None` for other types and schemes (such a key never counts
@@ -55,17 +77,20 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
 
 /// Exactly N bytes of hex.
 pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    bytes_of_hex(text)?.try_into().ok()
+}
+
+/// Bytes of hex, of any length.
+pub(crate) fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() != 2 * N {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = (high * 16 + low) as u8;
-    }
-    Some(bytes)
+    let digit = |d: u8| char::from(d).to_digit(16);
+    digits
+        .chunks_exact(2)
+        .map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8))
+        .collect()
 }
 
 #[cfg(test)]
@@ -99,5 +124,29 @@ mod tests {
             *bad.pointer_mut(pointer).expect("field exists") = value;
             assert_eq!(public_key(&bad), None);
         }
+    }
+
+    #[test]
+    fn a_signature_of_another_length_or_over_something_else_does_not_hold() {
+        use ed25519_dalek::Signer;
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let object = key_object(&key.verifying_key());
+        let signature = key.sign(b"message").to_bytes();
+        let verify = |message: &[u8], sig: &[u8]| Ed25519.verify(&object, message, sig);
+        assert_eq!(verify(b"message", &signature), Some(key.verifying_key().as_bytes().to_vec()));
+        assert_eq!(verify(b"massage", &signature), None);
+        assert_eq!(verify(b"message", &signature[..63]), None);
+        assert_eq!(verify(b"message", b""), None);
+    }
+
+    #[test]
+    fn hex_is_whole_bytes_of_hex_digits() {
+        assert_eq!(bytes_of_hex("00fFa1"), Some(vec![0, 255, 161]));
+        assert_eq!(bytes_of_hex(""), Some(vec![]));
+        assert_eq!(from_hex::<2>("00ff"), Some([0, 255]));
+        for bad in ["0", "0g", "+1", "\u{e9}"] {
+            assert_eq!(bytes_of_hex(bad), None, "{bad:?}");
+        }
+        assert_eq!(from_hex::<2>("00ff00"), None);
     }
 }

@@ -10,10 +10,13 @@
 //! The road of a publisher: [`author::publication`] turns the metadata there is and the targets
 //! wanted into the files to write, in the order to write them.
 //!
-//! Delegations may be present in what others sign; they are not followed.
+//! A target that the top-level role does not list is looked for through its delegations
+//! ([`Client::find_target`]). What the specification leaves open, and what is left out, is written
+//! down in `docs/tuf.md`.
 
 pub mod author;
 pub mod client;
+mod delegation;
 mod envelope;
 mod error;
 mod fetch;
@@ -22,11 +25,12 @@ mod metadata;
 mod store;
 mod time;
 
-pub use client::{refresh, Limits};
+pub use client::{refresh, Client, Found, Limits};
+pub use delegation::{DelegatedRole, Delegations};
 pub use envelope::{Envelope, Signature};
 pub use error::Error;
 pub use fetch::{Fetch, FetchError};
-pub use key::{key_id, key_object, PublicKey};
+pub use key::{key_id, key_object, Ed25519, KeySchemes, PublicKey};
 pub use metadata::{
     sha256_hex, target_path, FerriteTarget, MetaFile, Role, RoleKeys, Root, Snapshot, TargetFile,
     Targets, Timestamp, METADATA_DIR, SPEC_VERSION, TARGETS_DIR,
