@@ -5,7 +5,7 @@ use crate::key::KeySchemes;
 use crate::metadata::{sha256_hex, Role};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Longest encoded role name, in bytes: with a version in front and an ending behind, it still is
 /// a file name on every file system.
@@ -47,12 +47,14 @@ impl Delegations {
     pub(crate) fn read(value: &Value) -> Result<Delegations, String> {
         let delegations =
             Delegations::deserialize(value).map_err(|error| format!("delegations: {error}"))?;
-        let mut names = BTreeSet::new();
+        let mut names: Vec<&str> = delegations.roles.iter().map(|r| r.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("delegations: the role {:?} comes twice", twice[0]));
+        }
         for role in &delegations.roles {
             let problem = if role.threshold == 0 {
                 "asks for no signature"
-            } else if !names.insert(&role.name) {
-                "comes twice"
             } else if role.name.is_empty() || encode(&role.name).len() > MAX_ENCODED_NAME {
                 "has a name that is empty or too long"
             } else if Role::ALL.iter().any(|top| top.name() == role.name) {
@@ -230,10 +232,17 @@ mod tests {
             vec![role(json!({"name": "timestamp"}))],
             vec![role(json!({"paths": [], "path_hash_prefixes": []}))],
             vec![json!({"name": "r"})],
+            vec![role(json!({"terminating": "yes"}))],
+            vec![role(json!({"threshold": -1}))],
+            vec![role(json!({"paths": "*"}))],
+            vec![role(json!({"paths": ["*", 1]}))],
+            vec![role(json!({"keyids": {}}))],
         ] {
             assert!(read(&bad).is_err(), "{bad:?}");
         }
-        assert!(Delegations::read(&json!({})).is_err());
+        for bad in [json!({}), json!([]), json!({"keys": []}), json!({"keys": {}, "roles": {}})] {
+            assert!(Delegations::read(&bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::metadata::Metadata;
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Signatures that a file may carry; the rest of a longer list would cost time for nothing.
 const MAX_SIGNATURES: usize = 64;
@@ -50,8 +50,8 @@ impl Envelope {
             return Err(malformed(format!("more than {MAX_SIGNATURES} signatures")));
         }
         // 4.2.1: an id must not come twice.
-        let ids: BTreeSet<&str> = envelope.signatures.iter().map(|s| s.keyid.as_str()).collect();
-        if ids.len() != envelope.signatures.len() {
+        let ids = || envelope.signatures.iter().map(|signature| &signature.keyid);
+        if ids().enumerate().any(|(at, id)| ids().skip(at + 1).any(|later| later == id)) {
             return Err(malformed("two signatures have the same keyid".into()));
         }
         Ok(envelope)
@@ -102,7 +102,7 @@ impl Envelope {
             .ok_or_else(|| malformed("a number has a fraction, so it has no canonical form"))?;
         // Two ids may stand for objects that differ in fields without a meaning and hold the same
         // key: what is counted are keys.
-        let mut valid = BTreeSet::new();
+        let mut valid = Vec::new();
         for signature in &self.signatures {
             if !authority.keyids.contains(&signature.keyid) {
                 continue;
@@ -117,7 +117,11 @@ impl Envelope {
             let Some(bytes) = bytes_of_hex(&signature.sig) else {
                 continue;
             };
-            valid.extend(authority.schemes.verify(object, &message, &bytes));
+            if let Some(key) = authority.schemes.verify(object, &message, &bytes) {
+                if !valid.contains(&key) {
+                    valid.push(key);
+                }
+            }
         }
         if (valid.len() as u64) < threshold {
             return Err(Error::Unsigned { file: file.into(), valid: valid.len(), threshold });

@@ -1,123 +1,13 @@
-//! The client's workflow against repositories that are in order, stale, mixed up or hostile.
+//! The client's workflow against repositories that are in order, stale or mixed up. What somebody
+//! does on purpose is in `attacks.rs`, delegations are in `delegations.rs`.
+
+mod support;
 
 use ed25519_dalek::SigningKey;
-use repository::author::{first_root, new_root, publication, Expiry, Published, RoleSigners};
-use repository::{
-    refresh, DirStore, Envelope, Error, Fetch, FetchError, Limits, RoleKeys, TargetFile, Time,
-};
-use serde_json::{json, Value};
-use std::collections::BTreeMap;
-
-const NOW: Time = Time(1_800_000_000);
-
-fn key(n: u8) -> SigningKey {
-    SigningKey::from_bytes(&[n; 32])
-}
-
-fn signers() -> RoleSigners {
-    RoleSigners { root: key(1), targets: key(2), snapshot: key(3), timestamp: key(4) }
-}
-
-fn expiry(days: u64) -> Expiry {
-    let t = NOW.plus_days(days);
-    Expiry { targets: t, snapshot: t, timestamp: t }
-}
-
-/// A server: files by path, and what it was asked for.
-#[derive(Clone, Default)]
-struct Server {
-    files: BTreeMap<String, Vec<u8>>,
-    asked: Vec<(String, u64)>,
-    endless: Option<String>,
-}
-
-impl Fetch for Server {
-    fn fetch(&mut self, path: &str, max: u64) -> Result<Vec<u8>, FetchError> {
-        self.asked.push((path.into(), max));
-        if self.endless.as_deref() == Some(path) {
-            return Err(FetchError::TooLarge(max));
-        }
-        let bytes = self.files.get(path).ok_or(FetchError::NotFound)?;
-        if bytes.len() as u64 > max {
-            return Err(FetchError::TooLarge(max));
-        }
-        Ok(bytes.clone())
-    }
-}
-
-impl Server {
-    fn publish(
-        &mut self,
-        before: Option<&Published>,
-        names: &[&str],
-        signers: &RoleSigners,
-        days: u64,
-    ) {
-        let target = |name: &&str| {
-            let hash = repository::sha256_hex(name.as_bytes());
-            let hashes = BTreeMap::from([("sha256".to_string(), hash)]);
-            (name.to_string(), TargetFile { length: 1, hashes, custom: None })
-        };
-        let targets = names.iter().map(target).collect();
-        let root = first_root(signers, NOW.plus_days(3650)).expect("root");
-        let files = publication(before.ok_or(&root[..]), targets, signers, &expiry(days))
-            .expect("publication")
-            .files;
-        for (name, bytes) in files {
-            self.files.insert(format!("metadata/{name}"), bytes);
-        }
-    }
-
-    fn root(&self) -> Vec<u8> {
-        self.files["metadata/1.root.json"].clone()
-    }
-
-    fn edit(&mut self, file: &str, change: impl FnOnce(&mut Value)) {
-        let bytes = self.files.get_mut(&format!("metadata/{file}")).expect("file exists");
-        let mut value: Value = serde_json::from_slice(bytes).expect("metadata is JSON");
-        change(&mut value);
-        *bytes = serde_json::to_vec(&value).expect("JSON");
-    }
-
-    /// Changes what is signed, and signs it again.
-    fn resign(&mut self, file: &str, keys: &[&SigningKey], change: impl FnOnce(&mut Value)) {
-        self.edit(file, |value| {
-            change(&mut value["signed"]);
-            let new = Envelope::sign(&value["signed"], keys).expect("sign");
-            *value = serde_json::from_slice(&new.to_bytes()).expect("JSON");
-        });
-    }
-}
-
-struct Device {
-    dir: tempfile::TempDir,
-    root: Vec<u8>,
-}
-
-impl Device {
-    fn new(server: &Server) -> Device {
-        Device { dir: tempfile::tempdir().expect("temporary folder"), root: server.root() }
-    }
-
-    fn refresh_at(&self, server: &mut Server, now: Time) -> Result<Published, Error> {
-        let mut store = DirStore::open(self.dir.path()).expect("store");
-        refresh(server, &mut store, &self.root, now, &Limits::default())
-    }
-
-    fn refresh(&self, server: &mut Server) -> Result<Published, Error> {
-        self.refresh_at(server, NOW)
-    }
-}
-
-fn published() -> Server {
-    let mut server = Server::default();
-    server.publish(None, &["one"], &signers(), 30);
-    server
-}
-
-fn names(published: &Published) -> Vec<&str> {
-    published.targets.targets.keys().map(String::as_str).collect()
-}
+use repository::author::{new_root, RoleSigners};
+use repository::{Envelope, Error, FetchError, RoleKeys};
+use serde_json::json;
+use support::{key, names, published, signers, Device, NOW};
 
 #[test]
 fn finds_targets_and_follows_a_newer_publication() {

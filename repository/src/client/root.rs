@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::fetch::FetchError;
 use crate::key::KeySchemes;
 use crate::metadata::{Role, Root, Snapshot};
-use std::collections::BTreeSet;
 
 const INITIAL: &str = "the image's root metadata";
 
@@ -83,14 +82,15 @@ impl Client<'_> {
     }
 }
 
-/// Whether other keys than before sign the timestamp or the snapshot.
+/// Whether other keys than before sign the timestamp or the snapshot, in whatever order.
 fn rotated(before: &Root, after: &Root) -> bool {
-    [Role::Timestamp, Role::Snapshot].iter().any(|role| {
-        let ids = |root: &'_ Root| -> BTreeSet<String> {
-            root.roles.get(role.name()).into_iter().flat_map(|r| r.keyids.clone()).collect()
-        };
-        ids(before) != ids(after)
-    })
+    let ids = |root: &Root, role: Role| -> Vec<String> {
+        let mut ids = root.roles.get(role.name()).map_or(Vec::new(), |role| role.keyids.clone());
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    };
+    [Role::Timestamp, Role::Snapshot].into_iter().any(|role| ids(before, role) != ids(after, role))
 }
 
 /// 5.3.4 and 5.3.5: a root is followed by one that it signed, that signed itself, and that has the
