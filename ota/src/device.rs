@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use slot::chooser::Chooser;
 use slot::conf::{self, Line};
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
-use slot::Slot;
+use slot::{verity, Slot};
 
 use crate::paths::Paths;
 use crate::state::Pending;
@@ -126,6 +127,26 @@ pub fn content(paths: &Paths, keys: &TrustedKeys, slot: Slot) -> Option<(Manifes
     let manifest = Header::new(&header).ok()?.verify(keys).ok()?;
     let pending = identity(slot, &manifest, &header);
     Some((manifest, pending))
+}
+
+/// Whether a slot's root is on the medium as it was signed: data and hash tree. A block that cannot
+/// be read is none of a whole root.
+pub fn root_is_whole(paths: &Paths, slot: Slot, manifest: &Manifest) -> bool {
+    let whole = || -> std::io::Result<bool> {
+        let file = File::open(paths.device(slot.root_label()))?;
+        let tree = verity::build_by_reading(
+            manifest.root_size,
+            &manifest.root_verity_salt,
+            |at, buffer| file.read_exact_at(buffer, at),
+        )?;
+        if tree.root_hash != manifest.root_verity_hash {
+            return Ok(false);
+        }
+        let mut written = vec![0; tree.bytes.len()];
+        file.read_exact_at(&mut written, manifest.root_size)?;
+        Ok(written == tree.bytes)
+    };
+    whole().unwrap_or(false)
 }
 
 /// What names a version in `ota`'s state.

@@ -23,6 +23,8 @@ pub enum Situation {
         from: Slot,
         /// Why, as far as anybody knows.
         reason: String,
+        /// It was committed once: what it has done well before, it fails at now.
+        committed: bool,
     },
 }
 
@@ -35,7 +37,9 @@ pub fn situation(
     last_failure: Option<&(Slot, String)>,
 ) -> Situation {
     let idle = running.slot.other();
-    let fell_back = || Situation::FellBack { from: idle, reason: reason(idle, boot, last_failure) };
+    let committed = boot.active == idle;
+    let reason = || reason(idle, boot, last_failure, committed);
+    let fell_back = || Situation::FellBack { from: idle, reason: reason(), committed };
     let pending_here =
         pending.map(|p| p.slot == running.slot.letter() && p.sequence == running.sequence);
     if boot.active != running.slot {
@@ -58,11 +62,17 @@ pub fn situation(
     }
 }
 
-fn reason(slot: Slot, boot: &BootState, last_failure: Option<&(Slot, String)>) -> String {
+fn reason(
+    slot: Slot,
+    boot: &BootState,
+    last_failure: Option<&(Slot, String)>,
+    committed: bool,
+) -> String {
     match last_failure {
         Some((failed, reason)) if *failed == slot && !reason.is_empty() => reason.clone(),
         _ => match noted(slot, &boot.note) {
             Some(note) => note.into(),
+            None if committed => "it was reset again and again, and left no reason".into(),
             None => "it was reset before it was committed, and left no reason".into(),
         },
     }
@@ -144,7 +154,7 @@ mod tests {
             Some(&pending),
             last,
         ) {
-            Situation::FellBack { from: Slot::B, reason } => reason,
+            Situation::FellBack { from: Slot::B, reason, .. } => reason,
             other => panic!("{other:?}"),
         };
         let last = (Slot::B, "face: golden sample differs".to_string());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::{Disk, Machine, Options, Random};
+use qemu_tests::{wait_until, Disk, Machine, Options, Random};
 use slot::boot_state::BootState;
 use slot::manifest::HEADER_SIZE;
 use slot::Slot;
@@ -99,9 +99,11 @@ fn what_every_boot_reads_ends_the_boot_when_a_bit_is_flipped() -> Result<()> {
     Ok(())
 }
 
+/// And the version that decayed is mended from the repository.
 #[test]
 fn a_model_with_a_flipped_bit_never_answers() -> Result<()> {
     let lane = Lane::take()?;
+    let repository = lane.repository()?;
     let disk = two_slots(&lane)?;
     nearly_worn_out(&disk)?;
     disk.flip_bit(Slot::A.root_label(), model_at(&disk)? + 100_000, 0)?;
@@ -109,7 +111,16 @@ fn a_model_with_a_flipped_bit_never_answers() -> Result<()> {
     machine.console.wait_for("first life: slot a of demo 2-good ", TO_BOOT)?;
     machine.console.wait_for(CORRUPTED, TO_BOOT)?;
     assert!(!machine.console.has("face: {"), "an altered model answered");
-    see_slot_b(&mut machine)
+    see_slot_b(&mut machine)?;
+    wait_until("the decay to be noticed", TO_BOOT, || {
+        Ok(machine.console.has("ota: slot a has decayed on the medium"))
+    })?;
+
+    repository.publish(&lane.build(&Variant::good(2))?)?;
+    machine.console.wait_for("ota: installed 2-good in slot a", TO_FAIL)?;
+    let fetched: u64 = repository.server.served().values().map(|served| served.bytes).sum();
+    assert!(fetched < 3 << 20, "one chunk had decayed, and {fetched} bytes were fetched");
+    machine.console.wait_for("ota: committed 2-good in slot a", TO_FAIL).map(drop)
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::manifest::Sha256Digest;
 
 const BLOCK_SIZE: usize = BLOCK as usize;
 const HASHES_PER_BLOCK: usize = BLOCK_SIZE / 32;
+/// Bytes read at once.
+const PIECE: usize = 64 * BLOCK_SIZE;
 
 /// A finished hash tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +29,41 @@ pub fn build(data: &[u8], salt: &[u8; 32]) -> Tree {
         "verity hashes two or more whole blocks"
     );
     let salted = Sha256::new_with_prefix(salt);
-    let mut levels = vec![hash_level(data, &salted)];
+    finish(hash_level(data, &salted), &salted)
+}
+
+/// As [`build`] for `size` bytes that are read piece by piece, on one processor and in little
+/// memory: 32 bytes for each block. `read` fills the buffer from an offset.
+pub fn build_by_reading<E>(
+    size: u64,
+    salt: &[u8; 32],
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<Tree, E> {
+    assert!(size >= 2 * BLOCK && size.is_multiple_of(BLOCK), "verity hashes two or more blocks");
+    let salted = Sha256::new_with_prefix(salt);
+    let mut piece = vec![0; PIECE];
+    let mut hashes = Vec::with_capacity((size / BLOCK) as usize * 32);
+    for at in (0..size).step_by(PIECE) {
+        let length = (size - at).min(PIECE as u64) as usize;
+        read(at, &mut piece[..length])?;
+        for block in piece[..length].chunks_exact(BLOCK_SIZE) {
+            hashes.extend_from_slice(&hash_block(block, &salted));
+        }
+    }
+    hashes.resize(hashes.len().next_multiple_of(BLOCK_SIZE), 0);
+    Ok(finish(hashes, &salted))
+}
+
+/// The levels above the lowest one.
+fn finish(lowest: Vec<u8>, salted: &Sha256) -> Tree {
+    let mut levels = vec![lowest];
     while levels[levels.len() - 1].len() > BLOCK_SIZE {
-        let next = hash_level(&levels[levels.len() - 1], &salted);
+        let next = hash_level(&levels[levels.len() - 1], salted);
         levels.push(next);
     }
     let top = &levels[levels.len() - 1];
     Tree {
-        root_hash: hash_block(top, &salted),
+        root_hash: hash_block(top, salted),
         bytes: levels.iter().rev().flatten().copied().collect(),
     }
 }
@@ -86,6 +115,14 @@ mod tests {
             let data = vec![1; blocks * BLOCK_SIZE];
             let tree = build(&data, &[0; 32]);
             assert_eq!(tree.bytes.len() as u64, tree_size(data.len() as u64), "{blocks} blocks");
+            let read = |at: u64, buffer: &mut [u8]| {
+                let at = at as usize;
+                buffer.copy_from_slice(data.get(at..at + buffer.len()).ok_or("read too far")?);
+                Ok::<(), &str>(())
+            };
+            let size = data.len() as u64;
+            assert_eq!(build_by_reading(size, &[0; 32], read), Ok(tree), "{blocks} blocks");
+            assert_eq!(build_by_reading(size + BLOCK, &[0; 32], read), Err("read too far"));
         }
     }
 

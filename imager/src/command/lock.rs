@@ -17,7 +17,8 @@ pub struct SourceArgs {
     /// Fail instead of changing the lock
     #[arg(long)]
     pub locked: bool,
-    /// Mirror of the Debian archive; else the one in this machine's apt configuration
+    /// Mirror of the Debian archive; else $FERRITE_MIRROR, else the one in this machine's apt
+    /// configuration
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
     /// Public keys that may sign the Debian archive

@@ -92,7 +92,10 @@ impl Mirror {
             }
         }
         Self::among(&sources).with_context(|| {
-            format!("{} names no mirror of Debian: give one with --mirror URL", folder.display())
+            format!(
+                "{} names no mirror of Debian: give one with --mirror URL or in $FERRITE_MIRROR",
+                folder.display()
+            )
         })
     }
 
@@ -103,7 +106,10 @@ impl Mirror {
             let all = || sources.iter().filter(move |s| is_security(s) == security);
             all().find(|s| s.uri.ends_with(ending)).or_else(|| all().next()).map(|s| s.uri.clone())
         };
-        Some(Self { main: pick(false, "/debian")?, security: pick(true, "/debian-security") })
+        let main = pick(false, "/debian")?;
+        // A machine that does without security updates: its mirror keeps them beside the archive.
+        let beside = || main.ends_with("/debian").then(|| format!("{main}-security"));
+        Some(Self { security: pick(true, "/debian-security").or_else(beside), main })
     }
 
     /// The archive that has `suite`, if there is one.
@@ -312,10 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn a_given_mirror_has_its_security_archive_beside_it() {
+    fn a_mirror_has_its_security_archive_beside_it() {
         let mirror = Mirror::at("http://m.example/debian/").unwrap();
         assert_eq!(mirror.base("trixie-backports"), Some("http://m.example/debian"));
         assert_eq!(mirror.base("trixie-security"), Some("http://m.example/debian-security"));
         assert!(Mirror::at("m.example").is_err());
+        let without = machine("deb http://m.example/debian trixie main\n", "").unwrap();
+        assert_eq!(without, mirror);
+        let odd = machine("deb http://m.example/d trixie main\n", "").unwrap();
+        assert_eq!(odd.base("trixie-security"), None);
     }
 }

@@ -21,6 +21,8 @@ use crate::config::{Board, Image};
 
 /// Where apt's configuration lies.
 const APT: &str = "/etc/apt";
+/// Names a mirror of Debian where no option does.
+const MIRROR: &str = "FERRITE_MIRROR";
 
 /// How to resolve and fetch.
 #[derive(Debug, Clone)]
@@ -201,8 +203,9 @@ impl Locked<'_> {
 
     fn archive(&mut self) -> Result<&mut Archive> {
         if self.archive.is_none() {
-            let mirror = match &self.options.mirror {
-                Some(url) => Mirror::at(url)?,
+            let named = self.options.mirror.clone().or_else(|| std::env::var(MIRROR).ok());
+            let mirror = match named {
+                Some(url) => Mirror::at(&url)?,
                 None => Mirror::of_machine(APT.as_ref())?,
             };
             let keyring = Keyring::read(&self.options.keyring)?;

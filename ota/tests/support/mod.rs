@@ -26,7 +26,7 @@ use slot::boot_state::BootState;
 use slot::chooser::{Chooser, Uboot};
 use slot::manifest::{encode_header, key_id, Manifest, HEADER_SIZE};
 use slot::payload::{Chunk, ChunkTable};
-use slot::Slot;
+use slot::{verity, Slot};
 
 #[allow(unused_imports)]
 pub use server::{Fault, Server};
@@ -34,7 +34,6 @@ pub use server::{Fault, Server};
 pub const CHUNK: u64 = 65536;
 const BOOT: u64 = 5 * CHUNK / 2 / 4096 * 4096;
 const ROOT: u64 = 20 * CHUNK;
-const TREE: u64 = 3 * 4096;
 const ROOT_PARTITION: u64 = 2 << 20;
 
 pub fn image_key() -> SigningKey {
@@ -77,9 +76,9 @@ impl Recipe {
     /// A real update: noise that does not compress, a chunk of zeros, and parts that are the same
     /// in every version.
     pub fn build(&self) -> Update {
-        let size = BOOT + self.root_size + TREE;
+        let salt = [2; 32];
         let mut noise = self.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let stream: Vec<u8> = (0..size)
+        let mut stream: Vec<u8> = (0..BOOT + self.root_size)
             .map(|at| {
                 noise ^= noise << 13;
                 noise ^= noise >> 7;
@@ -91,6 +90,9 @@ impl Recipe {
                 }
             })
             .collect();
+        let tree = verity::build(&stream[BOOT as usize..], &salt);
+        stream.extend_from_slice(&tree.bytes);
+        let size = stream.len() as u64;
         let (mut chunks, mut frames) = (Vec::new(), Vec::new());
         for plain in stream.chunks(CHUNK as usize) {
             let zeros = plain.iter().all(|b| *b == 0);
@@ -107,9 +109,9 @@ impl Recipe {
             sequence: self.sequence,
             floor: self.floor,
             root_size: self.root_size,
-            root_hash_size: TREE,
-            root_verity_hash: [1; 32],
-            root_verity_salt: [2; 32],
+            root_hash_size: tree.bytes.len() as u64,
+            root_verity_hash: tree.root_hash,
+            root_verity_salt: salt,
             boot_size: BOOT,
             chunk_size: CHUNK,
             chunk_table_sha256: Sha256::digest(table.to_bytes()).into(),
@@ -249,7 +251,7 @@ impl Device {
     pub fn holds(&self, slot: Slot, update: &Update) -> bool {
         let boot = fs::read(self.paths.device(slot.boot_label())).unwrap();
         let root = fs::read(self.paths.device(slot.root_label())).unwrap();
-        let length = (update.manifest.root_size + TREE) as usize;
+        let length = (update.manifest.root_size + update.manifest.root_hash_size) as usize;
         boot == update.stream[..BOOT as usize]
             && root[..length] == update.stream[BOOT as usize..]
             && root[root.len() - HEADER_SIZE..] == update.header
