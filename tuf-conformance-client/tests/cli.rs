@@ -1,0 +1,127 @@
+//! The command line protocol of the conformance suite, without the suite.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use ed25519_dalek::SigningKey;
+use repository::author::{first_root, publication, Expiry, RoleSigners};
+use repository::{sha256_hex, target_path, TargetFile, Time};
+
+/// Serves a folder on a free port and remembers what was asked for.
+fn serve(root: &Path) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("address"));
+    let (root, asked) = (root.to_path_buf(), Arc::new(Mutex::new(Vec::new())));
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("connection");
+            let mut lines = BufReader::new(stream.try_clone().expect("clone")).lines();
+            let request = lines.next().expect("a request").expect("text");
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let path = request.split(' ').nth(1).expect("a path").trim_start_matches('/');
+            log.lock().expect("lock").push(path.to_string());
+            let (status, body) = match fs::read(root.join(path)) {
+                Ok(body) => ("200 OK", body),
+                Err(_) => ("404 Not Found", Vec::new()),
+            };
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    (url, asked)
+}
+
+fn client(arguments: &[&str]) -> i32 {
+    let output = Command::new(env!("CARGO_BIN_EXE_tuf-conformance-client"))
+        .args(arguments)
+        .output()
+        .expect("the client runs");
+    output.status.code().expect("an exit code")
+}
+
+/// A repository that offers `a/b` with this content.
+fn publish(repo: &Path, content: &[u8]) {
+    let key = |n: u8| SigningKey::from_bytes(&[n; 32]);
+    let signers =
+        RoleSigners { root: key(1), targets: key(2), snapshot: key(3), timestamp: key(4) };
+    let end = Time::MAX;
+    let hashes = BTreeMap::from([("sha256".to_string(), sha256_hex(content))]);
+    let target = TargetFile { length: content.len() as u64, hashes, custom: None };
+    let at = repo.join(target_path(true, "a/b", &target).expect("path"));
+    fs::create_dir_all(at.parent().expect("parent")).expect("folder");
+    fs::create_dir_all(repo.join("metadata")).expect("folder");
+    fs::write(at, content).expect("target");
+    let root = first_root(&signers, end).expect("root");
+    let expiry = Expiry { targets: end, snapshot: end, timestamp: end };
+    let targets = BTreeMap::from([("a/b".to_string(), target)]);
+    let files = publication(Err(&root), targets, &signers, &expiry).expect("publication").files;
+    for (name, bytes) in files {
+        fs::write(repo.join("metadata").join(name), bytes).expect("metadata");
+    }
+}
+
+#[test]
+fn init_refresh_and_download() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_string();
+    let (repo, metadata) = (dir.path().join("repo"), dir.path().join("metadata"));
+    let downloads = dir.path().join("downloads");
+    fs::create_dir(&downloads).expect("folder");
+    publish(&repo, b"content");
+    let (url, asked) = serve(&repo);
+    let asked = || std::mem::take(&mut *asked.lock().expect("lock"));
+    let trusted = text(&metadata);
+
+    let (root, url_of) = (text(&repo.join("metadata/1.root.json")), format!("{url}/metadata/"));
+    let refresh = ["--metadata-dir", &trusted, "--metadata-url", &url_of, "refresh"];
+    assert_eq!(client(&refresh), 1, "refreshed without a root");
+    assert_eq!(client(&["--metadata-dir", &trusted, "init", &root]), 0);
+    assert_eq!(fs::read(metadata.join("root.json")).ok(), fs::read(&root).ok());
+    assert_eq!(asked(), [""; 0]);
+
+    assert_eq!(client(&refresh), 0);
+    let top = ["2.root", "timestamp", "1.snapshot", "1.targets"];
+    assert_eq!(asked(), top.map(|name| format!("metadata/{name}.json")));
+    for (role, file) in
+        [("timestamp", "timestamp"), ("snapshot", "1.snapshot"), ("targets", "1.targets")]
+    {
+        let kept = fs::read(metadata.join(format!("{role}.json"))).expect("kept");
+        let served = fs::read(repo.join(format!("metadata/{file}.json"))).expect("served");
+        assert_eq!(kept, served, "{role}");
+    }
+
+    let (base, folder) = (format!("{url}/targets"), text(&downloads));
+    let download = |names: &[&str]| {
+        let mut arguments = vec!["--metadata-dir", &trusted, "--metadata-url", &url_of];
+        arguments.extend(["--target-base-url", &base, "--target-dir", &folder]);
+        names.iter().for_each(|name| arguments.extend(["--target-name", name]));
+        arguments.push("download");
+        client(&arguments)
+    };
+    let hash = sha256_hex(b"content");
+    let target = format!("targets/a/{hash}.b");
+    assert_eq!(download(&["a/b"]), 0);
+    assert!(asked().contains(&target));
+    let kept: Vec<_> =
+        fs::read_dir(&downloads).expect("list").map(|e| e.expect("e").path()).collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(fs::read(&kept[0]).expect("read"), b"content");
+    assert_eq!(download(&["a/b"]), 0);
+    assert!(!asked().contains(&target), "what was there was downloaded again");
+
+    assert_eq!(download(&["nowhere", "a/b"]), 1);
+    assert_eq!(download(&[]), 1);
+    fs::write(&kept[0], b"spoiled").expect("write");
+    fs::write(repo.join(&target), b"altered").expect("write");
+    assert_eq!(download(&["a/b"]), 1);
+    assert_eq!(fs::read(&kept[0]).expect("read"), b"spoiled");
+}
