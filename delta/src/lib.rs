@@ -1,0 +1,35 @@
+//! Binary deltas between two root images: made on the build host, applied as a stream on the
+//! device.
+//!
+//! Read in this order: [`header`] (the delta's head), [`segments`] (which parts are like which of
+//! the old image), [`group`] (the road through one group), [`model`] over [`mix`] and [`coder`]
+//! (how likely each bit is, and how it is written), [`arm64`] (what a move of code does to its
+//! instructions), [`apply`] (the device's side), [`make`] over [`align`] (the host's side).
+//! `docs/delta.md` has the format to the byte, and the figures.
+//!
+//! The model's code is the same for both sides, so they cannot disagree. All that comes from a
+//! delta is bounded before it is used; what is damaged decodes to wrong bytes in bounded time and
+//! memory, and the hash says so.
+
+pub mod apply;
+mod arm64;
+mod coder;
+mod error;
+mod group;
+pub mod header;
+mod mix;
+mod model;
+mod segments;
+
+#[cfg(feature = "make")]
+mod align;
+#[cfg(feature = "make")]
+pub mod make;
+#[cfg(feature = "make")]
+mod sys;
+
+pub use apply::{Apply, ReadAt};
+pub use error::{Error, Result};
+pub use header::Header;
+#[cfg(feature = "make")]
+pub use make::{make, Options};

@@ -1,0 +1,153 @@
+//! The build host's side: two images → a delta.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::align::{align, Index};
+use crate::coder::Encoder;
+use crate::group::{parts, Part};
+use crate::header::{Group, Header, BLOCK, MAX_IMAGE};
+use crate::mix::Tables;
+use crate::model::Model;
+use crate::segments::{self, Segment, Shifts, MAX_SEGMENTS};
+use crate::{sys, Error, Result};
+
+/// What a maker may choose.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// MiB of output that one group makes. Larger groups make a smaller delta and a longer way
+    /// back after a cut.
+    pub group_mib: u32,
+    /// Threads to use; the delta is the same whatever their number.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { group_mib: 32, threads: 2 }
+    }
+}
+
+/// Makes the delta from `old` to `new`. The same images and options give the same bytes.
+///
+/// Takes 5 bytes of memory for each byte of `old`, and both images. Fails when an image is 2 GiB or
+/// larger or memory is short.
+pub fn make(old: &[u8], new: &[u8], options: &Options) -> Result<Vec<u8>> {
+    for (image, which) in [(old, "old"), (new, "new")] {
+        if image.len() as u64 > MAX_IMAGE {
+            return Err(Error::new(format!("delta: the {which} image is 2 GiB or larger")));
+        }
+    }
+    let segments = find_segments(old, new, options)?;
+    let tables = Tables::new();
+    let mut encoder = Encoder::new();
+    let count = segments.len() as u32;
+    let (old_size, new_size) = (old.len() as u32, new.len() as u32);
+    segments::code(&mut encoder, &tables, segments.iter().copied(), count, old_size, new_size)?;
+    let control = encoder.finish();
+    let group_size = options
+        .group_mib
+        .checked_mul(BLOCK)
+        .filter(|size| *size > 0)
+        .ok_or_else(|| Error::new("delta: a group is 1 to 4095 MiB"))?;
+    let mut header = Header {
+        old_size,
+        new_size,
+        old_sha256: Sha256::digest(old).into(),
+        new_sha256: Sha256::digest(new).into(),
+        group_size,
+        segments: count,
+        control: control.len() as u32,
+        groups: Vec::new(),
+    };
+    let ranges: Vec<_> = (0..u64::from(new_size).div_ceil(group_size.into()))
+        .map(|i| header.range(i as usize))
+        .collect();
+    let shifts = Shifts::new(&segments);
+    let frames = in_parallel(options.threads, &ranges, |range| {
+        encode_group(old, new, &segments, &shifts, range.clone())
+    });
+    for (range, frame) in ranges.iter().zip(&frames) {
+        let bytes = &new[range.start as usize..range.end as usize];
+        header
+            .groups
+            .push(Group { length: frame.len() as u32, sha256: Sha256::digest(bytes).into() });
+    }
+    let mut delta = header.to_bytes();
+    delta.extend_from_slice(&control);
+    for frame in &frames {
+        delta.extend_from_slice(frame);
+    }
+    Ok(delta)
+}
+
+/// The new image is aligned in pieces of this size, so that threads share the work and the result
+/// does not depend on their number.
+const STRETCH: usize = 16 << 20;
+
+fn find_segments(old: &[u8], new: &[u8], options: &Options) -> Result<Vec<Segment>> {
+    let suffixes = sys::suffix_array(old)?;
+    let index = Index::new(old, &suffixes);
+    let starts: Vec<usize> = (0..new.len()).step_by(STRETCH).collect();
+    let stretches = in_parallel(options.threads, &starts, |start| {
+        align(&index, new, *start, new.len().min(start + STRETCH))
+    });
+    let mut segments: Vec<Segment> = stretches.into_iter().flatten().collect();
+    if segments.is_empty() && !new.is_empty() {
+        segments.push(Segment { new: 0, old: 0, copy: 0 });
+    }
+    // More than a device takes: the shortest copies become literals.
+    let mut least = 1;
+    while segments.len() > MAX_SEGMENTS as usize {
+        least *= 2;
+        segments.retain(|segment| segment.copy >= least || segment.new == 0);
+    }
+    Ok(segments)
+}
+
+fn encode_group(
+    old: &[u8],
+    new: &[u8],
+    segments: &[Segment],
+    shifts: &Shifts,
+    range: std::ops::Range<u32>,
+) -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    let mut model = Model::new();
+    for part in parts(segments, range) {
+        match part {
+            Part::Copy { old: at, new: to, length } => {
+                let old_bytes = &old[at as usize..(at + length) as usize];
+                let mut bytes = new[to as usize..(to + length) as usize].to_vec();
+                model.copy(&mut encoder, shifts, (at, old_bytes), (to, &mut bytes));
+            }
+            Part::Literals { new: to, length } => {
+                let mut bytes = new[to as usize..(to + length) as usize].to_vec();
+                model.literals(&mut encoder, to, &mut bytes);
+            }
+        }
+    }
+    encoder.finish()
+}
+
+/// `work` for each item, on so many threads; the results in the items' order.
+fn in_parallel<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let done = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, items.len().max(1)) {
+            scope.spawn(|| loop {
+                let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some(item) = items.get(index) else { break };
+                let result = work(item);
+                done.lock().unwrap_or_else(|poison| poison.into_inner()).push((index, result));
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(|poison| poison.into_inner());
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
