@@ -222,7 +222,8 @@ fn a_new_root_needs_old_and_new_thresholds() {
         let device = Device::new(&server);
         server.files.insert("metadata/2.root.json".into(), rotated(keys));
         let error = device.refresh(&mut server).expect_err("a root without enough signatures");
-        assert!(matches!(error, Error::Unsigned { .. }), "{error}");
+        assert!(matches!(&error, Error::Unsigned { file, .. } if file == "2.root.json"), "{error}");
+        assert_eq!(device.stored("2.root.json"), None);
     }
 }
 
