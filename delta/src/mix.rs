@@ -61,9 +61,13 @@ impl Tables {
 fn update(tables: &Tables, counter: &mut u32, bit: u32, limit: u32) {
     let n = *counter & 1023;
     let p = *counter >> 10;
-    let target = if bit == 1 { (1 << 22) - 1 } else { 0 };
-    let delta = ((i64::from(target) - i64::from(p)) * i64::from(tables.pace[n as usize])) >> 16;
-    let p = (i64::from(p) + delta).clamp(0, (1 << 22) - 1) as u32;
+    let pace = tables.pace[n as usize];
+    // 15 bits of distance by 16 of pace: no carry, and never past the end.
+    let p = if bit == 1 {
+        p + (((((1 << 22) - 1 - p) >> 7) * pace) >> 9)
+    } else {
+        p - (((p >> 7) * pace) >> 9)
+    };
     *counter = (p << 10) | if n < limit { n + 1 } else { n };
 }
 

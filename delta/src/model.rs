@@ -16,18 +16,18 @@ const LINE: u64 = 64;
 pub struct Model {
     tables: Tables,
     lines: Flags<4>,
-    words: Flags<7>,
+    words: Flags<5>,
     guesses: Flags<4>,
-    residuals: Mix<8>,
-    literals: Mix<6>,
+    residuals: Mix<6>,
+    literals: Mix<4>,
     /// Differences of the last words, by word number of the new image.
     recent: [u32; 64],
-    /// Old words there.
-    recent_old: [u32; 64],
     /// The last difference that a hash of an old word (and of what is near it) had.
     seen: Vec<u32>,
     /// How often each kind of guess was right lately.
     hits: [u32; 5],
+    /// Which of the last differences were small.
+    smalls: u32,
     /// The last differences that were not 0.
     nonzero: [u32; 2],
     line_history: u32,
@@ -43,13 +43,13 @@ impl Model {
             tables: Tables::new(),
             lines: Flags::new(14, 4, 1000),
             words: Flags::new(18, 8, 255),
-            guesses: Flags::new(16, 5, 255),
-            residuals: Mix::new(16, 4 * 4, 255),
-            literals: Mix::new(16, 4, 255),
+            guesses: Flags::new(16, 6, 255),
+            residuals: Mix::new(15, 8 * 4, 255),
+            literals: Mix::new(15, 4, 255),
             recent: [0; 64],
-            recent_old: [0; 64],
             seen: vec![0; 1 << 16],
             hits: [0; 5],
+            smalls: 0,
             nonzero: [0; 2],
             line_history: 0,
             word_history: 0,
@@ -63,11 +63,10 @@ impl Model {
         self.words.reset();
         self.guesses.reset();
         self.seen.fill(0);
-        self.hits = [0; 5];
+        (self.hits, self.smalls) = ([0; 5], 0);
         self.residuals.reset();
         self.literals.reset();
         self.recent = [0; 64];
-        self.recent_old = [0; 64];
         self.nonzero = [0; 2];
         (self.line_history, self.word_history, self.tail) = (0, 0, 0);
     }
@@ -142,6 +141,15 @@ impl Model {
         let set = usize::from(any_expected) * 2 + (self.line_history & 1) as usize;
         let differs = self.lines.flag(coder, &self.tables, &contexts, set, differs);
         self.line_history = self.line_history << 1 | u32::from(differs);
+        if !differs && !any_expected {
+            // Most lines: nothing to add up.
+            new.copy_from_slice(old);
+            for word in words.iter() {
+                self.recent[(new_at as usize + word.at) / 4 % 64] = 0;
+            }
+            self.word_history <<= words.len();
+            return;
+        }
         let mut seen = false;
         let last = words.len() - 1;
         for (index, word) in words.iter().enumerate() {
@@ -154,19 +162,17 @@ impl Model {
             };
             seen |= residual != word.expected;
             self.recent[number % 64] = residual;
-            self.recent_old[number % 64] = word.old;
             let made = word.old.wrapping_add(residual).to_le_bytes();
             new[word.at..word.end].copy_from_slice(&made[..word.end - word.at]);
         }
         if !differs {
-            self.word_history <<= words.len().min(31);
+            self.word_history <<= words.len();
         }
     }
 
     /// Codes one word of a line that differs; returns new - old.
     fn word<C: BitCoder>(&mut self, coder: &mut C, word: &Word, number: usize, must: bool) -> u32 {
         let back = |n: usize| self.recent[number.wrapping_sub(n) % 64];
-        let old_back = |n: usize| self.recent_old[number.wrapping_sub(n) % 64];
         let expected = u32::from(word.expected != 0);
         let phase = (number % 2) as u32;
         let (b1, b2, b4, b6) = (back(1), back(2), back(4), back(6));
@@ -183,11 +189,9 @@ impl Model {
             let contexts = [
                 zeroes << 2 | phase << 1 | expected,
                 hash(word.old, expected),
-                hash(word.old, hash(old_back(1), 3)),
                 hash(b1, hash(b2, expected)),
                 hash(b6, hash(word.old, 6)),
                 self.word_history & 0xffff | expected << 30,
-                hash(word.old >> 16, hash(self.nonzero[0], 1)),
             ];
             let set = (expected * 2 + phase) as usize;
             self.words.flag(coder, &self.tables, &contexts, set, is_given)
@@ -226,7 +230,7 @@ impl Model {
         }
         let coded = match found {
             Some(candidate) => candidate,
-            None => self.number(coder, word, given, (b2, b4, b6), old_back(1), expected, phase),
+            None => self.number(coder, word, given, (b4, b6), expected, phase),
         };
         self.seen[slot] = coded;
         self.seen[by_word] = coded;
@@ -237,22 +241,35 @@ impl Model {
     }
 
     /// Codes a difference that none of the guesses gave, byte by byte from the lowest.
-    #[allow(clippy::too_many_arguments)]
     fn number<C: BitCoder>(
         &mut self,
         coder: &mut C,
         word: &Word,
         given: u32,
-        (b2, b4, b6): (u32, u32, u32),
-        old1: u32,
+        (b4, b6): (u32, u32),
         expected: u32,
         phase: u32,
     ) -> u32 {
         let bytes = given.to_le_bytes();
         let mut coded = 0u32;
-        let length = word.end - word.at;
+        let mut length = word.end - word.at;
+        if length == 4 {
+            // Most differences are small: their upper half is the sign.
+            let contexts = [
+                expected | phase << 1,
+                hash(word.old, 9),
+                hash(word.old >> 24, self.smalls & 7),
+                self.smalls & 0xff | 1 << 16,
+            ];
+            let small = given as i16 as i32 as u32 == given;
+            let small = self.guesses.flag(coder, &self.tables, &contexts, 5, small);
+            self.smalls = self.smalls << 1 | u32::from(small);
+            if small {
+                length = 2;
+            }
+        }
         for (index, byte) in bytes[..length].iter().enumerate() {
-            let place = hash(coded, index as u32 | 8);
+            let place = hash(coded, index as u32 | (length as u32) << 3);
             let short = index as u32 | expected << 2 | phase << 3;
             let byte_before = if index == 0 { 0 } else { coded >> (8 * (index - 1)) };
             let contexts = [
@@ -260,14 +277,15 @@ impl Model {
                 hash(place, word.old),
                 hash(place, self.nonzero[0]),
                 hash(place, hash(b6, 6)),
-                hash(place, hash(b2, 2)),
-                hash(place, hash(self.nonzero[1], self.nonzero[0])),
                 hash(place, hash(word.old >> 8, hash(b4, 4))),
-                hash(place, hash(old1, 7)),
+                hash(short | 64, word.old >> (8 * index as u32) & 0xff | (byte_before & 0xff) << 8),
             ];
-            let set = index * 4 + (expected * 2 + phase) as usize;
+            let set = (index + 4 * usize::from(length == 2)) * 4 + (expected * 2 + phase) as usize;
             let byte = self.residuals.byte(coder, &self.tables, &contexts, set, *byte);
             coded |= u32::from(byte) << (8 * index);
+        }
+        if length == 2 && word.end - word.at == 4 {
+            coded = coded as i16 as i32 as u32;
         }
         coded
     }
@@ -282,8 +300,6 @@ impl Model {
                 low & 0xff | (phase as u32) << 8,
                 hash(low & 0xffff, 2),
                 hash(low & 0xff_ffff, 3),
-                hash(low, 4),
-                hash(low, hash(high & 0xffff, 6)),
                 hash(low >> 24, hash(high >> 24, phase as u32 | 16)),
             ];
             *byte = self.literals.byte(coder, &self.tables, &contexts, phase, *byte);
@@ -313,5 +329,8 @@ impl Word {
 }
 
 fn little(bytes: &[u8]) -> u32 {
+    if let Ok(four) = bytes.try_into() {
+        return u32::from_le_bytes(four);
+    }
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
 }
