@@ -83,13 +83,24 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     assert_eq!(face["restarts"], 1, "{after}");
     assert_ne!(face["pid"].as_u64(), Some(pid), "{after}");
 
-    // A picture by HTTP from outside.
+    // A picture by HTTP from outside; who follows the log sees its result.
+    let followed = "/tmp/followed";
+    console.shell(&format!("{{ ctl logs -f face > {followed} & }}"))?;
     let picture = include_bytes!("../../demo/face/golden.png");
     let (head, body) = post(machine.port(8080)?, "/infer", picture)?;
     ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert_one_face(&body)?;
     let (head, _) = post(machine.port(8080)?, "/infer", b"no picture")?;
     ensure!(head.starts_with("HTTP/1.1 4"), "{head}");
+
+    let count = format!("busybox grep -c '\"source\":\"http' {followed} || true");
+    wait_until("the result in the followed log", SOON, || {
+        Ok(machine
+            .console
+            .shell(&count)?
+            .iter()
+            .any(|line| line.trim().parse().is_ok_and(|n: u32| n > 0)))
+    })?;
 
     // That the boot was a good one is written down: no strike is left against the slot.
     wait_until("the boot state has no strikes", SOON, || {
