@@ -128,3 +128,16 @@ fn assist(
     let mounted = next_byte(verified).is_some() && data::mount_early().is_ok();
     sys::exit(i32::from(!mounted))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_gives_each_chain_once_and_then_ends() {
+        let queue = queue(255).unwrap();
+        assert!((0..255).all(|index| next_byte(&queue) == Some(index)));
+        assert_eq!(next_byte(&queue), None);
+        assert_eq!(super::queue(256).unwrap_err(), Errno::TOOBIG);
+    }
+}

@@ -229,3 +229,41 @@ fn run(command: &[&str]) -> Result<i32> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_size_is_that_of_what_mke2fs_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        for (block, features) in [(1024, "^64bit"), (4096, "64bit")] {
+            File::create(&path).unwrap().set_len(24 << 20).unwrap();
+            let status = Command::new("mke2fs")
+                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+                .args(["-q", "-F", "-t", "ext4", "-b", &block.to_string(), "-O", features])
+                .arg(&path)
+                .status()
+                .expect("mke2fs of package e2fsprogs");
+            assert!(status.success());
+            let mut superblock = [0; 1024];
+            File::open(&path).unwrap().read_exact_at(&mut superblock, 1024).unwrap();
+            assert_eq!(ext4_size(&superblock), Some((block, (24 << 20) / block)));
+        }
+        let blank = [0; 1024];
+        assert_eq!(ext4_size(&blank), None);
+        let mut huge = blank;
+        huge[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
+        huge[0x18] = 255;
+        assert_eq!(ext4_size(&huge), None);
+    }
+
+    #[test]
+    fn the_early_mount_lies_where_dev_is_moved_along() {
+        for path in [NODE, EARLY] {
+            assert_eq!(["/dev/", relative(path)].concat(), path);
+        }
+    }
+}
