@@ -14,7 +14,7 @@ use crate::{sys, Error, Result};
 /// What a maker may choose.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// MiB of output that one group makes. Larger groups make a smaller delta and a longer way
+    /// MiB of output that one group makes. Larger groups save table entries and make a longer way
     /// back after a cut.
     pub group_mib: u32,
     /// Threads to use; the delta is the same whatever their number.
@@ -23,7 +23,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { group_mib: 32, threads: 2 }
+        Options { group_mib: 1, threads: 2 }
     }
 }
 

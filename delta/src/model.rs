@@ -12,7 +12,7 @@ use crate::segments::Shifts;
 /// Bytes that share one flag, on the new image's grid.
 const LINE: u64 = 64;
 
-/// The adaptive state; about 11 MB. Encoder and decoder hold the same one at the same byte.
+/// The adaptive state; about 2 MB. Encoder and decoder hold the same one at the same byte.
 pub struct Model {
     tables: Tables,
     lines: Flags<4>,
@@ -42,12 +42,12 @@ impl Model {
         Model {
             tables: Tables::new(),
             lines: Flags::new(14, 4, 1000),
-            words: Flags::new(18, 8, 255),
-            guesses: Flags::new(16, 6, 255),
-            residuals: Mix::new(15, 8 * 4, 255),
-            literals: Mix::new(15, 4, 255),
+            words: Flags::new(16, 8, 255),
+            guesses: Flags::new(14, 6, 255),
+            residuals: Mix::new(13, 8 * 4, 255),
+            literals: Mix::new(13, 4, 255),
             recent: [0; 64],
-            seen: vec![0; 1 << 16],
+            seen: vec![0; 1 << 14],
             hits: [0; 5],
             smalls: 0,
             nonzero: [0; 2],
