@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::mount::{mount, mount_move, MountFlags};
+use rustix::mount::{mount, mount_move, unmount, MountFlags, UnmountFlags};
 use rustix::process::{waitpid, WaitOptions};
 use slot::gpt::{self, Partition};
 use slot::layout::{self, SECTOR};
@@ -56,6 +56,8 @@ fn relative(path: &str) -> &str {
 /// Makes `/data` ready: mounts it, after a check or afresh where that is needed. Says on the
 /// console what it had to do.
 pub fn prepare() -> Result<()> {
+    // It may have been mounted early and then turned out not to be in order.
+    let _ = unmount(EARLY, UnmountFlags::DETACH);
     let mut kept = None;
     if let Err(e) = mount_on(NODE, MOUNT) {
         complain(&["cannot mount: ", &e.to_string(), "; checking the file system"]);
