@@ -26,6 +26,8 @@ const NODE: &str = "/dev/ferrite/data";
 /// Where it is mounted until there is a root to mount it on.
 const EARLY: &str = "/dev/ferrite/early-data";
 const E2FSCK: &str = "/sbin/e2fsck";
+/// How often what it could not repair at once is tried.
+const CHECKS: u32 = 3;
 const MKE2FS: &str = "/sbin/mke2fs";
 /// What the first sectors of a file system made afresh over are kept in.
 const KEPT: &str = "/data/ferrite/old-superblocks";
@@ -185,11 +187,16 @@ fn check() -> Result<()> {
     if preen <= 1 {
         return Ok(());
     }
-    // Bits of the exit status: 1 and 2 corrected, 4 and above left or failed (e2fsck(8)).
-    match run(&[E2FSCK, "-y", NODE])? {
-        0..=3 => Ok(()),
-        status => Err(Error::new(["e2fsck ended with ", &status.to_string()].concat())),
+    // Bits of the exit status: 1 and 2 corrected, 4 and above left or failed (e2fsck(8)). After it
+    // has replayed the journal over a superblock from a backup it stops, and needs to be run again.
+    let mut status = 0;
+    for _ in 0..CHECKS {
+        status = run(&[E2FSCK, "-f", "-y", NODE])?;
+        if status <= 3 {
+            return Ok(());
+        }
     }
+    Err(Error::new(["e2fsck ended with ", &status.to_string()].concat()))
 }
 
 fn make_afresh() -> Result<()> {

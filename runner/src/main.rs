@@ -59,6 +59,9 @@ fn execute(request: &Request, started: Instant) -> Result<(), (String, Error)> {
         config::load(&request.model, &request.overrides).map_err(|e| ("runner".to_owned(), e))?;
     let name = config.name.clone();
     let outcome = || -> Result<(), Error> {
+        if matches!(request.command, Command::Run) {
+            service::hold_signals()?;
+        }
         let model = trust::read_verified(request, &config)?;
         let mut pipeline = Pipeline::load(&config, model)?;
         match &request.command {

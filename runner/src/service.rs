@@ -151,13 +151,19 @@ fn emit(line: &str) {
         .and_then(|()| out.flush());
 }
 
-/// Turns SIGTERM and SIGINT into an event. Called before any other thread exists, so that all of
-/// them have the signals blocked and only the waiting one gets them.
+fn stop_signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT])
+}
+
+/// Keeps SIGTERM and SIGINT for [`run`]. Has to be called before the model is loaded: the engine's
+/// own threads inherit what is blocked, and one that did not would end the process.
+pub fn hold_signals() -> Result<(), Error> {
+    stop_signals().thread_block().map_err(|e| Error::engine(format!("cannot block SIGTERM: {e}")))
+}
+
+/// Turns the signals that were held into an event.
 fn stop_on_signals(events: SyncSender<Event>) -> Result<(), Error> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    signals.thread_block().map_err(|e| Error::engine(format!("cannot block SIGTERM: {e}")))?;
+    let signals = stop_signals();
     source::thread("signals", move || {
         if signals.wait().is_ok() {
             source::thread("patience", || {

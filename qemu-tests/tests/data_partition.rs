@@ -1,0 +1,54 @@
+//! A data partition that is not in order: it is checked, in the end made afresh, never silently,
+//! and what runs on it runs.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use qemu_tests::fixture::Lane;
+use qemu_tests::{Disk, Machine, Options};
+use slot::layout;
+
+const TO_BOOT: Duration = Duration::from_secs(90);
+/// Where ext4's superblock is, and its `s_kbytes_written` in it: covered by the superblock's
+/// checksum, and of no consequence by itself.
+const KBYTES_WRITTEN: u64 = 1024 + 0x178;
+/// Large enough for a second block group, which has the superblock's copy to repair it from. The
+/// 16 MiB that an image begins with have one.
+const GROWN: u64 = 1 << 30;
+
+#[test]
+fn a_damaged_superblock_is_repaired_and_what_was_there_stays() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = Disk::copy_of(&lane.base()?.img)?;
+    disk.grow(GROWN)?;
+    let mut machine = Machine::start("data-before-damage", &disk, &Options::default())?;
+    machine.console.wait_for("ferrite: data: grown to ", TO_BOOT)?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    machine.console.shell("echo kept > /data/witness && busybox sync")?;
+    machine.power_cut()?;
+
+    disk.flip_bit(layout::DATA, KBYTES_WRITTEN, 3)?;
+    let mut machine = Machine::start("data-damaged", &disk, &Options::default())?;
+    let console = &mut machine.console;
+    console.wait_for("ferrite: data: cannot mount: ", TO_BOOT)?;
+    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    assert!(!console.has("made afresh"), "a check was enough");
+    assert_eq!(console.shell("busybox cat /data/witness")?, ["kept"]);
+    Ok(())
+}
+
+#[test]
+fn a_partition_beyond_repair_is_made_afresh_and_said_so() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = Disk::copy_of(&lane.base()?.img)?;
+    let range = disk.partition(layout::DATA)?;
+    disk.write(layout::DATA, 0, &vec![0xA5; (range.end - range.start) as usize])?;
+    let mut machine = Machine::start("data-lost", &disk, &Options::default())?;
+    let console = &mut machine.console;
+    console.wait_for("ferrite: data: still not usable after the check: ", TO_BOOT)?;
+    console.wait_for("ferrite: data: made afresh; what was on it is lost", TO_BOOT)?;
+    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let head = console.shell("busybox hexdump -n 4 /data/ferrite/old-superblocks")?;
+    assert!(head.iter().any(|line| line.contains("a5a5 a5a5")), "{head:?}");
+    Ok(())
+}
