@@ -5,7 +5,7 @@
 //! the old image), [`group`] (the road through one group), [`model`] over [`mix`] and [`coder`]
 //! (how likely each bit is, and how it is written), [`arm64`] (what a move of code does to its
 //! instructions), [`apply`] (the device's side), [`make`] over [`align`] (the host's side).
-//! `docs/delta.md` has the format to the byte, and the figures.
+//! `docs/delta.md` has the format, for which the model's source is the reference, and the figures.
 //!
 //! The model's code is the same for both sides, so they cannot disagree. All that comes from a
 //! delta is bounded before it is used; what is damaged decodes to wrong bytes in bounded time and

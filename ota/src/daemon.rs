@@ -122,7 +122,7 @@ pub fn settle(paths: &Paths, settings: &Settings, running: &Running, heart: &Hea
             Ok(())
         }
         Situation::Committed => State::change(paths, |state| state.pending = None).map(|_| ()),
-        Situation::FellBack { from, committed: true, .. } if has_decayed(paths, from, running)? => {
+        Situation::FellBack { from, committed: true, .. } if has_decayed(paths, from)? => {
             State::change(paths, |state| state.pending = None)?;
             say(&format!(
                 "slot {from} has decayed on the medium; its version may be fetched again"
@@ -196,12 +196,7 @@ fn remember_pending(paths: &Paths, slot: Slot) -> Result<()> {
 
 /// Whether a slot that was committed once is no longer what was signed: then its version is no
 /// worse than before, and installing it again mends the slot.
-fn has_decayed(paths: &Paths, slot: Slot, running: &Running) -> Result<bool> {
-    // The chooser goes to the other slot without calling that a fallback when it cannot load what
-    // it should start.
-    if !running.fallback {
-        return Ok(true);
-    }
+fn has_decayed(paths: &Paths, slot: Slot) -> Result<bool> {
     let keys = device::trusted_keys(paths)?;
     let content = device::content(paths, &keys, slot);
     Ok(!content.is_some_and(|(manifest, _)| device::root_is_whole(paths, slot, &manifest)))

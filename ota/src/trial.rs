@@ -43,14 +43,12 @@ pub fn situation(
     let pending_here =
         pending.map(|p| p.slot == running.slot.letter() && p.sequence == running.sequence);
     if boot.active != running.slot {
-        return match (running.trial, running.fallback) {
-            (true, _) => Situation::OnTrial,
-            // The chooser gave up on the active slot. `init` makes this one active when it is
-            // healthy; that the other version failed is known now.
-            (false, true) => fell_back(),
-            // The chooser could not load the active slot, and went on.
-            (false, false) => fell_back(),
-        };
+        if running.trial {
+            return Situation::OnTrial;
+        }
+        // The chooser gave up on the active slot, or could not load it. `init` makes this one
+        // active when it is healthy; that the other one failed is known now.
+        return fell_back();
     }
     match (boot.trial, pending_here) {
         (Some(slot), _) if slot == idle && boot.tries > 0 => Situation::Armed(idle),

@@ -65,6 +65,12 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     let mounts = console.shell("busybox cat /proc/mounts")?;
     assert!(mounts.iter().any(|m| m.contains(" / erofs ro")), "{mounts:?}");
 
+    // What only made the start quick is over, and left nothing behind: grace periods are as usual,
+    // and the data partition is mounted in one place.
+    let usual = "busybox grep -qx 0 /sys/kernel/rcu_expedited";
+    console.shell(&format!("{usual} && test ! -e /dev/ferrite/early-data"))?;
+    console.shell("busybox grep -qx 128 /sys/block/dm-0/queue/read_ahead_kb")?;
+
     // The data partition comes to reach to the end of the larger disk, while workloads run.
     wait_until("/data of nearly the disk's size", SOON, || {
         let blocks = console.shell("busybox stat -f -c %b*%S /data")?;

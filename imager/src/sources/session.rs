@@ -204,6 +204,7 @@ impl Locked<'_> {
     fn archive(&mut self) -> Result<&mut Archive> {
         if self.archive.is_none() {
             let named = self.options.mirror.clone().or_else(|| std::env::var(MIRROR).ok());
+            let named = named.filter(|url| !url.is_empty());
             let mirror = match named {
                 Some(url) => Mirror::at(&url)?,
                 None => Mirror::of_machine(APT.as_ref())?,
