@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use slot::chooser::Chooser;
 use slot::conf::{self, Line};
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
+use slot::medium::Access;
 use slot::{verity, Slot};
 
 use crate::paths::Paths;
@@ -103,7 +103,7 @@ pub fn chooser(paths: &Paths) -> Result<Box<dyn Chooser>> {
     let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
     let open = || {
         let head = conf::parse(&text, "ferrite-system 1")?.head;
-        slot::chooser::open(conf::one(&head, "chooser")?.value, &paths.devices())
+        slot::chooser::open_on(conf::one(&head, "chooser")?.value, paths.partitions().clone())
     };
     open().map_err(|e| Error::at(&path, e))
 }
@@ -118,12 +118,9 @@ pub fn last_failure(paths: &Paths) -> Option<(Slot, String)> {
 
 /// What lies in a slot, if a header that verifies says so.
 pub fn content(paths: &Paths, keys: &TrustedKeys, slot: Slot) -> Option<(Manifest, Pending)> {
-    use std::io::{Seek, SeekFrom};
-    let mut file = File::open(paths.device(slot.root_label())).ok()?;
-    let size = file.seek(SeekFrom::End(0)).ok()?;
+    let root = paths.partitions().open(slot.root_label(), Access::Read).ok()?;
     let mut header = vec![0; HEADER_SIZE];
-    file.seek(SeekFrom::Start(slot::payload::header_offset(size).ok()?)).ok()?;
-    file.read_exact(&mut header).ok()?;
+    root.read_at(slot::payload::header_offset(root.size()).ok()?, &mut header).ok()?;
     let manifest = Header::new(&header).ok()?.verify(keys).ok()?;
     let pending = identity(slot, &manifest, &header);
     Some((manifest, pending))
@@ -133,17 +130,17 @@ pub fn content(paths: &Paths, keys: &TrustedKeys, slot: Slot) -> Option<(Manifes
 /// be read is none of a whole root.
 pub fn root_is_whole(paths: &Paths, slot: Slot, manifest: &Manifest) -> bool {
     let whole = || -> std::io::Result<bool> {
-        let file = File::open(paths.device(slot.root_label()))?;
+        let root = paths.partitions().open(slot.root_label(), Access::Read)?;
         let tree = verity::build_by_reading(
             manifest.root_size,
             &manifest.root_verity_salt,
-            |at, buffer| file.read_exact_at(buffer, at),
+            |at, buffer| root.read_at(at, buffer),
         )?;
         if tree.root_hash != manifest.root_verity_hash {
             return Ok(false);
         }
         let mut written = vec![0; tree.bytes.len()];
-        file.read_exact_at(&mut written, manifest.root_size)?;
+        root.read_at(manifest.root_size, &mut written)?;
         Ok(written == tree.bytes)
     };
     whole().unwrap_or(false)

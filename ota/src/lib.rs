@@ -6,13 +6,15 @@
 //! something newer for this device. [`install`] brings it into the idle slot, chunk by chunk,
 //! through [`slot_writer`], and arms the trial. What was tried, and how it ended, lies in
 //! [`state`]; [`status`] shows it. What one device's image says is in [`settings`]; what runs, in
-//! [`device`]; every path is in [`paths`].
+//! [`device`]; every path is in [`paths`]. What must outlive a power cut is written through two traits
+//! that a test can replace: `slot::medium::Partitions` and [`data_folder::DataFolder`].
 
 #![forbid(unsafe_code)]
 
 pub mod check;
 pub mod commands;
 pub mod daemon;
+pub mod data_folder;
 pub mod device;
 pub mod error;
 pub mod health;

@@ -1,14 +1,25 @@
-//! Every path that `ota` touches, below one root so that a test can stand in for a device.
+//! Every path that `ota` touches, below one root so that a test can stand in for a device; and the
+//! two things behind them that must survive a power cut, the partitions and the state's folder,
+//! each behind a trait.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use slot::layout;
+use slot::medium::{DeviceFolder, Partitions};
+
+use crate::data_folder::{DataFolder, Folder};
+
+/// The name of the state's file in its folder.
+pub const STATE: &str = "state.json";
 
 /// Where things are.
 #[derive(Clone, Debug)]
 pub struct Paths {
     root: PathBuf,
     data: PathBuf,
+    partitions: Arc<dyn Partitions>,
+    data_folder: Arc<dyn DataFolder>,
 }
 
 impl Paths {
@@ -22,12 +33,24 @@ impl Paths {
             None if whole.is_dir() => whole,
             _ => "/data".into(),
         };
-        Paths { root: "/".into(), data }
+        Paths::new("/".into(), data)
     }
 
     /// A device whose root is the folder `root`.
     pub fn below(root: &Path) -> Paths {
-        Paths { root: root.into(), data: root.join("data") }
+        Paths::new(root.into(), root.join("data"))
+    }
+
+    fn new(root: PathBuf, data: PathBuf) -> Paths {
+        let partitions = DeviceFolder::shared(&root.join(layout::DEVICES.trim_start_matches('/')));
+        let data_folder = Arc::new(Folder::new(&data));
+        Paths { root, data, partitions, data_folder }
+    }
+
+    /// The same paths, with other partitions and another folder of state behind them.
+    #[must_use]
+    pub fn on(self, partitions: Arc<dyn Partitions>, data_folder: Arc<dyn DataFolder>) -> Paths {
+        Paths { partitions, data_folder, ..self }
     }
 
     fn join(&self, absolute: &str) -> PathBuf {
@@ -79,24 +102,29 @@ impl Paths {
         self.join(layout::CTL_SOCKET)
     }
 
-    /// The folder with the partitions.
-    pub fn devices(&self) -> PathBuf {
-        self.join(layout::DEVICES)
+    /// The partitions.
+    pub fn partitions(&self) -> &Arc<dyn Partitions> {
+        &self.partitions
     }
 
-    /// The partition with this label.
+    /// What an error calls the partition with this label.
     pub fn device(&self, label: &str) -> PathBuf {
-        self.devices().join(label)
+        self.partitions.path(label)
     }
 
-    /// The folder of `ota`'s own state.
+    /// The folder of `ota`'s own state: locks, and what can be fetched again.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
+    /// The files in it that a power cut must not spoil.
+    pub fn data_folder(&self) -> &dyn DataFolder {
+        &*self.data_folder
+    }
+
     /// What was tried and how it ended.
     pub fn state(&self) -> PathBuf {
-        self.data.join("state.json")
+        self.data.join(STATE)
     }
 
     /// Held while something is installed.

@@ -1,11 +1,10 @@
 //! Writing a slot's partitions, and reading back what really is on the medium.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use slot::manifest::{Manifest, HEADER_SIZE};
+use slot::medium::{Access, Medium};
 use slot::payload::{self, Piece};
 use slot::Slot;
 
@@ -46,46 +45,29 @@ impl AlignedBuffer {
 #[derive(Debug)]
 struct Partition {
     path: PathBuf,
-    file: File,
-    size: u64,
-    direct: bool,
+    medium: Box<dyn Medium>,
 }
 
 impl Partition {
-    fn open(path: PathBuf) -> Result<Partition> {
-        let open =
-            |flags: i32| OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path);
-        let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
-        let (mut file, direct) = match open(direct) {
-            Ok(file) => (file, true),
-            // A file system in memory knows no direct I/O.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                (open(0).map_err(|e| Error::at(&path, e))?, false)
-            }
-            Err(error) => return Err(Error::at(&path, error)),
-        };
-        let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::at(&path, e))?;
-        Ok(Partition { path, file, size, direct })
+    fn open(paths: &Paths, label: &str) -> Result<Partition> {
+        let path = paths.device(label);
+        let medium = paths.partitions().open(label, Access::Direct);
+        Ok(Partition { medium: medium.map_err(|e| Error::at(&path, e))?, path })
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|e| Error::at(&self.path, e))
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.file.sync_all().map_err(|e| Error::at(&self.path, e))
+        self.medium.write_at(offset, bytes).map_err(|e| Error::at(&self.path, e))
     }
 
     fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(bytes, offset).map_err(|e| Error::at(&self.path, e))
+        self.medium.read_at(offset, bytes).map_err(|e| Error::at(&self.path, e))
     }
 
-    /// Forgets what is cached of it, so that reading asks the medium.
-    fn drop_cache(&self) -> Result<()> {
-        if self.direct {
-            return Ok(());
-        }
-        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)
+    /// Returns when all that was written is on the medium, and nothing of it is cached.
+    fn flush(&self) -> Result<()> {
+        self.medium
+            .flush()
+            .and_then(|()| self.medium.forget_cached())
             .map_err(|e| Error::at(&self.path, e))
     }
 }
@@ -103,14 +85,14 @@ impl SlotWriter {
     pub fn open(paths: &Paths, slot: Slot) -> Result<SlotWriter> {
         Ok(SlotWriter {
             slot,
-            boot: Partition::open(paths.device(slot.boot_label()))?,
-            root: Partition::open(paths.device(slot.root_label()))?,
+            boot: Partition::open(paths, slot.boot_label())?,
+            root: Partition::open(paths, slot.root_label())?,
         })
     }
 
     /// Sizes of the boot and the root partition, in bytes.
     pub fn sizes(&self) -> (u64, u64) {
-        (self.boot.size, self.root.size)
+        (self.boot.medium.size(), self.root.medium.size())
     }
 
     fn pieces(&self, manifest: &Manifest, range: std::ops::Range<u64>) -> Vec<(&Partition, Piece)> {
@@ -157,19 +139,17 @@ impl SlotWriter {
     pub fn flush(&self) -> Result<()> {
         for partition in [&self.boot, &self.root] {
             partition.flush()?;
-            partition.drop_cache()?;
         }
         Ok(())
     }
 
     /// Writes the slot header (or zeros in its place), flushes it, and reads it back.
     pub fn write_header(&self, header: &[u8]) -> Result<()> {
-        let offset = payload::header_offset(self.root.size)?;
+        let offset = payload::header_offset(self.root.medium.size())?;
         let mut buffer = AlignedBuffer::new(HEADER_SIZE);
         buffer.bytes_mut().copy_from_slice(header);
         self.root.write(offset, buffer.bytes())?;
         self.root.flush()?;
-        self.root.drop_cache()?;
         let mut back = AlignedBuffer::new(HEADER_SIZE);
         self.root.read(offset, back.bytes_mut())?;
         if back.bytes() != header {

@@ -1,12 +1,12 @@
 //! What was tried and how it ended: `state.json` in `ota`'s own folder on the data partition.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::paths::Paths;
+use crate::paths::{Paths, STATE};
 use crate::{Error, Result};
 
 /// No state is longer, in bytes.
@@ -60,12 +60,8 @@ pub struct Failed {
 impl State {
     /// Reads the state. A file that is missing or damaged is an empty state: the device must go on.
     pub fn load(paths: &Paths) -> State {
-        let read = || -> io::Result<Vec<u8>> {
-            let mut bytes = Vec::new();
-            File::open(paths.state())?.take(MAX_STATE).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        read().ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        let bytes = paths.data_folder().read(STATE, MAX_STATE);
+        bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
     /// Reads the state, changes it, and writes it if it changed; as one step for other processes.
@@ -87,7 +83,7 @@ impl State {
     fn save(&self, paths: &Paths) -> Result<()> {
         let path = paths.state();
         let text = serde_json::to_vec_pretty(self).map_err(|e| Error::at(&path, e))?;
-        write_atomic(&path, &text).map_err(|e| explain(&path, &e))
+        paths.data_folder().replace(STATE, &text).map_err(|e| explain(&path, &e))
     }
 
     /// Remembers a failed version, once.
@@ -107,11 +103,7 @@ impl State {
 /// Refuses when the data partition has no room for what an install has to write down.
 pub fn check_room(paths: &Paths) -> Result<()> {
     fs::create_dir_all(paths.data()).map_err(|e| explain(paths.data(), &e))?;
-    let probe = paths.data().join("room.new");
-    let result = File::create(&probe)
-        .and_then(|mut file| file.write_all(&vec![1; ROOM]).and_then(|()| file.sync_all()));
-    let _ = fs::remove_file(&probe);
-    result.map_err(|e| explain(paths.data(), &e))
+    paths.data_folder().require_room(ROOM).map_err(|e| explain(paths.data(), &e))
 }
 
 /// Opens a file to hold a lock on. One made by another user is opened for reading only: a lock
@@ -123,20 +115,6 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
         }
         other => other,
     }
-}
-
-fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
-    })
 }
 
 /// A full partition is the error people meet: it gets its next step.

@@ -3,13 +3,15 @@
 //! A board's way to choose a slot is one implementation of [`Chooser`]; what the state means and
 //! how it changes is the same everywhere, in [`crate::boot_state`].
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::boot_state::{newest, BootState, BLOB_SIZE};
 use crate::error::io as io_error;
 use crate::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
+use crate::medium::{Access, DeviceFolder, Medium, Partitions};
 use crate::{Error, Result};
 
 /// Loads and stores the boot state.
@@ -25,8 +27,13 @@ pub trait Chooser {
 /// The chooser of this name (`uboot`), keeping its state on the disk whose partitions are linked
 /// in the folder `devices`.
 pub fn open(name: &str, devices: &Path) -> Result<Box<dyn Chooser>> {
+    open_on(name, DeviceFolder::shared(devices))
+}
+
+/// As [`open`], on partitions that may be a test's.
+pub fn open_on(name: &str, partitions: Arc<dyn Partitions>) -> Result<Box<dyn Chooser>> {
     match name {
-        "uboot" => Ok(Box::new(Uboot::new(devices.join(FIRMWARE)))),
+        "uboot" => Ok(Box::new(Uboot::new(partitions))),
         _ => Err(Error::new(["no boot chooser is named `", name, "`; there is: uboot"].concat())),
     }
 }
@@ -59,25 +66,27 @@ pub fn update(
 /// valid one rules; a store overwrites the other one, one sector, and flushes it.
 #[derive(Debug, Clone)]
 pub struct Uboot {
-    partition: PathBuf,
+    partitions: Arc<dyn Partitions>,
 }
 
 impl Uboot {
-    /// A chooser whose state lies on the partition (or file) at this path.
-    pub fn new(partition: PathBuf) -> Self {
-        Uboot { partition }
+    /// A chooser whose state lies on the `firmware` partition of these.
+    pub fn new(partitions: Arc<dyn Partitions>) -> Self {
+        Uboot { partitions }
     }
 
     fn error(&self, error: &io::Error) -> Error {
-        io_error(&self.partition, error)
+        io_error(&self.partitions.path(FIRMWARE), error)
     }
 
-    fn read_copies(&self, file: &mut File) -> Result<[[u8; BLOB_SIZE]; 2]> {
+    fn open(&self, access: Access) -> Result<Box<dyn Medium>> {
+        self.partitions.open(FIRMWARE, access).map_err(|e| self.error(&e))
+    }
+
+    fn read_copies(&self, medium: &dyn Medium) -> Result<[[u8; BLOB_SIZE]; 2]> {
         let mut copies = [[0; BLOB_SIZE]; 2];
         for (copy, offset) in copies.iter_mut().zip(BOOT_STATE_OFFSETS) {
-            file.seek(SeekFrom::Start(offset))
-                .and_then(|_| file.read_exact(copy))
-                .map_err(|e| self.error(&e))?;
+            medium.read_at(offset, copy).map_err(|e| self.error(&e))?;
         }
         Ok(copies)
     }
@@ -86,26 +95,21 @@ impl Uboot {
 impl Chooser for Uboot {
     /// Falls to [`BootState::fresh`] when neither copy is valid, as `boot.scr` does.
     fn load(&self) -> Result<BootState> {
-        let mut file = File::open(&self.partition).map_err(|e| self.error(&e))?;
-        let [a, b] = self.read_copies(&mut file)?;
+        let [a, b] = self.read_copies(&*self.open(Access::Read)?)?;
         Ok(newest([&a, &b]).map_or_else(BootState::fresh, |(_, state)| state))
     }
 
     fn store(&self, state: &mut BootState) -> Result<()> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&self.partition)
-            .map_err(|e| self.error(&e))?;
-        let [a, b] = self.read_copies(&mut file)?;
+        let medium = self.open(Access::Write)?;
+        let [a, b] = self.read_copies(&*medium)?;
         let (target, generation) = match newest([&a, &b]) {
             Some((ruling, old)) => (1 - ruling, old.generation.wrapping_add(1)),
             None => (0, 1),
         };
         state.generation = generation;
-        file.seek(SeekFrom::Start(BOOT_STATE_OFFSETS[target]))
-            .and_then(|_| file.write_all(&state.to_blob()))
-            .and_then(|()| file.sync_all())
+        medium
+            .write_at(BOOT_STATE_OFFSETS[target], &state.to_blob())
+            .and_then(|()| medium.flush())
             .map_err(|e| self.error(&e))
     }
 }
@@ -117,10 +121,13 @@ mod tests {
 
     fn partition() -> (tempfile::TempDir, Uboot) {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FIRMWARE);
-        std::fs::write(&path, vec![0; 65536]).unwrap();
-        let chooser = Uboot::new(path);
+        std::fs::write(dir.path().join(FIRMWARE), vec![0; 65536]).unwrap();
+        let chooser = Uboot::new(DeviceFolder::shared(dir.path()));
         (dir, chooser)
+    }
+
+    fn content(chooser: &Uboot) -> Vec<u8> {
+        std::fs::read(chooser.partitions.path(FIRMWARE)).unwrap()
     }
 
     #[test]
@@ -128,10 +135,10 @@ mod tests {
         let (_dir, chooser) = partition();
         let mut state = BootState::fresh();
         for round in 0..5u8 {
-            let before = std::fs::read(&chooser.partition).unwrap();
+            let before = content(&chooser);
             state.strikes = round;
             chooser.store(&mut state).unwrap();
-            let after = std::fs::read(&chooser.partition).unwrap();
+            let after = content(&chooser);
             let changed: Vec<_> = (0..after.len())
                 .filter(|at| before[*at] != after[*at])
                 .map(|at| at / BLOB_SIZE)
@@ -145,9 +152,9 @@ mod tests {
     #[test]
     fn an_update_without_a_change_writes_nothing() {
         let (dir, chooser) = partition();
-        let before = std::fs::read(&chooser.partition).unwrap();
+        let before = content(&chooser);
         update(&chooser, &dir.path().join("lock"), |_| {}).unwrap();
-        assert_eq!(std::fs::read(&chooser.partition).unwrap(), before);
+        assert_eq!(content(&chooser), before);
         let lock = dir.path().join("lock");
         let state = update(&chooser, &lock, |s| s.arm(Slot::B, 3)).unwrap();
         assert_eq!(chooser.load().unwrap(), state);

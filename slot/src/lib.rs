@@ -4,10 +4,10 @@
 //! line-based text everything small is written in), [`manifest`] (what a slot holds, signed),
 //! [`payload`] (the `.update` file), [`verity`] (the hash tree behind the root), [`gpt`] (the
 //! partition table), [`boot_state`] and [`chooser`] (which slot boots next), [`disk`] (finding
-//! partitions on a running device).
+//! partitions on a running device) and [`medium`] (reading and writing them).
 //!
-//! Everything here is plain data and pure functions, apart from [`chooser`] and [`disk`], which
-//! take paths so that a test can stand in. No network, no processes, no allocation that input
+//! Everything here is plain data and pure functions, apart from [`chooser`], [`disk`] and
+//! [`medium`], which take paths or a trait so that a test can stand in. No network, no processes, no allocation that input
 //! could make large: every length is bounded before it is used.
 
 pub mod boot_state;
@@ -19,6 +19,7 @@ pub mod gpt;
 pub mod hex;
 pub mod layout;
 pub mod manifest;
+pub mod medium;
 pub mod payload;
 pub mod verity;
 

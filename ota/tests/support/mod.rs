@@ -195,7 +195,7 @@ impl Device {
     }
 
     pub fn chooser(&self) -> Uboot {
-        Uboot::new(self.paths.device("firmware"))
+        Uboot::new(self.paths.partitions().clone())
     }
 
     pub fn boot(&self) -> BootState {
