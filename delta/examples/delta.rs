@@ -1,12 +1,16 @@
 //! Makes and applies deltas from the command line, and says what that took.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use delta::{Apply, Header};
+
+/// More than header and group table can be.
+const MOST: u64 = 1 << 17;
 
 /// Makes and applies binary deltas between two images
 #[derive(Parser)]
@@ -47,31 +51,59 @@ fn main() -> Result<()> {
     match Command::parse() {
         Command::Make { old, new, delta, group_mib, threads } => {
             let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
-            let options = delta::Options { group_mib, threads };
+            let options = delta::Options { group_mib, threads, ..Default::default() };
             let bytes = delta::make(&read(&old)?, &read(&new)?, &options)?;
             fs::write(&delta, &bytes).with_context(|| delta.display().to_string())?;
             println!("{} bytes in {:.1} s", bytes.len(), start.elapsed().as_secs_f64());
         }
         Command::Apply { old, delta, new } => {
-            let open =
-                |path: &PathBuf| File::open(path).with_context(|| path.display().to_string());
-            let (old, mut delta) = (open(&old)?, BufReader::new(open(&delta)?));
-            let mut out = File::create(&new).with_context(|| new.display().to_string())?;
-            let mut apply = delta::Apply::open(&mut delta)?;
-            apply.run(&mut delta, &old, &mut out)?;
-            out.flush()?;
-            let (size, seconds) = (apply.header().new_size, start.elapsed().as_secs_f64());
+            let size = apply(&old, &delta, &new)?;
+            let seconds = start.elapsed().as_secs_f64();
             println!("{size} bytes in {seconds:.2} s, {:.1} MB/s", f64::from(size) / seconds / 1e6);
         }
         Command::Show { delta } => {
-            let file = File::open(&delta).with_context(|| delta.display().to_string())?;
-            let header = delta::Apply::open(BufReader::new(file))?.header().clone();
+            let header = head(&open(&delta)?)?.0;
             println!("old {} bytes, new {} bytes", header.old_size, header.new_size);
             println!("{} segments in {} bytes", header.segments, header.control);
             for (index, group) in header.groups.iter().enumerate() {
-                println!("group {index} at {}: {} bytes", header.frame_offset(index), group.length);
+                let at = header.frame_offset(index);
+                println!("group {index} at {at}: {} bytes, reach {}", group.length, group.reach);
             }
         }
     }
     Ok(())
+}
+
+fn open(path: &PathBuf) -> Result<File> {
+    File::open(path).with_context(|| path.display().to_string())
+}
+
+/// The header, and the bytes of the head. A device knows the head's length from signed metadata.
+fn head(delta: &File) -> Result<(Header, Vec<u8>)> {
+    let mut bytes = vec![0; delta.metadata()?.len().min(MOST) as usize];
+    delta.read_exact_at(&mut bytes, 0)?;
+    let header = Header::parse(&bytes)?;
+    bytes.resize(usize::try_from(header.head_length())?, 0);
+    delta.read_exact_at(&mut bytes, 0)?;
+    Ok((header, bytes))
+}
+
+/// As a device does it: one frame and one group in memory at a time. Returns the new image's size.
+fn apply(old: &PathBuf, delta: &PathBuf, new: &PathBuf) -> Result<u32> {
+    let (old, delta) = (open(old)?, open(delta)?);
+    let mut options = File::options();
+    let out = options.read(true).write(true).create(true).truncate(true);
+    let out = out.open(new).with_context(|| new.display().to_string())?;
+    let (header, head) = head(&delta)?;
+    let mut apply = Apply::open(&head)?;
+    let mut made = Vec::new();
+    for (index, group) in header.groups.iter().enumerate() {
+        let range = header.range(index);
+        let mut frame = vec![0; group.length as usize];
+        delta.read_exact_at(&mut frame, header.frame_offset(index))?;
+        made.resize(range.len(), 0);
+        apply.group(index, &frame, &old, &out, &mut made)?;
+        out.write_all_at(&made, u64::from(range.start))?;
+    }
+    Ok(header.new_size)
 }

@@ -1,6 +1,6 @@
-//! The device's side: old image + delta → new image, in order, in bounded memory.
+//! The device's side: old image + delta → new image, group by group, in bounded memory.
 
-use std::io::{self, Read, Write};
+use std::io;
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::segments::{self, Segment, Shifts};
 use crate::{Error, Result};
 
-/// Random reads of the old image: a slot's partition, a file, bytes in memory.
+/// Random reads of an image: a slot's partition, a file, bytes in memory.
 pub trait ReadAt {
     /// Fills `buffer` from `offset`, or fails.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
@@ -34,33 +34,41 @@ impl ReadAt for [u8] {
     }
 }
 
-/// A delta whose header and control part were read; its groups are next.
+/// A delta whose head was read; its groups are next.
 pub struct Apply {
     header: Header,
     segments: Vec<Segment>,
     shifts: Shifts,
     model: Model,
+    old_piece: Vec<u8>,
 }
 
 impl Apply {
-    /// Reads a delta's head. `delta` then stands at the first group's frame.
+    /// Reads a delta's head, which is exactly `head` ([`Header::head_length`]).
     ///
-    /// The caller compares [`Header::old_sha256`] and [`Header::new_sha256`] with the manifests it
-    /// trusts before it goes on. Fails on anything that is no sound delta.
-    pub fn open(mut delta: impl Read) -> Result<Apply> {
-        let header = Header::read(&mut delta)?;
-        let mut decoder = Decoder::new(&mut delta, u64::from(header.control));
+    /// The caller has compared its SHA-256 with a signed one. Fails on anything that is no sound
+    /// head all the same.
+    pub fn open(head: &[u8]) -> Result<Apply> {
+        let header = Header::parse(head)?;
+        if head.len() as u64 != header.head_length() {
+            return Err(Error::new(format!(
+                "delta: its head is {} bytes, not {}",
+                header.head_length(),
+                head.len()
+            )));
+        }
+        let control = &head[head.len() - header.control as usize..];
         let segments = segments::code(
-            &mut decoder,
+            &mut Decoder::new(control),
             &Tables::new(),
             std::iter::empty(),
             header.segments,
             header.old_size,
             header.new_size,
         )?;
-        decoder.finish().map_err(|error| Error::io("delta: control part", &error))?;
         let shifts = Shifts::new(&segments);
-        Ok(Apply { header, segments, shifts, model: Model::new() })
+        let old_piece = vec![0u8; PIECE as usize];
+        Ok(Apply { header, segments, shifts, model: Model::new(), old_piece })
     }
 
     /// What the delta says of itself.
@@ -68,84 +76,68 @@ impl Apply {
         &self.header
     }
 
-    /// Makes the whole new image: all groups in order, then its hash.
-    pub fn run(
-        &mut self,
-        mut delta: impl Read,
-        old: &(impl ReadAt + ?Sized),
-        mut new: impl Write,
-    ) -> Result<()> {
-        let mut whole = Hashing { writer: &mut new, hash: Sha256::new() };
-        for index in 0..self.header.groups.len() {
-            self.group(index, &mut delta, old, &mut whole)?;
-        }
-        if whole.hash.finalize()[..] != self.header.new_sha256 {
-            return Err(Error::new("delta: what it made is not the new image it names"));
-        }
-        Ok(())
-    }
-
-    /// Makes one group's bytes ([`Header::range`]) from its frame, where `delta` has to stand
-    /// ([`Header::frame_offset`]). Groups need nothing of one another.
+    /// Makes one group's bytes ([`Header::range`]) from its frame ([`Header::frame_offset`]).
     ///
-    /// Bytes are written before the group's hash was checked; an error says not to use them.
+    /// The frame is compared with its SHA-256 before anything of it is read. `made` is the new
+    /// image so far: of it only [`Header::needs`] is read. `out` has the group's length; after an
+    /// error it holds rubbish. Groups otherwise need nothing of one another and may come in any
+    /// order.
+    ///
+    /// `Ok` says that the frame was the right one, not that `old` and `made` were: the caller
+    /// compares what was made with its own signed hashes.
     pub fn group(
         &mut self,
         index: usize,
-        delta: impl Read,
+        frame: &[u8],
         old: &(impl ReadAt + ?Sized),
-        new: impl Write,
+        _made: &(impl ReadAt + ?Sized),
+        out: &mut [u8],
     ) -> Result<()> {
-        let Some(group) = self.header.groups.get(index).copied() else {
+        let Some(group) = self.header.groups.get(index) else {
             return Err(Error::new(format!("delta: it has no group {index}")));
         };
-        let mut decoder = Decoder::new(delta, u64::from(group.length));
-        let mut out = Hashing { writer: new, hash: Sha256::new() };
-        let mut old_piece = vec![0u8; PIECE as usize];
-        let mut new_piece = vec![0u8; PIECE as usize];
+        let range = self.header.range(index);
+        if group.length == 0 {
+            return Err(Error::new(format!("delta: group {index} is not in it")));
+        }
+        if frame.len() != group.length as usize || out.len() != range.len() {
+            return Err(Error::new(format!(
+                "delta: group {index} makes {} bytes of {}, not {} of {}",
+                range.len(),
+                group.length,
+                out.len(),
+                frame.len()
+            )));
+        }
+        if Sha256::digest(frame)[..] != group.sha256 {
+            return Err(Error::new(format!("delta: the frame of group {index} is damaged")));
+        }
+        let Some((&LITERALS_MODELLED, code)) = frame.split_first() else {
+            return Err(Error::new(format!("delta: group {index} is of an unknown kind")));
+        };
+        let mut decoder = Decoder::new(code);
         self.model.reset();
-        for part in parts(&self.segments, self.header.range(index)) {
-            let made = match part {
+        for part in parts(&self.segments, range.clone()) {
+            let place = |new: u32, length: u32| {
+                let start = (new - range.start) as usize;
+                start..start + length as usize
+            };
+            match part {
                 Part::Copy { old: at, new, length } => {
-                    let old_bytes = &mut old_piece[..length as usize];
-                    let made = &mut new_piece[..length as usize];
+                    let old_bytes = &mut self.old_piece[..length as usize];
                     old.read_exact_at(old_bytes, u64::from(at))
                         .map_err(|error| Error::io("delta: the old image", &error))?;
+                    let made = &mut out[place(new, length)];
                     self.model.copy(&mut decoder, &self.shifts, (at, old_bytes), (new, made));
-                    made
                 }
                 Part::Literals { new, length } => {
-                    let made = &mut new_piece[..length as usize];
-                    self.model.literals(&mut decoder, new, made);
-                    made
+                    self.model.literals(&mut decoder, new, &mut out[place(new, length)]);
                 }
-            };
-            out.write_all(made).map_err(|error| Error::io("delta: the new image", &error))?;
-        }
-        decoder.finish().map_err(|error| Error::io("delta: group", &error))?;
-        if out.hash.finalize()[..] != group.sha256 {
-            return Err(Error::new(format!(
-                "delta: group {index} is damaged, or the old image is not the one it was made from"
-            )));
+            }
         }
         Ok(())
     }
 }
 
-/// Hashes what it passes on.
-struct Hashing<W> {
-    writer: W,
-    hash: Sha256,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.writer.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
-}
+/// First byte of a frame whose literals are coded like its copies.
+pub const LITERALS_MODELLED: u8 = 0;

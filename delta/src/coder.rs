@@ -3,8 +3,6 @@
 //! The model that gives the probabilities is written once, over [`BitCoder`]: the encoder passes
 //! the bit through, the decoder returns the one it reads. So the two sides cannot differ.
 
-use std::io::Read;
-
 /// Probabilities are of a 1 bit, in 1/65536.
 pub const PROBABILITY_BITS: u32 = 16;
 
@@ -17,36 +15,19 @@ pub trait BitCoder {
 
 /// The decoding side, over the bytes of one frame.
 ///
-/// Behind the end of its bytes it reads zeros: a truncated or damaged frame decodes to wrong bytes
-/// and its hash says so, and the work is bounded by the bytes to make, not by what was read.
-pub struct Decoder<R> {
-    reader: R,
-    /// Bytes of the frame that were not taken from the reader yet.
-    left: u64,
-    buffer: Vec<u8>,
-    next: usize,
-    error: Option<std::io::Error>,
+/// Behind the end of its bytes it reads zeros: a damaged frame decodes to wrong bytes, and the work
+/// is bounded by the bytes to make, not by what was read.
+pub struct Decoder<'a> {
+    bytes: std::slice::Iter<'a, u8>,
     low: u32,
     high: u32,
     value: u32,
 }
 
-/// Read at once from the delta.
-const BUFFER: u64 = 32 * 1024;
-
-impl<R: Read> Decoder<R> {
-    /// Reads a frame of `length` bytes.
-    pub fn new(reader: R, length: u64) -> Self {
-        let mut decoder = Decoder {
-            reader,
-            left: length,
-            buffer: Vec::new(),
-            next: 0,
-            error: None,
-            low: 0,
-            high: u32::MAX,
-            value: 0,
-        };
+impl<'a> Decoder<'a> {
+    /// Reads a whole frame.
+    pub fn new(frame: &'a [u8]) -> Self {
+        let mut decoder = Decoder { bytes: frame.iter(), low: 0, high: u32::MAX, value: 0 };
         for _ in 0..4 {
             decoder.shift();
         }
@@ -55,33 +36,8 @@ impl<R: Read> Decoder<R> {
 
     #[inline]
     fn shift(&mut self) {
-        if self.next == self.buffer.len() {
-            self.fill();
-        }
-        let byte = self.buffer.get(self.next).copied();
-        self.next += usize::from(byte.is_some());
-        self.value = (self.value << 8) | u32::from(byte.unwrap_or(0));
-    }
-
-    #[cold]
-    fn fill(&mut self) {
-        let take = self.left.min(BUFFER);
-        self.left -= take;
-        self.next = 0;
-        self.buffer.resize(take as usize, 0);
-        if let Err(error) = self.reader.read_exact(&mut self.buffer) {
-            self.buffer.clear();
-            self.left = 0;
-            self.error = Some(error);
-        }
-    }
-
-    /// Ends the frame: the reader stands behind its last byte. Fails when the reader has failed.
-    pub fn finish(mut self) -> std::io::Result<()> {
-        while self.left > 0 {
-            self.fill();
-        }
-        self.error.map_or(Ok(()), Err)
+        let byte = self.bytes.next().copied().unwrap_or(0);
+        self.value = (self.value << 8) | u32::from(byte);
     }
 }
 
@@ -91,7 +47,7 @@ fn cut(low: u32, high: u32, p1: u32) -> u32 {
     low + ((u64::from(high - low) * u64::from(p1)) >> PROBABILITY_BITS) as u32
 }
 
-impl<R: Read> BitCoder for Decoder<R> {
+impl BitCoder for Decoder<'_> {
     #[inline]
     fn code(&mut self, _bit: u32, p1: u32) -> u32 {
         let middle = cut(self.low, self.high, p1);

@@ -7,9 +7,9 @@
 //! instructions), [`apply`] (the device's side), [`make`] over [`align`] (the host's side).
 //! `docs/delta.md` has the format, for which the model's source is the reference, and the figures.
 //!
-//! The model's code is the same for both sides, so they cannot disagree. All that comes from a
-//! delta is bounded before it is used; what is damaged decodes to wrong bytes in bounded time and
-//! memory, and the hash says so.
+//! The model's code is the same for both sides, so they cannot disagree. Nothing of a delta is parsed
+//! before its hash holds: the caller compares the head's, [`Apply::group`] each frame's. All that is
+//! read is bounded all the same, and decodes in bounded time and memory whatever it is.
 
 pub mod apply;
 mod arm64;

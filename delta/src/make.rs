@@ -3,9 +3,10 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::align::{align, Index};
+use crate::apply::LITERALS_MODELLED;
 use crate::coder::Encoder;
 use crate::group::{parts, Part};
-use crate::header::{Group, Header, BLOCK, MAX_IMAGE};
+use crate::header::{max_frame, Group, Header, BLOCK, MAX_GROUP_SIZE, MAX_IMAGE};
 use crate::mix::Tables;
 use crate::model::Model;
 use crate::segments::{self, Segment, Shifts, MAX_SEGMENTS};
@@ -13,17 +14,20 @@ use crate::{sys, Error, Result};
 
 /// What a maker may choose.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct Options<'a> {
     /// MiB of output that one group makes. Larger groups save table entries and make a longer way
     /// back after a cut.
     pub group_mib: u32,
     /// Threads to use; the delta is the same whatever their number.
     pub threads: usize,
+    /// What each group costs on another road, in bytes: a frame that is not shorter is left out.
+    /// Groups behind the end of these are always in.
+    pub elsewhere: &'a [u32],
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     fn default() -> Self {
-        Options { group_mib: 1, threads: 2 }
+        Options { group_mib: 1, threads: 2, elsewhere: &[] }
     }
 }
 
@@ -31,9 +35,9 @@ impl Default for Options {
 ///
 /// Takes 5 bytes of memory for each byte of `old`, and both images. Fails when an image is 2 GiB or
 /// larger or memory is short.
-pub fn make(old: &[u8], new: &[u8], options: &Options) -> Result<Vec<u8>> {
+pub fn make(old: &[u8], new: &[u8], options: &Options<'_>) -> Result<Vec<u8>> {
     for (image, which) in [(old, "old"), (new, "new")] {
-        if image.len() as u64 > MAX_IMAGE {
+        if image.len() > MAX_IMAGE as usize {
             return Err(Error::new(format!("delta: the {which} image is 2 GiB or larger")));
         }
     }
@@ -44,16 +48,13 @@ pub fn make(old: &[u8], new: &[u8], options: &Options) -> Result<Vec<u8>> {
     let (old_size, new_size) = (old.len() as u32, new.len() as u32);
     segments::code(&mut encoder, &tables, segments.iter().copied(), count, old_size, new_size)?;
     let control = encoder.finish();
-    let group_size = options
-        .group_mib
-        .checked_mul(BLOCK)
-        .filter(|size| *size > 0)
-        .ok_or_else(|| Error::new("delta: a group is 1 to 4095 MiB"))?;
+    let group_size = options.group_mib.checked_mul(BLOCK);
+    let group_size = group_size
+        .filter(|size| (BLOCK..=MAX_GROUP_SIZE).contains(size))
+        .ok_or_else(|| Error::new("delta: a group is 1 to 4 MiB"))?;
     let mut header = Header {
         old_size,
         new_size,
-        old_sha256: Sha256::digest(old).into(),
-        new_sha256: Sha256::digest(new).into(),
         group_size,
         segments: count,
         control: control.len() as u32,
@@ -63,14 +64,19 @@ pub fn make(old: &[u8], new: &[u8], options: &Options) -> Result<Vec<u8>> {
         .map(|i| header.range(i as usize))
         .collect();
     let shifts = Shifts::new(&segments);
-    let frames = in_parallel(options.threads, &ranges, |range| {
+    let mut frames = in_parallel(options.threads, &ranges, |range| {
         encode_group(old, new, &segments, &shifts, range.clone())
     });
-    for (range, frame) in ranges.iter().zip(&frames) {
-        let bytes = &new[range.start as usize..range.end as usize];
-        header
-            .groups
-            .push(Group { length: frame.len() as u32, sha256: Sha256::digest(bytes).into() });
+    for (index, frame) in frames.iter_mut().enumerate() {
+        let elsewhere = options.elsewhere.get(index).copied().unwrap_or(u32::MAX);
+        if frame.len() >= elsewhere as usize {
+            frame.clear();
+        }
+        if frame.len() > max_frame(group_size) as usize {
+            return Err(Error::new(format!("delta: group {index} cannot be coded")));
+        }
+        let sha256 = Sha256::digest(&frame).into();
+        header.groups.push(Group { length: frame.len() as u32, reach: 0, sha256 });
     }
     let mut delta = header.to_bytes();
     delta.extend_from_slice(&control);
@@ -84,7 +90,7 @@ pub fn make(old: &[u8], new: &[u8], options: &Options) -> Result<Vec<u8>> {
 /// does not depend on their number.
 const STRETCH: usize = 16 << 20;
 
-fn find_segments(old: &[u8], new: &[u8], options: &Options) -> Result<Vec<Segment>> {
+fn find_segments(old: &[u8], new: &[u8], options: &Options<'_>) -> Result<Vec<Segment>> {
     let suffixes = sys::suffix_array(old)?;
     let index = Index::new(old, &suffixes);
     let starts: Vec<usize> = (0..new.len()).step_by(STRETCH).collect();
@@ -126,7 +132,9 @@ fn encode_group(
             }
         }
     }
-    encoder.finish()
+    let mut frame = vec![LITERALS_MODELLED];
+    frame.append(&mut encoder.finish());
+    frame
 }
 
 /// `work` for each item, on so many threads; the results in the items' order.

@@ -1,17 +1,31 @@
 //! What is made from two images and applied to the first gives the second; what is damaged never
 //! gives another one without saying so.
 
-use delta::{make, Apply, Options};
+use delta::{make, Apply, Header, Options};
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
-const SMALL: Options = Options { group_mib: 1, threads: 1 };
+const SMALL: Options<'_> = Options { group_mib: 1, threads: 1, elsewhere: &[] };
 
+/// As a device does it, but all in memory.
 fn apply(delta: &[u8], old: &[u8]) -> delta::Result<Vec<u8>> {
-    let mut reader = delta;
-    let mut apply = Apply::open(&mut reader)?;
-    let mut new = Vec::new();
-    apply.run(&mut reader, old, &mut new)?;
+    let header = Header::parse(delta)?;
+    let head = header.head_length().min(delta.len() as u64) as usize;
+    let mut apply = Apply::open(&delta[..head])?;
+    let mut new = vec![0; header.new_size as usize];
+    for index in 0..header.groups.len() {
+        let range = header.range(index);
+        let (made, rest) = new.split_at_mut(range.start as usize);
+        apply.group(index, frame(delta, &header, index), old, made, &mut rest[..range.len()])?;
+    }
     Ok(new)
+}
+
+/// A group's frame, cut where the delta is.
+fn frame<'a>(delta: &'a [u8], header: &Header, index: usize) -> &'a [u8] {
+    let length = header.groups[index].length as usize;
+    let start = (header.frame_offset(index) as usize).min(delta.len());
+    &delta[start..(start + length).min(delta.len())]
 }
 
 /// Bytes that look like an image's: text, zeros, branches and noise.
@@ -129,38 +143,46 @@ proptest! {
         for (at, bit) in flips {
             damaged[at.index(delta.len())] ^= 1 << bit;
         }
-        // Some bits mean nothing (the old image's hash, which the caller compares): then the image
-        // is still the right one.
-        if let Ok(made) = apply(&damaged, &old) {
-            prop_assert!(made == new);
+        // The head has no hash of its own here: a caller's compares it.
+        let header = Header::parse(&delta).unwrap();
+        let head = header.head_length() as usize;
+        if damaged[..head] == delta[..head] {
+            prop_assert!(apply(&damaged, &old).is_err() || damaged == delta);
+        } else if let Ok(made) = apply(&damaged, &old) {
+            prop_assert!(made.len() <= new.len() + (1 << 20));
         }
     }
 
     #[test]
     fn hostile_bytes_never_panic(
-        mut bytes in proptest::collection::vec(any::<u8>(), 0..4000),
+        control in proptest::collection::vec(any::<u8>(), 0..300),
+        frame in proptest::collection::vec(any::<u8>(), 1..3000),
         segments in 0u32..1000,
-        control in 0u32..300,
-        frame in 0u32..3000,
-        new_size in 0u64..2_500_000,
+        new_size in 1u32..2_500_000,
+        reach in 0u8..5,
     ) {
-        // A header that holds, so that what is behind it is reached.
-        let mut head = b"FERRDLTA".to_vec();
-        for word in [1u32, 1 << 20] {
-            head.extend(word.to_le_bytes());
-        }
-        head.extend(70_000u64.to_le_bytes());
-        head.extend(new_size.to_le_bytes());
-        head.extend([0; 64]);
-        head.extend(segments.to_le_bytes());
-        head.extend(control.to_le_bytes());
+        // A head that holds, with the right hashes, so that what is behind it is reached.
+        let mut delta = head(new_size, segments, control.len() as u32);
         for _ in 0..new_size.div_ceil(1 << 20) {
-            head.extend(frame.to_le_bytes());
-            head.extend([0; 32]);
+            delta.extend((frame.len() as u32).to_le_bytes());
+            delta.push(reach);
+            delta.extend(Sha256::digest(&frame));
         }
-        head.append(&mut bytes);
-        prop_assert!(apply(&head, &image(70_000, 7)).is_err() || new_size == 0);
+        delta.extend(control);
+        for _ in 0..new_size.div_ceil(1 << 20) {
+            delta.extend(&frame);
+        }
+        let _ = apply(&delta, &image(70_000, 7));
     }
+}
+
+/// A head's fixed part, for an old image of 70000 bytes.
+fn head(new_size: u32, segments: u32, control: u32) -> Vec<u8> {
+    let mut head = b"FERRDLTA".to_vec();
+    for word in [2, 1 << 20, 70_000, new_size, segments, control] {
+        head.extend(word.to_le_bytes());
+    }
+    head
 }
 
 /// A new image of several groups, with branches that move.
@@ -176,16 +198,41 @@ fn pair() -> (Vec<u8>, Vec<u8>) {
 fn every_group_decodes_on_its_own_and_in_any_order() {
     let (old, new) = pair();
     let delta = make(&old, &new, &SMALL).unwrap();
-    let mut apply = Apply::open(&delta[..]).unwrap();
-    let header = apply.header().clone();
+    let header = Header::parse(&delta).unwrap();
+    let mut apply = Apply::open(&delta[..header.head_length() as usize]).unwrap();
     assert_eq!(header.groups.len(), 4);
     for index in [2, 0, 3, 1, 2] {
         let range = header.range(index);
-        let mut made = Vec::new();
-        let frame = &delta[header.frame_offset(index) as usize..];
-        apply.group(index, frame, &old[..], &mut made).unwrap();
+        let mut made = vec![0; range.len()];
+        assert_eq!(header.needs(index).end, range.start);
+        // What the group needs is there, and nothing else.
+        let mut before = vec![0xee; range.start as usize];
+        let needs = header.needs(index).start as usize..range.start as usize;
+        before[needs.clone()].copy_from_slice(&new[needs]);
+        let frame = frame(&delta, &header, index);
+        apply.group(index, frame, &old[..], &before[..], &mut made).unwrap();
         assert!(made == new[range.start as usize..range.end as usize], "group {index}");
     }
+}
+
+#[test]
+fn a_group_that_is_cheaper_elsewhere_is_left_out() {
+    let (old, new) = pair();
+    let all = make(&old, &new, &SMALL).unwrap();
+    let whole = Header::parse(&all).unwrap();
+    let costs: Vec<u32> =
+        whole.groups.iter().zip([1, 0, 1]).map(|(group, more)| group.length + more).collect();
+    let delta = make(&old, &new, &Options { elsewhere: &costs, ..SMALL }).unwrap();
+    let header = Header::parse(&delta).unwrap();
+    let lengths: Vec<u32> = header.groups.iter().map(|group| group.length).collect();
+    let all: Vec<u32> = whole.groups.iter().map(|group| group.length).collect();
+    assert_eq!(lengths, [all[0], 0, all[2], all[3]]);
+    let mut apply = Apply::open(&delta[..header.head_length() as usize]).unwrap();
+    let mut made = vec![0; 1 << 20];
+    let error = apply.group(1, &[], &old[..], &new[..], &mut made).unwrap_err().to_string();
+    assert!(error.contains("group 1 is not in it"), "{error}");
+    apply.group(2, frame(&delta, &header, 2), &old[..], &new[..], &mut made).unwrap();
+    assert!(made == new[2 << 20..3 << 20]);
 }
 
 #[test]
@@ -198,18 +245,42 @@ fn the_same_images_give_the_same_delta_whatever_the_threads() {
 }
 
 #[test]
-fn another_old_image_is_noticed() {
+fn a_frame_is_refused_before_it_is_decoded() {
+    let (old, new) = pair();
+    let delta = make(&old, &new, &SMALL).unwrap();
+    let header = Header::parse(&delta).unwrap();
+    let mut apply = Apply::open(&delta[..header.head_length() as usize]).unwrap();
+    let good = frame(&delta, &header, 1);
+    let mut bad = good.to_vec();
+    bad[good.len() / 2] ^= 1;
+    let mut out = vec![0xaa; 1 << 20];
+    for (index, frame, says) in [
+        (1, &bad[..], "damaged"),
+        (2, good, "group 2 makes"),
+        (1, &good[1..], "group 1 makes"),
+        (9, good, "no group 9"),
+    ] {
+        let error = apply.group(index, frame, &old[..], &new[..], &mut out).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(out.iter().all(|byte| *byte == 0xaa), "{says}: something was written");
+    }
+    assert!(apply.group(1, good, &old[..], &new[..], &mut out[1..]).is_err());
+    apply.group(1, good, &old[..], &new[..], &mut out).unwrap();
+}
+
+#[test]
+fn another_old_image_makes_another_new_one_or_fails() {
     let (old, new) = pair();
     let delta = make(&old, &new, &SMALL).unwrap();
     let mut other = old.clone();
     other[500_000] ^= 1;
-    let error = apply(&delta, &other).unwrap_err().to_string();
-    assert!(error.contains("group 0"), "{error}");
-    assert!(apply(&delta, &old[..old.len() - 1]).is_err());
+    assert!(apply(&delta, &other).unwrap() != new);
+    let error = apply(&delta, &old[..old.len() - 1]).unwrap_err().to_string();
+    assert!(error.contains("old image"), "{error}");
 }
 
 #[test]
-fn hostile_lengths_are_refused_before_they_are_used() {
+fn hostile_heads_are_refused() {
     let (old, new) = pair();
     let delta = make(&old, &new, &SMALL).unwrap();
     let with = |at: usize, bytes: &[u8]| {
@@ -220,18 +291,24 @@ fn hostile_lengths_are_refused_before_they_are_used() {
     for (at, bytes, says) in [
         (0, &b"X"[..], "no delta"),
         (8, &[9, 0, 0, 0], "version 9"),
-        (12, &[0; 4], "whole MiB"),
-        (12, &[1, 0, 0, 0], "whole MiB"),
-        (16, &[0xff; 8], "old image"),
-        (24, &[0xff; 8], "new image"),
-        (24, &[0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0], "group"),
-        (96, &[0xff; 4], "segments"),
-        (100, &[0xff; 4], "segments"),
-        (104, &[0xff; 4], "group 0"),
+        (12, &[0; 4], "1 to 4 MiB"),
+        (12, &[1, 0, 0, 0], "1 to 4 MiB"),
+        (12, &[0, 0, 0x50, 0], "1 to 4 MiB"),
+        (16, &[0xff; 4], "old image"),
+        (20, &[0xff; 4], "new image"),
+        (20, &[0xff, 0xff, 0xff, 0x7f], "cut short"),
+        (24, &[0xff; 4], "segments"),
+        (24, &[1, 0, 0, 0], "do not make"),
+        (28, &[0xff; 4], "segments"),
+        (32, &[0xff; 4], "group 0"),
+        (36, &[5], "look back"),
     ] {
         let error = with(at, bytes);
         assert!(error.contains(says), "{at}: {error}");
     }
+    let length = Header::parse(&delta).unwrap().head_length() as usize;
+    assert!(Apply::open(&delta[..length - 1]).is_err());
+    assert!(Apply::open(&delta[..length + 1]).is_err());
 }
 
 #[test]
