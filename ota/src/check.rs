@@ -132,7 +132,12 @@ mod tests {
         };
         let end = Time(4_000_000_000);
         let root = repository::author::first_root(&signers, end).unwrap();
-        let expiry = repository::author::Expiry { targets: end, snapshot: end, timestamp: end };
+        let dates = repository::author::Dates {
+            signed_at: Time(1),
+            targets: end,
+            snapshot: end,
+            timestamp: end,
+        };
         let targets = offers
             .iter()
             .map(|(board, name, sequence)| {
@@ -145,7 +150,7 @@ mod tests {
             })
             .collect();
         let files: BTreeMap<String, Vec<u8>> =
-            repository::author::publication(Err(&root[..]), targets, &signers, &expiry)
+            repository::author::publication(Err(&root[..]), targets, &signers, &dates)
                 .unwrap()
                 .files
                 .into_iter()

@@ -67,9 +67,11 @@ impl RolePublicKeys {
     }
 }
 
-/// Until when each role's metadata is good.
+/// When new metadata is signed, and until when each role's is good.
 #[derive(Clone, Copy, Debug)]
-pub struct Expiry {
+pub struct Dates {
+    /// Now, by the publisher's clock: written into the timestamp.
+    pub signed_at: Time,
     /// Of targets metadata.
     pub targets: Time,
     /// Of snapshot metadata.
@@ -149,7 +151,7 @@ pub fn publication(
     before: Result<&Published, &[u8]>,
     targets: BTreeMap<String, TargetFile>,
     signers: &RoleSigners,
-    expiry: &Expiry,
+    dates: &Dates,
 ) -> Result<Publication, Error> {
     let mut files = Vec::new();
     if let Err(first_root) = before {
@@ -163,7 +165,7 @@ pub fn publication(
         kind: Role::Targets.name().into(),
         spec_version: SPEC_VERSION.into(),
         version,
-        expires: expiry.targets,
+        expires: dates.targets,
         targets,
         delegations: before.and_then(|b| b.targets.delegations.clone()),
     };
@@ -178,7 +180,7 @@ pub fn publication(
         kind: Role::Snapshot.name().into(),
         spec_version: SPEC_VERSION.into(),
         version,
-        expires: expiry.snapshot,
+        expires: dates.snapshot,
         meta,
     };
     let bytes = Envelope::sign(&snapshot, &[&signers.snapshot])?.to_bytes();
@@ -189,7 +191,8 @@ pub fn publication(
         kind: Role::Timestamp.name().into(),
         spec_version: SPEC_VERSION.into(),
         version: after(before.map(|b| b.timestamp.version)),
-        expires: expiry.timestamp,
+        expires: dates.timestamp,
+        signed_at: Some(dates.signed_at),
         meta: BTreeMap::from([("snapshot.json".into(), described)]),
     };
     let bytes = Envelope::sign(&timestamp, &[&signers.timestamp])?.to_bytes();

@@ -5,7 +5,7 @@ use crate::envelope::Authority;
 use crate::error::Error;
 use crate::key::{to_hex, KeySchemes};
 use crate::time::Time;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 use std::collections::BTreeMap;
@@ -139,6 +139,14 @@ pub struct Timestamp {
     pub version: u64,
     /// Not to be trusted from then on.
     pub expires: Time,
+    /// When it was signed, which the specification has no field for. `None` when it does not say,
+    /// or when the field is somebody else's and holds something else.
+    #[serde(
+        default,
+        deserialize_with = "time_if_it_is_one",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub signed_at: Option<Time>,
     /// Holds `snapshot.json` only.
     pub meta: BTreeMap<String, MetaFile>,
 }
@@ -167,6 +175,11 @@ impl Snapshot {
     fn check_content(&self) -> Result<(), String> {
         check_meta(&self.meta)
     }
+}
+
+/// Fields that the specification does not know may hold anything.
+fn time_if_it_is_one<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Time>, D::Error> {
+    Ok(Value::deserialize(value)?.as_str().and_then(|text| text.parse().ok()))
 }
 
 /// A version of 0 would be one that nothing can fall behind (4.3: greater than 0).

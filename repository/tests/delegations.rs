@@ -2,7 +2,7 @@
 
 mod support;
 
-use repository::author::{publication, Expiry};
+use repository::author::{publication, Dates};
 use repository::{Client, DirStore, Error, FetchError, Found, Limits};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -377,8 +377,8 @@ fn publishing_again_keeps_what_others_were_trusted_with() {
     let device = graph.device();
     let before = device.refresh(&mut graph.server).expect("refresh");
     let end = NOW.plus_days(30);
-    let expiry = Expiry { targets: end, snapshot: end, timestamp: end };
-    let files = publication(Ok(&before), BTreeMap::new(), &signers(), &expiry).expect("publish");
+    let dates = Dates { signed_at: NOW, targets: end, snapshot: end, timestamp: end };
+    let files = publication(Ok(&before), BTreeMap::new(), &signers(), &dates).expect("publish");
     for (name, bytes) in files.files {
         graph.server.files.insert(format!("metadata/{name}"), bytes);
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 
 def client(metadata_url, targets_url, root, folder, target):
+    from tuf.api.metadata import Metadata
     from tuf.ngclient import Updater, UpdaterConfig
 
     Path(folder, "trusted").mkdir()
@@ -26,6 +27,8 @@ def client(metadata_url, targets_url, root, folder, target):
     updater.refresh()
     info = updater.get_targetinfo(target)
     assert info is not None, f"{target} is not offered"
+    timestamp = Metadata.from_file(str(Path(folder, "trusted", "timestamp.json"))).signed
+    assert "signed_at" in timestamp.unrecognized_fields, "our own field did not pass"
     print(updater.download_target(info, str(Path(folder, "downloaded"))))
 
 

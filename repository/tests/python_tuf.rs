@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ed25519_dalek::SigningKey;
-use repository::author::{first_root, publication, Expiry, RoleSigners};
+use repository::author::{first_root, publication, Dates, RoleSigners};
 use repository::{
     refresh, target_path, DirStore, FerriteTarget, Fetch, FetchError, Limits, TargetFile, Time,
 };
@@ -92,10 +92,11 @@ fn python_tuf_reads_our_repository() {
     let name = "demo-qemu-arm64-1.0.0.update";
     let at = repo.join(target_path(true, name, &target).expect("path"));
     let end = Time::MAX.min(Time(4_000_000_000));
-    let expiry = Expiry { targets: end, snapshot: end, timestamp: end };
+    let signed_at = Time(1_800_000_000);
+    let dates = Dates { signed_at, targets: end, snapshot: end, timestamp: end };
     let targets = BTreeMap::from([(name.to_string(), target)]);
     let root = first_root(&signers, end).expect("root");
-    let files = publication(Err(&root), targets, &signers, &expiry).expect("publication").files;
+    let files = publication(Err(&root), targets, &signers, &dates).expect("publication").files;
     std::fs::create_dir_all(repo.join("metadata")).expect("folder");
     std::fs::create_dir_all(at.parent().expect("parent")).expect("folder");
     std::fs::write(at, content).expect("target");

@@ -22,6 +22,34 @@ fn finds_targets_and_follows_a_newer_publication() {
 }
 
 #[test]
+fn a_timestamp_says_when_it_was_signed() {
+    let mut server = published();
+    let device = Device::new(&server);
+    assert_eq!(device.refresh(&mut server).expect("refresh").timestamp.signed_at, Some(NOW));
+    server
+        .edit("timestamp.json", |file| file["signed"]["signed_at"] = json!("2099-01-01T00:00:00Z"));
+    let error =
+        Device::new(&server).refresh(&mut server).expect_err("it is part of what is signed");
+    assert!(matches!(error, Error::Unsigned { .. }), "{error}");
+}
+
+#[test]
+fn a_timestamp_by_others_need_not_say_when_it_was_signed() {
+    for theirs in [json!(null), json!(1_800_000_000), json!("yesterday"), json!({"by": ["x"]})] {
+        let mut server = published();
+        server.resign("timestamp.json", &[&key(4)], |signed| signed["signed_at"] = theirs.clone());
+        let read = Device::new(&server).refresh(&mut server).expect("refresh");
+        assert_eq!(read.timestamp.signed_at, None, "{theirs}");
+    }
+    let mut server = published();
+    server.resign("timestamp.json", &[&key(4)], |signed| {
+        signed.as_object_mut().expect("an object").remove("signed_at").expect("was there");
+    });
+    let read = Device::new(&server).refresh(&mut server).expect("refresh");
+    assert_eq!(read.timestamp.signed_at, None);
+}
+
+#[test]
 fn nothing_new_costs_two_requests() {
     let mut server = published();
     let device = Device::new(&server);

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
-use repository::author::{first_root, publication, Expiry, RoleSigners};
+use repository::author::{first_root, publication, Dates, RoleSigners};
 use repository::{sha256_hex, target_path, TargetFile, Time};
 
 /// Serves a folder on a free port and remembers what was asked for.
@@ -61,9 +61,9 @@ fn publish(repo: &Path, content: &[u8]) {
     fs::create_dir_all(repo.join("metadata")).expect("folder");
     fs::write(at, content).expect("target");
     let root = first_root(&signers, end).expect("root");
-    let expiry = Expiry { targets: end, snapshot: end, timestamp: end };
+    let dates = Dates { signed_at: Time(1), targets: end, snapshot: end, timestamp: end };
     let targets = BTreeMap::from([("a/b".to_string(), target)]);
-    let files = publication(Err(&root), targets, &signers, &expiry).expect("publication").files;
+    let files = publication(Err(&root), targets, &signers, &dates).expect("publication").files;
     for (name, bytes) in files {
         fs::write(repo.join("metadata").join(name), bytes).expect("metadata");
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{anyhow, bail, Context, Result};
-use repository::author::{publication, root_trusts, Expiry, Published};
+use repository::author::{publication, root_trusts, Dates, Published};
 use repository::{
     target_path, DirStore, Error, FerriteTarget, Fetch, FetchError, Limits, TargetFile, Time,
     METADATA_DIR, TARGETS_DIR,
@@ -105,10 +105,10 @@ fn publish(args: &PublishArgs, now: Time) -> Result<Vec<String>> {
     }
 
     let expires = now.plus_days(args.expires);
-    let expiry = Expiry { targets: expires, snapshot: expires, timestamp: expires };
+    let dates = Dates { signed_at: now, targets: expires, snapshot: expires, timestamp: expires };
     let first_root = keys::tuf_root(&args.keys)?;
     let publication =
-        publication(before.as_ref().ok_or(&first_root[..]), targets, &signers, &expiry)?;
+        publication(before.as_ref().ok_or(&first_root[..]), targets, &signers, &dates)?;
     for (path, name, target) in &new {
         let at = target_path(true, name, target).context("a target without a hash")?;
         copy(path, &args.repo.join(at), target)?;

@@ -19,7 +19,7 @@ use ota::settings::Settings;
 use ota::source::Source;
 use ota::state::{Pending, State};
 use ota::Error;
-use repository::author::{first_root, publication, Expiry, RoleSigners};
+use repository::author::{first_root, publication, Dates, RoleSigners};
 use repository::{FerriteTarget, TargetFile, Time};
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
@@ -309,7 +309,7 @@ pub fn publish(updates: &[(&Update, u64)]) -> BTreeMap<String, Vec<u8>> {
     let signers =
         RoleSigners { root: key(1), targets: key(2), snapshot: key(3), timestamp: key(4) };
     let end = Time(4_000_000_000);
-    let expiry = Expiry { targets: end, snapshot: end, timestamp: end };
+    let dates = Dates { signed_at: Time(1), targets: end, snapshot: end, timestamp: end };
     let root = first_root(&signers, end).unwrap();
     let mut files = BTreeMap::new();
     let mut targets = BTreeMap::new();
@@ -332,7 +332,7 @@ pub fn publish(updates: &[(&Update, u64)]) -> BTreeMap<String, Vec<u8>> {
         };
         targets.insert(name, target);
     }
-    for (name, bytes) in publication(Err(&root[..]), targets, &signers, &expiry).unwrap().files {
+    for (name, bytes) in publication(Err(&root[..]), targets, &signers, &dates).unwrap().files {
         files.insert(format!("metadata/{name}"), bytes);
     }
     files

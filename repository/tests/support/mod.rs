@@ -7,7 +7,7 @@
 pub mod graph;
 
 use ed25519_dalek::SigningKey;
-use repository::author::{first_root, new_root, publication, Expiry, Published, RoleSigners};
+use repository::author::{first_root, new_root, publication, Dates, Published, RoleSigners};
 use repository::{
     refresh, Client, DirStore, Envelope, Error, Fetch, FetchError, Limits, Root, TargetFile, Time,
 };
@@ -24,9 +24,9 @@ pub fn signers() -> RoleSigners {
     RoleSigners { root: key(1), targets: key(2), snapshot: key(3), timestamp: key(4) }
 }
 
-pub fn expiry(days: u64) -> Expiry {
+pub fn dates(days: u64) -> Dates {
     let t = NOW.plus_days(days);
-    Expiry { targets: t, snapshot: t, timestamp: t }
+    Dates { signed_at: NOW, targets: t, snapshot: t, timestamp: t }
 }
 
 /// A server: files by path, and what it was asked for.
@@ -66,7 +66,7 @@ impl Server {
         };
         let targets = names.iter().map(target).collect();
         let root = first_root(signers, NOW.plus_days(3650)).expect("root");
-        let files = publication(before.ok_or(&root[..]), targets, signers, &expiry(days))
+        let files = publication(before.ok_or(&root[..]), targets, signers, &dates(days))
             .expect("publication")
             .files;
         for (name, bytes) in files {
