@@ -19,6 +19,7 @@ pub mod client;
 mod delegation;
 mod envelope;
 mod error;
+pub mod ferrite;
 mod fetch;
 mod key;
 mod metadata;
@@ -29,11 +30,12 @@ pub use client::{refresh, Client, Found, Limits};
 pub use delegation::{DelegatedRole, Delegations};
 pub use envelope::{Envelope, Signature};
 pub use error::Error;
+pub use ferrite::{DeltaTarget, FerriteTarget, Rollout, Wave};
 pub use fetch::{Fetch, FetchError};
 pub use key::{key_id, key_object, Ed25519, KeySchemes, PublicKey};
 pub use metadata::{
-    sha256_hex, target_path, FerriteTarget, MetaFile, Role, RoleKeys, Root, Snapshot, TargetFile,
-    Targets, Timestamp, METADATA_DIR, SPEC_VERSION, TARGETS_DIR,
+    sha256_hex, target_path, MetaFile, Role, RoleKeys, Root, Snapshot, TargetFile, Targets,
+    Timestamp, METADATA_DIR, SPEC_VERSION, TARGETS_DIR,
 };
 pub use store::{DirStore, Store};
 pub use time::Time;

@@ -3,6 +3,7 @@
 use crate::delegation::Delegations;
 use crate::envelope::Authority;
 use crate::error::Error;
+use crate::ferrite::FerriteTarget;
 use crate::key::{to_hex, KeySchemes};
 use crate::time::Time;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -280,25 +281,13 @@ pub struct TargetFile {
     pub custom: Option<Value>,
 }
 
-/// What Ferrite adds to a target: `custom.ferrite`, see "Repository" in docs/architecture.md.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FerriteTarget {
-    /// Board the update is for.
-    pub board: String,
-    /// Name of the image.
-    pub name: String,
-    /// Version for people.
-    pub version: String,
-    /// Orders versions.
-    pub sequence: u64,
-    /// SHA-256, in hex, of the slot header: the first 65536 bytes of the update.
-    pub header_sha256: String,
-}
-
 impl TargetFile {
-    /// The Ferrite part of `custom`; `None` when it is missing or is not one.
+    /// The Ferrite part of `custom`; `None` when it is missing, is not one, or goes beyond the
+    /// bounds that [`FerriteTarget::check`] knows.
     pub fn ferrite(&self) -> Option<FerriteTarget> {
-        serde_json::from_value(self.custom.as_ref()?.get("ferrite")?.clone()).ok()
+        let value = self.custom.as_ref()?.get("ferrite")?.clone();
+        let ferrite: FerriteTarget = serde_json::from_value(value).ok()?;
+        ferrite.check().ok().map(|()| ferrite)
     }
 
     /// Whether `bytes` are this file: its length, and every hash of an algorithm that is known

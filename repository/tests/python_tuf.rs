@@ -82,6 +82,7 @@ fn python_tuf_reads_our_repository() {
         version: "1.0.0".into(),
         sequence: u64::from(u32::MAX) + 1,
         header_sha256: "ab".repeat(32),
+        ..FerriteTarget::default()
     };
     let content = b"an update";
     let target = TargetFile {

@@ -2,14 +2,16 @@
 //!
 //! Read in this order: [`layout`] (the disk's partitions and the device's paths), [`conf`] (the
 //! line-based text everything small is written in), [`manifest`] (what a slot holds, signed),
-//! [`payload`] (the `.update` file), [`verity`] (the hash tree behind the root), [`gpt`] (the
-//! partition table), [`boot_state`] and [`chooser`] (which slot boots next), [`disk`] (finding
-//! partitions on a running device) and [`medium`] (reading and writing them).
+//! [`payload`] (the `.update` file), [`block_index`] (its blocks by hash), [`verity`] (the hash
+//! tree behind the root), [`gpt`] (the partition table), [`boot_state`] and [`chooser`] (which
+//! slot boots next), [`disk`] (finding partitions on a running device) and [`medium`] (reading
+//! and writing them).
 //!
 //! Everything here is plain data and pure functions, apart from [`chooser`], [`disk`] and
-//! [`medium`], which take paths or a trait so that a test can stand in. No network, no processes, no allocation that input
-//! could make large: every length is bounded before it is used.
+//! [`medium`], which take paths or a trait so that a test can stand in. No network, no processes,
+//! no allocation that input could make large: every length is bounded before it is used.
 
+pub mod block_index;
 pub mod boot_state;
 pub mod chooser;
 pub mod conf;

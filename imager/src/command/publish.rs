@@ -140,6 +140,7 @@ fn target(update: &VerifiedUpdate) -> TargetFile {
         version: manifest.version.clone(),
         sequence: manifest.sequence,
         header_sha256: update.header_sha256.clone(),
+        ..FerriteTarget::default()
     };
     TargetFile {
         length: update.length,

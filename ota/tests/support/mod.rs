@@ -321,6 +321,7 @@ pub fn publish(updates: &[(&Update, u64)]) -> BTreeMap<String, Vec<u8>> {
             version: manifest.version.clone(),
             sequence: manifest.sequence,
             header_sha256: repository::sha256_hex(&update.header),
+            ..FerriteTarget::default()
         };
         let hash = repository::sha256_hex(&update.bytes);
         let name = format!("{}-{}-{}.update", manifest.name, manifest.board, manifest.version);
