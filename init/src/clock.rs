@@ -3,9 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use rustix::time::{clock_gettime, clock_settime, ClockId, Timespec};
-use slot::{conf, Error, Result};
+use slot::network_time::NetworkTime;
+use slot::{conf, layout, Error, Result};
 
 use crate::console::say;
 use crate::{sntp, sys};
@@ -164,6 +166,7 @@ impl Clock {
         self.question = None;
         self.ask_at = now + HOUR;
         self.wait = FIRST_WAIT;
+        write_down(microseconds() + offset, now, Path::new(layout::RUN_NETWORK_TIME));
         match correction(offset) {
             Correction::Step(offset) => {
                 set(microseconds() + offset);
@@ -178,6 +181,18 @@ impl Clock {
             }
         }
         self.known = true;
+    }
+}
+
+/// Tells `ota` what a time server said, at `now` (milliseconds since boot): our own clock never goes
+/// back, so it does not tell a wrong time from a right one. The file is in memory, so nothing waits,
+/// and is replaced in one step.
+fn write_down(microseconds: i64, now: u64, path: &Path) {
+    let unix = u64::try_from(microseconds / 1_000_000).unwrap_or(0);
+    let text = NetworkTime { unix, boot_ms: now }.to_text();
+    let new = path.with_extension("new");
+    if let Err(e) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)) {
+        say(&["time: ", &path.to_string_lossy(), ": ", &e.to_string()]);
     }
 }
 
@@ -233,6 +248,19 @@ mod tests {
         assert_eq!(correction(400_000), Correction::Slew(400_000));
         assert_eq!(correction(-10_000_000), Correction::Slew(-500_000));
         assert_eq!(correction(i64::MIN), Correction::Slew(-500_000));
+    }
+
+    #[test]
+    fn what_a_server_said_replaces_what_it_said_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("network-time");
+        write_down(1_900_000_000_999_999, 5_000, &path);
+        write_down(1_800_000_000_000_001, 9_000, &path);
+        let said = NetworkTime::parse(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(said, NetworkTime { unix: 1_800_000_000, boot_ms: 9_000 });
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        // Nowhere to write is no reason for PID 1 to stop.
+        write_down(0, 0, &dir.path().join("missing/network-time"));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub const RUN_SLOT: &str = "/run/ferrite/slot";
 pub const RUN_SLOT_HEADER: &str = "/run/ferrite/slot-header";
 /// Why the last boot failed, when it did: conf form, `slot x` and `reason …`.
 pub const RUN_LAST_FAILURE: &str = "/run/ferrite/last-failure";
+/// What a time server said since this boot: conf form, [`crate::network_time`].
+pub const RUN_NETWORK_TIME: &str = "/run/ferrite/network-time";
 /// `flock`ed while the boot state is read, changed and written.
 pub const RUN_BOOT_STATE_LOCK: &str = "/run/ferrite/boot-state.lock";
 /// The control socket of `init`.
