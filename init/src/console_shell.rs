@@ -11,8 +11,6 @@ use crate::sys::{self, Forked};
 
 /// Milliseconds between its end and the next start.
 const DELAY: u64 = 1_000;
-/// Milliseconds before the first start.
-const HEAD_START: u64 = 300;
 
 /// The shell and its process.
 #[derive(Debug)]
@@ -24,12 +22,11 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// `None` when the image names no shell. Workloads get a head start.
-    pub fn new(command: &[String], now: u64) -> Option<Shell> {
+    /// Started by the first [`Shell::tick`]; `None` when the image names none.
+    pub fn new(command: &[String]) -> Option<Shell> {
         let command: Vec<CString> =
             command.iter().filter_map(|word| CString::new(word.as_str()).ok()).collect();
-        let start_at = now + HEAD_START;
-        (!command.is_empty()).then_some(Shell { command, pid: None, start_at, closed: false })
+        (!command.is_empty()).then_some(Shell { command, pid: None, start_at: 0, closed: false })
     }
 
     /// Starts it when it is time.

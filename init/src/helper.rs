@@ -14,8 +14,10 @@ pub enum Task {
     Assistant,
     /// Loads the kernel modules of `system.conf`.
     Modules,
-    /// Makes `/data` ready, or lets it grow.
+    /// Makes `/data` ready.
     Data,
+    /// Lets `/data` grow.
+    Growth,
     /// Writes the boot state or a file on `/data`.
     Write,
     /// Flushes and unmounts before a reset.
@@ -25,7 +27,7 @@ pub enum Task {
 impl Task {
     /// Whether workloads that start at the same time go first.
     fn yields(self) -> bool {
-        matches!(self, Task::Modules | Task::Data)
+        matches!(self, Task::Modules | Task::Growth)
     }
 
     /// Milliseconds after which it is killed.
@@ -34,7 +36,7 @@ impl Task {
             // A driver that hangs in its probe must not hold the rest up for ever.
             Task::Assistant | Task::Modules => 120_000,
             // A check of a large card takes minutes.
-            Task::Data => 15 * 60_000,
+            Task::Data | Task::Growth => 15 * 60_000,
             Task::Write | Task::Unmount => WRITE_PATIENCE,
         }
     }
@@ -120,6 +122,6 @@ impl Helpers {
 
     /// Whether something is being written to the disk.
     pub fn are_writing(&self) -> bool {
-        self.0.iter().any(|helper| matches!(helper.task, Task::Write | Task::Data))
+        self.0.iter().any(|helper| matches!(helper.task, Task::Write | Task::Data | Task::Growth))
     }
 }

@@ -26,6 +26,8 @@ use crate::shutdown::{End, Shutdown};
 use crate::system_conf::System;
 use crate::trial::{Kind, Order, Probation};
 use crate::watchdog::Watchdog;
+use crate::workload::precedence::Precedence;
+use crate::workload::standing::Verdict;
 use crate::workload::supervise::Supervisor;
 use crate::{assistant, data, failure, haste, modules, reset, sys, uptime};
 
@@ -43,6 +45,7 @@ struct Life {
     shell: Option<Shell>,
     helpers: Helpers,
     probation: Probation,
+    precedence: Precedence,
     shutdown: Option<Shutdown>,
     ending: Option<End>,
 }
@@ -151,23 +154,26 @@ impl Life {
                     self.data_is_there();
                 }
                 self.supervisor.tick(now);
-                self.start_data(mounted, now);
-                self.start_modules(now);
-            }
-            Task::Data => match self.supervisor.surroundings.data {
-                Some(_) => {}
-                None if success => self.data_is_there(),
-                None => {
-                    self.supervisor.surroundings.data = Some(false);
-                    say(&["data: not available"]);
+                if !mounted {
+                    self.start_data(now);
                 }
-            },
-            Task::Modules | Task::Write => {}
+            }
+            Task::Data if success => {
+                self.data_is_there();
+                if self.precedence == Precedence::Over {
+                    self.start_growth(now);
+                }
+            }
+            Task::Data => {
+                self.supervisor.surroundings.data = Some(false);
+                say(&["data: not available"]);
+            }
+            Task::Modules | Task::Growth | Task::Write => {}
             Task::Unmount => self.reset_now(),
         }
     }
 
-    /// Starts everything, the workloads first: all else would slow their start down.
+    /// Starts what goes first, and without a vital workload everything.
     fn begin(&mut self, now: u64) {
         match assistant::adopt() {
             Some(pid) => {
@@ -179,21 +185,41 @@ impl Life {
         }
         self.supervisor.tick(now);
         self.network.open();
+        let mut first = self.supervisor.units.iter().filter(|unit| unit.first).peekable();
+        if first.peek().is_none() {
+            self.give_turn(now);
+        } else if first.any(|unit| unit.conf.network) {
+            self.start_modules(now);
+        }
     }
 
-    /// Mounts `/data` if that has not been done, and lets it grow.
-    fn start_data(&mut self, mounted: bool, now: u64) {
+    /// Starts what was held back for the workloads that go first.
+    fn give_turn(&mut self, now: u64) {
+        self.precedence = Precedence::Over;
+        self.supervisor.surroundings.first_only = false;
+        self.supervisor.tick(now);
+        self.start_modules(now);
+        if self.supervisor.surroundings.data == Some(true) {
+            self.start_growth(now);
+        }
+        self.shell = Shell::new(&self.system.console_shell);
+    }
+
+    /// Mounts `/data`, after a check or afresh where that is needed.
+    fn start_data(&mut self, now: u64) {
+        let work = || data::prepare().map_err(|e| e.within("data"));
+        if !self.helpers.start(Task::Data, now, work) {
+            self.helper_ended(Task::Data, false, now);
+        }
+    }
+
+    /// Lets `/data` grow to the disk's end.
+    fn start_growth(&mut self, now: u64) {
         let disk = self.booted.disk.clone();
-        let work = || {
-            if !mounted {
-                data::prepare().map_err(|e| e.within("data"))?;
-            }
+        self.helpers.start(Task::Growth, now, || {
             data::grow(&disk);
             Ok(())
-        };
-        if !self.helpers.start(Task::Data, now, work) {
-            self.helper_ended(Task::Data, mounted, now);
-        }
+        });
     }
 
     fn data_is_there(&mut self) {
@@ -202,8 +228,12 @@ impl Life {
         failure::publish_details(self.booted.slot);
     }
 
+    /// Loads the second life's modules, once: what they drive is found when it appears.
     fn start_modules(&mut self, now: u64) {
         let modules = std::mem::take(&mut self.system.modules);
+        if modules.is_empty() {
+            return;
+        }
         self.helpers.start(Task::Modules, now, || {
             load_modules(&modules);
             Ok(())
@@ -233,6 +263,9 @@ impl Life {
         }
         let verdict = self.supervisor.verdict(now);
         if self.shutdown.is_none() {
+            if self.precedence.step(verdict == Verdict::Healthy, now) {
+                self.give_turn(now);
+            }
             while let Some(order) = self.probation.step(&verdict, now) {
                 self.obey(order, verdict.reason(), now);
             }

@@ -82,6 +82,7 @@ impl Life {
             self.clock.deadline(),
             self.shell.as_ref().and_then(Shell::deadline),
             self.probation.next_look(),
+            self.precedence.deadline(),
             self.helpers.deadline(),
             self.shutdown.as_ref().map(|shutdown| shutdown.next_look(now)),
             self.watchdog.is_some().then_some(self.next_feed),

@@ -9,12 +9,12 @@ use slot::{chooser, conf, Error, Result};
 use super::Life;
 use crate::clock::Clock;
 use crate::console::say;
-use crate::console_shell::Shell;
 use crate::helper::Helpers;
 use crate::network::Network;
 use crate::system_conf::{self, System};
 use crate::trial::{Kind, Probation};
 use crate::watchdog::Watchdog;
+use crate::workload::precedence::Precedence;
 use crate::workload::supervise::Supervisor;
 use crate::{control, devices, failure, mounts, sys, uptime};
 
@@ -71,6 +71,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
         }
     }
     let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
+    supervisor.surroundings.first_only = true;
     supervisor.tick(now);
 
     let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
@@ -84,9 +85,10 @@ pub fn start(booted: &Booted) -> Result<Life> {
         control,
         network: Network::new(system.dhcp),
         clock: Clock::new(&system.ntp),
-        shell: Shell::new(&system.console_shell, now),
+        shell: None,
         helpers: Helpers::default(),
         probation: Probation::new(booted.kind, now + system.trial_timeout),
+        precedence: Precedence::begin(now),
         shutdown: None,
         ending: None,
         system,

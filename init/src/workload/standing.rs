@@ -33,6 +33,8 @@ pub enum Need {
     Network,
     /// Another workload, by index.
     Workload(usize),
+    /// Its turn: the vital workloads go first.
+    Turn,
 }
 
 /// How a workload stands. `since`: when it last ceased to be ready (or was first wanted);
@@ -46,6 +48,7 @@ pub fn of(workload: &Workload, state: State, need: Need, since: u64, ended_well:
         (State::Waiting, Need::Data) => Standing::Held("waits for the data partition"),
         (State::Waiting, Need::Network) => Standing::Held("waits for an address"),
         (State::Waiting, Need::Workload(_)) => Standing::Held("waits for another workload"),
+        (State::Waiting, Need::Turn) => Standing::Held("waits for its turn"),
         _ => Standing::Coming { lost_at: since.saturating_add(patience(workload)) },
     }
 }

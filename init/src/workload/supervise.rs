@@ -11,6 +11,7 @@ pub use self::pipes::Pipe;
 use super::cgroup::Cgroup;
 use super::health::Monitor;
 use super::log_ring::LogRing;
+use super::precedence;
 use super::restart::History;
 use super::spawn::{self, Process, Program};
 use super::standing::{self, Need, Standing, Verdict};
@@ -26,6 +27,8 @@ const KILL_AGAIN: u64 = 2_000;
 pub struct Unit {
     /// Its configuration.
     pub conf: Workload,
+    /// It does not wait until the vital workloads are at work.
+    pub first: bool,
     /// Where it is in its life.
     pub state: State,
     /// Why it is there, for people.
@@ -59,6 +62,8 @@ pub struct Surroundings {
     pub data: Option<bool>,
     /// There is an address.
     pub network: bool,
+    /// Only what goes [first](Unit::first) may start.
+    pub first_only: bool,
 }
 
 /// All workloads.
@@ -75,7 +80,9 @@ pub struct Supervisor {
 impl Supervisor {
     /// Workloads that wait to be started.
     pub fn new(workloads: Vec<Workload>, now: u64) -> Supervisor {
-        let unit = |conf: Workload| Unit {
+        let first = precedence::first(&workloads);
+        let unit = |(conf, first): (Workload, bool)| Unit {
+            first,
             ring: LogRing::new(conf.log_size),
             conf,
             state: State::Waiting,
@@ -97,7 +104,7 @@ impl Supervisor {
             console_line: Vec::new(),
         };
         Supervisor {
-            units: workloads.into_iter().map(unit).collect(),
+            units: workloads.into_iter().zip(first).map(unit).collect(),
             surroundings: Surroundings::default(),
             closing: false,
         }
@@ -147,6 +154,9 @@ impl Supervisor {
     /// What a waiting workload waits for.
     fn need(&self, index: usize) -> Need {
         let conf = &self.units[index].conf;
+        if self.surroundings.first_only && !self.units[index].first {
+            return Need::Turn;
+        }
         if conf.data {
             match self.surroundings.data {
                 None => return Need::Data,
