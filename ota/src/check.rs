@@ -1,17 +1,17 @@
 //! Is there something newer for this device?
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use repository::author::Published;
-use repository::{refresh, target_path, DirStore, FerriteTarget, Limits, TargetFile, Time};
+use repository::{refresh, target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
 
+use crate::clock;
 use crate::device::{read_bounded, Running};
 use crate::http::{Client, Patience, Remote};
 use crate::install::{Offer, Promise};
 use crate::paths::Paths;
+use crate::rollout::{Standing, Turn};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::state::{explain, State};
+use crate::state::{explain, State, Waiting};
 use crate::{Error, Result};
 
 /// No root metadata in an image is longer, in bytes.
@@ -28,7 +28,25 @@ pub struct Candidate {
     pub path: String,
 }
 
-/// Asks the repository at `url`. `None`: nothing newer than what runs.
+/// Whether the waves of a rollout count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waves {
+    /// What is not this device's turn is not taken.
+    Keep,
+    /// A person asked for it: the waves are told, and not kept. A pause is.
+    ByHand,
+}
+
+/// What the repository has for this device.
+#[derive(Debug)]
+pub struct Checked {
+    /// The newest that it may take.
+    pub take: Option<(Candidate, Offer)>,
+    /// The newest of all, when its rollout has not come to this device.
+    pub waiting: Option<Waiting>,
+}
+
+/// Asks the repository at `url` what is newer than what runs.
 ///
 /// Fails with [`Error::Refused`] when all that is newer failed its trial here before.
 pub fn check(
@@ -37,38 +55,78 @@ pub fn check(
     patience: Patience,
     url: &str,
     running: &Running,
-) -> Result<Option<(Candidate, Offer)>> {
+    waves: Waves,
+) -> Result<Checked> {
+    let client = Client::new(patience, settings.max_bytes_per_second);
+    let mut remote = Remote::new(client.clone(), url)?.remembering(&paths.tuf());
+    let published = refreshed(paths, &mut remote, url)?;
+    let (candidate, waiting) = decide(paths, settings, running, &published, waves)?;
+    let take = candidate.map(|candidate| {
+        let source = Source::Url(client, remote.url(&candidate.path));
+        let promise = Promise { ferrite: candidate.ferrite.clone(), length: candidate.length };
+        (candidate, Offer { source, promise: Some(promise) })
+    });
+    Ok(Checked { take, waiting })
+}
+
+/// Brings the trusted metadata up to date from the repository behind `fetch`, which errors call
+/// `name`, and writes down what it says of the time.
+pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Published> {
+    let root = read_bounded(&paths.tuf_root(), MAX_ROOT)?;
+    let mut store = DirStore::open(&paths.tuf()).map_err(|e| explain(&paths.tuf(), &e))?;
+    let published = refresh(fetch, &mut store, &root, clock::certain(paths), &Limits::default())
+        .map_err(|error| match error {
+            repository::Error::Store { name, source } => explain(&paths.tuf().join(name), &source),
+            other => Error::failed(format!("{name}: {other}")),
+        })?;
+    let expires = [
+        published.root.expires,
+        published.timestamp.expires,
+        published.snapshot.expires,
+        published.targets.expires,
+    ];
+    State::change(paths, |state| {
+        state.signed_at = published.timestamp.signed_at.map(|time| time.0);
+        state.metadata_expires = expires.iter().map(|time| time.0).min();
+    })?;
+    Ok(published)
+}
+
+/// What of all that is published is for this device: to take, and to wait for.
+pub fn decide(
+    paths: &Paths,
+    settings: &Settings,
+    running: &Running,
+    published: &Published,
+    waves: Waves,
+) -> Result<(Option<Candidate>, Option<Waiting>)> {
     if settings.name != running.name {
         return Err(Error::failed(format!(
             "the settings are for an image named {}, this runs {}",
             settings.name, running.name
         )));
     }
-    let client = Client::new(patience, settings.max_bytes_per_second);
-    let mut remote = Remote::new(client.clone(), url)?;
-    let root = read_bounded(&paths.tuf_root(), MAX_ROOT)?;
-    let mut store = DirStore::open(&paths.tuf()).map_err(|e| explain(&paths.tuf(), &e))?;
-    let published = refresh(&mut remote, &mut store, &root, Time(now()), &Limits::default())
-        .map_err(|error| match error {
-            repository::Error::Store { name, source } => explain(&paths.tuf().join(name), &source),
-            other => Error::failed(format!("{url}: {other}")),
-        })?;
-    let chosen = choose(&published, running, &State::load(paths))?;
-    Ok(chosen.map(|candidate| {
-        let source = Source::Url(client, remote.url(&candidate.path));
-        let promise = Promise { ferrite: candidate.ferrite.clone(), length: candidate.length };
-        (candidate, Offer { source, promise: Some(promise) })
-    }))
+    let state = State::load(paths);
+    let standing = Standing::load(paths, settings)?;
+    let now = Time(clock::best(paths, &state));
+    let turn = |ferrite: &FerriteTarget| {
+        standing.turn(ferrite.rollout.as_ref(), &ferrite.header_sha256, now)
+    };
+    let chosen = choose(published, running, &state, &turn, waves);
+    let waiting = chosen.as_ref().ok().and_then(|(_, waiting)| waiting.clone());
+    State::change(paths, |state| state.waiting = waiting)?;
+    chosen
 }
 
-/// Seconds since 1970 by the device's clock, which `init` never lets go back behind the last time
-/// that was written down.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// The newest update for what runs here that has not failed here.
-fn choose(published: &Published, running: &Running, state: &State) -> Result<Option<Candidate>> {
+/// The newest update for what runs here that has not failed here and whose turn it is; and the
+/// newest of all when it is not its turn.
+fn choose(
+    published: &Published,
+    running: &Running,
+    state: &State,
+    turn: &dyn Fn(&FerriteTarget) -> Turn,
+    waves: Waves,
+) -> Result<(Option<Candidate>, Option<Waiting>)> {
     let ours = |ferrite: &FerriteTarget| {
         ferrite.board == running.board
             && ferrite.name == running.name
@@ -82,20 +140,32 @@ fn choose(published: &Published, running: &Running, state: &State) -> Result<Opt
         .filter(|(_, _, ferrite)| ours(ferrite))
         .collect();
     newer.sort_by_key(|(_, _, ferrite)| std::cmp::Reverse(ferrite.sequence));
-    let good = newer.iter().find(|(_, _, f)| state.failure_of(&f.header_sha256).is_none());
-    let Some((name, target, ferrite)) = good else {
-        return match newer.first() {
-            None => Ok(None),
-            Some((_, _, ferrite)) => {
+    let (good, failed): (Vec<_>, Vec<_>) =
+        newer.into_iter().partition(|(_, _, f)| state.failure_of(&f.header_sha256).is_none());
+    let waiting = good.first().map(|(_, _, ferrite)| (ferrite, turn(ferrite)));
+    let waiting = waiting.filter(|(_, turn)| *turn != Turn::Now).map(|(ferrite, turn)| Waiting {
+        sequence: ferrite.sequence,
+        version: ferrite.version.clone(),
+        turn: turn.to_string(),
+    });
+    let may_take = |ferrite: &FerriteTarget| match turn(ferrite) {
+        Turn::Now => true,
+        Turn::Paused => false,
+        Turn::At(_) | Turn::Never => waves == Waves::ByHand,
+    };
+    let Some((name, target, ferrite)) = good.iter().find(|(_, _, f)| may_take(f)) else {
+        return match failed.first() {
+            Some((_, _, ferrite)) if good.is_empty() => {
                 let reason = state.failure_of(&ferrite.header_sha256).map(|f| f.reason.as_str());
                 Err(failed_before(&ferrite.version, reason.unwrap_or("unknown")))
             }
+            _ => Ok((None, waiting)),
         };
     };
     let path = target_path(published.root.consistent_snapshot, name, target).ok_or_else(|| {
         Error::failed(format!("the repository's target {name:?} has no sound path"))
     })?;
-    Ok(Some(Candidate { ferrite: ferrite.clone(), length: target.length, path }))
+    Ok((Some(Candidate { ferrite: ferrite.clone(), length: target.length, path }), waiting))
 }
 
 /// The refusal of a version that failed its trial.
@@ -169,6 +239,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = DirStore::open(dir.path()).unwrap();
         refresh(&mut Memory(files), &mut store, &root, Time(0), &Limits::default()).unwrap()
+    }
+
+    fn choose(
+        published: &Published,
+        running: &Running,
+        state: &State,
+    ) -> Result<Option<Candidate>> {
+        super::choose(published, running, state, &|_| Turn::Now, Waves::Keep).map(|(take, _)| take)
+    }
+
+    #[test]
+    fn what_is_not_its_turn_is_told_and_hides_nothing() {
+        let all = published(&[("b", "n", 6), ("b", "n", 7), ("b", "n", 8)]);
+        let turn = |ferrite: &FerriteTarget| match ferrite.sequence {
+            8 => Turn::Paused,
+            7 => Turn::At(Time(0)),
+            _ => Turn::Now,
+        };
+        for (waves, sequence) in [(Waves::Keep, 6), (Waves::ByHand, 7)] {
+            let (take, waiting) =
+                super::choose(&all, &running(), &State::default(), &turn, waves).unwrap();
+            assert_eq!(take.unwrap().ferrite.sequence, sequence);
+            let waiting = waiting.unwrap();
+            assert_eq!((waiting.sequence, waiting.turn.as_str()), (8, "its rollout is paused"));
+        }
+        let later = published(&[("b", "n", 7)]);
+        let (take, waiting) =
+            super::choose(&later, &running(), &State::default(), &turn, Waves::Keep).unwrap();
+        assert!(take.is_none());
+        assert_eq!(waiting.unwrap().turn, "its turn comes at 1970-01-01T00:00:00Z");
     }
 
     #[test]

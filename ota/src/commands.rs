@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use slot::boot_state::BootState;
 use slot::{chooser, Slot};
 
-use crate::check::check;
+use crate::check::{check, Checked, Waves};
+use crate::clock;
 use crate::daemon::{self, announce, say};
 use crate::device::{self, Running};
 use crate::http::{check_url, Client, Patience};
@@ -13,7 +14,7 @@ use crate::install::{install, InstallerLock, Offer};
 use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::state::{Failed, State};
+use crate::state::{Failed, State, Waiting};
 use crate::{health, status, Error, Result};
 
 /// What may be typed.
@@ -90,23 +91,38 @@ pub fn run(command: Command, paths: &Paths) -> Result<()> {
 fn check_command(paths: &Paths) -> Result<()> {
     let settings = Settings::load(&paths.settings())?;
     let running = Running::load(paths)?;
-    let found = check(paths, &settings, Patience::default(), &settings.url, &running)?;
-    State::change(paths, |state| state.last_check = Some(crate::check::now()))?;
-    match found {
+    let checked =
+        check(paths, &settings, Patience::default(), &settings.url, &running, Waves::Keep)?;
+    State::change(paths, |state| state.last_check = Some(clock::now()))?;
+    say_waiting(&checked);
+    match checked.take {
         Some((found, _)) => {
             say(&format!("found {} (sequence {})", found.ferrite.version, found.ferrite.sequence));
         }
-        None => {
-            say(&format!("nothing newer than {} (sequence {})", running.version, running.sequence))
-        }
+        None => say_nothing_newer(&running, &checked.waiting),
     }
     Ok(())
+}
+
+fn say_waiting(checked: &Checked) {
+    if let Some(waiting) = &checked.waiting {
+        say(&format!(
+            "offered {} (sequence {}): {}",
+            waiting.version, waiting.sequence, waiting.turn
+        ));
+    }
+}
+
+fn say_nothing_newer(running: &Running, waiting: &Option<Waiting>) {
+    let what = if waiting.is_some() { "nothing else" } else { "nothing newer" };
+    say(&format!("{what} than {} (sequence {})", running.version, running.sequence));
 }
 
 fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
     let settings = Settings::load(&paths.settings())?;
     let running = Running::load(paths)?;
     let from = from.unwrap_or(&settings.url);
+    let mut waiting = None;
     let offer = match from {
         url if url.contains("://") && url.ends_with(".update") => {
             check_url(url)?;
@@ -114,12 +130,16 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
             Some(Offer { source: Source::Url(client, url.into()), promise: None })
         }
         url if url.contains("://") => {
-            check(paths, &settings, Patience::default(), url, &running)?.map(|(_, offer)| offer)
+            let checked =
+                check(paths, &settings, Patience::default(), url, &running, Waves::ByHand)?;
+            say_waiting(&checked);
+            waiting = checked.waiting;
+            checked.take.map(|(_, offer)| offer)
         }
         file => Some(Offer { source: Source::File(PathBuf::from(file)), promise: None }),
     };
     let Some(offer) = offer else {
-        say(&format!("nothing newer than {} (sequence {})", running.version, running.sequence));
+        say_nothing_newer(&running, &waiting);
         return Ok(());
     };
     let installed = install(paths, &offer, settings.tries, &|| ())?;

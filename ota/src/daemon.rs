@@ -9,7 +9,8 @@ use slot::boot_state::BootState;
 use slot::chooser::{self, Chooser};
 use slot::Slot;
 
-use crate::check::{check, now};
+use crate::check::{check, Waves};
+use crate::clock::{self, now};
 use crate::device::{self, Running};
 use crate::http::Patience;
 use crate::install::install;
@@ -27,8 +28,6 @@ const FIRST_RETRY: Duration = Duration::from_secs(30);
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// A device that asked to be rebooted and still runs after this asks again.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
-/// Clocks before 2024 were never set: no window of the day can be told from them.
-const CLOCK_WAS_SET: u64 = 1_704_067_200;
 
 /// Tells `init` that this workload is ready, and then that it still turns over.
 #[derive(Debug)]
@@ -298,7 +297,8 @@ fn find_and_install(
     running: &Running,
     heart: &Heart,
 ) -> Result<bool> {
-    let Some((candidate, offer)) = check(paths, settings, patience, &settings.url, running)? else {
+    let checked = check(paths, settings, patience, &settings.url, running, Waves::Keep)?;
+    let Some((candidate, offer)) = checked.take else {
         return Ok(false);
     };
     let found = &candidate.ferrite;
@@ -334,7 +334,7 @@ fn wait_and_reboot(paths: &Paths, policy: Reboot, heart: &Heart) {
             return;
         }
         let now = now();
-        let known = policy == Reboot::Now || now >= CLOCK_WAS_SET;
+        let known = policy == Reboot::Now || clock::was_set(now);
         if known && policy.allows(now) {
             match health::reboot(paths) {
                 Ok(()) => heart.sleep(REBOOT_PATIENCE),

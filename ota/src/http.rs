@@ -4,12 +4,14 @@
 //! [`RangeReader`](crate::range_reader::RangeReader) goes on at the next byte.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use repository::{Fetch, FetchError};
 use ureq::http::{header, Response, StatusCode};
 use ureq::{Agent, Body};
 
+use crate::etag::{Memory, TIMESTAMP};
 use crate::pace::Pace;
 use crate::{Error, Result};
 
@@ -47,6 +49,17 @@ impl Default for Patience {
     }
 }
 
+/// No page that says "not found" is read further, in bytes.
+const LONGEST_REGRET: u64 = 4096;
+
+/// What came when a whole file was asked for.
+enum Whole {
+    /// The file, and the entity tag that the server gave it.
+    Came { bytes: Vec<u8>, etag: Option<String> },
+    /// The one that was known.
+    Unchanged,
+}
+
 /// Talks to one server.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -72,6 +85,7 @@ impl Client {
             .timeout_per_write(Some(patience.idle))
             .user_agent("ferrite-ota")
             .accept_encoding("identity")
+            .accept(ureq::config::AutoHeaderValue::None)
             .build()
             .new_agent();
         Client { agent, patience, max_rate }
@@ -89,15 +103,35 @@ impl Client {
         request.call().map_err(|error| self.explain(&error))
     }
 
-    /// A whole file of at most `max` bytes.
-    fn whole(&self, url: &str, max: u64) -> std::result::Result<Vec<u8>, FetchError> {
-        let response = self.get(url, None).map_err(FetchError::Failed)?;
-        match response.status() {
+    /// A whole file of at most `max` bytes, or that it is still the one with the entity tag `known`.
+    fn whole(
+        &self,
+        url: &str,
+        max: u64,
+        known: Option<&str>,
+    ) -> std::result::Result<Whole, FetchError> {
+        let mut request = self.agent.get(url);
+        if let Some(known) = known {
+            request = request.header(header::IF_NONE_MATCH, known);
+        }
+        let response = request.call().map_err(|e| FetchError::Failed(self.explain(&e)))?;
+        let (head, body) = response.into_parts();
+        match head.status {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(FetchError::NotFound),
+            StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Whole::Unchanged),
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                // Its end gives the connection back for the next request.
+                let _ = body.into_reader().take(LONGEST_REGRET).read_to_end(&mut Vec::new());
+                return Err(FetchError::NotFound);
+            }
             other => return Err(FetchError::Failed(answered(other))),
         }
-        let (_, body) = response.into_parts();
+        let etag = head.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        let bytes = self.bounded(body, max)?;
+        Ok(Whole::Came { bytes, etag: etag.map(String::from) })
+    }
+
+    fn bounded(&self, body: Body, max: u64) -> std::result::Result<Vec<u8>, FetchError> {
         let mut pace = Pace::new(&self.patience, None);
         let mut reader = body.into_reader();
         let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
@@ -159,13 +193,21 @@ fn one_line(text: &str) -> String {
 pub struct Remote {
     client: Client,
     base: String,
+    memory: Option<Memory>,
 }
 
 impl Remote {
     /// The repository at `url`, which has to be `http://`.
     pub fn new(client: Client, url: &str) -> Result<Remote> {
         check_url(url)?;
-        Ok(Remote { client, base: url.trim_end_matches('/').into() })
+        Ok(Remote { client, base: url.trim_end_matches('/').into(), memory: None })
+    }
+
+    /// Keeps the timestamp's entity tag in this folder, where the timestamp itself is, so that one
+    /// that did not change is not sent again.
+    #[must_use]
+    pub fn remembering(self, tuf: &Path) -> Remote {
+        Remote { memory: Some(Memory::new(tuf)), ..self }
     }
 
     /// The URL of a file of the repository.
@@ -185,7 +227,20 @@ impl Remote {
 
 impl Fetch for Remote {
     fn fetch(&mut self, path: &str, max: u64) -> std::result::Result<Vec<u8>, FetchError> {
-        self.client.whole(&self.url(path), max)
+        let url = self.url(path);
+        let memory = self.memory.as_ref().filter(|_| path == TIMESTAMP);
+        let known = memory.and_then(|memory| memory.of(&url, max));
+        match self.client.whole(&url, max, known.as_ref().map(|known| known.etag.as_str()))? {
+            Whole::Came { bytes, etag } => {
+                if let Some(memory) = memory {
+                    memory.keep(&url, etag.as_deref(), &bytes);
+                }
+                Ok(bytes)
+            }
+            Whole::Unchanged => known
+                .map(|known| known.bytes)
+                .ok_or_else(|| FetchError::Failed(answered(StatusCode::NOT_MODIFIED))),
+        }
     }
 }
 

@@ -5,18 +5,21 @@
 //! calls healthy, then polls. [`check`] asks the repository (through [`http`]) whether there is
 //! something newer for this device. [`install`] brings it into the idle slot, chunk by chunk,
 //! through [`slot_writer`], and arms the trial. What was tried, and how it ended, lies in
-//! [`state`]; [`status`] shows it. What one device's image says is in [`settings`]; what runs, in
+//! [`state`]; [`status`] shows it. What time it is and what of that is sure says [`clock`], whose
+//! turn it is [`rollout`]. What one device's image says is in [`settings`]; what runs, in
 //! [`device`]; every path is in [`paths`]. What must outlive a power cut is written through two traits
 //! that a test can replace: `slot::medium::Partitions` and [`data_folder::DataFolder`].
 
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod clock;
 pub mod commands;
 pub mod daemon;
 pub mod data_folder;
 pub mod device;
 pub mod error;
+mod etag;
 pub mod health;
 pub mod http;
 pub mod install;
@@ -24,6 +27,7 @@ mod pace;
 pub mod paths;
 pub mod random;
 pub mod range_reader;
+pub mod rollout;
 pub mod settings;
 pub mod slot_writer;
 pub mod source;

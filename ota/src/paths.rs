@@ -92,6 +92,11 @@ impl Paths {
         self.join(layout::RUN_LAST_FAILURE)
     }
 
+    /// What a time server said since this boot.
+    pub fn network_time(&self) -> PathBuf {
+        self.join(layout::RUN_NETWORK_TIME)
+    }
+
     /// Held while the boot state changes.
     pub fn boot_state_lock(&self) -> PathBuf {
         self.join(layout::RUN_BOOT_STATE_LOCK)

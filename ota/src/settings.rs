@@ -33,6 +33,9 @@ pub struct Settings {
     /// Limit of the download.
     #[serde(default)]
     pub max_bytes_per_second: Option<u64>,
+    /// Groups of a rollout that every device of this image is in, unless it has its own.
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 impl Settings {

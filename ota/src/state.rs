@@ -29,6 +29,23 @@ pub struct State {
     pub last_check: Option<u64>,
     /// Why the last check or install did not work.
     pub last_error: Option<String>,
+    /// When the metadata that is trusted now was signed, in seconds since 1970: so late it is.
+    pub signed_at: Option<u64>,
+    /// When the first of that metadata expires, in seconds since 1970.
+    pub metadata_expires: Option<u64>,
+    /// The newest version that is offered and not this device's to take yet.
+    pub waiting: Option<Waiting>,
+}
+
+/// A version whose rollout has not come to this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Orders versions.
+    pub sequence: u64,
+    /// For people.
+    pub version: String,
+    /// When its turn comes, or why it does not.
+    pub turn: String,
 }
 
 /// A version whose trial is armed or running.

@@ -4,9 +4,10 @@ use rustix::fs::{flock, FlockOperation};
 use serde::Serialize;
 use slot::boot_state::BootState;
 
+use crate::clock;
 use crate::device::{self, Running};
 use crate::paths::Paths;
-use crate::state::{open_lock, Failed, Pending, State};
+use crate::state::{open_lock, Failed, Pending, State, Waiting};
 use crate::trial::{situation, Situation};
 use crate::Result;
 
@@ -41,6 +42,11 @@ pub struct Status {
     pub last_check: Option<u64>,
     /// Why the last check or install did not work.
     pub last_error: Option<String>,
+    /// The newest version that is offered and not this device's to take yet.
+    pub waiting: Option<Waiting>,
+    /// Set when the repository's metadata is past its expiry by the device's own clock, which need
+    /// not be right: when it expired.
+    pub metadata_expired: Option<String>,
 }
 
 /// Collects the status.
@@ -50,7 +56,7 @@ pub fn collect(paths: &Paths) -> Result<Status> {
     let state = State::load(paths);
     let last_failure = device::last_failure(paths);
     let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
-    Ok(describe(running, &boot, state, now, is_installing(paths)))
+    Ok(describe(running, &boot, state, now, is_installing(paths), clock::now()))
 }
 
 fn describe(
@@ -59,6 +65,7 @@ fn describe(
     state: State,
     now: Situation,
     installing: bool,
+    clock: u64,
 ) -> Status {
     let (situation, reason) = match now {
         Situation::Settled => ("settled", None),
@@ -82,6 +89,11 @@ fn describe(
         installing,
         last_check: state.last_check,
         last_error: state.last_error,
+        waiting: state.waiting,
+        metadata_expired: state
+            .metadata_expires
+            .filter(|expires| *expires <= clock)
+            .map(|expires| repository::Time(expires).to_string()),
     }
 }
 
@@ -123,6 +135,18 @@ impl Status {
             Some(at) => format!("last check: {}", repository::Time(at)),
             None => "last check: never".into(),
         });
+        lines.extend(self.waiting.iter().map(|waiting| {
+            format!(
+                "offered: {} (sequence {}): {}",
+                waiting.version, waiting.sequence, waiting.turn
+            )
+        }));
+        lines.extend(self.metadata_expired.iter().map(|expired| {
+            format!(
+                "the repository's metadata expired at {expired} by this device's own clock: the \
+                 clock is wrong, or nobody renews it (`imager publish` does)"
+            )
+        }));
         lines.extend(self.last_error.iter().map(|error| format!("last error: {error}")));
         lines.join("\n")
     }

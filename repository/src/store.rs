@@ -18,7 +18,7 @@ pub trait Store {
 }
 
 /// A store in a folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DirStore {
     dir: PathBuf,
 }

@@ -4,11 +4,13 @@
 mod support;
 
 use repository::author::RoleSigners;
-use repository::{refresh, Client, DirStore, Error, Fetch, FetchError, Limits, Root, Store};
+use repository::{refresh, Client, DirStore, Error, Fetch, FetchError, Limits, Root, Store, Time};
 use serde_json::json;
 use std::io;
 use support::graph::{targets, to, Graph};
-use support::{key, published, put_changed_root, put_root, refused, signers, Device, Server, NOW};
+use support::{
+    key, names, published, put_changed_root, put_root, refused, signers, Device, Server, NOW,
+};
 
 const TOP: u64 = u32::MAX as u64;
 
@@ -175,6 +177,31 @@ fn new_keys_bring_every_version_back_from_the_top() {
     assert_eq!(versions, (3, 3, 2));
     // The role that the new snapshot does not list is not kept for ever.
     assert_eq!(device.stored("delegated.a.json"), None);
+}
+
+#[test]
+fn a_time_that_a_stolen_key_signed_goes_with_the_key() {
+    let mut server = published();
+    let device = Device::new(&server);
+    let first = device.refresh_at(&mut server, Time(0)).expect("refresh");
+    // Far behind the end of all that the owner has signed, the root aside.
+    let far = NOW.plus_days(3000).to_string();
+    server.resign("timestamp.json", &[&key(4)], |signed| {
+        signed["signed_at"] = json!(far);
+        signed["expires"] = json!(NOW.plus_days(9000).to_string());
+        signed["version"] = json!(2);
+    });
+    let error = refused(device.refresh_at(&mut server, Time(0)));
+    assert!(matches!(error, Error::Expired { .. }), "{error}");
+    // The owner's next publication helps nobody who saw that, until the key is taken away.
+    server.publish(Some(&first), &["one", "two"], &signers(), 30);
+    server.resign("timestamp.json", &[&key(4)], |signed| signed["version"] = json!(3));
+    let error = refused(device.refresh_at(&mut server, Time(0)));
+    assert!(matches!(error, Error::Expired { .. }), "{error}");
+    let owner = RoleSigners { timestamp: key(14), ..signers() };
+    put_root(&mut server, &owner, 2, &[]);
+    server.resign("timestamp.json", &[&key(14)], |_| {});
+    assert_eq!(names(&device.refresh_at(&mut server, Time(0)).expect("recovered")).len(), 2);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod server;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,7 @@ use ota::settings::Settings;
 use ota::source::Source;
 use ota::state::{Pending, State};
 use ota::Error;
-use repository::author::{first_root, publication, Dates, RoleSigners};
+use repository::author::{first_root, publication, Dates, Published, RoleSigners};
 use repository::{FerriteTarget, TargetFile, Time};
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
@@ -305,17 +306,20 @@ impl Device {
 
 /// A repository's files by path, as `imager publish` lays them out.
 pub fn publish(updates: &[(&Update, u64)]) -> BTreeMap<String, Vec<u8>> {
-    let key = |n: u8| SigningKey::from_bytes(&[n; 32]);
-    let signers =
-        RoleSigners { root: key(1), targets: key(2), snapshot: key(3), timestamp: key(4) };
-    let end = Time(4_000_000_000);
-    let dates = Dates { signed_at: Time(1), targets: end, snapshot: end, timestamp: end };
-    let root = first_root(&signers, end).unwrap();
-    let mut files = BTreeMap::new();
+    let mut repository = Repository::new();
+    repository.publish_with(updates, |_| ());
+    repository.files
+}
+
+fn targets_of(
+    updates: &[(&Update, u64)],
+    files: &mut BTreeMap<String, Vec<u8>>,
+    change: impl Fn(&mut FerriteTarget),
+) -> BTreeMap<String, TargetFile> {
     let mut targets = BTreeMap::new();
     for (update, length) in updates {
         let manifest = &update.manifest;
-        let ferrite = FerriteTarget {
+        let mut ferrite = FerriteTarget {
             board: manifest.board.clone(),
             name: manifest.name.clone(),
             version: manifest.version.clone(),
@@ -323,6 +327,7 @@ pub fn publish(updates: &[(&Update, u64)]) -> BTreeMap<String, Vec<u8>> {
             header_sha256: repository::sha256_hex(&update.header),
             ..FerriteTarget::default()
         };
+        change(&mut ferrite);
         let hash = repository::sha256_hex(&update.bytes);
         let name = format!("{}-{}-{}.update", manifest.name, manifest.board, manifest.version);
         files.insert(format!("targets/{hash}.{name}"), update.bytes.clone());
@@ -333,8 +338,89 @@ pub fn publish(updates: &[(&Update, u64)]) -> BTreeMap<String, Vec<u8>> {
         };
         targets.insert(name, target);
     }
-    for (name, bytes) in publication(Err(&root[..]), targets, &signers, &dates).unwrap().files {
-        files.insert(format!("metadata/{name}"), bytes);
+    targets
+}
+
+/// A repository that is published to again and again, and tampered with.
+pub struct Repository {
+    /// By path.
+    pub files: BTreeMap<String, Vec<u8>>,
+    pub signers: RoleSigners,
+    pub dates: Dates,
+    /// The root metadata that devices start from.
+    pub root: Vec<u8>,
+    before: Option<Published>,
+}
+
+pub fn role_key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+pub fn role_signers() -> RoleSigners {
+    RoleSigners {
+        root: role_key(1),
+        targets: role_key(2),
+        snapshot: role_key(3),
+        timestamp: role_key(4),
     }
-    files
+}
+
+impl Repository {
+    pub fn new() -> Repository {
+        let end = Time(4_000_000_000);
+        let root = first_root(&role_signers(), end).unwrap();
+        Repository {
+            files: BTreeMap::from([("metadata/1.root.json".into(), root.clone())]),
+            signers: role_signers(),
+            dates: Dates { signed_at: Time(1), targets: end, snapshot: end, timestamp: end },
+            root,
+            before: None,
+        }
+    }
+
+    /// Publishes exactly these updates, with the next versions of all metadata.
+    pub fn publish(&mut self, updates: &[&Update]) {
+        let sized: Vec<_> = updates.iter().map(|u| (*u, u.bytes.len() as u64)).collect();
+        self.publish_with(&sized, |_| ());
+    }
+
+    /// The same, with a say in what is said of each update.
+    pub fn publish_with(
+        &mut self,
+        updates: &[(&Update, u64)],
+        change: impl Fn(&mut FerriteTarget),
+    ) {
+        let targets = targets_of(updates, &mut self.files, change);
+        self.publish_targets(targets);
+    }
+
+    pub fn publish_targets(&mut self, targets: BTreeMap<String, TargetFile>) {
+        let before = self.before.as_ref().ok_or(&self.root[..]);
+        let publication = publication(before, targets, &self.signers, &self.dates).unwrap();
+        for (name, bytes) in publication.files {
+            self.files.insert(format!("metadata/{name}"), bytes);
+        }
+        // What it is now, by the client's own road, whatever the dates.
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = repository::DirStore::open(dir.path()).unwrap();
+        let mut fetch = Files(&self.files);
+        let limits = repository::Limits::default();
+        let now = repository::refresh(&mut fetch, &mut store, &self.root, Time(0), &limits);
+        if let Ok(now) = now {
+            self.before = Some(now);
+        }
+    }
+
+    pub fn serve(&self, device: &Device) -> Server {
+        device.put("etc/ferrite/tuf-root.json", &self.root);
+        Server::start(self.files.clone())
+    }
+}
+
+struct Files<'a>(&'a BTreeMap<String, Vec<u8>>);
+
+impl repository::Fetch for Files<'_> {
+    fn fetch(&mut self, path: &str, _: u64) -> Result<Vec<u8>, repository::FetchError> {
+        self.0.get(path).cloned().ok_or(repository::FetchError::NotFound)
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! | section | here |
 //! |---|---|
-//! | 5.1 fixed update start time | the caller's `now`, the same for all of a [`Client`]'s life |
+//! | 5.1 fixed update start time | the caller's `now`, and no earlier than the trusted timestamp's `signed_at` |
 //! | 5.2, 5.3 root | `root.rs` |
 //! | 5.4 timestamp, 5.5 snapshot, 5.6.1 to 5.6.6 targets | `top_level.rs` |
 //! | 5.6.7 search through delegations, 5.7 fetching a target | `search.rs` |
@@ -16,7 +16,7 @@ use crate::envelope::{Authority, Envelope};
 use crate::error::Error;
 use crate::fetch::{Fetch, FetchError};
 use crate::key::{Ed25519, KeySchemes};
-use crate::metadata::{MetaFile, Metadata, METADATA_DIR};
+use crate::metadata::{MetaFile, Metadata, Timestamp, METADATA_DIR};
 use crate::store::Store;
 use crate::time::Time;
 use std::collections::BTreeMap;
@@ -79,8 +79,9 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// `now` is the latest time the caller knows of (5.1); a device without a clock passes the
-    /// largest of what it last wrote down, its image's build and the network's answer.
+    /// `now` is a time that has certainly passed (5.1); a device that cannot be sure of its clock
+    /// passes what it is sure of, 1970 if nothing. What the timestamp says of when it was signed
+    /// is added here, as long as the root trusts the key that signed it.
     pub fn new(
         fetch: &'a mut dyn Fetch,
         store: &'a mut dyn Store,
@@ -162,6 +163,12 @@ impl<'a> Client<'a> {
         };
         let metadata = Envelope::parse(name, &bytes).and_then(|e| e.verify(name, authority));
         Ok(metadata.ok().map(|metadata| (metadata, bytes)))
+    }
+
+    /// A signed time that holds is not in the future: from here on it counts as past. So a device
+    /// without a clock knows at least when the repository was last looked after.
+    fn learn_time(&mut self, timestamp: &Timestamp) {
+        self.now = timestamp.signed_at.map_or(self.now, |at| self.now.max(at));
     }
 
     fn check_expiry<T: Metadata>(&self, file: &str, metadata: &T) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::fetch::FetchError;
 use crate::key::KeySchemes;
-use crate::metadata::{Role, Root, Snapshot};
+use crate::metadata::{Role, Root, Snapshot, Timestamp};
 
 const INITIAL: &str = "the image's root metadata";
 
@@ -55,6 +55,11 @@ impl Client<'_> {
             root = next;
         }
 
+        // A time that only keys signed which are trusted no longer would not be found here.
+        let authority = root.authority(Role::Timestamp, self.schemes)?;
+        if let Some((timestamp, _)) = self.trusted::<Timestamp>(TIMESTAMP, authority)? {
+            self.learn_time(&timestamp);
+        }
         // 5.3.10: only the last root has to be fresh.
         self.check_expiry("root.json", &root)?;
         // 5.3.12: `root.consistent_snapshot` is asked wherever a file's name is made.

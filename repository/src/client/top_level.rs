@@ -30,6 +30,7 @@ impl Client<'_> {
                 no_rollback("snapshot.json in timestamp.json", before.version, snapshot.version)?;
             }
         }
+        self.learn_time(&new);
         // 5.4.4
         self.check_expiry(TIMESTAMP, &new)?;
         // 5.4.5

@@ -1,0 +1,89 @@
+//! The two clocks of docs/updates.md. The device's own may be years off either way and never goes
+//! back; what is *sure* has certainly passed, and only that lets metadata expire.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use repository::Time;
+use rustix::time::{clock_gettime, ClockId};
+use slot::conf;
+use slot::network_time::NetworkTime;
+
+use crate::device::read_bounded;
+use crate::paths::Paths;
+use crate::state::State;
+
+/// Clocks before 2024 were never set: no time of the day can be told from them.
+const CLOCK_WAS_SET: u64 = 1_704_067_200;
+
+/// Seconds since 1970 by the device's own clock, which `init` never lets go back behind the last
+/// time that was written down.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Whether somebody ever set the clock that shows this time.
+pub fn was_set(now: u64) -> bool {
+    now >= CLOCK_WAS_SET
+}
+
+/// What a time server said since this boot, and the time gone by since then.
+pub fn network(paths: &Paths) -> Option<u64> {
+    let text = read_bounded(&paths.network_time(), conf::MAX_BYTES as u64).ok()?;
+    NetworkTime::parse(&text).ok()?.at(boot_ms())
+}
+
+/// The sure time, in seconds since 1970; 0 when nothing is sure.
+pub fn sure(paths: &Paths, state: &State) -> u64 {
+    network(paths).unwrap_or(0).max(state.signed_at.unwrap_or(0))
+}
+
+/// The device's time: what its own clock shows, unless it is sure that it is later.
+pub fn best(paths: &Paths, state: &State) -> u64 {
+    now().max(sure(paths, state))
+}
+
+/// What is certain before the repository is asked; what it signs of the time comes on top.
+pub(crate) fn certain(paths: &Paths) -> Time {
+    Time(network(paths).unwrap_or(0))
+}
+
+/// Milliseconds of CLOCK_BOOTTIME.
+fn boot_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec.max(0) as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(dir: &std::path::Path, text: &str) -> Paths {
+        let paths = Paths::below(dir);
+        std::fs::create_dir_all(paths.network_time().parent().unwrap()).unwrap();
+        std::fs::write(paths.network_time(), text).unwrap();
+        paths
+    }
+
+    #[test]
+    fn what_a_time_server_said_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(network(&Paths::below(dir.path())), None);
+        let said = NetworkTime { unix: 1_900_000_000, boot_ms: 0 };
+        let paths = say(dir.path(), &said.to_text());
+        let up = boot_ms() / 1000;
+        let now = network(&paths).unwrap();
+        assert!(now >= 1_900_000_000 + up && now <= 1_900_000_000 + up + 60, "{now}");
+        let state = State { signed_at: Some(2_100_000_000), ..State::default() };
+        assert_eq!(sure(&paths, &state), 2_100_000_000);
+        assert_eq!(sure(&paths, &State::default()) / 100, now / 100);
+    }
+
+    #[test]
+    fn an_answer_of_another_boot_or_a_damaged_file_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let later = NetworkTime { unix: 1_900_000_000, boot_ms: boot_ms() + 3_600_000 };
+        for text in [later.to_text(), "ferrite-time 1\n".into(), String::new()] {
+            assert_eq!(network(&say(dir.path(), &text)), None, "{text:?}");
+        }
+    }
+}
