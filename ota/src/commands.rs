@@ -15,7 +15,7 @@ use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::state::{Failed, State, Waiting};
-use crate::{health, status, Error, Result};
+use crate::{floor, health, status, Error, Result};
 
 /// What may be typed.
 pub const USAGE: &str = "usage:
@@ -192,7 +192,7 @@ fn rollback(paths: &Paths) -> Result<()> {
     let Some((manifest, content)) = before else {
         return Err(Error::failed("there is no version before this one to go back to"));
     };
-    let floor = device::running_manifest(paths, &keys)?.floor;
+    let floor = floor::lowest(paths, &keys, running.slot, &boot, &State::load(paths))?;
     if manifest.sequence < floor {
         return Err(Error::refused(
             &manifest.version,

@@ -18,7 +18,7 @@ use crate::paths::Paths;
 use crate::settings::{Reboot, Settings};
 use crate::state::{Failed, Pending, State};
 use crate::trial::{situation, Situation};
-use crate::{health, random, Error, Result};
+use crate::{floor, health, random, Error, Result};
 
 /// How often a trial's health, and the reboot window, are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -120,7 +120,15 @@ pub fn settle(paths: &Paths, settings: &Settings, running: &Running, heart: &Hea
             wait_and_reboot(paths, settings.reboot, heart);
             Ok(())
         }
-        Situation::Committed => State::change(paths, |state| state.pending = None).map(|_| ()),
+        // A cut came between the chooser's commit and the state's.
+        Situation::Committed => {
+            let floor = device::running_manifest(paths, &device::trusted_keys(paths)?)?.floor;
+            State::change(paths, |state| {
+                state.pending = None;
+                state.floor = state.floor.max(floor);
+            })
+            .map(|_| ())
+        }
         Situation::FellBack { from, committed: true, .. } if has_decayed(paths, from)? => {
             State::change(paths, |state| state.pending = None)?;
             say(&format!(
@@ -164,20 +172,37 @@ fn wait_until_healthy(paths: &Paths, settings: &Settings, heart: &Heart) {
 /// Fails when its trial was given up meanwhile.
 pub fn commit(paths: &Paths, running: &Running) -> Result<()> {
     let chooser = device::chooser(paths)?;
+    let may_commit =
+        |boot: &BootState| boot.trial == Some(running.slot) || boot.active == running.slot;
+    let given_up = || {
+        Error::failed(format!(
+            "slot {} is neither on trial nor active any more; nothing was committed",
+            running.slot
+        ))
+    };
+    if !may_commit(&chooser.load()?) {
+        return Err(given_up());
+    }
+    let keys = device::trusted_keys(paths)?;
+    let floor = device::running_manifest(paths, &keys)?.floor;
+    let shut_out = floor::shuts_out(paths, &keys, running.slot.other(), floor);
     let mut allowed = false;
     chooser::update(&*chooser, &paths.boot_state_lock(), |boot| {
-        allowed = boot.trial == Some(running.slot) || boot.active == running.slot;
+        allowed = may_commit(boot);
         if allowed {
             boot.commit(running.slot);
         }
+        if allowed && shut_out {
+            boot.forbid_fallback();
+        }
     })?;
     if !allowed {
-        return Err(Error::failed(format!(
-            "slot {} is neither on trial nor active any more; nothing was committed",
-            running.slot
-        )));
+        return Err(given_up());
     }
-    State::change(paths, |state| state.pending = None)?;
+    State::change(paths, |state| {
+        state.pending = None;
+        state.floor = state.floor.max(floor);
+    })?;
     say(&format!("committed {} in slot {}", running.version, running.slot));
     Ok(())
 }

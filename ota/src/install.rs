@@ -16,6 +16,7 @@ use slot::Slot;
 
 use crate::check::failed_before;
 use crate::device::{self, identity, Running};
+use crate::floor;
 use crate::paths::Paths;
 use crate::slot_writer::{decompress, read_frame, AlignedBuffer, SlotWriter};
 use crate::source::Source;
@@ -79,8 +80,9 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     let running = Running::load(paths)?;
     let idle = running.slot.other();
     let chooser = device::chooser(paths)?;
-    require_settled(&running, &chooser.load()?)?;
-    let (writer, accepted) = accept(paths, offer, &running, idle)?;
+    let boot = chooser.load()?;
+    require_settled(&running, &boot)?;
+    let (writer, accepted) = accept(paths, offer, &running, &boot, idle)?;
     let Accepted { header, manifest, table } = accepted;
     state::check_room(paths)?;
 
@@ -129,10 +131,11 @@ fn accept(
     paths: &Paths,
     offer: &Offer,
     running: &Running,
+    boot: &BootState,
     idle: Slot,
 ) -> Result<(SlotWriter, Accepted)> {
     let keys = device::trusted_keys(paths)?;
-    let floor = device::running_manifest(paths, &keys)?.floor;
+    let floor = floor::lowest(paths, &keys, running.slot, boot, &State::load(paths))?;
     let header = offer.source.exactly(0, HEADER_SIZE)?;
     let label = offer.promise.as_ref().map_or("the update", |p| p.ferrite.version.as_str());
     if let Some(promise) = &offer.promise {

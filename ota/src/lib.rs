@@ -20,6 +20,7 @@ pub mod data_folder;
 pub mod device;
 pub mod error;
 mod etag;
+pub mod floor;
 pub mod health;
 pub mod http;
 pub mod install;

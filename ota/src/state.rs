@@ -29,6 +29,8 @@ pub struct State {
     pub last_check: Option<u64>,
     /// Why the last check or install did not work.
     pub last_error: Option<String>,
+    /// The highest floor of all versions that were committed here.
+    pub floor: u64,
     /// When the metadata that is trusted now was signed, in seconds since 1970: so late it is.
     pub signed_at: Option<u64>,
     /// When the first of that metadata expires, in seconds since 1970.

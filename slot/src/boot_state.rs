@@ -75,6 +75,11 @@ impl BootState {
         self.note.clear();
     }
 
+    /// The other slot must not be booted any more: it is below the floor of the active one.
+    pub fn forbid_fallback(&mut self) {
+        self.fallback = None;
+    }
+
     /// Forgets a trial that failed. The slot is not a fallback: it never was committed.
     pub fn clear_trial(&mut self) {
         self.trial = None;
@@ -299,6 +304,15 @@ mod tests {
         state.commit(Slot::A);
         assert_eq!(state.next(), (Slot::A, Boot::Active));
         assert_eq!(state.strikes, 0);
+    }
+
+    #[test]
+    fn what_is_below_the_floor_is_not_fallen_back_to() {
+        let mut state = BootState::fresh();
+        state.commit(Slot::B);
+        state.forbid_fallback();
+        state.strikes = MAX_STRIKES;
+        assert_eq!(state.next(), (Slot::B, Boot::Active));
     }
 
     #[test]
