@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{anyhow, bail, Context, Result};
 use sha2::{Digest, Sha256};
+use slot::block_index;
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::payload::{self, ChunkTable};
 
@@ -22,10 +23,37 @@ pub struct VerifiedUpdate {
     pub length: u64,
 }
 
+/// An update of which every byte was checked, with what it writes.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// SHA-256 of its slot header, in hex.
+    pub header_sha256: String,
+    /// Its chunks.
+    pub table: ChunkTable,
+    /// Boot image and root, as they lie in the slot stream; the verity tree is left out.
+    pub stream: Vec<u8>,
+}
+
 /// Checks the signature, the chunk table, every chunk, and that nothing follows.
 pub fn verify(path: &Path, keys: &TrustedKeys) -> Result<VerifiedUpdate> {
+    check_file(path, keys, |_| ()).map(|(update, _)| update)
+}
+
+/// As [`verify`], and keeps what the chunks hold.
+pub fn unpack(path: &Path, keys: &TrustedKeys) -> Result<Unpacked> {
+    let mut stream = Vec::new();
+    let (update, table) = check_file(path, keys, |chunk| stream.extend_from_slice(chunk))?;
+    stream.truncate(block_index::covered(&update.manifest) as usize);
+    Ok(Unpacked { header_sha256: update.header_sha256, table, stream })
+}
+
+fn check_file(
+    path: &Path,
+    keys: &TrustedKeys,
+    keep: impl FnMut(&[u8]),
+) -> Result<(VerifiedUpdate, ChunkTable)> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    verify_stream(&mut BufReader::with_capacity(1 << 20, file), keys)
+    check_stream(&mut BufReader::with_capacity(1 << 20, file), keys, keep)
         .with_context(|| format!("{} is not a valid update", path.display()))
 }
 
@@ -42,7 +70,12 @@ pub fn check_rest_of_header(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn verify_stream(input: &mut impl Read, keys: &TrustedKeys) -> Result<VerifiedUpdate> {
+/// `keep` is given each chunk that is the one its table names, in order.
+fn check_stream(
+    input: &mut impl Read,
+    keys: &TrustedKeys,
+    mut keep: impl FnMut(&[u8]),
+) -> Result<(VerifiedUpdate, ChunkTable)> {
     let mut hash = Sha256::new();
     let mut take = |length: usize, what: &str| -> Result<Vec<u8>> {
         let mut bytes = vec![0; length];
@@ -72,14 +105,16 @@ fn verify_stream(input: &mut impl Read, keys: &TrustedKeys) -> Result<VerifiedUp
         if plain.len() != length || Sha256::digest(&plain)[..] != chunk.sha256 {
             bail!("chunk {index} is not the one its table names");
         }
+        keep(&plain);
     }
     if input.read(&mut [0]).context("cannot read its end")? != 0 {
         bail!("something follows its last chunk");
     }
-    Ok(VerifiedUpdate {
+    let update = VerifiedUpdate {
         header_sha256: slot::hex::encode(&Sha256::digest(&header)),
         sha256: slot::hex::encode(&hash.finalize()),
         length: table.file_size(),
         manifest,
-    })
+    };
+    Ok((update, table))
 }

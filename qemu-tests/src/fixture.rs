@@ -187,11 +187,16 @@ impl Lane {
 }
 
 impl Repository {
-    /// Publishes an update with `imager publish`.
+    /// Publishes an update with `imager publish`, without deltas: they take half a minute each.
     pub fn publish(&self, built: &Built) -> Result<()> {
+        self.publish_with(built, &["--deltas", "0"])
+    }
+
+    /// Publishes an update with these arguments of `imager publish`.
+    pub fn publish_with(&self, built: &Built, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(imager()?);
         command.arg("publish").arg("--repo").arg(self.folder.path());
-        run(command.arg("--keys").arg(&self.keys).arg(&built.update))
+        run(command.arg("--keys").arg(&self.keys).args(arguments).arg(&built.update))
     }
 
     /// Publishes an update with keys that no device trusts, in a repository beside this one, and

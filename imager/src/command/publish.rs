@@ -20,8 +20,11 @@ use repository::{
 use sha2::{Digest, Sha256};
 use slot::manifest::TrustedKeys;
 
+use self::companions::{Companion, Older};
 use crate::keys;
 use crate::update_file::{self, VerifiedUpdate};
+
+mod companions;
 
 /// Five years. A repository is a folder that nobody may look after for long; a device left alone
 /// for years must still update on its own. What a short life would bring, a frozen mirror noticed
@@ -41,6 +44,9 @@ pub struct PublishArgs {
     /// Days until devices stop to trust this publication.
     #[arg(long, value_name = "DAYS", default_value_t = DEFAULT_DAYS)]
     expires: u64,
+    /// How many of the newest published versions get a delta to each new one. 0: none
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    deltas: usize,
     /// Updates to add.
     #[arg(value_name = "FILE.update")]
     files: Vec<PathBuf>,
@@ -49,13 +55,14 @@ pub struct PublishArgs {
 /// Verifies the updates, then publishes those that are new.
 pub fn run(args: PublishArgs) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-    for line in publish(&args, Time(now.as_secs()))? {
+    for line in publish(&args, Time(now.as_secs()), &mut |line| eprintln!("{line}"))? {
         println!("{line}");
     }
     Ok(())
 }
 
-fn publish(args: &PublishArgs, now: Time) -> Result<Vec<String>> {
+/// Gives what was done, a line each. `tell` is given what is being done, where it takes a while.
+fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Result<Vec<String>> {
     if args.expires == 0 {
         bail!("a publication that expires at once helps nobody; give at least 1 day");
     }
@@ -93,9 +100,17 @@ fn publish(args: &PublishArgs, now: Time) -> Result<Vec<String>> {
         }
         check_newer(&targets, update).with_context(|| path.display().to_string())?;
         report.push(format!("{name} published (sequence {})", update.manifest.sequence));
-        let target = target(update);
-        new.push((*path, name.clone(), target.clone()));
-        targets.insert(name, target);
+        let mut ferrite = describe(update);
+        let older = older(&args.repo, &targets, &new, &ferrite, args.deltas);
+        let companions = companions::make(path, &trusted, &older, &mut ferrite, tell)
+            .with_context(|| path.display().to_string())?;
+        let target = target(update, &ferrite).map_err(|e| anyhow!("{name}: {e}"))?;
+        for Companion { name, target, bytes } in companions {
+            targets.insert(name.clone(), target.clone());
+            new.push(NewTarget { name, target, content: Content::Bytes(bytes) });
+        }
+        targets.insert(name.clone(), target.clone());
+        new.push(NewTarget { name, target, content: Content::File(path) });
     }
     if new.is_empty() && !updates.is_empty() {
         return Ok(report);
@@ -109,9 +124,9 @@ fn publish(args: &PublishArgs, now: Time) -> Result<Vec<String>> {
     let first_root = keys::tuf_root(&args.keys)?;
     let publication =
         publication(before.as_ref().ok_or(&first_root[..]), targets, &signers, &dates)?;
-    for (path, name, target) in &new {
-        let at = target_path(true, name, target).context("a target without a hash")?;
-        copy(path, &args.repo.join(at), target)?;
+    for new in &new {
+        let at = target_path(true, &new.name, &new.target).context("a target without a hash")?;
+        new.write(&args.repo.join(at))?;
     }
     let metadata = args.repo.join(METADATA_DIR);
     fs::create_dir_all(&metadata).with_context(|| cannot_write(&metadata))?;
@@ -132,21 +147,52 @@ fn target_name(update: &VerifiedUpdate) -> String {
     format!("{}-{}-{}.update", manifest.name, manifest.board, manifest.version)
 }
 
-fn target(update: &VerifiedUpdate) -> TargetFile {
+fn describe(update: &VerifiedUpdate) -> FerriteTarget {
     let manifest = &update.manifest;
-    let ferrite = FerriteTarget {
+    FerriteTarget {
         board: manifest.board.clone(),
         name: manifest.name.clone(),
         version: manifest.version.clone(),
         sequence: manifest.sequence,
         header_sha256: update.header_sha256.clone(),
         ..FerriteTarget::default()
-    };
-    TargetFile {
+    }
+}
+
+fn target(update: &VerifiedUpdate, ferrite: &FerriteTarget) -> Result<TargetFile, String> {
+    ferrite.check()?;
+    Ok(TargetFile {
         length: update.length,
         hashes: BTreeMap::from([("sha256".into(), update.sha256.clone())]),
         custom: Some(serde_json::json!({ "ferrite": ferrite })),
-    }
+    })
+}
+
+/// The newest published versions of the same image for the same board, at most `most` of them, with
+/// where their files are: in the repository, or still to be copied there.
+fn older(
+    repo: &Path,
+    targets: &BTreeMap<String, TargetFile>,
+    new: &[NewTarget],
+    ferrite: &FerriteTarget,
+    most: usize,
+) -> Vec<Older> {
+    let mut found: Vec<_> = targets
+        .iter()
+        .filter_map(|(name, target)| Some((name, target, target.ferrite()?)))
+        .filter(|(_, _, old)| old.board == ferrite.board && old.name == ferrite.name)
+        .collect();
+    found.sort_by_key(|(_, _, old)| std::cmp::Reverse(old.sequence));
+    let path = |name: &String, target: &TargetFile| -> Option<PathBuf> {
+        match new.iter().find(|new| new.name == *name).map(|new| &new.content) {
+            Some(Content::File(path)) => Some(path.to_path_buf()),
+            _ => Some(repo.join(target_path(true, name, target)?)),
+        }
+    };
+    let older = |(name, target, old): (_, _, FerriteTarget)| {
+        Some(Older { version: old.version, path: path(name, target)? })
+    };
+    found.into_iter().filter_map(older).take(most).collect()
 }
 
 /// Refuses an update that devices would refuse: one that is not above all published for its board.
@@ -234,18 +280,37 @@ impl Fetch for Folder<'_> {
     }
 }
 
-/// Copies an update to its place, checking that it still is the one that was verified.
-fn copy(from: &Path, to: &Path, target: &TargetFile) -> Result<()> {
-    let file = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
-    let mut source = Hashing { inner: file, hash: Sha256::new() };
-    let folder = to.parent().unwrap_or(Path::new(TARGETS_DIR));
-    fs::create_dir_all(folder).with_context(|| cannot_write(folder))?;
-    write_atomic(to, &mut source)?;
-    if Some(slot::hex::encode(&source.hash.finalize()).as_str()) != target.sha256() {
-        let _ = fs::remove_file(to);
-        bail!("{} changed while it was published; try again", from.display());
+/// A target that the repository does not have yet.
+struct NewTarget<'a> {
+    name: String,
+    target: TargetFile,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    /// In a file of the caller's.
+    File(&'a Path),
+    Bytes(Vec<u8>),
+}
+
+impl NewTarget<'_> {
+    /// Writes it to its place. A file has to be still the one that was verified.
+    fn write(&self, to: &Path) -> Result<()> {
+        let folder = to.parent().unwrap_or(Path::new(TARGETS_DIR));
+        fs::create_dir_all(folder).with_context(|| cannot_write(folder))?;
+        let from = match &self.content {
+            Content::Bytes(bytes) => return write_atomic(to, &mut &bytes[..]),
+            Content::File(path) => path,
+        };
+        let file = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
+        let mut source = Hashing { inner: file, hash: Sha256::new() };
+        write_atomic(to, &mut source)?;
+        if Some(slot::hex::encode(&source.hash.finalize()).as_str()) != self.target.sha256() {
+            let _ = fs::remove_file(to);
+            bail!("{} changed while it was published; try again", from.display());
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 struct Hashing {

@@ -8,9 +8,20 @@ const CHUNK: u64 = 65536;
 
 /// A real update of a few chunks, one of them all zeros.
 fn update(dir: &Path, keys: &Path, board: &str, version: &str, sequence: u64) -> PathBuf {
-    let stream: Vec<u8> = (0..5 * CHUNK / 2)
-        .map(|i| if i / CHUNK == 1 { 0 } else { (i * i % 251) as u8 ^ sequence as u8 })
-        .collect();
+    let byte = |i| if i / CHUNK == 1 { 0 } else { (i * i % 251) as u8 ^ sequence as u8 };
+    let stream: Vec<u8> = (0..5 * CHUNK / 2).map(byte).collect();
+    update_of(&stream, dir, keys, board, version, sequence)
+}
+
+/// A real update with this slot stream, whose last block stands for the verity tree.
+fn update_of(
+    stream: &[u8],
+    dir: &Path,
+    keys: &Path,
+    board: &str,
+    version: &str,
+    sequence: u64,
+) -> PathBuf {
     let (mut chunks, mut frames) = (Vec::new(), Vec::new());
     for plain in stream.chunks(CHUNK as usize) {
         let zeros = plain.iter().all(|b| *b == 0);
@@ -68,13 +79,18 @@ impl Project {
     }
 
     fn publish(&self, files: &[&Path]) -> Result<Vec<String>> {
+        self.publish_with(files, 3)
+    }
+
+    fn publish_with(&self, files: &[&Path], deltas: usize) -> Result<Vec<String>> {
         let args = PublishArgs {
             repo: self.repo(),
             keys: self.keys(),
             expires: 30,
+            deltas,
             files: files.iter().map(|path| path.to_path_buf()).collect(),
         };
-        publish(&args, NOW)
+        publish(&args, NOW, &mut |_| ())
     }
 
     fn refused(&self, files: &[&Path]) -> String {
@@ -103,8 +119,8 @@ fn a_published_update_is_found_and_whole() {
     let file = project.update("1.0.0", 1);
     project.publish(&[&file]).unwrap();
     let published = load(&project.repo()).unwrap().unwrap();
-    let (name, target) = published.targets.targets.first_key_value().unwrap();
-    assert_eq!(name, "demo-qemu-arm64-1.0.0.update");
+    let name = "demo-qemu-arm64-1.0.0.update";
+    let target = &published.targets.targets[name];
     let ferrite = target.ferrite().unwrap();
     assert_eq!((ferrite.sequence, ferrite.board.as_str()), (1, "qemu-arm64"));
     let bytes = fs::read(&file).unwrap();
@@ -113,6 +129,118 @@ fn a_published_update_is_found_and_whole() {
     let at = target_path(true, name, target).unwrap();
     assert_eq!(fs::read(project.repo().join(at)).unwrap(), bytes);
     assert_eq!(published.timestamp.expires, NOW.plus_days(30));
+}
+
+/// The names of the updates among the targets.
+fn updates(published: &Published) -> Vec<&str> {
+    let targets = published.targets.targets.iter();
+    targets
+        .filter(|(_, target)| target.ferrite().is_some())
+        .map(|(name, _)| name.as_str())
+        .collect()
+}
+
+/// Noise, with `sequence` written into a few places: versions that have nearly all in common, and
+/// do not compress.
+fn noise(sequence: u64) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut stream: Vec<u8> = (0..40 * 65536)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+        .collect();
+    for at in (5000..2_500_000).step_by(99_999) {
+        stream[at] = sequence as u8;
+    }
+    stream
+}
+
+#[test]
+fn the_newest_versions_get_deltas_that_make_the_new_one() {
+    let project = Project::new();
+    for sequence in 1..=4 {
+        let stream = noise(sequence);
+        let dir = project.dir.path();
+        let version = format!("1.{sequence}");
+        let file = update_of(&stream, dir, &project.keys(), "qemu-arm64", &version, sequence);
+        project.publish_with(&[&file], 2).unwrap();
+    }
+    let published = load(&project.repo()).unwrap().unwrap();
+    let targets = &published.targets.targets;
+    let content = |name: &str| {
+        let at = project.repo().join(target_path(true, name, &targets[name]).unwrap());
+        let bytes = fs::read(at).unwrap();
+        assert!(targets[name].matches(&bytes), "{name}");
+        bytes
+    };
+    let newest = targets["demo-qemu-arm64-1.4.update"].ferrite().unwrap();
+    let from: Vec<_> = newest.deltas.iter().map(|delta| delta.target.as_str()).collect();
+    assert_eq!(from, ["demo-qemu-arm64-1.4-from-1.3.delta", "demo-qemu-arm64-1.4-from-1.2.delta"]);
+    let new = &noise(4)[..noise(4).len() - 4096];
+    for (delta, old) in newest.deltas.iter().zip([3, 2]) {
+        let old_target = targets[&format!("demo-qemu-arm64-1.{old}.update")].ferrite().unwrap();
+        assert_eq!(delta.from_header_sha256, old_target.header_sha256);
+        let bytes = content(&delta.target);
+        assert!(bytes.len() < 20_000, "{} bytes", bytes.len());
+        let head = &bytes[..delta.head_length as usize];
+        assert_eq!(repository::sha256_hex(head), delta.head_sha256);
+        let mut apply = delta::Apply::open(head).unwrap();
+        let mut made = Vec::new();
+        for group in 0..apply.header().groups.len() {
+            let at = apply.header().frame_offset(group) as usize;
+            let frame = &bytes[at..at + apply.header().groups[group].length as usize];
+            let mut out = vec![0; apply.header().range(group).len()];
+            apply.group(group, frame, &noise(old)[..], &made[..], &mut out).unwrap();
+            made.extend_from_slice(&out);
+        }
+        assert!(made == new);
+    }
+    let index = newest.index.unwrap();
+    let index = content(&index);
+    let index = slot::block_index::BlockIndex::parse(&index, new.len() as u64).unwrap();
+    assert!(index
+        .blocks(0..index.block_count())
+        .eq(new.chunks(4096).map(slot::block_index::Block::of)));
+}
+
+#[test]
+fn a_delta_that_saves_nothing_is_not_published() {
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.0", 1)]).unwrap();
+    let mut other = noise(2);
+    other.reverse();
+    let dir = project.dir.path();
+    let file = update_of(&other, dir, &project.keys(), "qemu-arm64", "1.0.1", 2);
+    project.publish(&[&file]).unwrap();
+    let published = load(&project.repo()).unwrap().unwrap();
+    assert!(published.targets.targets["demo-qemu-arm64-1.0.1.update"]
+        .ferrite()
+        .unwrap()
+        .deltas
+        .is_empty());
+}
+
+#[test]
+fn an_older_version_whose_file_is_gone_gets_no_delta() {
+    let project = Project::new();
+    let publish = |sequence| {
+        let dir = project.dir.path();
+        let version = format!("1.{sequence}");
+        let keys = project.keys();
+        let file = update_of(&noise(sequence), dir, &keys, "qemu-arm64", &version, sequence);
+        project.publish_with(&[&file], 3).unwrap();
+    };
+    publish(1);
+    for entry in fs::read_dir(project.repo().join("targets")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    publish(2);
+    let published = load(&project.repo()).unwrap().unwrap();
+    let newest = published.targets.targets["demo-qemu-arm64-1.2.update"].ferrite().unwrap();
+    assert!(newest.deltas.is_empty() && newest.index.is_some());
 }
 
 #[test]
@@ -140,7 +268,10 @@ fn versions_grow_and_old_metadata_stays_for_those_who_read_it() {
     }
     let published = load(&project.repo()).unwrap().unwrap();
     assert_eq!(published.timestamp.version, 2);
-    assert_eq!(published.targets.targets.len(), 2);
+    assert_eq!(
+        updates(&published),
+        ["demo-qemu-arm64-1.0.0.update", "demo-qemu-arm64-1.0.1.update"]
+    );
 }
 
 #[test]
@@ -203,7 +334,8 @@ fn renewing_without_a_file_keeps_the_targets() {
     project.publish(&[&project.update("1.0.0", 1)]).unwrap();
     project.publish(&[]).unwrap();
     let published = load(&project.repo()).unwrap().unwrap();
-    assert_eq!((published.timestamp.version, published.targets.targets.len()), (2, 1));
+    assert_eq!(published.timestamp.version, 2);
+    assert_eq!(updates(&published), ["demo-qemu-arm64-1.0.0.update"]);
 }
 
 #[test]
