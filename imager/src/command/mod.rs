@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand.
 
 pub mod build;
+pub mod bundle;
+mod hashing;
 pub mod inspect;
 pub mod keygen;
 pub mod lock;
@@ -46,6 +48,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Put updates into a repository that any HTTP server can serve
     Publish(publish::PublishArgs),
+    /// Put one update with all its metadata into one file, for a stick
+    Bundle(bundle::BundleArgs),
     /// Serve a repository for development
     Serve(serve::ServeArgs),
     /// Run an image in QEMU, with its console in this terminal
@@ -60,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Publish(args) => publish::run(args),
+        Command::Bundle(args) => bundle::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Run(args) => run::run(args),
     };

@@ -17,10 +17,10 @@ use repository::{
     target_path, DirStore, Error, FerriteTarget, Fetch, FetchError, Limits, TargetFile, Time,
     METADATA_DIR, TARGETS_DIR,
 };
-use sha2::{Digest, Sha256};
 use slot::manifest::TrustedKeys;
 
 use self::companions::{Companion, Older};
+use super::hashing::Hashing;
 use crate::keys;
 use crate::update_file::{self, VerifiedUpdate};
 
@@ -232,7 +232,7 @@ fn lock(repo: &Path) -> Result<File> {
 }
 
 /// What is published now, verified as a device does it, expiry aside; `None` in a new repository.
-fn load(repo: &Path) -> Result<Option<Published>> {
+pub(super) fn load(repo: &Path) -> Result<Option<Published>> {
     let initial = repo.join(METADATA_DIR).join("1.root.json");
     let root = match fs::read(&initial) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -303,26 +303,13 @@ impl NewTarget<'_> {
             Content::File(path) => path,
         };
         let file = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
-        let mut source = Hashing { inner: file, hash: Sha256::new() };
+        let mut source = Hashing::new(file);
         write_atomic(to, &mut source)?;
-        if Some(slot::hex::encode(&source.hash.finalize()).as_str()) != self.target.sha256() {
+        if Some(source.sha256().as_str()) != self.target.sha256() {
             let _ = fs::remove_file(to);
             bail!("{} changed while it was published; try again", from.display());
         }
         Ok(())
-    }
-}
-
-struct Hashing {
-    inner: File,
-    hash: Sha256,
-}
-
-impl Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..length]);
-        Ok(length)
     }
 }
 
@@ -343,4 +330,4 @@ fn write_atomic(path: &Path, content: &mut impl Read) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,5 +1,6 @@
 use super::*;
 use ed25519_dalek::{Signer, SigningKey};
+use sha2::{Digest, Sha256};
 use slot::manifest::{encode_header, key_id, Manifest};
 use slot::payload::{Chunk, ChunkTable};
 
@@ -7,7 +8,7 @@ const NOW: Time = Time(1_800_000_000);
 const CHUNK: u64 = 65536;
 
 /// A real update of a few chunks, one of them all zeros.
-fn update(dir: &Path, keys: &Path, board: &str, version: &str, sequence: u64) -> PathBuf {
+pub fn update(dir: &Path, keys: &Path, board: &str, version: &str, sequence: u64) -> PathBuf {
     let byte = |i| if i / CHUNK == 1 { 0 } else { (i * i % 251) as u8 ^ sequence as u8 };
     let stream: Vec<u8> = (0..5 * CHUNK / 2).map(byte).collect();
     update_of(&stream, dir, keys, board, version, sequence)
@@ -55,30 +56,30 @@ fn update_of(
     path
 }
 
-struct Project {
-    dir: tempfile::TempDir,
+pub struct Project {
+    pub dir: tempfile::TempDir,
 }
 
 impl Project {
-    fn new() -> Project {
+    pub fn new() -> Project {
         let dir = tempfile::tempdir().unwrap();
         keys::generate(&dir.path().join("keys")).unwrap();
         Project { dir }
     }
 
-    fn keys(&self) -> PathBuf {
+    pub fn keys(&self) -> PathBuf {
         self.dir.path().join("keys")
     }
 
-    fn repo(&self) -> PathBuf {
+    pub fn repo(&self) -> PathBuf {
         self.dir.path().join("repo")
     }
 
-    fn update(&self, version: &str, sequence: u64) -> PathBuf {
+    pub fn update(&self, version: &str, sequence: u64) -> PathBuf {
         update(self.dir.path(), &self.keys(), "qemu-arm64", version, sequence)
     }
 
-    fn publish(&self, files: &[&Path]) -> Result<Vec<String>> {
+    pub fn publish(&self, files: &[&Path]) -> Result<Vec<String>> {
         self.publish_with(files, 3)
     }
 

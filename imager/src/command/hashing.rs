@@ -1,0 +1,32 @@
+//! Reading a file while hashing it.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use sha2::{Digest, Sha256};
+
+/// A file, and the SHA-256 of what was read of it.
+pub struct Hashing {
+    file: File,
+    hash: Sha256,
+}
+
+impl Hashing {
+    /// Nothing is read yet.
+    pub fn new(file: File) -> Hashing {
+        Hashing { file, hash: Sha256::new() }
+    }
+
+    /// Of all that was read, in hex.
+    pub fn sha256(self) -> String {
+        slot::hex::encode(&self.hash.finalize())
+    }
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read(buffer)?;
+        self.hash.update(&buffer[..length]);
+        Ok(length)
+    }
+}
