@@ -20,6 +20,8 @@ pub enum Task {
     Growth,
     /// Writes the boot state or a file on `/data`.
     Write,
+    /// Mounts or unmounts the removable medium of this number.
+    Media(u32),
     /// Flushes and unmounts before a reset.
     Unmount,
 }
@@ -27,7 +29,7 @@ pub enum Task {
 impl Task {
     /// Whether workloads that start at the same time go first.
     fn yields(self) -> bool {
-        matches!(self, Task::Modules | Task::Growth)
+        matches!(self, Task::Modules | Task::Growth | Task::Media(_))
     }
 
     /// Milliseconds after which it is killed.
@@ -37,6 +39,8 @@ impl Task {
             Task::Assistant | Task::Modules => 120_000,
             // A check of a large card takes minutes.
             Task::Data | Task::Growth => 15 * 60_000,
+            // A stick that does not answer is asked again by the kernel for a while.
+            Task::Media(_) => 60_000,
             Task::Write | Task::Unmount => WRITE_PATIENCE,
         }
     }

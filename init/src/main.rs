@@ -21,6 +21,7 @@ mod failure;
 mod first_life;
 mod haste;
 mod helper;
+mod media;
 mod modules;
 mod mounts;
 mod network;

@@ -1,14 +1,15 @@
 //! The second life's file systems, apart from `/data`.
 
 use rustix::fs::Mode;
-use rustix::mount::{mount, MountFlags};
+use rustix::mount::{mount, mount_change, MountFlags, MountPropagationFlags};
 use slot::{Error, Result};
 
+use crate::media;
 use crate::workload::cgroup;
 
 /// Mounts what workloads expect to find. `/proc`, `/sys`, `/dev` and `/run` came along from the
-/// first life.
-pub fn all() -> Result<()> {
+/// first life. `uses_media`: there will be sticks.
+pub fn all(uses_media: bool) -> Result<()> {
     let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     for (kind, target, options) in [
         ("cgroup2", cgroup::MOUNT, c"nsdelegate"),
@@ -20,7 +21,22 @@ pub fn all() -> Result<()> {
         mount(kind, target, kind, safe, options)
             .map_err(|e| Error::new(["mount ", target, ": ", &e.to_string()].concat()))?;
     }
+    if uses_media {
+        folder_for_media()?;
+    }
     enable_controllers()
+}
+
+/// Where sticks are mounted: shared, so that what is plugged in later is seen by the workloads that
+/// run already and keep a slave of it.
+fn folder_for_media() -> Result<()> {
+    let target = media::FOLDER;
+    let error =
+        |e| Error::new(["mount ", target, ": ", &std::io::Error::from(e).to_string()].concat());
+    let _ = rustix::fs::mkdir(target, Mode::from_raw_mode(0o755));
+    let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("tmpfs", target, "tmpfs", safe, c"mode=0755,size=64k,nr_inodes=32").map_err(error)?;
+    mount_change(target, MountPropagationFlags::SHARED).map_err(error)
 }
 
 /// Lets the workloads' groups have limits.

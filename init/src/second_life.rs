@@ -21,6 +21,7 @@ use crate::console::{self, say};
 use crate::console_shell::Shell;
 use crate::control::Control;
 use crate::helper::{Helpers, Task};
+use crate::media::Media;
 use crate::network::Network;
 use crate::shutdown::{End, Shutdown};
 use crate::system_conf::System;
@@ -41,6 +42,7 @@ struct Life {
     supervisor: Supervisor,
     control: Option<Control>,
     network: Network,
+    media: Media,
     clock: Clock,
     shell: Option<Shell>,
     helpers: Helpers,
@@ -112,6 +114,7 @@ impl Life {
                 }
             }
             Token::Client(index) => self.on_client(index, now),
+            Token::Media => self.media.on_news(now),
             Token::Link => self.network.on_link(now),
             Token::Dhcp => self.network.on_packet(now),
             Token::Time => self.clock.on_answer(now),
@@ -168,6 +171,7 @@ impl Life {
                 self.supervisor.surroundings.data = Some(false);
                 say(&["data: not available"]);
             }
+            Task::Media(number) => self.media.helper_ended(number, success, now),
             Task::Modules | Task::Growth | Task::Write => {}
             Task::Unmount => self.reset_now(),
         }
@@ -245,6 +249,9 @@ impl Life {
         #[cfg(feature = "hang-test")]
         hang_after(20_000);
         self.network.tick(now);
+        if self.shutdown.is_none() {
+            self.media.tick(&mut self.helpers, now);
+        }
         self.supervisor.surroundings.network = self.network.is_up();
         self.clock.tick(self.network.time_servers(), self.network.is_up(), now);
         if let Some(time) = self.clock.take_due_save() {

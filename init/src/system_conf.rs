@@ -35,6 +35,8 @@ pub struct System {
     pub dhcp: bool,
     /// Numeric addresses of time servers; those of DHCP are used as well.
     pub ntp: Vec<String>,
+    /// Sticks are mounted when they are plugged in.
+    pub media: bool,
     /// Command line of a shell on the console; empty outside of debug images.
     pub console_shell: Vec<String>,
     /// The workloads, in the order of the file.
@@ -60,6 +62,8 @@ pub struct Workload {
     pub data: bool,
     /// Needs an address.
     pub network: bool,
+    /// Sees the sticks that are plugged in.
+    pub media: bool,
     /// The board is reset when it cannot be kept healthy.
     pub vital: bool,
     /// When it is started again.
@@ -115,6 +119,7 @@ pub fn parse(text: &[u8]) -> Result<System> {
             _ => return Err(Error::new("network must be dhcp or off")),
         },
         ntp: all(head, "ntp"),
+        media: conf::one(head, "media")?.yes_no()?,
         console_shell: all(head, "console-shell")
             .first()
             .map(|line| line.split_ascii_whitespace().map(String::from).collect())
@@ -180,6 +185,7 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         after,
         data: get("data")?.yes_no()?,
         network: get("network")?.yes_no()?,
+        media: get("media")?.yes_no()?,
         vital: get("vital")?.yes_no()?,
         policy: match policy.value {
             "always" => Policy::Always,
@@ -266,13 +272,14 @@ pub mod tests {
     use proptest::prelude::*;
 
     /// The lines of a workload that stops nothing from starting.
-    pub const PLAIN: &str = "command /usr/bin/x\nuid 10001\ndata no\nnetwork no\nvital no\n\
+    pub const PLAIN: &str =
+        "command /usr/bin/x\nuid 10001\ndata no\nnetwork no\nmedia no\nvital no\n\
         restart always\nbackoff 1 60\nbudget 5 300\nready started\nready-timeout 30\n\
         log-size 65536\nconsole no\nstop-timeout 10\n";
 
     /// A whole file with these sections behind a plain head.
     pub fn with(sections: &str) -> String {
-        let head = "hostname demo\nchooser uboot\ntrial-timeout 120\nnetwork dhcp\n";
+        let head = "hostname demo\nchooser uboot\ntrial-timeout 120\nnetwork dhcp\nmedia no\n";
         [FORM, "\n", head, sections].concat()
     }
 
@@ -280,7 +287,7 @@ pub mod tests {
     fn reads_what_the_architecture_page_shows() {
         let sections = format!(
             "[workload ota]\n{PLAIN}[workload face]\ncommand /usr/bin/runner\narg --a b\n\
-             env A=B\nuid 10123\ngroup 900\nafter ota\ndata yes\nnetwork yes\nvital yes\n\
+             env A=B\nuid 10123\ngroup 900\nafter ota\ndata yes\nnetwork yes\nmedia yes\nvital yes\n\
              restart on-failure\nbackoff 2 30\nbudget 3 100\nready notify\nready-timeout 30\n\
              heartbeat 10\nhealth-command /usr/bin/y\nhealth-arg z\nhealth-interval 10\n\
              health-timeout 5\nhealth-retries 3\nmemory-max 67108864\npids-max 64\n\
@@ -292,6 +299,7 @@ pub mod tests {
         assert_eq!((face.uid, &face.groups[..], &face.after[..]), (10123, &[900][..], &[0][..]));
         assert_eq!(face.limits.longest, 30_000);
         assert_eq!(face.health.as_ref().unwrap().command, ["/usr/bin/y", "z"]);
+        assert!(face.media && !system.media);
         assert!(face.vital && face.console && face.notifies && face.data && face.network);
     }
 

@@ -60,13 +60,17 @@ pub fn system_conf(image: &Image, board: &Board, modules: &[String]) -> Result<S
     image.network.ntp.iter().for_each(|host| {
         w.line("ntp", host);
     });
+    w.line("media", yes_no(image.uses_media()));
     if image.debug {
         w.line("console-shell", "/usr/bin/busybox sh");
     }
     for user in users(image)? {
         match image.workloads.iter().find(|workload| workload.name().as_str() == user.name) {
             Some(workload) => workload_section(&mut w, workload, &user),
-            None => update_section(&mut w, &user),
+            None => {
+                let sticks = image.update.as_ref().is_some_and(|update| update.sticks);
+                update_section(&mut w, &user, sticks);
+            }
         }
     }
     Ok(w.finish())
@@ -105,8 +109,15 @@ fn user_id(name: &str) -> u32 {
     10_000 + u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]) % 50_000
 }
 
+fn yes_no(yes: bool) -> &'static str {
+    if yes {
+        "yes"
+    } else {
+        "no"
+    }
+}
+
 fn workload_section(w: &mut Writer, workload: &Workload, user: &User) {
-    let yes_no = |yes| if yes { "yes" } else { "no" };
     w.section("workload", &user.name);
     command_lines(w, "command", "arg", workload.command().iter().map(|word| word.as_str()));
     for (key, value) in &workload.env {
@@ -125,6 +136,7 @@ fn workload_section(w: &mut Writer, workload: &Workload, user: &User) {
     }
     w.line("data", yes_no(workload.data))
         .line("network", yes_no(workload.network))
+        .line("media", yes_no(workload.media))
         .line("vital", yes_no(workload.vital))
         .line(
             "restart",
@@ -177,7 +189,7 @@ fn command_lines<'a>(
 }
 
 /// The update client's workload. It is not vital: a device without a server is a healthy device.
-fn update_section(w: &mut Writer, user: &User) {
+fn update_section(w: &mut Writer, user: &User, sticks: bool) {
     w.section("workload", &user.name)
         .line("command", OTA_PATH)
         .line("arg", "run")
@@ -186,6 +198,7 @@ fn update_section(w: &mut Writer, user: &User) {
         .line("group", &GROUP_SLOTS.to_string())
         .line("data", "yes")
         .line("network", "no")
+        .line("media", yes_no(sticks))
         .line("vital", "no")
         .line("restart", "always")
         .line("backoff", "1 60")
@@ -210,6 +223,7 @@ pub fn ota_settings(image: &Image, update: &Update) -> String {
         "tries": update.tries(),
         "reboot": update.reboot.to_string(),
         "max_bytes_per_second": null,
+        "sticks": update.sticks,
     });
     format!("{settings:#}\n")
 }
@@ -265,6 +279,22 @@ mod tests {
             serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
         assert_eq!(settings["url"], "http://h:1");
         assert_eq!(settings["reboot"], "now");
+    }
+
+    #[test]
+    fn sticks_are_for_those_who_asked_for_them() {
+        let lines = |text: &str| {
+            let (_dir, image) = image(text);
+            let text = system_conf(&image, &board(), &[]).unwrap();
+            let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
+            let all = std::iter::once(&conf.head).chain(conf.sections.iter().map(|s| &s.lines));
+            all.map(|lines| conf::one(lines, "media").unwrap().value.to_owned()).collect::<Vec<_>>()
+        };
+        let update = "[update]\nurl = \"http://h\"\n";
+        let camera = "[[workload]]\nname = \"camera\"\ncommand = [\"/x\"]\n";
+        assert_eq!(lines(&format!("{update}{camera}")), ["no", "no", "no"]);
+        assert_eq!(lines(&format!("{update}sticks = true\n{camera}")), ["yes", "no", "yes"]);
+        assert_eq!(lines(&format!("{update}{camera}media = true\n")), ["yes", "yes", "no"]);
     }
 
     #[test]

@@ -30,8 +30,12 @@ pub struct KernelFiles {
     pub second_life: Vec<Module>,
 }
 
-/// Takes out of the packages what the board file names.
-pub fn extract(debs: &[Deb], kernel: &Kernel) -> Result<KernelFiles> {
+/// Takes out of the packages what the board file names; the modules for USB sticks only for an
+/// image that `uses_media`.
+///
+/// Fails when the image does and the board has none.
+pub fn extract(debs: &[Deb], kernel: &Kernel, uses_media: bool) -> Result<KernelFiles> {
+    let late_names = second_life_names(kernel, uses_media)?;
     let release = kernel.release.as_str();
     let vmlinuz = format!("lib/modules/{release}/vmlinuz");
     let image = file(debs, |path| path.ends_with(&vmlinuz))?
@@ -52,10 +56,22 @@ pub fn extract(debs: &[Deb], kernel: &Kernel) -> Result<KernelFiles> {
     let mut early = order(&as_strs(&kernel.first_life_modules), &[])?;
     let needed: BTreeSet<_> = early.iter().map(|module| module.name.clone()).collect();
     early.extend(order(&[DATA_FILE_SYSTEM], &early)?);
-    let second_life = order(&as_strs(&kernel.second_life_modules), &early)?;
+    let second_life = order(&late_names, &early)?;
     let is_needed = |chain: &Vec<Module>| chain.iter().any(|module| needed.contains(&module.name));
     let (first_life, later) = modules::chains(early).into_iter().partition(is_needed);
     Ok(KernelFiles { image, device_trees, first_life, later, second_life })
+}
+
+/// The modules of the second life, without those they depend on.
+fn second_life_names(kernel: &Kernel, uses_media: bool) -> Result<Vec<&str>> {
+    let mut names = as_strs(&kernel.second_life_modules);
+    if uses_media {
+        if kernel.media_modules.is_empty() {
+            bail!("the image uses USB sticks (`sticks` or `media`), but the board has none: its file names no `media_modules`");
+        }
+        names.extend(as_strs(&kernel.media_modules));
+    }
+    Ok(names)
 }
 
 fn as_strs(names: &[Line]) -> Vec<&str> {
@@ -141,4 +157,24 @@ fn unpack(path: &str, packed: Vec<u8>) -> Result<Vec<u8>> {
         bail!("is longer than {MAX_MODULE} bytes unpacked");
     }
     Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Board;
+
+    #[test]
+    fn modules_for_sticks_are_only_for_images_that_use_them() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
+        let mut board = Board::load("qemu-arm64", std::path::Path::new(folder)).unwrap();
+        let has = |board: &Board, uses_media| {
+            second_life_names(&board.kernel, uses_media).map(|names| names.contains(&"usb_storage"))
+        };
+        assert!(!has(&board, false).unwrap());
+        assert!(has(&board, true).unwrap());
+        board.kernel.media_modules.clear();
+        assert!(has(&board, false).is_ok());
+        assert!(has(&board, true).unwrap_err().to_string().contains("media_modules"));
+    }
 }

@@ -97,6 +97,10 @@ pub struct Kernel {
     pub module_signatures: ModuleSignatures,
     /// Modules the second life loads: network.
     pub second_life_modules: Vec<Line>,
+    /// Modules for USB sticks, which the second life loads too where an image uses them; empty on
+    /// a board without a socket for them.
+    #[serde(default)]
+    pub media_modules: Vec<Line>,
 }
 
 /// What becomes of the modules' own signatures. Where modules come from is verified with or without

@@ -77,6 +77,9 @@ pub struct Update {
     /// When the device may reboot into a new version.
     #[serde(default)]
     pub reboot: Reboot,
+    /// A USB stick with a bundle on it updates the device.
+    #[serde(default)]
+    pub sticks: bool,
 }
 
 /// When the device may reboot into a new version.
@@ -326,6 +329,12 @@ impl Image {
     /// The device's host name.
     pub fn hostname(&self) -> &Name {
         self.hostname.as_ref().unwrap_or(&self.name)
+    }
+
+    /// Whether anything on the device looks at USB sticks: without that they are not even mounted.
+    pub fn uses_media(&self) -> bool {
+        self.update.as_ref().is_some_and(|update| update.sticks)
+            || self.workloads.iter().any(|workload| workload.media)
     }
 
     /// Where the image file lies; its lock lies beside it.

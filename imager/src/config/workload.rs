@@ -57,6 +57,9 @@ pub struct Workload {
     /// Limit of processes and threads.
     #[serde(default = "default_pids_max")]
     pub pids_max: u32,
+    /// Sees the USB sticks that are plugged in, below `/run/media`, read-only.
+    #[serde(default)]
+    pub media: bool,
     /// Size of the ring that keeps its output.
     #[serde(default = "default_log_size")]
     pub log_size: Size,

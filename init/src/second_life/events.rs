@@ -21,6 +21,7 @@ pub enum Token {
     Workload(usize, Pipe),
     Listener,
     Client(usize),
+    Media,
     Link,
     Dhcp,
     Time,
@@ -46,6 +47,7 @@ impl Life {
             });
         }
         let net = [
+            (Token::Media, self.media.socket()),
             (Token::Link, self.network.link_socket()),
             (Token::Dhcp, self.network.packet_socket()),
             (Token::Time, self.clock.socket()),
@@ -79,6 +81,7 @@ impl Life {
             self.supervisor.deadline(),
             self.control.as_ref().and_then(Control::deadline),
             self.network.deadline(),
+            self.media.deadline().filter(|_| self.shutdown.is_none()),
             self.clock.deadline(),
             self.shell.as_ref().and_then(Shell::deadline),
             self.probation.next_look(),

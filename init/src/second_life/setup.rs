@@ -10,6 +10,7 @@ use super::Life;
 use crate::clock::Clock;
 use crate::console::say;
 use crate::helper::Helpers;
+use crate::media::Media;
 use crate::network::Network;
 use crate::system_conf::{self, System};
 use crate::trial::{Kind, Probation};
@@ -55,7 +56,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
     let mut system = system_conf::parse(&text).map_err(|e| e.within(layout::SYSTEM_CONF))?;
     drop(text);
     let watchdog = take_watchdog(&system);
-    mounts::all()?;
+    mounts::all(system.media)?;
     // Ctrl-Alt-Del becomes a signal to PID 1 instead of a reset.
     let _ = reboot(RebootCommand::CadOff);
     let signals = sys::signals().map_err(|e| Error::new(["signals: ", &e.to_string()].concat()))?;
@@ -84,6 +85,10 @@ pub fn start(booted: &Booted) -> Result<Life> {
         supervisor,
         control,
         network: Network::new(system.dhcp),
+        media: match system.media {
+            true => Media::open(booted.disk.trim_start_matches("/dev/"), now),
+            false => Media::default(),
+        },
         clock: Clock::new(&system.ntp),
         shell: None,
         helpers: Helpers::default(),

@@ -6,12 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{fcntl_dupfd_cloexec, Errno};
-use rustix::mount::{mount, mount_bind, mount_change, MountFlags, MountPropagationFlags};
+use rustix::mount::{
+    mount, mount_bind, mount_change, unmount, MountFlags, MountPropagationFlags, UnmountFlags,
+};
 use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::Pid;
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::cgroup::Cgroup;
+use crate::media;
 use crate::sys::{self, Forked};
 use crate::system_conf::Workload;
 
@@ -132,12 +135,24 @@ fn descriptors(output: BorrowedFd<'_>, notify: Option<BorrowedFd<'_>>) -> std::i
     Ok(())
 }
 
-/// A private `/tmp`, and as `/data` the workload's own folder or an empty one.
+/// A private `/tmp`, as `/data` the workload's own folder or an empty one, and sticks only for those
+/// that want them.
 fn own_mounts(workload: &Workload) -> Result<(), Step> {
     let step = |name: &'static str| move |e: Errno| (name, std::io::Error::from(e));
     sys::own_mounts().map_err(|e| ("own mounts", e))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(step("private mounts"))?;
+    if workload.media {
+        // What is shared, the sticks' folder alone, keeps its news from PID 1; the rest is private.
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", slave).map_err(step("mounts that follow the sticks"))?;
+    } else {
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).map_err(step("private mounts"))?;
+        match unmount(media::FOLDER, UnmountFlags::DETACH) {
+            // Not a mount point, or not there: an image without sticks.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(e) => return Err(step("hide the sticks")(e)),
+        }
+    }
     let safe = MountFlags::NOSUID | MountFlags::NODEV;
     if workload.data {
         let folder = [WORKLOADS, "/", &workload.name].concat();
