@@ -36,6 +36,9 @@ pub struct Settings {
     /// Groups of a rollout that every device of this image is in, unless it has its own.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// A stick with a bundle on it updates the device.
+    #[serde(default)]
+    pub sticks: bool,
 }
 
 impl Settings {

@@ -40,6 +40,8 @@ pub struct Variant {
     pub workloads: &'static str,
     /// `[update] commit_after`, if not 3 s.
     pub commit_after: Option<&'static str>,
+    /// `[update] sticks`.
+    pub sticks: bool,
     /// `[update] tries`, if not 1.
     pub tries: Option<u8>,
     /// Texts of the board file and what they are replaced with.
@@ -63,6 +65,8 @@ pub struct Built {
     pub img: PathBuf,
     /// The update.
     pub update: PathBuf,
+    /// The board file it was built for.
+    pub board: PathBuf,
 }
 
 /// A repository, and the server that a lane's devices ask.
@@ -128,7 +132,12 @@ impl Lane {
         let _one = lock(&self::folder()?.join("building"), FlockOperation::LockExclusive)?;
         run(&mut command)?;
         let output = |end: &str| folder.join(format!("demo-{board}-{}.{end}", variant.version()));
-        Ok(Built { version: variant.version(), img: output("img"), update: output("update") })
+        Ok(Built {
+            version: variant.version(),
+            img: output("img"),
+            update: output("update"),
+            board: folder.join(format!("{board}.toml")),
+        })
     }
 
     /// An empty repository, served on this lane's port.
@@ -231,6 +240,9 @@ fn image_file(demo: &str, variant: &Variant, port: u16) -> Result<String> {
         ("trial_timeout", "90s".into()),
     ] {
         update.insert(key.into(), value.into());
+    }
+    if variant.sticks {
+        update.insert("sticks".into(), true.into());
     }
     update.insert("tries".into(), i64::from(variant.tries.unwrap_or(1)).into());
     image.insert("update".into(), update.into());

@@ -20,6 +20,7 @@ mod random;
 mod seat;
 mod server;
 mod shell;
+mod stick;
 
 pub use console::{Console, Line};
 pub use disk::Disk;
@@ -27,3 +28,4 @@ pub use machine::{Machine, Options};
 pub use patience::wait_until;
 pub use random::Random;
 pub use server::{Fault, Served, Server};
+pub use stick::Stick;

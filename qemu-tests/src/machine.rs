@@ -16,6 +16,7 @@ use crate::disk::Disk;
 use crate::patience::stretched;
 use crate::qmp::Qmp;
 use crate::seat::Seat;
+use crate::stick::Stick;
 
 /// QEMU connects to our sockets before anything else.
 const TO_CONNECT: Duration = Duration::from_secs(60);
@@ -42,6 +43,7 @@ pub struct Machine {
     pub console: Console,
     qmp: Qmp,
     ports: BTreeMap<u16, u16>,
+    sticks: u32,
     _sockets: tempfile::TempDir,
     _seat: Seat,
 }
@@ -94,6 +96,24 @@ impl Machine {
     /// Plugs the network cable in or out.
     pub fn set_link(&mut self, up: bool) -> Result<()> {
         self.qmp.execute("set_link", json!({"name": "network", "up": up})).map(drop)
+    }
+
+    /// Plugs a USB stick in; its number pulls it out again. The board has to have a controller
+    /// `usb` (`qemu-xhci,id=usb` among its devices).
+    pub fn plug_in(&mut self, stick: &Stick) -> Result<u32> {
+        self.sticks += 1;
+        let node = format!("stick-{}", self.sticks);
+        let file = json!({"driver": "file", "filename": stick.path()});
+        let medium = json!({"driver": "raw", "node-name": node, "file": file});
+        self.qmp.execute("blockdev-add", medium)?;
+        let device = json!({"driver": "usb-storage", "id": node, "bus": "usb.0", "drive": node, "removable": true});
+        self.qmp.execute("device_add", device)?;
+        Ok(self.sticks)
+    }
+
+    /// Pulls a stick out, without asking the guest first.
+    pub fn pull_out(&mut self, stick: u32) -> Result<()> {
+        self.qmp.execute("device_del", json!({"id": format!("stick-{stick}")})).map(drop)
     }
 
     /// Waits until the guest switches itself off.
@@ -177,9 +197,15 @@ fn start(
     let parts = Console::new(serial, &logs.join(format!("{name}.log")), begin)
         .and_then(|console| Ok((console, Qmp::new(qmp)?)));
     match (parts, seat.take()) {
-        (Ok((console, qmp)), Some(seat)) => {
-            Ok(Some(Machine { child, console, qmp, ports, _sockets: sockets, _seat: seat }))
-        }
+        (Ok((console, qmp)), Some(seat)) => Ok(Some(Machine {
+            child,
+            console,
+            qmp,
+            ports,
+            sticks: 0,
+            _sockets: sockets,
+            _seat: seat,
+        })),
         (parts, _) => {
             let _ = child.kill();
             let _ = child.wait();
