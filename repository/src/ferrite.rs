@@ -126,7 +126,8 @@ impl DeltaTarget {
 }
 
 impl Rollout {
-    fn check(&self) -> Result<(), String> {
+    /// Checks every bound; the error is for people.
+    pub fn check(&self) -> Result<(), String> {
         if self.groups.len() > MAX_GROUPS {
             return Err(format!("{} groups are more than {MAX_GROUPS}", self.groups.len()));
         }

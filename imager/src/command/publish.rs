@@ -20,11 +20,13 @@ use repository::{
 use slot::manifest::TrustedKeys;
 
 use self::companions::{Companion, Older};
+use self::rollout::RolloutArgs;
 use super::hashing::Hashing;
 use crate::keys;
 use crate::update_file::{self, VerifiedUpdate};
 
 mod companions;
+mod rollout;
 
 /// Five years. A repository is a folder that nobody may look after for long; a device left alone
 /// for years must still update on its own. What a short life would bring, a frozen mirror noticed
@@ -34,6 +36,11 @@ const DEFAULT_DAYS: u64 = 5 * 365;
 /// Publishes updates in a repository, a folder that any HTTP server can serve. Without a FILE it
 /// renews the repository's signatures.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  imager publish --repo repo out/demo-qemu-arm64-1.0.1.update
+  imager publish --repo repo --group canary --waves 10%@1d,50%@2d,100%@4d out/*.update
+  imager publish --repo repo --pause 1.0.1
+  imager publish --repo repo                       renews the signatures, for a timer")]
 pub struct PublishArgs {
     /// The repository's folder; made if it is not there.
     #[arg(long, value_name = "DIR")]
@@ -47,6 +54,8 @@ pub struct PublishArgs {
     /// How many of the newest published versions get a delta to each new one. 0: none
     #[arg(long, value_name = "N", default_value_t = 3)]
     deltas: usize,
+    #[command(flatten)]
+    rollout: RolloutArgs,
     /// Updates to add.
     #[arg(value_name = "FILE.update")]
     files: Vec<PathBuf>,
@@ -101,6 +110,7 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
         check_newer(&targets, update).with_context(|| path.display().to_string())?;
         report.push(format!("{name} published (sequence {})", update.manifest.sequence));
         let mut ferrite = describe(update);
+        ferrite.rollout = args.rollout.of_new(now);
         let older = older(&args.repo, &targets, &new, &ferrite, args.deltas);
         let companions = companions::make(path, &trusted, &older, &mut ferrite, tell)
             .with_context(|| path.display().to_string())?;
@@ -115,6 +125,7 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
     if new.is_empty() && !updates.is_empty() {
         return Ok(report);
     }
+    report.extend(args.rollout.change(&mut targets, now)?);
     if updates.is_empty() {
         report.push("signatures renewed".into());
     }

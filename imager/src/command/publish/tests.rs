@@ -89,6 +89,7 @@ impl Project {
             keys: self.keys(),
             expires: 30,
             deltas,
+            rollout: RolloutArgs::default(),
             files: files.iter().map(|path| path.to_path_buf()).collect(),
         };
         publish(&args, NOW, &mut |_| ())
@@ -242,6 +243,43 @@ fn an_older_version_whose_file_is_gone_gets_no_delta() {
     let published = load(&project.repo()).unwrap().unwrap();
     let newest = published.targets.targets["demo-qemu-arm64-1.2.update"].ferrite().unwrap();
     assert!(newest.deltas.is_empty() && newest.index.is_some());
+}
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    args: PublishArgs,
+}
+
+#[test]
+fn a_rollout_is_signed_paused_and_resumed() {
+    use clap::Parser;
+    let project = Project::new();
+    let dir = project.dir.path().display().to_string();
+    let (repo, keys) = (format!("{dir}/repo"), format!("{dir}/keys"));
+    let run = |arguments: &[&str]| -> Result<Vec<String>> {
+        let line = [&["publish", "--repo", &repo, "--keys", &keys], arguments].concat();
+        publish(&Line::try_parse_from(line)?.args, NOW, &mut |_| ())
+    };
+    let rollout = || {
+        let published = load(&project.repo()).unwrap().unwrap();
+        published.targets.targets["demo-qemu-arm64-1.0.0.update"].ferrite().unwrap().rollout
+    };
+    let file = project.update("1.0.0", 1).display().to_string();
+    run(&["--waves", "10%,100%@3d", "--group", "canary", &file]).unwrap();
+    let first = rollout().unwrap();
+    assert_eq!((first.start, first.paused, first.waves.len()), (NOW, false, 2));
+    let report = run(&["--pause", "1.0.0"]).unwrap();
+    assert!(report[0].ends_with("1.0.0.update paused"), "{report:?}");
+    assert_eq!(rollout(), Some(repository::Rollout { paused: true, ..first.clone() }));
+    run(&["--resume", "1.0.0"]).unwrap();
+    assert_eq!(rollout(), Some(first));
+    let before = project.tree();
+    let unknown = run(&["--pause", "7"]).unwrap_err().to_string();
+    assert!(unknown.contains("published is demo-qemu-arm64-1.0.0.update"), "{unknown}");
+    assert!(run(&["--pause", "1.0.0", &file]).is_err());
+    assert!(run(&["--pause", "1.0.0", "--waves", "5%"]).is_err());
+    assert_eq!(project.tree(), before);
 }
 
 #[test]
