@@ -13,6 +13,7 @@ use ureq::{Agent, Body};
 
 use crate::etag::{Memory, TIMESTAMP};
 use crate::pace::Pace;
+use crate::range_reader::Manner;
 use crate::{Error, Result};
 
 /// How patient to be.
@@ -66,6 +67,7 @@ pub struct Client {
     agent: Agent,
     pub(crate) patience: Patience,
     pub(crate) max_rate: Option<u64>,
+    pub(crate) manner: Manner,
 }
 
 impl Client {
@@ -88,17 +90,18 @@ impl Client {
             .accept(ureq::config::AutoHeaderValue::None)
             .build()
             .new_agent();
-        Client { agent, patience, max_rate }
+        Client { agent, patience, max_rate, manner: Manner::default() }
     }
 
+    /// `range`: the value of a `Range` header.
     pub(crate) fn get(
         &self,
         url: &str,
-        range: Option<(u64, u64)>,
+        range: Option<&str>,
     ) -> std::result::Result<Response<Body>, String> {
         let mut request = self.agent.get(url);
-        if let Some((first, end)) = range {
-            request = request.header(header::RANGE, format!("bytes={first}-{}", end - 1));
+        if let Some(range) = range {
+            request = request.header(header::RANGE, range);
         }
         request.call().map_err(|error| self.explain(&error))
     }

@@ -19,7 +19,7 @@ use crate::device::{self, identity, Running};
 use crate::floor;
 use crate::paths::Paths;
 use crate::slot_writer::{decompress, read_frame, AlignedBuffer, SlotWriter};
-use crate::source::Source;
+use crate::source::{Meter, Source};
 use crate::state::{self, Pending, State};
 use crate::{Error, Result};
 
@@ -136,7 +136,8 @@ fn accept(
 ) -> Result<(SlotWriter, Accepted)> {
     let keys = device::trusted_keys(paths)?;
     let floor = floor::lowest(paths, &keys, running.slot, boot, &State::load(paths))?;
-    let header = offer.source.exactly(0, HEADER_SIZE)?;
+    let meter = Meter::new(0);
+    let header = offer.source.exactly(0..HEADER_SIZE as u64, &meter)?;
     let label = offer.promise.as_ref().map_or("the update", |p| p.ferrite.version.as_str());
     if let Some(promise) = &offer.promise {
         if slot::hex::encode(&Sha256::digest(&header)) != promise.ferrite.header_sha256 {
@@ -159,7 +160,8 @@ fn accept(
     let no = |e: slot::Error| Error::refused(&manifest.version, e.to_string());
     payload::check_fits(&manifest, boot_size, root_size).map_err(no)?;
     let table_size = payload::table_size(&manifest).map_err(no)?;
-    let table = offer.source.exactly(HEADER_SIZE as u64, table_size)?;
+    let table_at = HEADER_SIZE as u64..(HEADER_SIZE + table_size) as u64;
+    let table = offer.source.exactly(table_at, &meter)?;
     let table = ChunkTable::parse(&table, &manifest).map_err(no)?;
     match &offer.promise {
         Some(promise) if promise.length != table.file_size() => Err(Error::refused(
@@ -244,14 +246,8 @@ fn differing(
     })
 }
 
-/// Splits chunk numbers into runs whose frames lie one after another in the file; chunks of zeros
-/// between them have no frame and break no run.
-fn runs<'a>(table: &'a ChunkTable, missing: &'a [usize]) -> impl Iterator<Item = &'a [usize]> {
-    missing.chunk_by(|a, b| table.file_range(*a).end == table.file_range(*b).start)
-}
-
-/// Fetches the missing chunks, one request a run, and writes them: one thread fetches, unpacks and
-/// hashes the next chunk while another writes the last one.
+/// Fetches the missing chunks and writes them: one thread fetches, unpacks and hashes the next
+/// chunk while another writes the last one.
 fn fetch(
     writer: &SlotWriter,
     manifest: &Manifest,
@@ -298,48 +294,29 @@ fn fill(
         .map_err(|e| Error::failed(format!("cannot start zstd: {e}")))?;
     let mut frame = Vec::new();
     let stopped = || Error::failed("the writing thread stopped");
-    for run in runs(table, missing) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-        let (start, end) = (table.file_range(*first).start, table.file_range(*last).end);
-        let mut stream = source.read(start, end)?;
-        for &index in run {
-            beat();
-            let mut buffer = empty.recv().map_err(|_| stopped())?;
-            let range = table.stream_range(index);
-            let bytes = &mut buffer.bytes_mut()[..(range.end - range.start) as usize];
-            let chunk = &table.chunks()[index];
-            let sound = if chunk.compressed == 0 {
-                bytes.fill(0);
-                true
-            } else {
-                read_frame(&mut stream, &mut frame, chunk.compressed as usize)
-                    .map_err(|e| source.error(&e))?;
-                decompress(&mut decompressor, &frame, bytes)
-            };
-            if !sound || Sha256::digest(bytes)[..] != chunk.sha256 {
-                return Err(Error::failed(format!(
-                    "chunk {index} of the update arrived altered; it was not written"
-                )));
-            }
-            full.send((index, buffer)).map_err(|_| stopped())?;
+    let meter = Meter::new(0);
+    let frames = missing.iter().map(|index| table.file_range(*index));
+    let mut stream = source.read(frames, &meter)?;
+    for &index in missing {
+        beat();
+        let mut buffer = empty.recv().map_err(|_| stopped())?;
+        let range = table.stream_range(index);
+        let bytes = &mut buffer.bytes_mut()[..(range.end - range.start) as usize];
+        let chunk = &table.chunks()[index];
+        let sound = if chunk.compressed == 0 {
+            bytes.fill(0);
+            true
+        } else {
+            read_frame(&mut stream, &mut frame, chunk.compressed as usize)
+                .map_err(|e| source.error(&e))?;
+            decompress(&mut decompressor, &frame, bytes)
+        };
+        if !sound || Sha256::digest(bytes)[..] != chunk.sha256 {
+            return Err(Error::failed(format!(
+                "chunk {index} of the update arrived altered; it was not written"
+            )));
         }
+        full.send((index, buffer)).map_err(|_| stopped())?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_are_contiguous_in_the_file() {
-        let chunk = |compressed| slot::payload::Chunk { compressed, sha256: [0; 32] };
-        let lengths = [9, 9, 9, 9, 9, 9, 0, 9, 9];
-        let chunks = lengths.map(chunk).to_vec();
-        let table = ChunkTable::new(chunks, 65536, 9 * 65536).unwrap();
-        let split =
-            |missing: &[usize]| runs(&table, missing).map(<[usize]>::to_vec).collect::<Vec<_>>();
-        assert_eq!(split(&[]), Vec::<Vec<usize>>::new());
-        assert_eq!(split(&[0, 1, 2, 4, 5, 7, 8]), [vec![0, 1, 2], vec![4, 5, 7, 8]]);
-    }
 }

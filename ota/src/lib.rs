@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod byteranges;
 pub mod check;
 pub mod clock;
 pub mod commands;

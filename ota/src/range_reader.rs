@@ -1,11 +1,16 @@
-//! A part of a file, read as one stream over as many connections as it takes.
+//! Parts of a file, read as one stream over as many requests and connections as it takes.
 
-use std::io::{self, Read};
+use std::collections::VecDeque;
+use std::io::{self, BufReader, Read};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::http::{header, StatusCode};
-use ureq::BodyReader;
+use ureq::http::{header, Response, StatusCode};
+use ureq::{Body, BodyReader};
 
+use crate::byteranges::{boundary, content_range, Parts};
 use crate::http::{answered, Client};
 use crate::pace::Pace;
 use crate::random;
@@ -14,19 +19,81 @@ use crate::random;
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// A connection that brought at least so many bytes was worth it: attempts are counted anew.
 const WORTH: u64 = 64 << 10;
+/// The most ranges in one request: well below the 8 KiB that servers take for a header (22 bytes
+/// each) and the 200 ranges that Apache takes.
+const MOST_RANGES: usize = 64;
+/// The most bytes one request asks for. What is on its way when the power goes is fetched again.
+const MOST_BYTES: u64 = 256 << 10;
+/// Ranges this close are asked for as one: a part of its own costs a server some 100 bytes.
+const NEAR: u64 = 256;
 
-/// Bytes `first..end` of a file, as one stream. A connection that drops is made again, and the
-/// stream goes on where it was.
+/// What a server makes of ranges; known after the first answers, and kept for all its files.
+#[derive(Clone, Debug, Default)]
+pub struct Manner(Arc<AtomicU8>);
+
+/// What one request may ask for. The order is that of trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asking {
+    /// Several ranges.
+    Several,
+    /// One range.
+    One,
+    /// The file from its start.
+    Whole,
+}
+
+impl Manner {
+    fn asking(&self) -> Asking {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Asking::Several,
+            1 => Asking::One,
+            _ => Asking::Whole,
+        }
+    }
+
+    /// Never back to more: a server that failed once is not asked again.
+    fn no_more_than(&self, asking: Asking) {
+        self.0.fetch_max(asking as u8, Ordering::Relaxed);
+    }
+}
+
+/// Ranges of a file as one stream, one after another. A connection that drops is made again, and
+/// the stream goes on where it was.
 pub struct RangeReader<'a> {
     client: &'a Client,
     url: &'a str,
-    next: u64,
-    end: u64,
-    body: Option<BodyReader<'static>>,
-    partial: bool,
+    fetched: &'a AtomicU64,
+    /// What the stream still has to give; none is empty.
+    wanted: VecDeque<Range<u64>>,
+    answer: Option<Answer>,
     pace: Pace,
     attempts: u32,
     since_connected: u64,
+    /// Why the connection that brought the last bytes is given up.
+    too_slow: Option<String>,
+}
+
+/// An answer that is being read.
+struct Answer {
+    body: Content,
+    /// Where in the file the next byte of the body lies, and where this part of it ends.
+    part: Range<u64>,
+    /// Whether bytes that nobody asked for may be read over, however many.
+    skips: bool,
+}
+
+enum Content {
+    Plain(BodyReader<'static>),
+    Parts(Box<Parts<BufReader<BodyReader<'static>>>>),
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Content::Plain(body) => body.read(buffer),
+            Content::Parts(parts) => parts.read(buffer),
+        }
+    }
 }
 
 /// How one attempt to read went wrong.
@@ -35,52 +102,62 @@ enum Trouble {
     Passing(String),
     /// It will not.
     Lasting(String),
+    /// Asking for less at once will.
+    AskLess(Asking),
+}
+
+/// What an attempt came to.
+enum Step {
+    /// So many bytes are in the buffer.
+    Bytes(usize),
+    /// An answer is over; ask for the next ranges.
+    Again,
 }
 
 impl<'a> RangeReader<'a> {
-    /// Reads `first..end` of the file at `url`; asks for nothing yet.
-    pub fn new(client: &'a Client, url: &'a str, first: u64, end: u64) -> RangeReader<'a> {
+    /// Reads `wanted`, in growing order and without overlaps, of the file at `url`; asks for
+    /// nothing yet. What comes is counted in `fetched`.
+    pub fn new(
+        client: &'a Client,
+        url: &'a str,
+        wanted: impl IntoIterator<Item = Range<u64>>,
+        fetched: &'a AtomicU64,
+    ) -> RangeReader<'a> {
         let pace = Pace::new(&client.patience, client.max_rate);
         RangeReader {
             client,
             url,
-            next: first,
-            end,
-            body: None,
-            partial: false,
+            fetched,
+            wanted: wanted.into_iter().filter(|range| range.start < range.end).collect(),
+            answer: None,
             pace,
             attempts: 0,
             since_connected: 0,
+            too_slow: None,
         }
     }
 
-    fn connect(&mut self) -> std::result::Result<(), Trouble> {
-        let range = Some((self.next, self.end));
-        let response = self.client.get(self.url, range).map_err(Trouble::Passing)?;
+    fn connect(&mut self) -> std::result::Result<Answer, Trouble> {
+        let asking = self.client.manner.asking();
+        let spans = spans(&self.wanted, asking);
+        let range = (asking != Asking::Whole).then(|| range_header(&spans));
+        let response = self.client.get(self.url, range.as_deref()).map_err(Trouble::Passing)?;
         self.pace = Pace::new(&self.client.patience, self.client.max_rate);
-        let status = response.status();
-        self.partial = status == StatusCode::PARTIAL_CONTENT;
-        match status {
-            StatusCode::PARTIAL_CONTENT => {
-                let value = response.headers().get(header::CONTENT_RANGE);
-                let first = value.and_then(|v| v.to_str().ok()).and_then(first_of_content_range);
-                if first != Some(self.next) {
-                    return Err(Trouble::Lasting(
-                        "the server answered with another part of the file".into(),
-                    ));
-                }
-                self.body = Some(response.into_body().into_reader());
-                Ok(())
-            }
-            // The server knows no ranges: read up to the place.
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => self.partial(response, spans.len()),
+            // It takes one range at a time. Hanging up costs less than what it is about to send.
+            StatusCode::OK if spans.len() > 1 => Err(Trouble::AskLess(Asking::One)),
+            // It knows no ranges: read up to the place.
             StatusCode::OK => {
-                let mut reader = response.into_body().into_reader();
-                self.skip(&mut reader)?;
-                self.body = Some(reader);
-                Ok(())
+                self.client.manner.no_more_than(Asking::Whole);
+                let body = Content::Plain(response.into_body().into_reader());
+                Ok(Answer { body, part: 0..u64::MAX, skips: true })
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 Err(Trouble::Lasting("the server has no such file".into()))
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE if spans.len() > 1 => {
+                Err(Trouble::AskLess(Asking::One))
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 Err(Trouble::Lasting("the file is shorter than its signed length".into()))
@@ -88,80 +165,207 @@ impl<'a> RangeReader<'a> {
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 Err(Trouble::Passing(answered(status)))
             }
+            status if spans.len() > 1 && status.is_client_error() => {
+                Err(Trouble::AskLess(Asking::One))
+            }
             status => Err(Trouble::Lasting(answered(status))),
         }
     }
 
-    fn skip(&mut self, reader: &mut impl Read) -> std::result::Result<(), Trouble> {
-        let mut left = self.next;
-        let mut buffer = [0; 4096];
-        while left > 0 {
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let begun = Instant::now();
-            match reader.read(&mut buffer[..most]) {
-                Ok(0) => {
-                    return Err(Trouble::Lasting(
-                        "the file is shorter than its signed length".into(),
-                    ))
-                }
-                Ok(length) => {
-                    left -= length as u64;
-                    self.pace.passed(length, begun.elapsed()).map_err(Trouble::Passing)?;
-                }
-                Err(error) => return Err(Trouble::Passing(self.client.explain_io(error))),
+    fn partial(
+        &self,
+        response: Response<Body>,
+        asked: usize,
+    ) -> std::result::Result<Answer, Trouble> {
+        let text = |name| response.headers().get(name).and_then(|v| v.to_str().ok());
+        if let Some(boundary) = text(header::CONTENT_TYPE).and_then(boundary) {
+            let boundary = boundary.to_string();
+            if asked == 1 {
+                return Err(another_part());
             }
+            let reader = BufReader::with_capacity(4096, response.into_body().into_reader());
+            let body = Content::Parts(Box::new(Parts::new(reader, &boundary)));
+            return Ok(Answer { body, part: 0..0, skips: false });
         }
-        Ok(())
+        let range = text(header::CONTENT_RANGE).and_then(content_range);
+        match range.filter(|range| range.start == self.wanted[0].start) {
+            Some(part) => {
+                let body = Content::Plain(response.into_body().into_reader());
+                Ok(Answer { body, part, skips: false })
+            }
+            None if asked > 1 => Err(Trouble::AskLess(Asking::One)),
+            None => Err(another_part()),
+        }
     }
 
-    fn attempt(&mut self, buffer: &mut [u8]) -> std::result::Result<usize, Trouble> {
-        if self.body.is_none() {
-            self.since_connected = 0;
-            self.connect()?;
+    fn attempt(&mut self, buffer: &mut [u8]) -> std::result::Result<Step, Trouble> {
+        if let Some(reason) = self.too_slow.take() {
+            return Err(Trouble::Passing(reason));
         }
-        let Some(body) = &mut self.body else { return Ok(0) };
-        let begun = Instant::now();
-        match body.read(buffer) {
-            Ok(0) => Err(Trouble::Passing("the connection ended early".into())),
-            Ok(length) => {
-                self.next += length as u64;
-                if self.next == self.end {
-                    // Reading its end gives the connection back for the next request. What a
-                    // server without ranges still has to say is not worth that.
-                    let mut rest = [0; 1];
-                    if !self.partial || body.read(&mut rest).is_ok_and(|length| length > 0) {
-                        self.body = None;
-                    }
-                }
-                self.since_connected += length as u64;
-                if self.since_connected >= WORTH {
-                    self.attempts = 0;
-                }
-                self.pace.passed(length, begun.elapsed()).map_err(Trouble::Passing)?;
-                Ok(length)
+        let mut answer = match self.answer.take() {
+            Some(answer) => answer,
+            None => {
+                self.since_connected = 0;
+                self.connect()?
             }
-            Err(error) => Err(Trouble::Passing(self.client.explain_io(error))),
+        };
+        let want = self.wanted[0].clone();
+        if answer.part.start == answer.part.end {
+            match self.next_part(&mut answer)? {
+                Some(part) => answer.part = part,
+                None if self.since_connected > 0 => return Ok(Step::Again),
+                None => return Err(Trouble::Passing("the answer holds nothing".into())),
+            }
+        }
+        if answer.part.start > want.start || answer.part.end <= want.start {
+            return Err(Trouble::AskLess(Asking::One));
+        }
+        let gap = want.start - answer.part.start;
+        if gap > NEAR && !answer.skips {
+            return Err(Trouble::AskLess(Asking::One));
+        }
+        let mut over = [0; 4096];
+        let target = match gap {
+            0 => {
+                let most = (want.end - want.start).min(answer.part.end - want.start);
+                let most = buffer.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+                &mut buffer[..most]
+            }
+            gap => &mut over[..usize::try_from(gap).unwrap_or(usize::MAX).min(4096)],
+        };
+        let begun = Instant::now();
+        let length = match answer.body.read(target) {
+            Ok(0) if answer.skips && gap > 0 => {
+                return Err(Trouble::Lasting("the file is shorter than its signed length".into()))
+            }
+            Ok(0) => return Err(Trouble::Passing("the connection ended early".into())),
+            Ok(length) => length,
+            Err(error) => return Err(self.broken(error)),
+        };
+        self.count(length);
+        answer.part.start += length as u64;
+        if gap == 0 {
+            self.wanted[0].start += length as u64;
+            if self.wanted[0].start == self.wanted[0].end {
+                self.wanted.pop_front();
+            }
+        }
+        self.keep(answer);
+        // Too slow, yet something came: those bytes are in the buffer and count.
+        self.too_slow = self.pace.passed(length, begun.elapsed()).err();
+        match gap {
+            0 => Ok(Step::Bytes(length)),
+            _ => Ok(Step::Again),
+        }
+    }
+
+    fn next_part(&self, answer: &mut Answer) -> std::result::Result<Option<Range<u64>>, Trouble> {
+        match &mut answer.body {
+            Content::Plain(_) => Ok(None),
+            Content::Parts(parts) => match parts.next_part() {
+                Ok(None) => {
+                    // Only then can the connection be used again; if not, a new one is made.
+                    let _ = parts.finish();
+                    Ok(None)
+                }
+                Ok(part) => Ok(part),
+                Err(error) => Err(self.broken(error)),
+            },
+        }
+    }
+
+    /// Keeps an answer that has more to say.
+    fn keep(&mut self, mut answer: Answer) {
+        if let (true, Content::Plain(body)) = (answer.part.is_empty(), &mut answer.body) {
+            // Reading its end gives the connection back for the next request.
+            let _ = body.read(&mut [0; 1]);
+            return;
+        }
+        if self.wanted.is_empty() {
+            if answer.part.is_empty() {
+                let _ = self.next_part(&mut answer);
+            }
+            return;
+        }
+        self.answer = Some(answer);
+    }
+
+    fn count(&mut self, length: usize) {
+        self.fetched.fetch_add(length as u64, Ordering::Relaxed);
+        self.since_connected += length as u64;
+        if self.since_connected >= WORTH {
+            self.attempts = 0;
+        }
+    }
+
+    /// What the server wrote is no multipart answer, or the connection broke.
+    fn broken(&self, error: io::Error) -> Trouble {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Trouble::AskLess(Asking::One),
+            io::ErrorKind::UnexpectedEof => Trouble::Passing("the connection ended early".into()),
+            _ => Trouble::Passing(self.client.explain_io(error)),
         }
     }
 }
 
+fn another_part() -> Trouble {
+    Trouble::Lasting("the server answered with another part of the file".into())
+}
+
+/// What the next request asks for, out of what is wanted.
+fn spans(wanted: &VecDeque<Range<u64>>, asking: Asking) -> Vec<Range<u64>> {
+    let most = match asking {
+        Asking::Several => MOST_RANGES,
+        Asking::One | Asking::Whole => 1,
+    };
+    let mut spans: Vec<Range<u64>> = Vec::new();
+    let mut left = MOST_BYTES;
+    for range in wanted {
+        let start = match spans.last() {
+            Some(last) if range.start - last.end <= NEAR => last.end,
+            _ if spans.len() == most => break,
+            _ => range.start,
+        };
+        let end = range.end.min(start.saturating_add(left));
+        if end <= range.start {
+            break;
+        }
+        match spans.last_mut() {
+            Some(last) if start == last.end => last.end = end,
+            _ => spans.push(start..end),
+        }
+        left -= end - start;
+        if left == 0 {
+            break;
+        }
+    }
+    spans
+}
+
+/// The value of a `Range` header (RFC 9110, section 14.2).
+fn range_header(spans: &[Range<u64>]) -> String {
+    let spans: Vec<String> =
+        spans.iter().map(|span| format!("{}-{}", span.start, span.end - 1)).collect();
+    format!("bytes={}", spans.join(","))
+}
+
 impl Read for RangeReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
-        let most = buffer.len().min(left);
-        if most == 0 {
-            return Ok(0);
-        }
-        loop {
-            let before = self.next;
-            let reason = match self.attempt(&mut buffer[..most]) {
-                Ok(length) => return Ok(length),
+        while !buffer.is_empty() && !self.wanted.is_empty() {
+            let reason = match self.attempt(buffer) {
+                Ok(Step::Bytes(length)) => return Ok(length),
+                Ok(Step::Again) => continue,
+                Err(Trouble::AskLess(asking)) => {
+                    self.answer = None;
+                    self.client.manner.no_more_than(asking);
+                    continue;
+                }
                 Err(Trouble::Lasting(reason)) => {
                     return Err(io::Error::other(format!("{}: {reason}", self.url)))
                 }
                 Err(Trouble::Passing(reason)) => reason,
             };
-            self.body = None;
+            self.answer = None;
             self.attempts += 1;
             if self.attempts >= self.client.patience.attempts {
                 return Err(io::Error::other(format!(
@@ -172,28 +376,52 @@ impl Read for RangeReader<'_> {
             let wait = self.client.patience.first_retry * 2u32.pow((self.attempts - 1).min(16));
             let wait = wait.min(LONGEST_RETRY);
             std::thread::sleep(wait / 2 + random::up_to(wait / 2));
-            // Too slow, yet something came: those bytes are in the buffer and count.
-            if self.next > before {
-                return Ok((self.next - before) as usize);
-            }
         }
+        Ok(0)
     }
-}
-
-/// The first byte's position of `bytes FIRST-LAST/SIZE`.
-fn first_of_content_range(value: &str) -> Option<u64> {
-    value.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn of(wanted: &[Range<u64>], asking: Asking) -> Vec<Range<u64>> {
+        spans(&wanted.iter().cloned().collect(), asking)
+    }
 
     #[test]
-    fn content_ranges() {
-        assert_eq!(first_of_content_range("bytes 7-9/10"), Some(7));
-        for bad in ["", "bytes */10", "bytes -9/10", "lines 7-9/10"] {
-            assert_eq!(first_of_content_range(bad), None, "{bad}");
+    fn near_ranges_are_one_and_one_at_a_time_is_one() {
+        let wanted = [0..10, 20..30, 30 + NEAR..400, 5000..6000];
+        assert_eq!(of(&wanted, Asking::Several), [0..400, 5000..6000]);
+        assert_eq!(of(&wanted, Asking::One).first(), Some(&(0..400)));
+        assert_eq!(range_header(&of(&wanted, Asking::Several)), "bytes=0-399,5000-5999");
+        let long = 3..3 + 2 * MOST_BYTES;
+        let asked = of(std::slice::from_ref(&long), Asking::One);
+        assert_eq!(asked.first(), Some(&(3..3 + MOST_BYTES)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_bounded_and_starts_with_what_is_wanted_first(
+            steps in proptest::collection::vec((1u64..2000, 1u64..100_000), 1..200)
+        ) {
+            let mut at = 0;
+            let wanted: VecDeque<_> = steps.iter().map(|(gap, length)| {
+                let start = at + gap;
+                at = start + length;
+                start..at
+            }).collect();
+            let spans = spans(&wanted, Asking::Several);
+            prop_assert!(spans.len() <= MOST_RANGES);
+            prop_assert!(range_header(&spans).len() < 4096);
+            prop_assert_eq!(spans[0].start, wanted[0].start);
+            prop_assert!(spans.iter().map(|s| s.end - s.start).sum::<u64>() <= MOST_BYTES);
+            prop_assert!(spans.iter().all(|s| s.start < s.end));
+            prop_assert!(spans.windows(2).all(|w| w[0].end + NEAR < w[1].start));
+            let covered = |at: u64| spans.iter().any(|s| s.contains(&at));
+            let last = spans[spans.len() - 1].end;
+            prop_assert!(wanted.iter().filter(|r| r.start < last).all(|r| covered(r.start)));
         }
     }
 }

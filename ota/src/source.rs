@@ -1,55 +1,94 @@
 //! Where an update's bytes come from: a server, or a file on a USB stick.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::http::Client;
 use crate::range_reader::RangeReader;
 use crate::{Error, Result};
 
-/// An `.update` that any part can be read of.
+/// A file that any part can be read of.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// At a URL.
     Url(Client, String),
     /// On this device.
     File(PathBuf),
+    /// A part of a file on this device, in bytes.
+    Within(PathBuf, Range<u64>),
 }
 
+/// Bytes that were fetched; counts on while others read it.
+pub type Meter = AtomicU64;
+
 impl Source {
-    /// Reads bytes `first..end`; the stream ends there, or with an error.
-    pub fn read(&self, first: u64, end: u64) -> Result<Box<dyn Read + '_>> {
-        match self {
-            Source::Url(client, url) => Ok(Box::new(RangeReader::new(client, url, first, end))),
-            Source::File(path) => {
-                let open = || {
-                    let mut file = File::open(path)?;
-                    file.seek(SeekFrom::Start(first))?;
-                    Ok::<_, std::io::Error>(file.take(end.saturating_sub(first)))
-                };
-                Ok(Box::new(open().map_err(|e| Error::at(path, e))?))
+    /// Reads the ranges one after another as one stream, which ends behind the last, or with an
+    /// error. They have to be in growing order. All that is fetched is counted in `meter`.
+    pub fn read<'a>(
+        &'a self,
+        wanted: impl IntoIterator<Item = Range<u64>>,
+        meter: &'a Meter,
+    ) -> Result<Box<dyn Read + 'a>> {
+        let (path, whole) = match self {
+            Source::Url(client, url) => {
+                return Ok(Box::new(RangeReader::new(client, url, wanted, meter)))
             }
-        }
+            Source::File(path) => (path, 0..u64::MAX),
+            Source::Within(path, range) => (path, range.clone()),
+        };
+        let file = File::open(path).map_err(|e| Error::at(path, e))?;
+        Ok(Box::new(Ranges { file, whole, wanted: wanted.into_iter().collect(), meter }))
     }
 
-    /// Exactly `length` bytes from `first` on.
-    pub fn exactly(&self, first: u64, length: usize) -> Result<Vec<u8>> {
+    /// Exactly the bytes of `range`.
+    pub fn exactly(&self, range: Range<u64>, meter: &Meter) -> Result<Vec<u8>> {
+        let length =
+            usize::try_from(range.end - range.start).map_err(|_| Error::failed("too long"))?;
         let mut bytes = vec![0; length];
-        self.read(first, first.saturating_add(length as u64))?
-            .read_exact(&mut bytes)
-            .map_err(|e| self.error(&e))?;
+        self.read([range], meter)?.read_exact(&mut bytes).map_err(|e| self.error(&e))?;
         Ok(bytes)
     }
 
     /// An error while reading this.
-    pub fn error(&self, error: &std::io::Error) -> Error {
-        let short = error.kind() == std::io::ErrorKind::UnexpectedEof;
+    pub fn error(&self, error: &io::Error) -> Error {
+        let short = error.kind() == io::ErrorKind::UnexpectedEof;
         match self {
-            Source::File(path) if short => Error::at(path, "the file is cut off"),
-            Source::File(path) => Error::at(path, error),
+            Source::File(path) | Source::Within(path, _) => match short {
+                true => Error::at(path, "the file is cut off"),
+                false => Error::at(path, error),
+            },
             Source::Url(_, url) if short => Error::at(Path::new(url), "the file is cut off"),
             Source::Url(..) => Error::failed(error.to_string()),
         }
+    }
+}
+
+/// Ranges of a local file, one after another.
+struct Ranges<'a> {
+    file: File,
+    /// The part of it that counts; ranges are within that.
+    whole: Range<u64>,
+    wanted: std::collections::VecDeque<Range<u64>>,
+    meter: &'a Meter,
+}
+
+impl Read for Ranges<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.wanted.front().is_some_and(Range::is_empty) {
+            self.wanted.pop_front();
+        }
+        let Some(range) = self.wanted.front_mut() else { return Ok(0) };
+        let start = self.whole.start.saturating_add(range.start);
+        let end = self.whole.start.saturating_add(range.end).min(self.whole.end);
+        let most = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+        let most = buffer.len().min(most);
+        let length = self.file.read_at(&mut buffer[..most], start)?;
+        self.meter.fetch_add(length as u64, Ordering::Relaxed);
+        range.start += length as u64;
+        Ok(length)
     }
 }

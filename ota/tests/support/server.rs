@@ -19,6 +19,10 @@ pub enum Fault {
     Alter(u64),
     /// Answers 200 with all of the file, whatever the range.
     IgnoreRange,
+    /// Answers requests for several ranges with 200 and all of the file.
+    OneRange,
+    /// Answers requests for several ranges with the first one only.
+    FirstRange,
     /// Answers 206 with bytes from another place.
     WrongRange,
     /// Accepts and says nothing.
@@ -90,7 +94,7 @@ impl Server {
 }
 
 fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
-    let mut range = None;
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
     let mut request = String::new();
     let mut input = BufReader::new(stream);
     input.read_line(&mut request)?;
@@ -100,14 +104,16 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
             break;
         }
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
-            let (first, last) = value.trim().split_once('-').unwrap();
-            range = Some((first.parse::<u64>().unwrap(), last.parse::<u64>().unwrap() + 1));
+            for range in value.trim().split(',') {
+                let (first, last) = range.split_once('-').unwrap();
+                ranges.push((first.parse().unwrap(), last.parse::<u64>().unwrap() + 1));
+            }
         }
     }
     let path = request.split(' ').nth(1).unwrap_or("").trim_start_matches('/').to_string();
     let (file, fault) = {
         let mut shared = shared.lock().unwrap();
-        shared.requests.push(format!("{path} {range:?}"));
+        shared.requests.push(format!("{path} {ranges:?}"));
         let fault = shared.faults.iter_mut().find(|(end, _)| path.ends_with(end.as_str()));
         let fault = match fault {
             Some((_, Fault::Drop { times: 0, .. })) => None,
@@ -123,6 +129,7 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
         write!(stream, "HTTP/1.1 {code} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     };
     let Some(mut file) = file else { return status(stream, 404) };
+    let asked_for_ranges = !ranges.is_empty();
     match fault {
         Some(Fault::Status(code)) => return status(stream, code),
         Some(Fault::Silent) => {
@@ -140,22 +147,43 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
         }
         Some(Fault::Truncate(length)) => file.truncate(length as usize),
         Some(Fault::Alter(at)) => file[at as usize] ^= 4,
-        Some(Fault::IgnoreRange) => range = None,
+        Some(Fault::IgnoreRange) => ranges.clear(),
+        Some(Fault::OneRange) if ranges.len() > 1 => ranges.clear(),
+        Some(Fault::FirstRange) => ranges.truncate(1),
         _ => {}
     }
     let size = file.len() as u64;
-    let (first, end) = range.map_or((0, size), |(first, end)| (first, end.min(size)));
-    if range.is_some() && first >= size {
+    let whole = ranges.is_empty();
+    ranges.retain_mut(|(first, end)| {
+        *end = size.min(*end);
+        first < end
+    });
+    if asked_for_ranges && ranges.is_empty() && !whole {
         return status(stream, 416);
     }
-    let mut body = &file[first as usize..end as usize];
-    let shown = if fault == Some(Fault::WrongRange) { first + 1 } else { first };
-    let head = match range {
-        Some(_) => {
-            format!("206 Partial Content\r\nContent-Range: bytes {shown}-{}/{size}", end - 1)
+    let shift = u64::from(fault == Some(Fault::WrongRange));
+    let content_range =
+        |first, end| format!("Content-Range: bytes {}-{}/{size}", first + shift, end - 1);
+    let (head, body) = match ranges[..] {
+        [] => ("200 OK".to_string(), file),
+        [(first, end)] => (
+            format!("206 Partial Content\r\n{}", content_range(first, end)),
+            file[first as usize..end as usize].to_vec(),
+        ),
+        _ => {
+            let mut body = Vec::new();
+            for &(first, end) in &ranges {
+                body.extend(
+                    format!("\r\n--3d6b6a416f9b5\r\n{}\r\n\r\n", content_range(first, end)).bytes(),
+                );
+                body.extend(&file[first as usize..end as usize]);
+            }
+            body.extend(b"\r\n--3d6b6a416f9b5--\r\n");
+            let kind = "multipart/byteranges; boundary=3d6b6a416f9b5";
+            (format!("206 Partial Content\r\nContent-Type: {kind}"), body)
         }
-        None => "200 OK".into(),
     };
+    let mut body = &body[..];
     write!(
         stream,
         "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
