@@ -1,10 +1,11 @@
 //! The command line: what a person, or `init`, asks of `ota`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use slot::boot_state::BootState;
 use slot::{chooser, Slot};
 
+use crate::bundle;
 use crate::check::{check, Checked, Waves};
 use crate::clock;
 use crate::daemon::{self, announce, say};
@@ -23,7 +24,7 @@ pub const USAGE: &str = "usage:
   ota check                ask the repository whether there is something newer
   ota install              install the newest version from the repository
   ota install URL          from another repository, or the .update file at URL
-  ota install FILE         from a local .update file
+  ota install FILE         from a local .update or .bundle file
   ota status [--json]      what runs, what is pending, what failed and why
   ota commit               keep the version on trial
   ota rollback             give up the version on trial, or go back to the one before";
@@ -135,6 +136,9 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
             say_waiting(&checked);
             waiting = checked.waiting;
             checked.take.map(|(_, offer)| offer)
+        }
+        file if file.ends_with(".bundle") => {
+            bundle::check(paths, &settings, &running, Path::new(file))?.map(|(_, offer)| offer)
         }
         file => Some(Offer { source: Source::File(PathBuf::from(file)), promise: None }),
     };

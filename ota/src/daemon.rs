@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use slot::boot_state::BootState;
@@ -17,6 +18,7 @@ use crate::install::install;
 use crate::paths::Paths;
 use crate::settings::{Reboot, Settings};
 use crate::state::{Failed, Pending, State};
+use crate::sticks::{self, Sticks};
 use crate::trial::{situation, Situation};
 use crate::{floor, health, random, Error, Result};
 
@@ -264,10 +266,12 @@ fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) ->
     let jitter = Duration::from_secs(settings.jitter_seconds);
     let interval = Duration::from_secs(settings.poll_seconds);
     let mut retry = FIRST_RETRY.min(interval);
-    heart.sleep(random::up_to(jitter));
+    let mut sticks = Sticks::default();
+    let mut wait = |duration| wait(paths, settings, running, heart, &mut sticks, duration);
+    wait(random::up_to(jitter));
     let mut told = None;
     loop {
-        let wait = match update(paths, settings, Patience::default(), running, heart) {
+        let pause = match update(paths, settings, Patience::default(), running, heart) {
             Ok(true) => {
                 wait_and_reboot(paths, settings.reboot, heart);
                 interval
@@ -282,16 +286,53 @@ fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) ->
                 if told.as_ref() != Some(&error) {
                     say(&error.to_string());
                 }
-                let wait = match &error {
+                let pause = match &error {
                     Error::Refused { .. } => interval,
                     Error::Failed(_) => retry,
                 };
                 retry = (retry * 2).min(interval);
                 told = Some(error);
-                wait
+                pause
             }
         };
-        heart.sleep(wait + random::up_to(jitter));
+        wait(pause + random::up_to(jitter));
+    }
+}
+
+/// Sleeps, and takes what comes on a stick meanwhile, where the image allows that.
+fn wait(
+    paths: &Paths,
+    settings: &Settings,
+    running: &Running,
+    heart: &Heart,
+    sticks: &mut Sticks,
+    duration: Duration,
+) {
+    let end = Instant::now() + duration;
+    loop {
+        if settings.sticks {
+            for stick in sticks.new_ones(paths) {
+                take_stick(paths, settings, running, heart, &stick);
+            }
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        heart.sleep(left.min(LONGEST_SLEEP));
+    }
+}
+
+fn take_stick(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart, stick: &Path) {
+    match sticks::update(paths, settings, running, stick, &|| heart.beat()) {
+        Ok(true) => wait_and_reboot(paths, settings.reboot, heart),
+        Ok(false) => {}
+        Err(error) => {
+            say(&format!("stick: {error}; pull it out and plug it in again to try once more"));
+            let error = error.to_string();
+            // A state that cannot be written is said where it matters.
+            let _ = State::change(paths, |state| state.last_error = Some(error));
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod byteranges;
 pub mod check;
 pub mod clock;
@@ -35,6 +36,7 @@ pub mod slot_writer;
 pub mod source;
 pub mod state;
 pub mod status;
+pub mod sticks;
 pub mod trial;
 
 pub use error::{Error, Result};

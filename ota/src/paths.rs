@@ -102,6 +102,11 @@ impl Paths {
         self.join(layout::RUN_BOOT_STATE_LOCK)
     }
 
+    /// The folder that sticks are mounted in.
+    pub fn media(&self) -> PathBuf {
+        self.join(layout::RUN_MEDIA)
+    }
+
     /// The control socket of `init`.
     pub fn ctl_socket(&self) -> PathBuf {
         self.join(layout::CTL_SOCKET)
