@@ -4,6 +4,7 @@ use crate::config::{read_bounded, Config};
 use crate::engine;
 use crate::error::Error;
 use crate::pipeline::Pipeline;
+use crate::prepare::Preparer;
 use crate::source::MAX_INPUT;
 use crate::time;
 use serde::Serialize;
@@ -41,26 +42,32 @@ struct Report<'a> {
 }
 
 /// Times `runs` inferences of the golden sample and prints one JSON line.
-pub fn run(pipeline: &mut Pipeline, config: &Config, runs: usize) -> Result<(), Error> {
+pub fn run(
+    pipeline: &mut Pipeline,
+    preparer: &Preparer,
+    config: &Config,
+    runs: usize,
+) -> Result<(), Error> {
     let path = config.folder.join(&config.golden.sample);
     let sample = read_bounded(&path, MAX_INPUT)?;
     let (mut road, mut decode, mut fit, mut infer, mut invoke) =
         (vec![], vec![], vec![], vec![], vec![]);
     for round in 0..WARM_UP + runs {
         let started = Instant::now();
-        let prepared = pipeline
-            .prepare(&sample)
-            .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+        let bad = |e| Error::config(format!("{}: {e}", path.display()));
+        let prepared = preparer.prepare(sample.clone()).map_err(bad)?;
+        let (decoding, fitting) = (prepared.decoding, prepared.fitting);
+        let filled = pipeline.fill(prepared).map_err(bad)?;
         let fitted = Instant::now();
-        let inferred = pipeline.infer(&prepared)?;
+        let inferred = pipeline.infer(&filled)?;
         let ended = Instant::now();
         drop(inferred);
         // On the same input, which is still in the tensor, and as warm as the run before it.
         let bare = pipeline.invoke_bare()?;
         if round >= WARM_UP {
             road.push(ended - started);
-            decode.push(prepared.decoding);
-            fit.push(prepared.fitting);
+            decode.push(decoding);
+            fit.push(fitting);
             infer.push(ended - fitted);
             invoke.push(bare);
         }

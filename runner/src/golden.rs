@@ -5,10 +5,13 @@ use crate::config::{read_bounded, Config};
 use crate::engine;
 use crate::error::{Error, Exit};
 use crate::pipeline::Pipeline;
+use crate::prepare::{Prepared, Preparer};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// A golden sample is small, so that a slow board is ready soon.
 const MAX_SAMPLE: u64 = 8 << 20;
@@ -53,7 +56,7 @@ impl Default for Tolerance {
 }
 
 /// Runs the sample and compares. Fails with exit code 3 when the result is another one.
-pub fn check(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
+pub fn check(pipeline: &mut Pipeline, config: &Config, sample: Sample) -> Result<(), Error> {
     let path = config.folder.join(&config.golden.expected);
     let bytes = read_bounded(&path, MAX_EXPECTED).map_err(|e| {
         Error::config(format!(
@@ -63,7 +66,8 @@ pub fn check(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
     })?;
     let golden: Expected = serde_json::from_slice(&bytes)
         .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
-    let (actual, sample_sha256) = run(pipeline, config)?;
+    let sample_sha256 = sample.sha256;
+    let actual = run(pipeline, config, sample.prepared)?;
     if sample_sha256 != golden.sample_sha256 {
         return Err(mismatch(format!(
             "{} is not the file {} was made from (SHA-256 {sample_sha256}, expected {}); write it anew: runner golden",
@@ -94,13 +98,14 @@ pub fn check(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
 }
 
 /// Writes `golden.json` from the sample, keeping tolerances that somebody has set.
-pub fn write(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
+pub fn write(pipeline: &mut Pipeline, config: &Config, sample: Sample) -> Result<(), Error> {
     let path = config.folder.join(&config.golden.expected);
     let tolerance = std::fs::read(&path)
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Expected>(&bytes).ok())
         .map_or_else(Tolerance::default, |old| old.tolerance);
-    let (expected, sample_sha256) = run(pipeline, config)?;
+    let sample_sha256 = sample.sha256;
+    let expected = run(pipeline, config, sample.prepared)?;
     let golden = Expected {
         engine: engine::version().to_owned(),
         delegate: pipeline.delegate().to_owned(),
@@ -120,16 +125,51 @@ pub fn write(pipeline: &mut Pipeline, config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-fn run(pipeline: &mut Pipeline, config: &Config) -> Result<(Value, String), Error> {
+/// The sample, ready for the model.
+pub struct Sample {
+    prepared: Prepared,
+    sha256: String,
+}
+
+/// The sample while it is being made ready.
+pub struct Coming(JoinHandle<Result<Sample, Error>>);
+
+/// Makes the sample ready in a thread of its own, so that the model can be loaded meanwhile.
+pub fn begin(config: &Config, preparer: &Arc<Preparer>) -> Result<Coming, Error> {
+    let (config, preparer) = (config.clone(), Arc::clone(preparer));
+    std::thread::Builder::new()
+        .name("golden".into())
+        .spawn(move || read(&config, &preparer))
+        .map(Coming)
+        .map_err(|e| Error::config(format!("golden sample: cannot start a thread: {e}")))
+}
+
+impl Coming {
+    /// Waits for it.
+    pub fn sample(self) -> Result<Sample, Error> {
+        self.0.join().map_err(|_| Error::config("golden sample: its thread has failed"))?
+    }
+}
+
+/// Reads and prepares the sample.
+pub fn read(config: &Config, preparer: &Preparer) -> Result<Sample, Error> {
     let path = config.folder.join(&config.golden.sample);
     let sample = read_bounded(&path, MAX_SAMPLE)?;
-    let prepared = pipeline
-        .prepare(&sample)
-        .map_err(|e| Error::config(format!("golden sample {}: {e}", path.display())))?;
-    let inferred = pipeline.infer(&prepared)?;
-    let value = serde_json::to_value(&inferred.outcome)
-        .map_err(|e| Error::config(format!("golden sample {}: {e}", path.display())))?;
-    Ok((value, slot::hex::encode(&Sha256::digest(&sample))))
+    let sha256 = slot::hex::encode(&Sha256::digest(&sample));
+    let prepared = preparer.prepare(sample).map_err(|e| bad(config, e))?;
+    Ok(Sample { prepared, sha256 })
+}
+
+/// The decoded result.
+fn run(pipeline: &mut Pipeline, config: &Config, sample: Prepared) -> Result<Value, Error> {
+    let filled = pipeline.fill(sample).map_err(|e| bad(config, e))?;
+    let inferred = pipeline.infer(&filled)?;
+    serde_json::to_value(&inferred.outcome).map_err(|e| bad(config, e.to_string()))
+}
+
+fn bad(config: &Config, why: String) -> Error {
+    let path = config.folder.join(&config.golden.sample);
+    Error::config(format!("golden sample {}: {why}", path.display()))
 }
 
 fn mismatch(text: String) -> Error {

@@ -2,8 +2,9 @@
 //!
 //! The road, in order: [`args`] → [`config`] (`model.toml`) → [`trust`] (the model's hash is the
 //! slot manifest's) → [`engine`] (TensorFlow Lite) → [`golden`] (the model still says what it
-//! said to its maker) → [`notify`] (ready) → [`service`] (the loop: a [`source`] hands over a
-//! picture, [`pipeline`] makes it a result, [`results`] writes it down).
+//! said to its maker) → [`notify`] (ready) → [`service`] (the loop: a [`source`] [`prepare`]s a
+//! picture and hands it over, [`pipeline`] makes it a result, [`results`] writes it down). The
+//! golden sample and the first picture are prepared while the model is loaded.
 
 mod args;
 mod bench;
@@ -15,6 +16,7 @@ mod golden;
 mod notify;
 mod picture;
 mod pipeline;
+mod prepare;
 mod results;
 mod service;
 mod source;
@@ -26,7 +28,10 @@ mod trust;
 use args::{Command, Request};
 use error::{Error, Exit};
 use pipeline::Pipeline;
+use prepare::Preparer;
+use service::Service;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 fn main() -> ExitCode {
@@ -59,19 +64,24 @@ fn execute(request: &Request, started: Instant) -> Result<(), (String, Error)> {
         config::load(&request.model, &request.overrides).map_err(|e| ("runner".to_owned(), e))?;
     let name = config.name.clone();
     let outcome = || -> Result<(), Error> {
-        if matches!(request.command, Command::Run) {
-            service::hold_signals()?;
-        }
-        let model = trust::read_verified(request, &config)?;
-        let mut pipeline = Pipeline::load(&config, model)?;
+        let preparer = Arc::new(Preparer::new(&config.input));
+        let load = || Pipeline::load(&config, trust::read_verified(request, &config)?);
         match &request.command {
             Command::Run => {
-                golden::check(&mut pipeline, &config)?;
-                service::run(pipeline, &config, started)
+                service::hold_signals()?;
+                let sample = golden::begin(&config, &preparer)?;
+                let service = Service::begin(&config, preparer)?;
+                let mut pipeline = load()?;
+                golden::check(&mut pipeline, &config, sample.sample()?)?;
+                service.run(&pipeline, &config, started)
             }
-            Command::Infer { pictures } => service::infer(&pipeline, &config.name, pictures),
-            Command::Golden => golden::write(&mut pipeline, &config),
-            Command::Bench { runs } => bench::run(&mut pipeline, &config, *runs),
+            Command::Infer { pictures } => {
+                service::infer(&load()?, &preparer, &config.name, pictures)
+            }
+            Command::Golden => {
+                golden::write(&mut load()?, &config, golden::read(&config, &preparer)?)
+            }
+            Command::Bench { runs } => bench::run(&mut load()?, &preparer, &config, *runs),
         }
     };
     outcome().map_err(|e| (name, e))

@@ -67,13 +67,73 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, String> {
     Ok(Picture { width, height, pixels: rgb.into_raw() })
 }
 
-/// Fills input tensors with pictures, as `model.toml` says.
-pub struct Preparation {
+/// Fits pictures into a tensor, as `model.toml` says. Knows nothing of the model itself.
+pub struct Fitting {
     input: PictureInput,
-    tensor: TensorInfo,
 }
 
-impl Preparation {
+impl Fitting {
+    /// Fits pictures as `input` says.
+    pub fn new(input: &PictureInput) -> Self {
+        Self { input: input.clone() }
+    }
+
+    /// Resizes and normalises: real numbers in the tensor's order.
+    pub fn numbers(&self, picture: &Picture) -> (Vec<f32>, Placement) {
+        let (width, height) = (self.input.width as usize, self.input.height as usize);
+        let (placement, target) = place(picture, width, height, self.input.resize);
+        let filter = match self.input.filter {
+            Filter::Antialias => resample::Filter::Antialias,
+            Filter::Bilinear => resample::Filter::Bilinear,
+        };
+        let resized =
+            resample::resize(&picture.pixels, picture.width as usize, target.size, filter);
+        let channels = self.input.channels.count();
+        let tables: Vec<[f32; 2]> = (0..channels).map(|c| self.linear(c)).collect();
+        let mut numbers = vec![0.0; width * height * channels];
+        for y in 0..height {
+            let row = y.checked_sub(target.at[1]).filter(|row| *row < target.size[1]);
+            for x in 0..width {
+                let column = x.checked_sub(target.at[0]).filter(|column| *column < target.size[0]);
+                let rgb = match (row, column) {
+                    (Some(row), Some(column)) => {
+                        let at = (row * target.size[0] + column) * 3;
+                        [resized[at], resized[at + 1], resized[at + 2]]
+                    }
+                    _ => [0.0; 3],
+                };
+                let pixel = match self.input.channels {
+                    Channels::Rgb => rgb,
+                    Channels::Bgr => [rgb[2], rgb[1], rgb[0]],
+                    Channels::Gray => [0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2], 0.0, 0.0],
+                };
+                for c in 0..channels {
+                    let index = match self.input.layout {
+                        Layout::Nhwc => (y * width + x) * channels + c,
+                        Layout::Nchw => (c * height + y) * width + x,
+                    };
+                    numbers[index] = pixel[c] * tables[c][0] + tables[c][1];
+                }
+            }
+        }
+        (numbers, placement)
+    }
+
+    /// Factor and summand that normalise one channel's 0…255.
+    fn linear(&self, channel: usize) -> [f32; 2] {
+        if let Some([low, high]) = self.input.range {
+            return [(high - low) / 255.0, low];
+        }
+        let pick = |list: &Option<Vec<f32>>, or: f32| list.as_ref().map_or(or, |l| l[channel]);
+        let (mean, std) = (pick(&self.input.mean, 0.0), pick(&self.input.std, 1.0));
+        [1.0 / std, -mean / std]
+    }
+}
+
+/// The input tensor that pictures go into.
+pub struct PictureTensor(TensorInfo);
+
+impl PictureTensor {
     /// Fails when the tensor is not what `model.toml` says.
     pub fn new(input: &PictureInput, tensor: TensorInfo) -> Result<Self, Error> {
         let (w, h, c) = (input.width as usize, input.height as usize, input.channels.count());
@@ -101,61 +161,18 @@ impl Preparation {
                 tensor.element.name()
             )));
         }
-        Ok(Self { input: input.clone(), tensor })
+        Ok(Self(tensor))
     }
 
-    /// Resizes, normalises and, where the tensor asks for it, quantises.
-    pub fn tensor_bytes(&self, picture: &Picture) -> (Vec<u8>, Placement) {
-        let (width, height) = (self.input.width as usize, self.input.height as usize);
-        let (placement, target) = place(picture, width, height, self.input.resize);
-        let resized = resize(picture, target.size, self.input.filter);
-        let channels = self.input.channels.count();
-        let tables: Vec<[f32; 2]> = (0..channels).map(|c| self.linear(c)).collect();
-        let mut bytes = vec![0; self.tensor.bytes];
-        for y in 0..height {
-            let row = y.checked_sub(target.at[1]).filter(|row| *row < target.size[1]);
-            for x in 0..width {
-                let column = x.checked_sub(target.at[0]).filter(|column| *column < target.size[0]);
-                let rgb = match (row, column) {
-                    (Some(row), Some(column)) => {
-                        let at = (row * target.size[0] + column) * 3;
-                        [resized[at], resized[at + 1], resized[at + 2]]
-                    }
-                    _ => [0.0; 3],
-                };
-                let pixel = match self.input.channels {
-                    Channels::Rgb => rgb,
-                    Channels::Bgr => [rgb[2], rgb[1], rgb[0]],
-                    Channels::Gray => [0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2], 0.0, 0.0],
-                };
-                for c in 0..channels {
-                    let index = match self.input.layout {
-                        Layout::Nhwc => (y * width + x) * channels + c,
-                        Layout::Nchw => (c * height + y) * width + x,
-                    };
-                    self.write(&mut bytes, index, pixel[c] * tables[c][0] + tables[c][1]);
-                }
+    /// The tensor's bytes of these numbers, quantised where it asks for that.
+    pub fn bytes(&self, numbers: &[f32]) -> Vec<u8> {
+        let q = self.0.quantisation;
+        match self.0.element {
+            ElementType::Int8 => {
+                numbers.iter().map(|n| q.stored(*n, -128, 127) as i8 as u8).collect()
             }
-        }
-        (bytes, placement)
-    }
-
-    /// Factor and summand that normalise one channel's 0…255.
-    fn linear(&self, channel: usize) -> [f32; 2] {
-        if let Some([low, high]) = self.input.range {
-            return [(high - low) / 255.0, low];
-        }
-        let pick = |list: &Option<Vec<f32>>, or: f32| list.as_ref().map_or(or, |l| l[channel]);
-        let (mean, std) = (pick(&self.input.mean, 0.0), pick(&self.input.std, 1.0));
-        [1.0 / std, -mean / std]
-    }
-
-    fn write(&self, bytes: &mut [u8], index: usize, value: f32) {
-        let q = self.tensor.quantisation;
-        match self.tensor.element {
-            ElementType::Int8 => bytes[index] = q.stored(value, -128, 127) as i8 as u8,
-            ElementType::Uint8 => bytes[index] = q.stored(value, 0, 255) as u8,
-            _ => bytes[index * 4..index * 4 + 4].copy_from_slice(&value.to_le_bytes()),
+            ElementType::Uint8 => numbers.iter().map(|n| q.stored(*n, 0, 255) as u8).collect(),
+            _ => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
         }
     }
 }
@@ -186,78 +203,12 @@ fn place(picture: &Picture, width: usize, height: usize, how: Resize) -> (Placem
     (placement, Target { at, size })
 }
 
-/// Source positions and weights of one target position: linear, pixel centres at half.
-fn taps(from: usize, to: usize, filter: Filter) -> Vec<(usize, Vec<f32>)> {
-    let step = from as f32 / to as f32;
-    let reach = match filter {
-        Filter::Antialias => step.max(1.0),
-        Filter::Bilinear => 1.0,
-    };
-    (0..to)
-        .map(|i| {
-            let centre = (i as f32 + 0.5) * step - 0.5;
-            let first = (centre - reach).ceil().max(0.0) as usize;
-            let last = ((centre + reach).floor().max(0.0) as usize).min(from - 1).max(first);
-            let mut weights: Vec<f32> = (first..=last)
-                .map(|s| (1.0 - (s as f32 - centre).abs() / reach).max(0.0))
-                .collect();
-            let sum: f32 = weights.iter().sum();
-            if sum > 0.0 {
-                weights.iter_mut().for_each(|w| *w /= sum);
-            } else {
-                weights.fill(1.0 / (last - first + 1) as f32);
-            }
-            (first, weights)
-        })
-        .collect()
-}
-
-/// Red, green, blue as 0…255, `size` = [columns, rows].
-fn resize(picture: &Picture, size: [usize; 2], filter: Filter) -> Vec<f32> {
-    let stride = picture.width as usize * 3;
-    let columns = taps(picture.width as usize, size[0], filter);
-    let rows = taps(picture.height as usize, size[1], filter);
-    let mut out = Vec::with_capacity(size[0] * size[1] * 3);
-    let mut line = vec![0.0f32; stride];
-    for (first, weights) in rows {
-        line.fill(0.0);
-        for (source, weight) in picture.pixels[first * stride..].chunks_exact(stride).zip(&weights)
-        {
-            for (sum, value) in line.iter_mut().zip(source) {
-                *sum += f32::from(*value) * weight;
-            }
-        }
-        for (first, weights) in &columns {
-            let mut pixel = [0.0f32; 3];
-            for (source, weight) in line[first * 3..].chunks_exact(3).zip(weights) {
-                for c in 0..3 {
-                    pixel[c] += source[c] * weight;
-                }
-            }
-            out.extend_from_slice(&pixel);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn flat(width: u32, height: u32, value: u8) -> Picture {
-        Picture { width, height, pixels: vec![value; (width * height * 3) as usize] }
-    }
-
     proptest! {
-        #[test]
-        fn a_flat_picture_stays_flat(w in 1u32..70, h in 1u32..70, to_w in 1usize..50, to_h in 1usize..50, value: u8, soft: bool) {
-            let filter = if soft { Filter::Antialias } else { Filter::Bilinear };
-            let out = resize(&flat(w, h, value), [to_w, to_h], filter);
-            prop_assert_eq!(out.len(), to_w * to_h * 3);
-            prop_assert!(out.iter().all(|v| (v - f32::from(value)).abs() < 0.01));
-        }
-
         #[test]
         fn corners_lead_back_to_the_picture(w in 1u32..3000, h in 1u32..3000, stretch: bool) {
             let how = if stretch { Resize::Stretch } else { Resize::Letterbox };
@@ -272,12 +223,6 @@ mod tests {
         fn garbage_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             prop_assert!(decode(&bytes).is_err());
         }
-    }
-
-    #[test]
-    fn bilinear_halves_by_averaging_neighbours() {
-        let picture = Picture { width: 2, height: 1, pixels: vec![0, 0, 0, 200, 100, 50] };
-        assert_eq!(resize(&picture, [1, 1], Filter::Bilinear), [100.0, 50.0, 25.0]);
     }
 
     #[test]

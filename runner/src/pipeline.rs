@@ -4,7 +4,8 @@ use crate::config::{Config, Input};
 use crate::decoder::{Decoder, Outcome};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::picture::{self, Placement, Preparation};
+use crate::picture::{PictureTensor, Placement};
+use crate::prepare::{Content, Prepared};
 use crate::trust::VerifiedModel;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ pub struct Pipeline {
     engine: Engine,
     input: usize,
     input_bytes: usize,
-    preparation: Option<Preparation>,
+    /// `None`: inputs are the tensor's own bytes.
+    tensor: Option<PictureTensor>,
     decoder: Decoder,
     stateful: bool,
     /// SHA-256 of the model, hex.
@@ -21,16 +23,12 @@ pub struct Pipeline {
 }
 
 /// An input as the tensor wants it.
-pub struct Prepared {
+pub struct Filled {
     bytes: Vec<u8>,
     placement: Option<Placement>,
-    /// Spent on decoding PNG or JPEG.
-    pub decoding: Duration,
-    /// Spent on resizing and normalising.
-    pub fitting: Duration,
 }
 
-impl Prepared {
+impl Filled {
     /// Columns and rows of the picture, if it is one.
     pub fn picture_size(&self) -> Option<[u32; 2]> {
         self.placement.map(|p| p.picture.map(|n| n as u32))
@@ -55,8 +53,8 @@ impl Pipeline {
         };
         let info = engine.input(input)?;
         let input_bytes = info.bytes;
-        let preparation = match &config.input {
-            Input::Picture(picture) => Some(Preparation::new(picture, info)?),
+        let tensor = match &config.input {
+            Input::Picture(picture) => Some(PictureTensor::new(picture, info)?),
             Input::Tensor { .. } => None,
         };
         let decoder = Decoder::new(&config.decoder, &engine.output_infos()?, &config.input)?;
@@ -64,7 +62,7 @@ impl Pipeline {
             engine,
             input,
             input_bytes,
-            preparation,
+            tensor,
             decoder,
             stateful: config.stateful,
             model_sha256: model.sha256,
@@ -76,44 +74,32 @@ impl Pipeline {
         self.engine.delegate().name()
     }
 
-    /// Makes the tensor's bytes of an input. Fails on an input that is not what the model takes,
+    /// Makes the tensor's bytes of a prepared input. Fails on one that is not what the model takes,
     /// which is the sender's fault and nobody else's.
-    pub fn prepare(&self, input: &[u8]) -> Result<Prepared, String> {
-        let started = Instant::now();
-        let Some(preparation) = &self.preparation else {
-            if input.len() != self.input_bytes {
-                return Err(format!(
-                    "the model takes exactly {} bytes, these are {}",
-                    self.input_bytes,
-                    input.len()
-                ));
-            }
-            return Ok(Prepared {
-                bytes: input.to_vec(),
-                placement: None,
-                decoding: Duration::ZERO,
-                fitting: Duration::ZERO,
-            });
+    pub fn fill(&self, prepared: Prepared) -> Result<Filled, String> {
+        let bytes = match (prepared.content, &self.tensor) {
+            (Content::Numbers(numbers), Some(tensor)) => tensor.bytes(&numbers),
+            (Content::Bytes(bytes), _) => bytes,
+            (Content::Numbers(_), None) => Vec::new(),
         };
-        let picture = picture::decode(input)?;
-        let decoded = Instant::now();
-        let (bytes, placement) = preparation.tensor_bytes(&picture);
-        Ok(Prepared {
-            bytes,
-            placement: Some(placement),
-            decoding: decoded - started,
-            fitting: decoded.elapsed(),
-        })
+        if bytes.len() != self.input_bytes {
+            return Err(format!(
+                "the model takes exactly {} bytes, these are {}",
+                self.input_bytes,
+                bytes.len()
+            ));
+        }
+        Ok(Filled { bytes, placement: prepared.placement })
     }
 
     /// Runs the model. Fails only when the engine does.
-    pub fn infer(&self, prepared: &Prepared) -> Result<Inferred, Error> {
+    pub fn infer(&self, filled: &Filled) -> Result<Inferred, Error> {
         let started = Instant::now();
-        self.engine.set_input(self.input, &prepared.bytes)?;
+        self.engine.set_input(self.input, &filled.bytes)?;
         self.engine.invoke()?;
         let outputs = self.engine.outputs()?;
         let engine = started.elapsed();
-        Ok(Inferred { outcome: self.decoder.decode(&outputs, prepared.placement.as_ref()), engine })
+        Ok(Inferred { outcome: self.decoder.decode(&outputs, filled.placement.as_ref()), engine })
     }
 
     /// The invoke alone, on what the input tensor holds.

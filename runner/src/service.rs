@@ -5,6 +5,7 @@ use crate::decoder::Outcome;
 use crate::error::{Error, Exit};
 use crate::notify::Notify;
 use crate::pipeline::Pipeline;
+use crate::prepare::{Preparer, Received};
 use crate::results::ResultLog;
 use crate::source::{self, Event, Metrics, MAX_INPUT};
 use crate::time;
@@ -12,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::mpsc::{sync_channel, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,58 +40,91 @@ struct ResultLine<'a> {
     total_ms: f64,
 }
 
-/// Says ready and works until SIGTERM or SIGINT. `started` is when the process began.
-pub fn run(pipeline: Pipeline, config: &Config, started: Instant) -> Result<(), Error> {
-    // As many waiting as are being worked on; the rest waits where it came from.
-    let (events, inbox) = sync_channel::<Event>(1);
-    let metrics = Arc::new(Metrics::default());
-    stop_on_signals(events.clone())?;
-    let listener = source::http::open(config)?;
-    source::folder::check(config)?;
-    if listener.is_none() && config.source.folder.is_none() {
-        return Err(Error::new(
-            Exit::Source,
-            "no source: set source.folder or source.http in model.toml",
-        ));
-    }
-    let mut notify = Notify::from_environment(Duration::from_millis(config.heartbeat_ms));
-    let mut log = ResultLog::new(&config.results);
-    notify.beat();
-    eprintln!("{}: ready in {} ms", config.name, started.elapsed().as_millis());
-    if let Some(listener) = listener {
-        source::http::serve(listener, events.clone(), Arc::clone(&metrics))?;
-    }
-    source::folder::watch(config, events)?;
-    loop {
-        match inbox.recv_timeout(Duration::from_millis(config.heartbeat_ms)) {
-            Ok(Event::Input { name, bytes, reply }) => {
-                let (line, whole) = infer_one(&pipeline, &config.name, &name, &bytes)?;
-                metrics.count(whole);
-                emit(&line);
-                if let Some(trouble) = log.append(&line) {
-                    eprintln!("{}: {trouble}", config.name);
-                }
-                if let Some(reply) = reply {
-                    // Whoever asked may have gone.
-                    let _ = reply.send((whole, line));
-                }
-            }
-            Ok(Event::Stop) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::new(Exit::Source, "all sources have ended"));
-            }
+/// The workload before it is ready: what its folder holds is being prepared, and waits.
+pub struct Service {
+    preparer: Arc<Preparer>,
+    events: SyncSender<Event>,
+    inbox: Receiver<Event>,
+    watching: bool,
+}
+
+impl Service {
+    /// Begins to prepare what comes, as far as the inbox has room for it. A folder that cannot be
+    /// read is left for [`Service::run`] to complain about.
+    pub fn begin(config: &Config, preparer: Arc<Preparer>) -> Result<Service, Error> {
+        // As many waiting as are being worked on; the rest waits where it came from.
+        let (events, inbox) = sync_channel::<Event>(1);
+        let watching = source::folder::check(config).is_ok();
+        if watching {
+            source::folder::watch(config, Arc::clone(&preparer), events.clone())?;
         }
+        Ok(Service { preparer, events, inbox, watching })
+    }
+
+    /// Says ready and works until SIGTERM or SIGINT. `started` is when the process began.
+    pub fn run(self, pipeline: &Pipeline, config: &Config, started: Instant) -> Result<(), Error> {
+        let Service { preparer, events, inbox, watching } = self;
+        let metrics = Arc::new(Metrics::default());
+        stop_on_signals(events.clone())?;
+        let listener = source::http::open(config)?;
+        source::folder::check(config)?;
+        if listener.is_none() && config.source.folder.is_none() {
+            return Err(Error::new(
+                Exit::Source,
+                "no source: set source.folder or source.http in model.toml",
+            ));
+        }
+        let mut notify = Notify::from_environment(Duration::from_millis(config.heartbeat_ms));
+        let mut log = ResultLog::new(&config.results);
         notify.beat();
+        eprintln!("{}: ready in {} ms", config.name, started.elapsed().as_millis());
+        if let Some(listener) = listener {
+            source::http::serve(
+                listener,
+                Arc::clone(&preparer),
+                events.clone(),
+                Arc::clone(&metrics),
+            )?;
+        }
+        if !watching {
+            source::folder::watch(config, preparer, events)?;
+        }
+        loop {
+            match inbox.recv_timeout(Duration::from_millis(config.heartbeat_ms)) {
+                Ok(Event::Input { name, input, reply }) => {
+                    let (line, whole) = infer_one(pipeline, &config.name, &name, input)?;
+                    metrics.count(whole);
+                    emit(&line);
+                    if let Some(trouble) = log.append(&line) {
+                        eprintln!("{}: {trouble}", config.name);
+                    }
+                    if let Some(reply) = reply {
+                        // Whoever asked may have gone.
+                        let _ = reply.send((whole, line));
+                    }
+                }
+                Ok(Event::Stop) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::new(Exit::Source, "all sources have ended"));
+                }
+            }
+            notify.beat();
+        }
     }
 }
 
 /// One line for each file; fails at the end when one of them could not be used.
-pub fn infer(pipeline: &Pipeline, model: &str, files: &[PathBuf]) -> Result<(), Error> {
+pub fn infer(
+    pipeline: &Pipeline,
+    preparer: &Preparer,
+    model: &str,
+    files: &[PathBuf],
+) -> Result<(), Error> {
     let mut bad = 0;
     for file in files {
-        let bytes = read_bounded(file, MAX_INPUT)?;
-        let (line, whole) = infer_one(pipeline, model, &file.display().to_string(), &bytes)?;
+        let input = preparer.receive(read_bounded(file, MAX_INPUT)?);
+        let (line, whole) = infer_one(pipeline, model, &file.display().to_string(), input)?;
         emit(&line);
         bad += usize::from(!whole);
     }
@@ -108,7 +142,7 @@ fn infer_one(
     pipeline: &Pipeline,
     model: &str,
     source: &str,
-    bytes: &[u8],
+    input: Received,
 ) -> Result<(String, bool), Error> {
     let started = Instant::now();
     let mut line = ResultLine {
@@ -123,10 +157,10 @@ fn infer_one(
         invoke_ms: None,
         total_ms: 0.0,
     };
-    match pipeline.prepare(bytes) {
-        Ok(prepared) => {
-            let inferred = pipeline.infer(&prepared)?;
-            if let Some([width, height]) = prepared.picture_size() {
+    match input.prepared.and_then(|prepared| pipeline.fill(prepared)) {
+        Ok(filled) => {
+            let inferred = pipeline.infer(&filled)?;
+            if let Some([width, height]) = filled.picture_size() {
                 (line.width, line.height) = (Some(width), Some(height));
             }
             line.invoke_ms = Some(time::ms(inferred.engine));
@@ -134,7 +168,7 @@ fn infer_one(
         }
         Err(error) => line.error = Some(error),
     }
-    line.total_ms = time::ms(started.elapsed());
+    line.total_ms = time::ms(input.took + started.elapsed());
     line.boot_ms = time::boot_ms();
     let whole = line.error.is_none();
     let text = serde_json::to_string(&line)
@@ -155,8 +189,8 @@ fn stop_signals() -> SigSet {
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT])
 }
 
-/// Keeps SIGTERM and SIGINT for [`run`]. Has to be called before the model is loaded: the engine's
-/// own threads inherit what is blocked, and one that did not would end the process.
+/// Keeps SIGTERM and SIGINT for [`Service::run`]. Has to be called before any thread is made, the
+/// engine's own among them: they inherit what is blocked, and one that did not would end the process.
 pub fn hold_signals() -> Result<(), Error> {
     stop_signals().thread_block().map_err(|e| Error::engine(format!("cannot block SIGTERM: {e}")))
 }

@@ -4,6 +4,7 @@ pub mod folder;
 pub mod http;
 
 use crate::error::{Error, Exit};
+use crate::prepare::Received;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
@@ -16,8 +17,8 @@ pub enum Event {
     Input {
         /// Where it came from, for the result.
         name: String,
-        /// The file's or request's bytes.
-        bytes: Vec<u8>,
+        /// The file or the request's body, prepared.
+        input: Received,
         /// Who waits for the answer: whether it is a result, and its line.
         reply: Option<SyncSender<(bool, String)>>,
     },
@@ -49,11 +50,11 @@ impl Metrics {
     }
 }
 
-/// Starts a named thread with a stack that fits a small device.
+/// Starts a named thread with a stack that fits a small device and decodes a picture.
 pub fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     std::thread::Builder::new()
         .name(name.to_owned())
-        .stack_size(256 * 1024)
+        .stack_size(1 << 20)
         .spawn(body)
         .map(drop)
         .map_err(|e| Error::new(Exit::Source, format!("cannot start thread {name}: {e}")))

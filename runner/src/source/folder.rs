@@ -3,9 +3,11 @@
 use super::{Event, MAX_INPUT};
 use crate::config::{read_bounded, Config, Input};
 use crate::error::{Error, Exit};
+use crate::prepare::Preparer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Files looked at; a folder with more is read as far as this, in name order.
@@ -24,9 +26,13 @@ pub fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sends every file of the folder, in name order, then looks again every `poll_ms` for new ones
+/// Prepares and sends every file of the folder, in name order, then looks again every `poll_ms` for new ones
 /// (or for all of them, with `repeat`).
-pub fn watch(config: &Config, events: SyncSender<Event>) -> Result<(), Error> {
+pub fn watch(
+    config: &Config,
+    preparer: Arc<Preparer>,
+    events: SyncSender<Event>,
+) -> Result<(), Error> {
     let Some(folder) = config.source.folder.clone() else { return Ok(()) };
     let endings: &'static [&'static str] = match config.input {
         Input::Picture(_) => &["png", "jpg", "jpeg"],
@@ -50,8 +56,11 @@ pub fn watch(config: &Config, events: SyncSender<Event>) -> Result<(), Error> {
                                 continue;
                             }
                         };
-                        let event =
-                            Event::Input { name: path.display().to_string(), bytes, reply: None };
+                        let event = Event::Input {
+                            name: path.display().to_string(),
+                            input: preparer.receive(bytes),
+                            reply: None,
+                        };
                         if events.send(event).is_err() {
                             return;
                         }

@@ -4,6 +4,7 @@
 use super::{Event, Metrics, MAX_INPUT};
 use crate::config::Config;
 use crate::error::{Error, Exit};
+use crate::prepare::Preparer;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +43,7 @@ pub fn open(config: &Config) -> Result<Option<TcpListener>, Error> {
 /// Serves in a thread of its own until the process ends.
 pub fn serve(
     listener: TcpListener,
+    preparer: Arc<Preparer>,
     events: SyncSender<Event>,
     metrics: Arc<Metrics>,
 ) -> Result<(), Error> {
@@ -66,9 +68,10 @@ pub fn serve(
         }
         let (events, metrics, slot) =
             (events.clone(), Arc::clone(&metrics), Occupied(Arc::clone(&connections)));
+        let preparer = Arc::clone(&preparer);
         let started = super::thread("http-request", move || {
             let _slot = slot;
-            connection(stream, &format!("http:{peer}"), &events, &metrics);
+            connection(stream, &format!("http:{peer}"), &preparer, &events, &metrics);
         });
         if let Err(error) = started {
             eprintln!("runner: {error}");
@@ -106,11 +109,17 @@ impl Answer {
     }
 }
 
-fn connection(stream: TcpStream, name: &str, events: &SyncSender<Event>, metrics: &Metrics) {
+fn connection(
+    stream: TcpStream,
+    name: &str,
+    preparer: &Preparer,
+    events: &SyncSender<Event>,
+    metrics: &Metrics,
+) {
     let deadline = Instant::now() + REQUEST_TIME;
     let reply = match read_head(&stream, deadline) {
         Ok((head, rest)) => match (head.method.as_str(), head.path.as_str()) {
-            ("POST", "/infer") => infer(&stream, &head, rest, deadline, name, events),
+            ("POST", "/infer") => infer(&stream, &head, rest, deadline, name, preparer, events),
             ("GET", "/healthz") => Answer::text("ok\n".into()),
             ("GET", "/metrics") => Answer::text(metrics.text()),
             (_, "/infer" | "/healthz" | "/metrics") => {
@@ -132,6 +141,7 @@ fn infer(
     rest: Vec<u8>,
     deadline: Instant,
     name: &str,
+    preparer: &Preparer,
     events: &SyncSender<Event>,
 ) -> Answer {
     let bytes = match read_body(stream, head, rest, deadline) {
@@ -139,7 +149,8 @@ fn infer(
         Err(refusal) => return refusal,
     };
     let (reply, answered) = sync_channel(1);
-    if events.send(Event::Input { name: name.to_owned(), bytes, reply: Some(reply) }).is_err() {
+    let input = preparer.receive(bytes);
+    if events.send(Event::Input { name: name.to_owned(), input, reply: Some(reply) }).is_err() {
         return Answer::error(503, "runner is stopping");
     }
     match answered.recv_timeout(ANSWER_TIME) {
