@@ -57,7 +57,7 @@ pub fn check(
     running: &Running,
     waves: Waves,
 ) -> Result<Checked> {
-    let client = Client::new(patience, settings.max_bytes_per_second);
+    let client = Client::of_device(paths, settings, patience, url)?;
     let mut remote = Remote::new(client.clone(), url)?.remembering(&paths.tuf());
     let published = refreshed(paths, &mut remote, url)?;
     let (candidate, waiting) = decide(paths, settings, running, &published, waves)?;

@@ -10,7 +10,7 @@ use crate::check::{check, Checked, Waves};
 use crate::clock;
 use crate::daemon::{self, announce, say};
 use crate::device::{self, Running};
-use crate::http::{check_url, Client, Patience};
+use crate::http::{Client, Patience};
 use crate::install::{install, InstallerLock, Offer};
 use crate::paths::Paths;
 use crate::settings::Settings;
@@ -126,8 +126,7 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
     let mut waiting = None;
     let offer = match from {
         url if url.contains("://") && url.ends_with(".update") => {
-            check_url(url)?;
-            let client = Client::new(Patience::default(), settings.max_bytes_per_second);
+            let client = Client::of_device(paths, &settings, Patience::default(), url)?;
             Some(Offer { source: Source::Url(client, url.into()), promise: None })
         }
         url if url.contains("://") => {

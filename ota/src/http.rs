@@ -5,15 +5,27 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use repository::{Fetch, FetchError};
-use ureq::http::{header, Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::config::{AutoHeaderValue, Config, RedirectAuthHeaders};
+use ureq::http::{header, Response, StatusCode, Uri};
+use ureq::typestate::WithoutBody;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
+use ureq::{Agent, Body, Proxy, RequestBuilder};
 
+use crate::credentials::{self, may_send, Token};
+use crate::device::read_bounded;
 use crate::etag::{Memory, TIMESTAMP};
 use crate::pace::Pace;
+use crate::paths::Paths;
 use crate::range_reader::Manner;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::tls::{self, TlsConnector};
+use crate::{clock, proxy};
 use crate::{Error, Result};
 
 /// How patient to be.
@@ -50,6 +62,8 @@ impl Default for Patience {
     }
 }
 
+/// No image brings more roots for TLS, in bytes.
+const MAX_TLS_ROOTS: u64 = 512 << 10;
 /// No page that says "not found" is read further, in bytes.
 const LONGEST_REGRET: u64 = 4096;
 
@@ -68,29 +82,117 @@ pub struct Client {
     pub(crate) patience: Patience,
     pub(crate) max_rate: Option<u64>,
     pub(crate) manner: Manner,
+    authorization: Option<Arc<Authorization>>,
+}
+
+/// A token and the repository it is for.
+#[derive(Clone, Debug)]
+struct Authorization {
+    token: Token,
+    home: Uri,
+    plain: bool,
+}
+
+impl Authorization {
+    fn value(&self, url: &str) -> Option<String> {
+        let to: Uri = url.parse().ok()?;
+        may_send(&self.home, &to, self.plain).then(|| self.token.header())
+    }
+}
+
+fn config(patience: &Patience, proxy: Option<Proxy>) -> Config {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(proxy)
+        .max_redirects(4)
+        .redirect_auth_headers(RedirectAuthHeaders::Never)
+        .max_response_header_size(16 << 10)
+        .input_buffer_size(64 << 10)
+        .max_idle_connections(1)
+        .timeout_connect(Some(patience.connect))
+        .timeout_resolve(Some(patience.connect))
+        .timeout_recv_response(Some(patience.answer))
+        .timeout_per_read(Some(patience.idle))
+        .timeout_per_write(Some(patience.idle))
+        .user_agent("ferrite-ota")
+        .accept_encoding("identity")
+        .accept(AutoHeaderValue::None)
+        .build()
+}
+
+/// TLS, when this image has roots; an error when `url` needs some and there are none.
+fn tls(paths: &Paths, home: &Uri, url: &str) -> Result<Option<TlsConnector>> {
+    let path = paths.tls_roots();
+    let roots = match read_bounded(&path, MAX_TLS_ROOTS) {
+        Ok(roots) => roots,
+        Err(_) if !path.exists() && url.starts_with("https:") => {
+            return Err(Error::failed(format!(
+                "{url}: this image has no roots for TLS; name them in its file ([update.tls] roots)"
+            )))
+        }
+        Err(_) if !path.exists() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let identity = credentials::identity(paths)?;
+    let sure = clock::sure(paths, &State::load(paths));
+    TlsConnector::new(&roots, identity.as_ref(), home.host().unwrap_or_default(), sure)
+        .map(Some)
+        .map_err(Error::failed)
 }
 
 impl Client {
-    /// `max_rate`: bytes a second that a download may take of the link.
+    /// A client for `http://` URLs, with nothing to show. `max_rate`: bytes a second that a
+    /// download may take of the link.
     pub fn new(patience: Patience, max_rate: Option<u64>) -> Client {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(4)
-            .max_response_header_size(16 << 10)
-            .input_buffer_size(64 << 10)
-            .max_idle_connections(1)
-            .timeout_connect(Some(patience.connect))
-            .timeout_resolve(Some(patience.connect))
-            .timeout_recv_response(Some(patience.answer))
-            .timeout_per_read(Some(patience.idle))
-            .timeout_per_write(Some(patience.idle))
-            .user_agent("ferrite-ota")
-            .accept_encoding("identity")
-            .accept(ureq::config::AutoHeaderValue::None)
-            .build()
-            .new_agent();
-        Client { agent, patience, max_rate, manner: Manner::default() }
+        Client {
+            agent: config(&patience, None).new_agent(),
+            patience,
+            max_rate,
+            authorization: None,
+            manner: Manner::default(),
+        }
+    }
+
+    /// The device's client for `url`: through its proxy, with its TLS roots and what shows who it
+    /// is. Those secrets are for the repository of the settings, whatever `url` is.
+    pub fn of_device(
+        paths: &Paths,
+        settings: &Settings,
+        patience: Patience,
+        url: &str,
+    ) -> Result<Client> {
+        check_url(url)?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let proxy = proxy::choose(settings.proxy.as_deref(), url, &variable)?;
+        let home: Uri = settings.url.parse().map_err(|_| not_a_url(&settings.url))?;
+        let authorization = Token::load(paths)?.map(|token| {
+            Arc::new(Authorization { token, home: home.clone(), plain: settings.token_over_http })
+        });
+        let config = config(&patience, proxy);
+        let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+        let agent = match tls(paths, &home, url)? {
+            Some(tls) => {
+                Agent::with_parts(config, connector.chain(tls), DefaultResolver::default())
+            }
+            None => config.new_agent(),
+        };
+        Ok(Client {
+            agent,
+            patience,
+            max_rate: settings.max_bytes_per_second,
+            authorization,
+            manner: Manner::default(),
+        })
+    }
+
+    /// A request for `url`, with the token if that may be sent there. It is not sent on where a
+    /// redirection leads.
+    fn request(&self, url: &str) -> RequestBuilder<WithoutBody> {
+        let request = self.agent.get(url);
+        match self.authorization.as_ref().and_then(|authorization| authorization.value(url)) {
+            Some(value) => request.header(header::AUTHORIZATION, value),
+            None => request,
+        }
     }
 
     /// `range`: the value of a `Range` header.
@@ -99,7 +201,7 @@ impl Client {
         url: &str,
         range: Option<&str>,
     ) -> std::result::Result<Response<Body>, String> {
-        let mut request = self.agent.get(url);
+        let mut request = self.request(url);
         if let Some(range) = range {
             request = request.header(header::RANGE, range);
         }
@@ -113,7 +215,7 @@ impl Client {
         max: u64,
         known: Option<&str>,
     ) -> std::result::Result<Whole, FetchError> {
-        let mut request = self.agent.get(url);
+        let mut request = self.request(url);
         if let Some(known) = known {
             request = request.header(header::IF_NONE_MATCH, known);
         }
@@ -166,7 +268,9 @@ impl Client {
                 format!("nothing came for {} s", seconds(self.patience.idle))
             }
             ureq::Error::HostNotFound => "the server's name is not known".into(),
-            ureq::Error::Io(error) => one_line(&error.to_string()),
+            ureq::Error::Io(error) => {
+                one_line(&tls::explain(error).unwrap_or_else(|| error.to_string()))
+            }
             ureq::Error::Protocol(_) => "the answer is not HTTP".into(),
             other => one_line(&other.to_string()),
         }
@@ -200,7 +304,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// The repository at `url`, which has to be `http://`.
+    /// The repository at `url`, which has to be `http://` or `https://`.
     pub fn new(client: Client, url: &str) -> Result<Remote> {
         check_url(url)?;
         Ok(Remote { client, base: url.trim_end_matches('/').into(), memory: None })
@@ -249,12 +353,15 @@ impl Fetch for Remote {
 
 /// Refuses what this client cannot fetch.
 pub fn check_url(url: &str) -> Result<()> {
-    match url.strip_prefix("http://") {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    match rest {
         Some(rest) if !rest.is_empty() && url.bytes().all(|b| b.is_ascii_graphic()) => Ok(()),
-        _ => Err(Error::failed(format!(
-            "{url}: not an http:// URL (updates are signed, so TLS is not needed to trust them)"
-        ))),
+        _ => Err(not_a_url(url)),
     }
+}
+
+fn not_a_url(url: &str) -> Error {
+    Error::failed(format!("{url}: not an http:// or https:// URL"))
 }
 
 #[cfg(test)]
@@ -269,7 +376,7 @@ mod tests {
             remote.url("targets/a+b c.update"),
             "http://host:80/repo/targets/a%2Bb%20c.update"
         );
-        for bad in ["https://x", "ftp://x", "http://", "", "http://x y", "http://x\n"] {
+        for bad in ["ftp://x", "http://", "https://", "", "http://x y", "http://x\n"] {
             assert!(Remote::new(client.clone(), bad).is_err(), "{bad:?}");
         }
     }

@@ -92,6 +92,11 @@ impl Paths {
         self.join(layout::RUN_LAST_FAILURE)
     }
 
+    /// Roots of the certificates that the repository's server may have.
+    pub fn tls_roots(&self) -> PathBuf {
+        self.join(layout::TLS_ROOTS)
+    }
+
     /// What a time server said since this boot.
     pub fn network_time(&self) -> PathBuf {
         self.join(layout::RUN_NETWORK_TIME)

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::day_window::DayWindow;
 use crate::{Error, Result};
 
 /// No settings are longer, in bytes.
@@ -39,6 +40,21 @@ pub struct Settings {
     /// A stick with a bundle on it updates the device.
     #[serde(default)]
     pub sticks: bool,
+    /// The proxy that every connection goes through; else what the environment says.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// A token may be sent over plain HTTP too.
+    #[serde(default)]
+    pub token_over_http: bool,
+    /// When something may be fetched; at any time if absent.
+    #[serde(default)]
+    pub hours: Option<DayWindow>,
+    /// Bytes that may go over the link in a day (UTC), both ways, headers and all.
+    #[serde(default)]
+    pub daily_budget: Option<u64>,
+    /// Where the outcome of an update is told; nowhere if absent.
+    #[serde(default)]
+    pub report_url: Option<String>,
 }
 
 impl Settings {
@@ -74,22 +90,18 @@ pub enum Reboot {
     Now,
     /// When a person does it.
     Manual,
-    /// Between two times of the day, UTC, in minutes after midnight. May cross midnight.
-    Window(u16, u16),
+    /// In a part of the day.
+    Window(DayWindow),
 }
 
 impl TryFrom<String> for Reboot {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Reboot, String> {
-        let window = || {
-            let (from, to) = text.split_once('-')?;
-            Some((minutes(from)?, minutes(to)?)).filter(|(from, to)| from != to)
-        };
-        match (text.as_str(), window()) {
+        match (text.as_str(), DayWindow::parse(&text)) {
             ("now", _) => Ok(Reboot::Now),
             ("manual", _) => Ok(Reboot::Manual),
-            (_, Some((from, to))) => Ok(Reboot::Window(from, to)),
+            (_, Some(window)) => Ok(Reboot::Window(window)),
             _ => {
                 Err(format!("reboot: {text:?} is not \"now\", \"manual\" or like \"02:00-04:00\""))
             }
@@ -102,9 +114,7 @@ impl fmt::Display for Reboot {
         match self {
             Reboot::Now => f.write_str("now"),
             Reboot::Manual => f.write_str("when somebody reboots"),
-            Reboot::Window(a, b) => {
-                write!(f, "between {:02}:{:02} and {:02}:{:02} UTC", a / 60, a % 60, b / 60, b % 60)
-            }
+            Reboot::Window(window) => window.fmt(f),
         }
     }
 }
@@ -112,24 +122,12 @@ impl fmt::Display for Reboot {
 impl Reboot {
     /// Whether the device may reboot at this time (seconds since 1970, UTC).
     pub fn allows(self, unix_seconds: u64) -> bool {
-        let minute = (unix_seconds % 86_400 / 60) as u16;
         match self {
             Reboot::Now => true,
             Reboot::Manual => false,
-            Reboot::Window(from, to) if from < to => (from..to).contains(&minute),
-            Reboot::Window(from, to) => minute >= from || minute < to,
+            Reboot::Window(window) => window.is_open(unix_seconds),
         }
     }
-}
-
-/// Minutes after midnight of `hh:mm`.
-fn minutes(text: &str) -> Option<u16> {
-    let (hour, minute) = text.split_once(':')?;
-    let two = |t: &str| {
-        (t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit())).then(|| t.parse().ok())?
-    };
-    let (hour, minute): (u16, u16) = (two(hour)?, two(minute)?);
-    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
 
 #[cfg(test)]
@@ -157,19 +155,15 @@ mod tests {
     }
 
     #[test]
-    fn windows() {
-        let window = |text: &str| Reboot::try_from(text.to_string());
-        assert_eq!(window("02:00-04:30"), Ok(Reboot::Window(120, 270)));
-        for bad in
-            ["", "2:00-4:00", "24:00-01:00", "02:00", "02:00-02:00", "02:60-03:00", "+2:00-03:00"]
-        {
-            assert!(window(bad).is_err(), "{bad}");
-        }
-        let at = |h: u64, m: u64| 86_400 * 20_000 + h * 3600 + m * 60;
-        let night = Reboot::Window(23 * 60, 60);
-        assert!(night.allows(at(23, 0)) && night.allows(at(0, 59)));
-        assert!(!night.allows(at(1, 0)) && !night.allows(at(22, 59)));
-        let early = Reboot::Window(120, 240);
-        assert!(early.allows(at(2, 0)) && !early.allows(at(4, 0)));
+    fn an_image_may_say_how_it_reaches_its_server() {
+        let more = r#""max_bytes_per_second": null, "groups": ["canary"], "hours": "01:00-05:00",
+            "daily_budget": 50000000, "proxy": "http://p:1", "token_over_http": true,
+            "report_url": "https://r/x""#;
+        let settings =
+            Settings::parse(&GOOD.replace(r#""max_bytes_per_second": null"#, more)).unwrap();
+        assert_eq!(settings.hours, DayWindow::parse("01:00-05:00"));
+        assert_eq!(settings.daily_budget, Some(50_000_000));
+        let settings = Settings::parse(GOOD).unwrap();
+        assert!(!settings.token_over_http && settings.report_url.is_none());
     }
 }

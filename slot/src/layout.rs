@@ -55,6 +55,9 @@ pub const OTA_SETTINGS: &str = "/etc/ferrite/ota.json";
 /// The repository's root metadata that the device starts from. On the root.
 pub const TUF_ROOT: &str = "/etc/ferrite/tuf-root.json";
 
+/// Roots of the certificates that the repository's server may have (PEM). On the root.
+pub const TLS_ROOTS: &str = "/etc/ferrite/tls-roots.pem";
+
 /// One of the two halves of the disk that a version can live in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {

@@ -224,6 +224,12 @@ pub fn ota_settings(image: &Image, update: &Update) -> String {
         "reboot": update.reboot.to_string(),
         "max_bytes_per_second": null,
         "sticks": update.sticks,
+        "groups": update.groups.iter().map(|group| group.as_str()).collect::<Vec<_>>(),
+        "hours": update.hours.map(|hours| hours.to_string()),
+        "daily_budget": update.daily_budget.map(|budget| budget.0),
+        "proxy": update.proxy.as_ref().map(|proxy| proxy.get_ref().as_str()),
+        "token_over_http": update.token_over_http,
+        "report_url": update.report_url.as_ref().map(|url| url.get_ref().as_str()),
     });
     format!("{settings:#}\n")
 }
@@ -279,6 +285,31 @@ mod tests {
             serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
         assert_eq!(settings["url"], "http://h:1");
         assert_eq!(settings["reboot"], "now");
+        assert_eq!(settings["hours"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn how_a_device_reaches_its_server_is_handed_on() {
+        let (_dir, image) = image(
+            "[update]\nurl = \"https://h/r\"\ngroups = [\"canary\"]\nhours = \"23:00-05:30\"\n\
+             daily_budget = \"50M\"\nproxy = \"http://p:3128\"\ntoken_over_http = true\n\
+             report_url = \"https://h/report\"\ntls = { roots = \"ca.pem\" }\n",
+        );
+        let settings: serde_json::Value =
+            serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
+        for (key, value) in [
+            ("groups", serde_json::json!(["canary"])),
+            ("hours", "23:00-05:30".into()),
+            ("daily_budget", (50 << 20).into()),
+            ("proxy", "http://p:3128".into()),
+            ("token_over_http", true.into()),
+            ("report_url", "https://h/report".into()),
+        ] {
+            assert_eq!(settings[key], value, "{key}");
+        }
+        let roots = image.files.last().unwrap();
+        assert_eq!(roots.path.as_str(), slot::layout::TLS_ROOTS);
+        assert_eq!(roots.source, std::path::Path::new("ca.pem"));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::diagnostics::{Document, Finding};
+pub use super::link::{Hours, Tls};
 use super::values::{
     DevicePath, Line, Mode, Name, PackageName, PlatformTag, ProjectName, ProjectVersion,
-    PythonVersion, Span, Version,
+    PythonVersion, Size, Span, Version,
 };
 pub use super::workload::{Group, Ready, Restart, Workload};
 
@@ -80,6 +81,22 @@ pub struct Update {
     /// A USB stick with a bundle on it updates the device.
     #[serde(default)]
     pub sticks: bool,
+    /// Groups of a rollout that the devices are in.
+    #[serde(default)]
+    pub groups: Vec<Line>,
+    /// When something may be fetched; at any time if absent.
+    pub hours: Option<Hours>,
+    /// Bytes that may go over the link in a day.
+    pub daily_budget: Option<Size>,
+    /// The proxy that every connection goes through.
+    pub proxy: Option<Spanned<Line>>,
+    /// A device's token may be sent over plain HTTP too.
+    #[serde(default)]
+    pub token_over_http: bool,
+    /// Where devices tell how an update ended.
+    pub report_url: Option<Spanned<Line>>,
+    /// What `https://` needs.
+    pub tls: Option<Tls>,
 }
 
 /// When the device may reboot into a new version.
@@ -258,20 +275,10 @@ impl<'de> Deserialize<'de> for Origin {
 
 /// Reads `now`, `manual` or `HH:MM-HH:MM`.
 fn parse_reboot(text: &str) -> Option<Reboot> {
-    let minute = |t: &str| {
-        let (h, m) = t.split_once(':')?;
-        let digits = |s: &str| s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
-        let (hours, minutes) = (h.parse::<u16>().ok()?, m.parse::<u16>().ok()?);
-        (digits(h) && digits(m) && hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
-    };
     match text {
         "now" => Some(Reboot::Now),
         "manual" => Some(Reboot::Manual),
-        window => {
-            let (from, to) = window.split_once('-')?;
-            let (from, to) = (minute(from)?, minute(to)?);
-            (from != to).then_some(Reboot::Window(from, to))
-        }
+        window => super::link::parse_window(window).map(|(from, to)| Reboot::Window(from, to)),
     }
 }
 
@@ -353,6 +360,8 @@ impl Image {
     fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
         let mut image: Image = document.parse()?;
         image.path = path.to_path_buf();
+        let roots = image.update.as_ref().and_then(|update| update.tls.as_ref()?.file());
+        image.files.extend(roots);
         image.check(document)?;
         Ok(image)
     }
@@ -385,6 +394,7 @@ impl Image {
         if let Some(host) = self.network.ntp.iter().find(|h| h.is_empty() || h.contains(' ')) {
             return Err(document.whole(format!("`ntp`: {:?} is not a host", host.as_str())));
         }
+        self.update.as_ref().map_or(Ok(()), |update| super::link::check(update, document))?;
         self.check_models(document)?;
         let builtin: &[&str] = if self.update.is_some() { &[UPDATE_WORKLOAD] } else { &[] };
         super::workload::check(&self.workloads, builtin, document)

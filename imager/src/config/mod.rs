@@ -3,6 +3,7 @@
 pub mod board;
 pub mod diagnostics;
 pub mod image;
+pub mod link;
 pub mod values;
 pub mod workload;
 

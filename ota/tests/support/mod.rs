@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod certificates;
 pub mod server;
 pub mod wire;
 
@@ -144,6 +145,7 @@ pub fn patience() -> Patience {
 /// A device that runs version 1 in slot a.
 pub struct Device {
     dir: tempfile::TempDir,
+    extra: std::cell::RefCell<String>,
     pub paths: Paths,
 }
 
@@ -154,7 +156,7 @@ impl Device {
         for folder in ["dev/ferrite", "run/ferrite", "etc/ferrite/manifest-keys", "data"] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
-        let device = Device { paths: Paths::below(root), dir };
+        let device = Device { paths: Paths::below(root), dir, extra: Default::default() };
         for (label, size) in [
             ("firmware", 1 << 20),
             ("boot-a", BOOT),
@@ -186,13 +188,20 @@ impl Device {
     }
 
     pub fn settings(&self, url: &str) {
+        let extra = self.extra.borrow();
+        let comma = if extra.is_empty() { "" } else { ", " };
         self.put(
             "etc/ferrite/ota.json",
             format!(
                 r#"{{"url": "{url}", "name": "demo", "poll_seconds": 1, "jitter_seconds": 0,
-                "commit_after_seconds": 0, "tries": 3, "reboot": "manual"}}"#
+                "commit_after_seconds": 0, "tries": 3, "reboot": "manual"{comma}{extra}}}"#
             ),
         );
+    }
+
+    /// More members of the settings from the next [`Device::settings`] on.
+    pub fn extra_settings(&self, members: &str) {
+        *self.extra.borrow_mut() = members.into();
     }
 
     pub fn chooser(&self) -> Uboot {

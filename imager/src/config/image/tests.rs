@@ -122,6 +122,17 @@ fn values_out_of_range_name_the_line() {
         "demo.toml:6: \"25:00-01:00\" is none of",
     );
     refused("[update]\nurl = \"http://x\"\ntries = 0", "demo.toml:6: `tries`");
+    for (line, why) in [
+        ("hours = \"1:00-2:00\"", "demo.toml:6: \"1:00-2:00\" is not like"),
+        ("groups = [\"a b\"]", "`groups`: \"a b\" is not"),
+        ("daily_budget = \"1M\"", "`daily_budget` is at least 2M"),
+        ("proxy = \"socks5://p\"", "demo.toml:6: `proxy` is not like"),
+        ("report_url = \"mailto:x\"", "demo.toml:6: `report_url` does not start"),
+        ("report_url = \"https://x/\"", "add `[update.tls]`"),
+    ] {
+        refused(&format!("[update]\nurl = \"http://x\"\n{line}"), why);
+    }
+    refused("[update]\nurl = \"https://x\"", "add `[update.tls]`");
     refused(
         "[[model]]\nname=\"m\"\nmodel=\"wheel:x:y\"\nconfig=\"c\"",
         "demo.toml:6: no [[wheel]] is named `x`",
