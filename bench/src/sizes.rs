@@ -52,7 +52,7 @@ pub fn measure(shop: &Workshop, _: &Arguments, table: &mut Table) -> Result<()> 
     add("root, all of the demo", Bar::None, root, "with its model, photograph and shell");
     let note = "zstd -19 --long=27";
     add(".img, compressed", Bar::AtMost(25.0), compressed(&built.img)?, note);
-    add(".update", Bar::None, length(&built.update)?, "chunks of 1 MiB, each a zstd frame");
+    add(".update", Bar::None, length(&built.update)?, "chunks of 256 KiB, each a zstd frame");
     let device = shop.device();
     add("init", Bar::AtMost(1.0), length(&device.join("init"))?, "static");
     add("ota", Bar::None, length(&device.join("ota"))?, "");

@@ -11,9 +11,10 @@ use slot::payload::{Chunk, ChunkTable};
 use super::frame_cache::frame;
 use crate::sources::cache::Cache;
 
-/// Bytes of an uncompressed chunk: small enough that losing one in a broken download costs
-/// little, large enough that zstd finds what repeats.
-pub const CHUNK_SIZE: u64 = 1 << 20;
+/// Bytes of an uncompressed chunk: small enough that losing one in a broken download, or one block
+/// of it that a device lacks, costs little. `docs/updates.md` has the sizes measured; this one also
+/// makes the shortest payload, since zstd works harder on inputs of up to 256 KiB.
+pub const CHUNK_SIZE: u64 = 256 << 10;
 
 /// zstd level of a chunk. Above 15 a build gets slower by more than the payload gets smaller.
 const LEVEL: i32 = 15;
