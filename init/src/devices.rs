@@ -19,15 +19,15 @@ pub fn link(disk: &Disk) -> Result<()> {
     Ok(())
 }
 
-/// Lets the group `slots` write what an update writes: the idle slot and the boot state. The
-/// running slot stays root's.
-pub fn open_idle_slot(running: Slot) -> Result<()> {
+/// Lets the group `slots` write what an update writes, the idle slot and the boot state, and read
+/// the running slot, whose bytes need not be fetched again. Nobody but root writes that one.
+pub fn open_slots(running: Slot) -> Result<()> {
     let idle = running.other();
     for label in [idle.boot_label(), idle.root_label(), layout::FIRMWARE] {
-        let path = [layout::DEVICES, "/", label].concat();
-        chown(path.as_str(), None, Some(Gid::from_raw(layout::GROUP_SLOTS)))
-            .and_then(|()| chmod(path.as_str(), Mode::from_raw_mode(0o660)))
-            .map_err(|e| Error::new([&path, ": ", &e.to_string()].concat()))?;
+        give(label, 0o660)?;
+    }
+    for label in [running.boot_label(), running.root_label()] {
+        give(label, 0o440)?;
     }
     // Who may change the boot state has to take its lock; the folder is root's.
     let lock = layout::RUN_BOOT_STATE_LOCK;
@@ -35,4 +35,13 @@ pub fn open_idle_slot(running: Slot) -> Result<()> {
         .and_then(|()| Ok(chown(lock, None, Some(Gid::from_raw(layout::GROUP_SLOTS)))?))
         .and_then(|()| Ok(chmod(lock, Mode::from_raw_mode(0o660))?))
         .map_err(|e| Error::new([lock, ": ", &e.to_string()].concat()))
+}
+
+/// Gives a partition's node to the group `slots`.
+fn give(label: &str, mode: u32) -> Result<()> {
+    let path = [layout::DEVICES, "/", label].concat();
+    // The mode first: between the two steps nobody may do more than behind them.
+    chmod(path.as_str(), Mode::from_raw_mode(mode))
+        .and_then(|()| chown(path.as_str(), None, Some(Gid::from_raw(layout::GROUP_SLOTS))))
+        .map_err(|e| Error::new([&path, ": ", &e.to_string()].concat()))
 }

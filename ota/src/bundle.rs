@@ -17,6 +17,7 @@ use crate::check::{decide, refreshed, Candidate, Waves};
 use crate::device::Running;
 use crate::install::{Offer, Promise};
 use crate::paths::Paths;
+use crate::roads::Helpers;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::{Error, Result};
@@ -200,7 +201,12 @@ pub fn check(
     Ok(candidate.and_then(|candidate| {
         let range = bundle.files.get(&candidate.path)?.clone();
         let source = Source::Within(bundle.path.clone(), range);
-        let promise = Promise { ferrite: candidate.ferrite.clone(), length: candidate.length };
+        // All of the payload is here: nothing is to be saved.
+        let promise = Promise {
+            ferrite: candidate.ferrite.clone(),
+            length: candidate.length,
+            helpers: Helpers::default(),
+        };
         Some((candidate, Offer { source, promise: Some(promise) }))
     }))
 }

@@ -8,6 +8,7 @@ use crate::device::{read_bounded, Running};
 use crate::http::{Client, Patience, Remote};
 use crate::install::{Offer, Promise};
 use crate::paths::Paths;
+use crate::roads::{Helper, Helpers};
 use crate::rollout::{Standing, Turn};
 use crate::settings::Settings;
 use crate::source::Source;
@@ -62,11 +63,28 @@ pub fn check(
     let published = refreshed(paths, &mut remote, url)?;
     let (candidate, waiting) = decide(paths, settings, running, &published, waves)?;
     let take = candidate.map(|candidate| {
-        let source = Source::Url(client, remote.url(&candidate.path));
-        let promise = Promise { ferrite: candidate.ferrite.clone(), length: candidate.length };
+        let at = |path: &str| Source::Url(client.clone(), remote.url(path));
+        let promise = Promise {
+            ferrite: candidate.ferrite.clone(),
+            length: candidate.length,
+            helpers: helpers(&published, &candidate.ferrite, at),
+        };
+        let source = at(&candidate.path);
         (candidate, Offer { source, promise: Some(promise) })
     });
     Ok(Checked { take, waiting })
+}
+
+/// The deltas and the index that lie beside an update, as far as they are targets.
+fn helpers(published: &Published, ferrite: &FerriteTarget, at: impl Fn(&str) -> Source) -> Helpers {
+    let names = ferrite.deltas.iter().map(|delta| &delta.target).chain(&ferrite.index);
+    let helper = |name: &String| {
+        let target = published.targets.targets.get(name)?;
+        let path = target_path(published.root.consistent_snapshot, name, target)?;
+        let sha256 = target.sha256()?.to_string();
+        Some((name.clone(), Helper { source: at(&path), length: target.length, sha256 }))
+    };
+    names.filter_map(helper).collect()
 }
 
 /// Brings the trusted metadata up to date from the repository behind `fetch`, which errors call

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 
 use repository::FerriteTarget;
 use rustix::fs::{flock, FlockOperation};
@@ -12,14 +11,17 @@ use slot::boot_state::BootState;
 use slot::chooser;
 use slot::manifest::{Header, Manifest, HEADER_SIZE};
 use slot::payload::{self, ChunkTable};
-use slot::Slot;
 
+use crate::account::{Account, Report};
 use crate::check::failed_before;
 use crate::device::{self, identity, Running};
 use crate::floor;
+use crate::kept::Kept;
 use crate::paths::Paths;
-use crate::slot_writer::{decompress, read_frame, AlignedBuffer, SlotWriter};
-use crate::source::{Meter, Source};
+use crate::roads::{plan, Helper, Helpers, Work};
+use crate::slot_reader::SlotReader;
+use crate::slot_writer::{AlignedBuffer, SlotWriter};
+use crate::source::Source;
 use crate::state::{self, Pending, State};
 use crate::{Error, Result};
 
@@ -39,6 +41,8 @@ pub struct Promise {
     pub ferrite: FerriteTarget,
     /// Bytes of the file.
     pub length: u64,
+    /// What lies beside it, by the target's name.
+    pub helpers: Helpers,
 }
 
 /// An update that passed every check that can be made before a slot is touched.
@@ -82,9 +86,12 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     let chooser = device::chooser(paths)?;
     let boot = chooser.load()?;
     require_settled(&running, &boot)?;
-    let (writer, accepted) = accept(paths, offer, &running, &boot, idle)?;
-    let Accepted { header, manifest, table } = accepted;
+    let kept = Kept::of(paths);
+    let mut account = Account::open(paths);
+    let (writer, accepted) = accept(paths, offer, &running, &boot, &kept, &account)?;
     state::check_room(paths)?;
+    account.begin(paths, report(&accepted));
+    let Accepted { header, manifest, table } = accepted;
 
     // 2. The idle slot is about to stop being whole: nothing may boot it.
     let lock = paths.boot_state_lock();
@@ -94,9 +101,15 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     // 3. Nor may anything take it for whole.
     writer.clear_header()?;
 
-    // 4. What is right already stays; the rest is fetched, verified, written.
+    // 4. What is right already stays; the rest comes by the cheapest road, verified and written.
     let missing = differing(&writer, &manifest, &table, beat)?;
-    fetch(&writer, &manifest, &table, &missing, &offer.source, beat)?;
+    account.there((table.chunks().len() - missing.len()) as u64);
+    let old = open_running(paths, &running);
+    let work = Work::new(&writer, &manifest, &table, old.as_ref(), &kept, &account, beat, missing);
+    let helpers = Chosen::of(offer.promise.as_ref(), old.as_ref());
+    let brought = work.bring_all(&offer.source, helpers.delta, helpers.index);
+    account.write();
+    brought?;
 
     // 5. What counts is what the medium gives back.
     writer.flush()?;
@@ -113,7 +126,40 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     // 8. Remember what is being tried. A power cut before this loses a name, not the trial.
     let pending = identity(idle, &manifest, &header);
     State::change(paths, |state| state.pending = Some(pending.clone()))?;
+    account.done();
+    kept.forget_but(&[]);
     Ok(pending)
+}
+
+/// What lies beside an update and is of use here.
+struct Chosen<'a> {
+    delta: Option<plan::Delta<'a>>,
+    index: Option<&'a Helper>,
+}
+
+impl<'a> Chosen<'a> {
+    fn of(promise: Option<&'a Promise>, old: Option<&SlotReader>) -> Chosen<'a> {
+        let (Some(promise), Some(old)) = (promise, old) else {
+            return Chosen { delta: None, index: None };
+        };
+        let delta = promise.ferrite.delta_from(old.header_sha256()).and_then(|delta| {
+            Some(plan::Delta {
+                helper: promise.helpers.get(&delta.target)?,
+                head_length: delta.head_length,
+                head_sha256: &delta.head_sha256,
+            })
+        });
+        let index = promise.ferrite.index.as_ref().and_then(|name| promise.helpers.get(name));
+        Chosen { delta, index }
+    }
+}
+
+/// The slot that runs. Without it, all that is missing comes from the payload.
+fn open_running(paths: &Paths, running: &Running) -> Option<SlotReader> {
+    let keys = device::trusted_keys(paths).ok()?;
+    let manifest = device::running_manifest(paths, &keys).ok()?;
+    let identity = device::running_identity(paths, running.slot, &keys).ok()?;
+    SlotReader::open(paths, running.slot, manifest, identity.header_sha256).ok()
 }
 
 /// An install overwrites the slot to fall back to, so what runs has to be committed.
@@ -132,21 +178,14 @@ fn accept(
     offer: &Offer,
     running: &Running,
     boot: &BootState,
-    idle: Slot,
+    kept: &Kept,
+    account: &Account,
 ) -> Result<(SlotWriter, Accepted)> {
+    let idle = running.slot.other();
     let keys = device::trusted_keys(paths)?;
     let floor = floor::lowest(paths, &keys, running.slot, boot, &State::load(paths))?;
-    let meter = Meter::new(0);
-    let header = offer.source.exactly(0..HEADER_SIZE as u64, &meter)?;
     let label = offer.promise.as_ref().map_or("the update", |p| p.ferrite.version.as_str());
-    if let Some(promise) = &offer.promise {
-        if slot::hex::encode(&Sha256::digest(&header)) != promise.ferrite.header_sha256 {
-            return Err(Error::refused(
-                label,
-                "its header is not the one that the repository signed",
-            ));
-        }
-    }
+    let header = fetch_header(offer, label, kept, account)?;
     let manifest = Header::new(&header)
         .and_then(|h| h.verify(&keys))
         .map_err(|e| Error::refused(label, e.to_string()))?;
@@ -161,14 +200,53 @@ fn accept(
     payload::check_fits(&manifest, boot_size, root_size).map_err(no)?;
     let table_size = payload::table_size(&manifest).map_err(no)?;
     let table_at = HEADER_SIZE as u64..(HEADER_SIZE + table_size) as u64;
-    let table = offer.source.exactly(table_at, &meter)?;
+    let table_sha256 = slot::hex::encode(&manifest.chunk_table_sha256);
+    let table =
+        kept.bring(&offer.source, table_at, &table_sha256, &account.head).map_err(|e| match e {
+            Error::Refused { .. } => {
+                Error::refused(&manifest.version, "the chunk table is not the signed one")
+            }
+            failed => failed,
+        })?;
     let table = ChunkTable::parse(&table, &manifest).map_err(no)?;
+    let header_sha256 = slot::hex::encode(&Sha256::digest(&header));
+    let mut needed = vec![header_sha256.as_str(), table_sha256.as_str()];
+    if let Some(promise) = &offer.promise {
+        needed.extend(promise.ferrite.deltas.iter().map(|delta| delta.head_sha256.as_str()));
+        needed.extend(promise.helpers.values().map(|helper| helper.sha256.as_str()));
+    }
+    kept.forget_but(&needed);
     match &offer.promise {
         Some(promise) if promise.length != table.file_size() => Err(Error::refused(
             &manifest.version,
             "its length is not the one that the repository signed",
         )),
         _ => Ok((writer, Accepted { header, manifest, table })),
+    }
+}
+
+/// The slot header. When the repository says which one it is, it is kept over a cut.
+fn fetch_header(offer: &Offer, label: &str, kept: &Kept, account: &Account) -> Result<Vec<u8>> {
+    let range = 0..HEADER_SIZE as u64;
+    let Some(promise) = &offer.promise else {
+        return offer.source.exactly(range, &account.head);
+    };
+    let sha256 = &promise.ferrite.header_sha256;
+    kept.bring(&offer.source, range, sha256, &account.head).map_err(|error| match error {
+        Error::Refused { .. } => {
+            Error::refused(label, "its header is not the one that the repository signed")
+        }
+        failed => failed,
+    })
+}
+
+fn report(accepted: &Accepted) -> Report {
+    Report {
+        version: accepted.manifest.version.clone(),
+        header_sha256: slot::hex::encode(&Sha256::digest(&accepted.header)),
+        payload_bytes: accepted.table.file_size(),
+        chunks_in_all: accepted.table.chunks().len() as u64,
+        ..Report::default()
     }
 }
 
@@ -244,79 +322,4 @@ fn differing(
         found.sort_unstable();
         Ok(found)
     })
-}
-
-/// Fetches the missing chunks and writes them: one thread fetches, unpacks and hashes the next
-/// chunk while another writes the last one.
-fn fetch(
-    writer: &SlotWriter,
-    manifest: &Manifest,
-    table: &ChunkTable,
-    missing: &[usize],
-    source: &Source,
-    beat: &dyn Fn(),
-) -> Result<()> {
-    let (full, to_write) = mpsc::sync_channel::<(usize, AlignedBuffer)>(1);
-    let (done, empty) = mpsc::channel::<AlignedBuffer>();
-    for _ in 0..2 {
-        let _ = done.send(buffer_for(table));
-    }
-    std::thread::scope(|scope| {
-        // Ends with this closure, however that ends: the writing thread waits for it.
-        let full = full;
-        let writing = scope.spawn(move || -> Result<()> {
-            for (index, buffer) in to_write {
-                let range = table.stream_range(index);
-                let length = (range.end - range.start) as usize;
-                writer.write(manifest, range, &buffer.bytes()[..length])?;
-                // Nobody waits for the last ones.
-                let _ = done.send(buffer);
-            }
-            Ok(())
-        });
-        let fetching = fill(table, missing, source, &full, &empty, beat);
-        drop(full);
-        let written = writing.join().map_err(|_| Error::failed("the writing thread died"))?;
-        // A medium that fails also stops the fetching; it is the reason, then.
-        written.and(fetching)
-    })
-}
-
-fn fill(
-    table: &ChunkTable,
-    missing: &[usize],
-    source: &Source,
-    full: &mpsc::SyncSender<(usize, AlignedBuffer)>,
-    empty: &mpsc::Receiver<AlignedBuffer>,
-    beat: &dyn Fn(),
-) -> Result<()> {
-    let mut decompressor = zstd::bulk::Decompressor::new()
-        .map_err(|e| Error::failed(format!("cannot start zstd: {e}")))?;
-    let mut frame = Vec::new();
-    let stopped = || Error::failed("the writing thread stopped");
-    let meter = Meter::new(0);
-    let frames = missing.iter().map(|index| table.file_range(*index));
-    let mut stream = source.read(frames, &meter)?;
-    for &index in missing {
-        beat();
-        let mut buffer = empty.recv().map_err(|_| stopped())?;
-        let range = table.stream_range(index);
-        let bytes = &mut buffer.bytes_mut()[..(range.end - range.start) as usize];
-        let chunk = &table.chunks()[index];
-        let sound = if chunk.compressed == 0 {
-            bytes.fill(0);
-            true
-        } else {
-            read_frame(&mut stream, &mut frame, chunk.compressed as usize)
-                .map_err(|e| source.error(&e))?;
-            decompress(&mut decompressor, &frame, bytes)
-        };
-        if !sound || Sha256::digest(bytes)[..] != chunk.sha256 {
-            return Err(Error::failed(format!(
-                "chunk {index} of the update arrived altered; it was not written"
-            )));
-        }
-        full.send((index, buffer)).map_err(|_| stopped())?;
-    }
-    Ok(())
 }

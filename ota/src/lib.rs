@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod bundle;
 pub mod byteranges;
 pub mod check;
@@ -28,13 +29,16 @@ pub mod floor;
 pub mod health;
 pub mod http;
 pub mod install;
+mod kept;
 mod pace;
 pub mod paths;
 pub mod proxy;
 pub mod random;
 pub mod range_reader;
+pub mod roads;
 pub mod rollout;
 pub mod settings;
+pub mod slot_reader;
 pub mod slot_writer;
 pub mod source;
 pub mod state;

@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// Direct I/O wants memory and offsets aligned to the device's blocks; none has larger ones.
 const ALIGNMENT: usize = 4096;
 
+/// Bytes read at once for somebody whose memory is not aligned.
+const BOUNCE: usize = 128 << 10;
+
 /// A buffer that direct I/O takes.
 #[derive(Debug)]
 pub struct AlignedBuffer {
@@ -114,6 +117,26 @@ impl SlotWriter {
         for (partition, piece) in self.pieces(manifest, range) {
             let (part, tail) = rest.split_at_mut(piece.length as usize);
             partition.read(piece.offset, part)?;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Fills `buffer`, wherever it lies in memory, from any byte of the slot stream on.
+    pub fn read_unaligned(&self, manifest: &Manifest, start: u64, buffer: &mut [u8]) -> Result<()> {
+        let align = ALIGNMENT as u64;
+        let mut bounce = AlignedBuffer::new(BOUNCE.min(buffer.len().next_multiple_of(ALIGNMENT)));
+        let mut at = start;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let first = at / align * align;
+            let skip = (at - first) as usize;
+            let want = (skip + rest.len()).next_multiple_of(ALIGNMENT).min(bounce.bytes().len());
+            let (taken, tail) = rest.split_at_mut(rest.len().min(want - skip));
+            let piece = &mut bounce.bytes_mut()[..want];
+            self.read(manifest, first..first + want as u64, piece)?;
+            taken.copy_from_slice(&piece[skip..skip + taken.len()]);
+            at += taken.len() as u64;
             rest = tail;
         }
         Ok(())

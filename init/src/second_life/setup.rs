@@ -65,7 +65,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
             "host name",
             rustix::system::sethostname(system.hostname.as_bytes()).map_err(|e| e.to_string()),
         ),
-        ("devices", devices::open_idle_slot(booted.slot).map_err(|e| e.to_string())),
+        ("devices", devices::open_slots(booted.slot).map_err(|e| e.to_string())),
     ] {
         if let Err(e) = result {
             say(&[what, ": ", &e]);

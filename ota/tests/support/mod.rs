@@ -22,7 +22,7 @@ use ota::source::Source;
 use ota::state::{Pending, State};
 use ota::Error;
 use repository::author::{first_root, publication, Dates, Published, RoleSigners};
-use repository::{FerriteTarget, TargetFile, Time};
+use repository::{DeltaTarget, FerriteTarget, TargetFile, Time};
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
 use slot::chooser::{Chooser, Uboot};
@@ -78,9 +78,13 @@ impl Recipe {
     /// A real update: noise that does not compress, a chunk of zeros, and parts that are the same
     /// in every version.
     pub fn build(&self) -> Update {
-        let salt = [2; 32];
+        self.build_of(self.stream())
+    }
+
+    /// Boot image and root.
+    pub fn stream(&self) -> Vec<u8> {
         let mut noise = self.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut stream: Vec<u8> = (0..BOOT + self.root_size)
+        (0..BOOT + self.root_size)
             .map(|at| {
                 noise ^= noise << 13;
                 noise ^= noise >> 7;
@@ -91,7 +95,12 @@ impl Recipe {
                     _ => (noise >> 24) as u8,
                 }
             })
-            .collect();
+            .collect()
+    }
+
+    /// An update whose boot image and root are `stream`.
+    pub fn build_of(&self, mut stream: Vec<u8>) -> Update {
+        let salt = [2; 32];
         let tree = verity::build(&stream[BOOT as usize..], &salt);
         stream.extend_from_slice(&tree.bytes);
         let size = stream.len() as u64;
@@ -321,10 +330,68 @@ impl Device {
     }
 }
 
+/// A delta that lies beside an update.
+pub struct Delta {
+    pub from: Vec<u8>,
+    pub bytes: Vec<u8>,
+    pub head_length: usize,
+}
+
+impl Delta {
+    /// As `imager publish` makes it.
+    pub fn of(old: &Update, new: &Update) -> Delta {
+        let options = delta::Options { elsewhere: &[], ..delta::Options::default() };
+        let bytes = delta::make(old.covered(), new.covered(), &options).unwrap();
+        let head_length = delta::Header::parse(&bytes).unwrap().head_length() as usize;
+        Delta { from: old.header.clone(), bytes, head_length }
+    }
+}
+
+impl Update {
+    /// Its boot image and root, without the verity tree.
+    pub fn covered(&self) -> &[u8] {
+        &self.stream[..(self.manifest.boot_size + self.manifest.root_size) as usize]
+    }
+
+    /// Its block index.
+    pub fn index(&self) -> Vec<u8> {
+        slot::block_index::encode(&[self.covered()]).unwrap()
+    }
+}
+
 /// A repository's files by path, as `imager publish` lays them out.
 pub fn publish(updates: &[(&Update, u64)]) -> BTreeMap<String, Vec<u8>> {
     let mut repository = Repository::new();
     repository.publish_with(updates, |_| ());
+    repository.files
+}
+
+/// A repository with one update, a delta to it, an index of it.
+pub fn publish_beside(
+    update: &Update,
+    delta: Option<&Delta>,
+    index: Option<&[u8]>,
+) -> BTreeMap<String, Vec<u8>> {
+    let mut repository = Repository::new();
+    let updates = [(update, update.bytes.len() as u64)];
+    let mut targets = targets_of(&updates, &mut repository.files, |ferrite| {
+        ferrite.index = index.map(|_| "x.index".into());
+        ferrite.deltas.extend(delta.map(|delta| DeltaTarget {
+            from_header_sha256: repository::sha256_hex(&delta.from),
+            target: "x.delta".into(),
+            head_length: delta.head_length as u64,
+            head_sha256: repository::sha256_hex(&delta.bytes[..delta.head_length]),
+        }));
+    });
+    for (name, bytes) in [("x.delta", delta.map(|d| &d.bytes[..])), ("x.index", index)] {
+        let Some(bytes) = bytes else { continue };
+        let hash = repository::sha256_hex(bytes);
+        repository.files.insert(format!("targets/{hash}.{name}"), bytes.to_vec());
+        let hashes = BTreeMap::from([("sha256".into(), hash)]);
+        let length = bytes.len() as u64;
+        targets.insert(name.to_string(), TargetFile { length, hashes, custom: None });
+    }
+    repository.publish_targets(targets);
     repository.files
 }
 

@@ -40,6 +40,7 @@ struct Shared {
     files: BTreeMap<String, Vec<u8>>,
     faults: Vec<(String, Fault)>,
     served: u64,
+    served_of: BTreeMap<String, u64>,
     requests: Vec<String>,
 }
 
@@ -86,9 +87,16 @@ impl Server {
         self.shared.lock().unwrap().faults.clear();
     }
 
+    /// Bytes of bodies sent of files whose path ends so, since the log was taken.
+    pub fn served_of(&self, end: &str) -> u64 {
+        let shared = self.shared.lock().unwrap();
+        shared.served_of.iter().filter(|(path, _)| path.ends_with(end)).map(|(_, n)| n).sum()
+    }
+
     /// Bytes of bodies sent since the last question, and the requests.
     pub fn take_log(&self) -> (u64, Vec<String>) {
         let mut shared = self.shared.lock().unwrap();
+        shared.served_of.clear();
         (std::mem::take(&mut shared.served), std::mem::take(&mut shared.requests))
     }
 }
@@ -202,7 +210,9 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
     // In small pieces: what is counted is what a reader can have got.
     for piece in body.chunks(8192) {
         stream.write_all(piece)?;
-        shared.lock().unwrap().served += piece.len() as u64;
+        let mut shared = shared.lock().unwrap();
+        shared.served += piece.len() as u64;
+        *shared.served_of.entry(path.clone()).or_default() += piece.len() as u64;
     }
     Ok(())
 }

@@ -1,0 +1,217 @@
+//! What was fetched and has no place in the slot: headers, tables, a delta's head, an index. Kept
+//! by its hash until the update is installed, so that neither a dropped link nor a power cut makes
+//! it come twice.
+//!
+//! Nothing here is trusted: all of it is compared with a signed hash when it is read. A partition
+//! that is full only means that it is fetched again after a cut.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::paths::Paths;
+use crate::source::{Meter, Source};
+use crate::{Error, Result};
+
+/// Nothing longer is kept, in bytes: the longest head of a delta.
+const LONGEST: u64 = 8 << 20;
+/// What is fetched between two flushes to the medium, in bytes.
+const STEP: usize = 128 << 10;
+
+/// The folder of what is kept.
+#[derive(Debug)]
+pub struct Kept {
+    folder: PathBuf,
+}
+
+impl Kept {
+    /// The folder in `ota`'s own; made when something is kept.
+    pub fn of(paths: &Paths) -> Kept {
+        Kept { folder: paths.data().join("kept") }
+    }
+
+    /// Forgets everything but what has one of these hashes.
+    pub fn forget_but(&self, hashes: &[&str]) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if !hashes.iter().any(|hash| name.to_str() == Some(hash)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Bytes of it that need not be fetched, by its hash.
+    pub fn length(&self, sha256: &str) -> u64 {
+        match is_name(sha256) {
+            true => fs::metadata(self.folder.join(sha256)).map_or(0, |file| file.len()),
+            false => 0,
+        }
+    }
+
+    /// The bytes `range` of `source`, whose SHA-256 in hex is `sha256`: from here as far as they
+    /// are here, else fetched.
+    ///
+    /// Fails with [`Error::Refused`] when they are not the ones with this hash.
+    pub fn bring(
+        &self,
+        source: &Source,
+        range: Range<u64>,
+        sha256: &str,
+        meter: &Meter,
+    ) -> Result<Vec<u8>> {
+        let length = range.end - range.start;
+        let mut bytes = self.load(sha256, length);
+        let had = bytes.len();
+        self.fetch(source, range.clone(), &mut bytes, sha256, meter)?;
+        if slot::hex::encode(&Sha256::digest(&bytes)) == sha256 {
+            return Ok(bytes);
+        }
+        let _ = fs::remove_file(self.folder.join(sha256));
+        if had > 0 {
+            // A cut may have spoilt what was kept.
+            return self.bring(source, range, sha256, meter);
+        }
+        Err(Error::refused("the update", "a part of it arrived altered"))
+    }
+
+    fn load(&self, sha256: &str, length: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if is_name(sha256) && length <= LONGEST {
+            let read = File::open(self.folder.join(sha256))
+                .and_then(|file| file.take(length).read_to_end(&mut bytes));
+            if read.is_err() {
+                bytes.clear();
+            }
+        }
+        bytes
+    }
+
+    fn fetch(
+        &self,
+        source: &Source,
+        range: Range<u64>,
+        bytes: &mut Vec<u8>,
+        sha256: &str,
+        meter: &Meter,
+    ) -> Result<()> {
+        let length = range.end - range.start;
+        let left = usize::try_from(length.saturating_sub(bytes.len() as u64))
+            .map_err(|_| Error::failed("a part of the update is longer than memory"))?;
+        if left == 0 {
+            return Ok(());
+        }
+        let mut file = match is_name(sha256) && length <= LONGEST {
+            true => self.append(sha256, bytes.len() as u64).ok(),
+            false => None,
+        };
+        let rest = range.start + bytes.len() as u64..range.end;
+        let mut stream = source.read([rest], meter)?;
+        bytes.reserve_exact(left);
+        let mut left = left;
+        while left > 0 {
+            let step = left.min(STEP);
+            let start = bytes.len();
+            bytes.resize(start + step, 0);
+            let read = read_all(&mut stream, &mut bytes[start..]);
+            let came = *read.as_ref().unwrap_or_else(|(length, _)| length);
+            bytes.truncate(start + came);
+            let piece = &bytes[start..];
+            let keep = |file: &mut File| file.write_all(piece).and_then(|()| file.sync_data());
+            if file.as_mut().is_some_and(|file| keep(file).is_err()) {
+                file = None;
+                let _ = fs::remove_file(self.folder.join(sha256));
+            }
+            read.map_err(|(_, error)| source.error(&error))?;
+            left -= step;
+        }
+        Ok(())
+    }
+
+    fn append(&self, sha256: &str, length: u64) -> io::Result<File> {
+        fs::create_dir_all(&self.folder)?;
+        let path = self.folder.join(sha256);
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        file.set_len(length)?;
+        Ok(file)
+    }
+}
+
+/// Fills the buffer; or says how much of it was filled before the error.
+fn read_all(
+    stream: &mut dyn Read,
+    buffer: &mut [u8],
+) -> std::result::Result<usize, (usize, io::Error)> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => return Err((filled, io::ErrorKind::UnexpectedEof.into())),
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((filled, error)),
+        }
+    }
+    Ok(filled)
+}
+
+/// A hash that may be a file's name.
+fn is_name(sha256: &str) -> bool {
+    sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    fn world() -> (tempfile::TempDir, Kept, Source, Vec<u8>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+        let path = dir.path().join("x");
+        fs::write(&path, &bytes).unwrap();
+        let kept = Kept::of(&Paths::below(dir.path()));
+        let sha256 = slot::hex::encode(&Sha256::digest(&bytes));
+        (dir, kept, Source::File(path), bytes, sha256)
+    }
+
+    #[test]
+    fn what_was_kept_is_not_fetched_again() {
+        let (dir, kept, source, bytes, sha256) = world();
+        fs::create_dir_all(&kept.folder).unwrap();
+        fs::write(kept.folder.join(&sha256), &bytes[..100_000]).unwrap();
+        let meter = Meter::new(0);
+        assert_eq!(kept.bring(&source, 0..300_000, &sha256, &meter).unwrap(), bytes);
+        assert_eq!(meter.load(Ordering::Relaxed), 200_000);
+        assert_eq!(kept.length(&sha256), 300_000);
+        fs::remove_file(dir.path().join("x")).unwrap();
+        assert_eq!(kept.bring(&source, 0..300_000, &sha256, &meter).unwrap(), bytes);
+        kept.forget_but(&["other"]);
+        assert_eq!(kept.length(&sha256), 0);
+    }
+
+    #[test]
+    fn what_was_kept_and_spoilt_is_fetched_afresh() {
+        let (_dir, kept, source, bytes, sha256) = world();
+        fs::create_dir_all(&kept.folder).unwrap();
+        fs::write(kept.folder.join(&sha256), vec![9; 400_000]).unwrap();
+        let meter = Meter::new(0);
+        assert_eq!(kept.bring(&source, 0..300_000, &sha256, &meter).unwrap(), bytes);
+        let wrong = "0".repeat(64);
+        let error = kept.bring(&source, 0..300_000, &wrong, &meter).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }));
+        assert_eq!(kept.length(&wrong), 0);
+    }
+
+    #[test]
+    fn a_cut_in_the_middle_keeps_what_came() {
+        let (_dir, kept, source, bytes, sha256) = world();
+        let Source::File(path) = &source else { unreachable!() };
+        fs::write(path, &bytes[..200_000]).unwrap();
+        let meter = Meter::new(0);
+        kept.bring(&source, 0..300_000, &sha256, &meter).unwrap_err();
+        assert_eq!(kept.length(&sha256), 200_000);
+    }
+}

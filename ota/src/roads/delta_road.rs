@@ -1,0 +1,102 @@
+//! The delta from what runs: frames by ranges, for groups of which something is missing.
+
+use std::io;
+
+use delta::Apply;
+
+use crate::account::Road;
+use crate::slot_reader::SlotReader;
+use crate::slot_writer::read_frame;
+use crate::source::Source;
+
+use super::plan::{self, Delta, Group};
+use super::{payload, Left, Work};
+
+/// Makes what the delta has. Chunks of groups that it leaves out come from `payload` before, since
+/// later groups may build on them.
+pub fn bring(
+    work: &Work<'_>,
+    old: &SlotReader,
+    delta: &Delta<'_>,
+    payload: &Source,
+) -> Result<(), Left> {
+    let source = &delta.helper.source;
+    let range = 0..delta.head_length;
+    let head = work.kept.bring(source, range, delta.head_sha256, &work.account.delta);
+    let mut apply = Apply::open(&head.map_err(Left::road)?).map_err(Left::road)?;
+    let header = apply.header().clone();
+    let fits = u64::from(header.old_size) == old.covered()
+        && u64::from(header.new_size) == work.covered()
+        && u64::from(header.group_size).is_multiple_of(work.manifest.chunk_size);
+    if !fits {
+        return Err(Left::road("the delta is for images of other sizes"));
+    }
+    let missing = |group: usize| -> Vec<usize> {
+        let range = header.range(group);
+        let chunks = work.chunks_of(u64::from(range.start)..u64::from(range.end));
+        chunks.filter(|chunk| work.is_missing(*chunk)).collect()
+    };
+    let (mut frames, mut elsewhere) = (Vec::new(), Vec::new());
+    for group in 0..header.groups.len() {
+        let missing = missing(group);
+        match plan::group(&header, group, work.table, &missing) {
+            Group::Whole => {}
+            Group::Frame => frames.push(group),
+            Group::Chunks => elsewhere.extend(missing),
+        }
+    }
+    payload::bring(work, &elsewhere, payload)?;
+
+    let place = |group: usize| {
+        let start = header.frame_offset(group);
+        start..start + u64::from(header.groups[group].length)
+    };
+    let mut stream = source
+        .read(frames.iter().map(|group| place(*group)), &work.account.delta)
+        .map_err(Left::road)?;
+    let (mut frame, mut left) = (Vec::new(), 0);
+    let mut out = vec![0; header.group_size as usize];
+    let mut buffer = work.buffer();
+    for &group in &frames {
+        (work.beat)();
+        read_frame(&mut stream, &mut frame, header.groups[group].length as usize)
+            .map_err(|e| Left::road(source.error(&e)))?;
+        let range = header.range(group);
+        let needs = header.needs(group);
+        let mut needed = work.chunks_of(u64::from(needs.start)..u64::from(needs.end));
+        let ready = needs.is_empty() || !needed.any(|chunk| work.is_missing(chunk));
+        let out = &mut out[..range.len()];
+        if !ready || apply.group(group, &frame, old, &Made(work), out).is_err() {
+            left += 1;
+            continue;
+        }
+        for chunk in missing(group) {
+            let part = work.table.stream_range(chunk);
+            let start = (part.start - u64::from(range.start)) as usize;
+            if part.end > work.covered() {
+                work.tail.replace(Some(out[start..].to_vec()));
+                continue;
+            }
+            let bytes = &out[start..start + work.chunk_length(chunk)];
+            buffer.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+            if !work.put(chunk, &buffer, Road::Delta)? {
+                left += 1;
+            }
+        }
+        // A frame that was worked off is not fetched again, whatever happens to the power.
+        work.writer.flush()?;
+    }
+    match left {
+        0 => Ok(()),
+        left => Err(Left::road(format!("{left} groups or chunks did not come out right"))),
+    }
+}
+
+/// The new stream so far, read from the idle slot at any offset.
+struct Made<'a>(&'a Work<'a>);
+
+impl delta::ReadAt for Made<'_> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.writer.read_unaligned(self.0.manifest, offset, buffer).map_err(io::Error::other)
+    }
+}

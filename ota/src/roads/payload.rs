@@ -1,0 +1,102 @@
+//! The payload itself: chunks by ranges, for what no other road brought.
+
+use std::sync::mpsc;
+
+use sha2::{Digest, Sha256};
+use slot::manifest::Manifest;
+use slot::payload::ChunkTable;
+
+use crate::account::Road;
+use crate::slot_writer::{decompress, read_frame, AlignedBuffer, SlotWriter};
+use crate::source::Source;
+use crate::{Error, Result};
+
+use super::Work;
+
+/// Fetched bytes between two flushes of the medium: what was fetched and is not flushed is lost
+/// with the power, and fetched again.
+const FLUSH_EVERY: u64 = 128 << 10;
+
+/// Fetches these chunks and writes them: one thread fetches, unpacks and hashes the next chunk
+/// while another writes the last one.
+pub fn bring(work: &Work<'_>, chunks: &[usize], source: &Source) -> Result<()> {
+    if chunks.is_empty() {
+        return Ok(());
+    }
+    let (full, to_write) = mpsc::sync_channel::<(usize, AlignedBuffer)>(1);
+    let (done, empty) = mpsc::channel::<AlignedBuffer>();
+    for _ in 0..2 {
+        let _ = done.send(work.buffer());
+    }
+    let (writer, manifest, table) = (work.writer, work.manifest, work.table);
+    std::thread::scope(|scope| {
+        // Ends with this closure, however that ends: the writing thread waits for it.
+        let full = full;
+        let writing = scope.spawn(move || write_all(writer, manifest, table, &to_write, &done));
+        let fetching = fetch_all(work, chunks, source, &full, &empty);
+        drop(full);
+        let written = writing.join().map_err(|_| Error::failed("the writing thread died"))?;
+        // A medium that fails also stops the fetching; it is the reason, then.
+        written.and(fetching)
+    })
+}
+
+fn write_all(
+    writer: &SlotWriter,
+    manifest: &Manifest,
+    table: &ChunkTable,
+    to_write: &mpsc::Receiver<(usize, AlignedBuffer)>,
+    done: &mpsc::Sender<AlignedBuffer>,
+) -> Result<()> {
+    let mut unflushed = 0;
+    for (chunk, buffer) in to_write {
+        let range = table.stream_range(chunk);
+        let length = (range.end - range.start) as usize;
+        writer.write(manifest, range, &buffer.bytes()[..length])?;
+        // Nobody waits for the last ones.
+        let _ = done.send(buffer);
+        unflushed += u64::from(table.chunks()[chunk].compressed);
+        if unflushed >= FLUSH_EVERY {
+            writer.flush()?;
+            unflushed = 0;
+        }
+    }
+    Ok(())
+}
+
+fn fetch_all(
+    work: &Work<'_>,
+    chunks: &[usize],
+    source: &Source,
+    full: &mpsc::SyncSender<(usize, AlignedBuffer)>,
+    empty: &mpsc::Receiver<AlignedBuffer>,
+) -> Result<()> {
+    let mut decompressor = zstd::bulk::Decompressor::new()
+        .map_err(|e| Error::failed(format!("cannot start zstd: {e}")))?;
+    let mut frame = Vec::new();
+    let stopped = || Error::failed("the writing thread stopped");
+    let frames = chunks.iter().map(|chunk| work.table.file_range(*chunk));
+    let mut stream = source.read(frames, &work.account.payload)?;
+    for &index in chunks {
+        (work.beat)();
+        let mut buffer = empty.recv().map_err(|_| stopped())?;
+        let bytes = &mut buffer.bytes_mut()[..work.chunk_length(index)];
+        let chunk = &work.table.chunks()[index];
+        let sound = if chunk.compressed == 0 {
+            bytes.fill(0);
+            true
+        } else {
+            read_frame(&mut stream, &mut frame, chunk.compressed as usize)
+                .map_err(|e| source.error(&e))?;
+            decompress(&mut decompressor, &frame, bytes)
+        };
+        if !sound || Sha256::digest(bytes)[..] != chunk.sha256 {
+            return Err(Error::failed(format!(
+                "chunk {index} of the update arrived altered; it was not written"
+            )));
+        }
+        full.send((index, buffer)).map_err(|_| stopped())?;
+        work.came(index, Road::Payload);
+    }
+    Ok(())
+}
