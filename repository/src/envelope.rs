@@ -72,6 +72,35 @@ impl Envelope {
         Ok(Envelope { signatures, signed })
     }
 
+    /// Adds the signature of `key`, or replaces the one there is under this id.
+    pub(crate) fn add(&mut self, keyid: &str, key: &SigningKey) -> Result<(), Error> {
+        let message = canonical(&self.signed).ok_or_else(|| Error::Malformed {
+            file: "new metadata".into(),
+            reason: "a number has a fraction".into(),
+        })?;
+        let sig = to_hex(&key.sign(&message).to_bytes());
+        self.put(Signature { keyid: keyid.into(), sig });
+        Ok(())
+    }
+
+    /// Takes over the signature that `other` has under this id.
+    pub(crate) fn take(&mut self, keyid: &str, other: &Envelope) {
+        if let Some(signature) = other.signatures.iter().find(|s| s.keyid == keyid) {
+            self.put(signature.clone());
+        }
+    }
+
+    fn put(&mut self, signature: Signature) {
+        self.signatures.retain(|known| known.keyid != signature.keyid);
+        self.signatures.push(signature);
+    }
+
+    /// Whether both sign the same content.
+    pub(crate) fn says_the_same(&self, other: &Envelope) -> bool {
+        let form = canonical(&self.signed);
+        form.is_some() && form == canonical(&other.signed)
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         // A `Value` always serialises; an empty file would fail every check that follows.
@@ -92,17 +121,31 @@ impl Envelope {
 
     /// The threshold check alone (5.3.4, 5.4.2, 5.5.3, 5.6.3).
     pub(crate) fn check(&self, file: &str, authority: Authority<'_>) -> Result<(), Error> {
-        let malformed =
-            |reason: &str| Error::Malformed { file: file.into(), reason: reason.into() };
         let threshold = authority.threshold;
         if threshold == 0 {
-            return Err(malformed("its delegator asks for no signature on it"));
+            let reason = "its delegator asks for no signature on it".into();
+            return Err(Error::Malformed { file: file.into(), reason });
         }
+        let valid = self.valid_signers(file, authority)?.len();
+        if (valid as u64) < threshold {
+            return Err(Error::Unsigned { file: file.into(), valid, threshold });
+        }
+        Ok(())
+    }
+
+    /// Ids of the keys whose signature holds, one id a key.
+    pub(crate) fn valid_signers(
+        &self,
+        file: &str,
+        authority: Authority<'_>,
+    ) -> Result<Vec<String>, Error> {
+        let malformed =
+            |reason: &str| Error::Malformed { file: file.into(), reason: reason.into() };
         let message = canonical(&self.signed)
             .ok_or_else(|| malformed("a number has a fraction, so it has no canonical form"))?;
         // Two ids may stand for objects that differ in fields without a meaning and hold the same
         // key: what is counted are keys.
-        let mut valid = Vec::new();
+        let (mut valid, mut ids) = (Vec::new(), Vec::new());
         for signature in &self.signatures {
             if !authority.keyids.contains(&signature.keyid) {
                 continue;
@@ -120,13 +163,11 @@ impl Envelope {
             if let Some(key) = authority.schemes.verify(object, &message, &bytes) {
                 if !valid.contains(&key) {
                     valid.push(key);
+                    ids.push(signature.keyid.clone());
                 }
             }
         }
-        if (valid.len() as u64) < threshold {
-            return Err(Error::Unsigned { file: file.into(), valid: valid.len(), threshold });
-        }
-        Ok(())
+        Ok(ids)
     }
 
     /// Reads what was signed. Only for after [`Envelope::check`].

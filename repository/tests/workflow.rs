@@ -4,7 +4,7 @@
 mod support;
 
 use ed25519_dalek::SigningKey;
-use repository::author::{new_root, RoleSigners};
+use repository::author::{new_root, Draft, Published, RoleSigners};
 use repository::{Envelope, Error, FetchError, RoleKeys};
 use serde_json::json;
 use support::{key, names, published, signers, Device, NOW};
@@ -227,7 +227,10 @@ fn roots_are_walked_and_rotated_keys_lose_their_say() {
     device.refresh(&mut server).expect("a valid timestamp");
 
     // The owner rotates the key: devices recover.
-    server.files.insert("metadata/2.root.json".into(), rotated(&[&key(1), &key(8)]));
+    let root = rotated(&[&key(1), &key(8)]);
+    let first =
+        Published { root: Draft::read("2.root.json", &root).expect("root").content, ..first };
+    server.files.insert("metadata/2.root.json".into(), root);
     let owner = RoleSigners { timestamp: key(9), ..signers() };
     server.publish(Some(&first), &["after"], &owner, 30);
     let after = device.refresh(&mut server).expect("recovered");

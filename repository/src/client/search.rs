@@ -5,7 +5,7 @@ use crate::author::Published;
 use crate::delegation::{encode, DelegatedRole, Delegations};
 use crate::error::Error;
 use crate::metadata::{target_path, Role, TargetFile, Targets};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// A target, and who says so.
@@ -70,6 +70,34 @@ impl Client<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Each role that is delegated to, however far down, with what it lists: for those who check
+    /// a whole repository. Each is verified for everybody who delegates to it.
+    pub fn delegated_roles(
+        &mut self,
+        published: &Published,
+    ) -> Result<BTreeMap<String, Targets>, Error> {
+        let mut roles: BTreeMap<String, Targets> = BTreeMap::new();
+        let unsound = |reason| Error::Malformed { file: "delegations".into(), reason };
+        let mut delegators = vec![published.targets.delegations().map_err(unsound)?];
+        while let Some(delegator) = delegators.pop() {
+            for role in &delegator.roles {
+                let targets = self.delegated(published, &delegator, role)?;
+                if roles.contains_key(&role.name) {
+                    continue;
+                }
+                if roles.len() as u64 + 1 >= u64::from(self.limits.roles) {
+                    return Err(Error::TooManyRoles {
+                        target: role.name.clone(),
+                        limit: self.limits.roles,
+                    });
+                }
+                delegators.push(targets.delegations().map_err(unsound)?);
+                roles.insert(role.name.clone(), targets);
+            }
+        }
+        Ok(roles)
     }
 
     /// 5.6.1 to 5.6.6 for a delegated role.

@@ -1,11 +1,21 @@
 //! The publisher's side: new metadata from old metadata and the targets wanted.
+//!
+//! Targets and root metadata begin as a [`Draft`], which people may sign in different places; with
+//! enough signatures [`release`] makes snapshot and timestamp for it and says in which order the
+//! files have to appear. Where one machine has all keys, [`publication`] does both.
+
+mod draft;
+mod release;
+mod root_change;
+
+pub use draft::{next_targets, root_tallies, still_signed, Draft, Tally};
+pub use release::{publication, release, Changes, Publication};
+pub use root_change::{id_of_key, Keyring};
 
 use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::key::{key_id, key_object, PublicKey};
-use crate::metadata::{
-    MetaFile, Role, RoleKeys, Root, Snapshot, TargetFile, Targets, Timestamp, SPEC_VERSION,
-};
+use crate::metadata::{Role, RoleKeys, Root, Snapshot, Targets, Timestamp, SPEC_VERSION};
 use crate::time::Time;
 use ed25519_dalek::SigningKey;
 use std::collections::BTreeMap;
@@ -23,6 +33,12 @@ pub struct RoleSigners {
 }
 
 impl RoleSigners {
+    /// All of them, for whatever they may sign.
+    pub fn keyring(&self) -> Keyring {
+        let keys = [&self.root, &self.targets, &self.snapshot, &self.timestamp];
+        Keyring::new(keys.into_iter().cloned())
+    }
+
     /// The public halves.
     pub fn public_keys(&self) -> RolePublicKeys {
         RolePublicKeys {
@@ -122,80 +138,4 @@ pub struct Published {
     pub snapshot: Snapshot,
     /// The targets that one names.
     pub targets: Targets,
-}
-
-/// Whether the newest root lets each of `keys` sign for its role; the first role that it does not
-/// is the error.
-pub fn root_trusts(root: &Root, keys: &RolePublicKeys) -> Result<(), Role> {
-    for role in Role::ALL {
-        let id = key_id(&key_object(keys.of(role)));
-        let known = root.roles.get(role.name());
-        if !known.is_some_and(|known| id.is_some_and(|id| known.keyids.contains(&id))) {
-            return Err(role);
-        }
-    }
-    Ok(())
-}
-
-/// Files to write below the metadata folder, in the order to write them: readers that follow
-/// `timestamp.json`, which comes last, never see half of a publication.
-#[derive(Clone, Debug)]
-pub struct Publication {
-    /// File name and content.
-    pub files: Vec<(String, Vec<u8>)>,
-}
-
-/// A new publication that offers exactly `targets`: new versions of targets, snapshot and
-/// timestamp. Delegations stay as they are, and so does what the snapshot says of their roles. `before` is what is published now, or the bytes of [`first_root`] in a new repository.
-pub fn publication(
-    before: Result<&Published, &[u8]>,
-    targets: BTreeMap<String, TargetFile>,
-    signers: &RoleSigners,
-    dates: &Dates,
-) -> Result<Publication, Error> {
-    let mut files = Vec::new();
-    if let Err(first_root) = before {
-        files.push(("1.root.json".to_string(), first_root.to_vec()));
-    }
-    let before = before.ok();
-    let after = |version: Option<u64>| version.unwrap_or(0) + 1;
-
-    let version = after(before.map(|b| b.targets.version));
-    let targets = Targets {
-        kind: Role::Targets.name().into(),
-        spec_version: SPEC_VERSION.into(),
-        version,
-        expires: dates.targets,
-        targets,
-        delegations: before.and_then(|b| b.targets.delegations.clone()),
-    };
-    let bytes = Envelope::sign(&targets, &[&signers.targets])?.to_bytes();
-    let described = MetaFile::of(version, &bytes);
-    files.push((format!("{version}.targets.json"), bytes));
-
-    let version = after(before.map(|b| b.snapshot.version));
-    let mut meta = before.map(|b| b.snapshot.meta.clone()).unwrap_or_default();
-    meta.insert("targets.json".into(), described);
-    let snapshot = Snapshot {
-        kind: Role::Snapshot.name().into(),
-        spec_version: SPEC_VERSION.into(),
-        version,
-        expires: dates.snapshot,
-        meta,
-    };
-    let bytes = Envelope::sign(&snapshot, &[&signers.snapshot])?.to_bytes();
-    let described = MetaFile::of(version, &bytes);
-    files.push((format!("{version}.snapshot.json"), bytes));
-
-    let timestamp = Timestamp {
-        kind: Role::Timestamp.name().into(),
-        spec_version: SPEC_VERSION.into(),
-        version: after(before.map(|b| b.timestamp.version)),
-        expires: dates.timestamp,
-        signed_at: Some(dates.signed_at),
-        meta: BTreeMap::from([("snapshot.json".into(), described)]),
-    };
-    let bytes = Envelope::sign(&timestamp, &[&signers.timestamp])?.to_bytes();
-    files.push(("timestamp.json".into(), bytes));
-    Ok(Publication { files })
 }
