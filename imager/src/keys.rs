@@ -6,14 +6,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
 };
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use repository::author::{first_root, RoleSigners};
+use repository::author::{first_root, Keyring, RoleSigners};
 use repository::Time;
+use slot::manifest::TrustedKeys;
 
 /// Signs slot manifests.
 pub const IMAGE: &str = "image";
@@ -55,11 +56,7 @@ pub fn generate(dir: &Path) -> Result<()> {
             );
         }
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    make_dir(dir)?;
     let mut written = Vec::new();
     let result = ROLES
         .iter()
@@ -129,13 +126,13 @@ pub fn load_signing(path: &Path) -> Result<SigningKey> {
         );
     }
     SigningKey::from_pkcs8_pem(&read_key(path, file)?)
-        .map_err(|e| anyhow::anyhow!("{} is not an ed25519 private key: {e}", path.display()))
+        .map_err(|e| anyhow!("{} is not an ed25519 private key: {e}", path.display()))
 }
 
 /// Reads a public key (SPKI PEM).
 pub fn load_public(path: &Path) -> Result<VerifyingKey> {
     VerifyingKey::from_public_key_pem(&read_key(path, open_key(path)?)?)
-        .map_err(|e| anyhow::anyhow!("{} is not an ed25519 public key: {e}", path.display()))
+        .map_err(|e| anyhow!("{} is not an ed25519 public key: {e}", path.display()))
 }
 
 /// A public key as 64 hexadecimal digits, the form devices read.
@@ -143,8 +140,8 @@ pub fn public_hex(key: &VerifyingKey) -> String {
     slot::hex::encode(key.as_bytes())
 }
 
-/// The keys that sign a repository, from the folder that `imager keygen` made.
-pub fn role_signers(dir: &Path) -> Result<RoleSigners> {
+/// The keys that sign a new repository, from the folder that `imager keygen` made.
+fn role_signers(dir: &Path) -> Result<RoleSigners> {
     let key = |role| load_signing(&private_path(dir, role));
     Ok(RoleSigners {
         root: key("root")?,
@@ -152,6 +149,123 @@ pub fn role_signers(dir: &Path) -> Result<RoleSigners> {
         snapshot: key("snapshot")?,
         timestamp: key("timestamp")?,
     })
+}
+
+/// Every private key of a folder (its files that end in `.key`) and these files.
+///
+/// What each may sign is not said by its name but by the repository's root metadata.
+pub fn keyring(dir: Option<&Path>, files: &[PathBuf]) -> Result<Keyring> {
+    let mut paths = match dir {
+        Some(dir) => files_with_end(dir, ".key")?,
+        None => Vec::new(),
+    };
+    paths.extend(files.iter().cloned());
+    let keys = paths.iter().map(|path| load_signing(path)).collect::<Result<Vec<_>>>()?;
+    Ok(Keyring::new(keys))
+}
+
+/// The public keys that images carry and trust updates by: `image.pub` and every `image-*.pub`.
+pub fn image_public(dir: &Path) -> Result<Vec<VerifyingKey>> {
+    let paths = image_files(dir, ".pub")?;
+    if paths.is_empty() {
+        // Its message says which file is missed.
+        return Ok(vec![load_public(&public_path(dir, IMAGE))?]);
+    }
+    paths.iter().map(|path| load_public(path)).collect()
+}
+
+/// The private keys that sign an image: `image.key` and every `image-*.key`.
+///
+/// Fails when none of them is a key that the image carries (the device could not boot it), and
+/// when there are more than a slot header has room for.
+pub fn image_signing(dir: &Path) -> Result<Vec<SigningKey>> {
+    let paths = image_files(dir, ".key")?;
+    if paths.is_empty() {
+        return Ok(vec![load_signing(&private_path(dir, IMAGE))?]);
+    }
+    if paths.len() > slot::manifest::MAX_SIGNATURES {
+        bail!(
+            "{} has {} image keys, and a slot header has room for {} signatures",
+            dir.display(),
+            paths.len(),
+            slot::manifest::MAX_SIGNATURES
+        );
+    }
+    let keys = paths.iter().map(|path| load_signing(path)).collect::<Result<Vec<_>>>()?;
+    let carried = image_public(dir)?;
+    if !keys.iter().any(|key| carried.contains(&key.verifying_key())) {
+        bail!(
+            "none of the image keys in {} belongs to a public key beside it: a device could not \
+             boot what they sign. Put the .pub file of one of them there",
+            dir.display()
+        );
+    }
+    Ok(keys)
+}
+
+/// [`image_public`] as what checks a slot header.
+pub fn trusted_image_keys(dir: &Path) -> Result<TrustedKeys> {
+    let mut trusted = TrustedKeys::default();
+    for key in image_public(dir)? {
+        trusted.add_hex(&public_hex(&key)).map_err(|e| anyhow!(e).context("an image key"))?;
+    }
+    Ok(trusted)
+}
+
+/// Makes one key pair, `NAME.key` and `NAME.pub`, in `dir`, which is made too if it is not there.
+pub fn generate_one(dir: &Path, name: &str) -> Result<()> {
+    if !slot::manifest::is_word(name) {
+        bail!("{name:?} is no name for a key; letters, digits, `-`, `_` and `.` are");
+    }
+    for path in [private_path(dir, name), public_path(dir, name)] {
+        if fs::symlink_metadata(&path).is_ok() {
+            bail!("{} exists already, and keys are never overwritten", path.display());
+        }
+    }
+    make_dir(dir)?;
+    let mut written = Vec::new();
+    let result = write_pair(dir, name, &mut written);
+    if result.is_err() {
+        for path in written {
+            let _ = fs::remove_file(path);
+        }
+    }
+    result
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make the folder {}", dir.display()))
+}
+
+fn image_files(dir: &Path, end: &str) -> Result<Vec<PathBuf>> {
+    let is_image = |path: &PathBuf| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
+        stem == IMAGE || stem.strip_prefix(IMAGE).is_some_and(|rest| rest.starts_with('-'))
+    };
+    Ok(files_with_end(dir, end)?.into_iter().filter(is_image).collect())
+}
+
+/// The folder's files whose names end so, in the order of their names.
+fn files_with_end(dir: &Path, end: &str) -> Result<Vec<PathBuf>> {
+    let cannot = || {
+        format!(
+            "cannot read the keys' folder {}; `imager keygen --out DIR` makes one",
+            dir.display()
+        )
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        if entry.file_name().to_str().is_some_and(|name| name.ends_with(end)) {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 fn open_key(path: &Path) -> Result<File> {

@@ -10,6 +10,7 @@ mod command;
 mod config;
 mod fs;
 mod keys;
+mod repository_folder;
 mod sources;
 mod update_file;
 

@@ -28,7 +28,8 @@ pub struct SlotImage {
     pub stream: CompressedStream,
 }
 
-/// Makes the images of `root` and `boot_files`, describes them in a manifest and signs it.
+/// Makes the images of `root` and `boot_files`, describes them in a manifest and signs it with
+/// each of `keys`.
 ///
 /// Fails when an image does not fit its partition.
 pub fn build(
@@ -36,7 +37,7 @@ pub fn build(
     board: &Board,
     root: Root,
     boot_files: &Tree,
-    key: &SigningKey,
+    keys: &[SigningKey],
     cache: &Cache,
 ) -> Result<SlotImage> {
     let identity = Identity { image, board };
@@ -75,10 +76,12 @@ pub fn build(
         },
     )?;
     let text = manifest.to_text();
-    let public = key.verifying_key().to_bytes();
-    let signature = key.sign(text.as_bytes()).to_bytes();
-    let header = manifest::encode_header(&text, &[(manifest::key_id(&public), signature)])
-        .map_err(|e| anyhow!(e))?;
+    let sign = |key: &SigningKey| {
+        let public = key.verifying_key().to_bytes();
+        (manifest::key_id(&public), key.sign(text.as_bytes()).to_bytes())
+    };
+    let signatures: Vec<_> = keys.iter().map(sign).collect();
+    let header = manifest::encode_header(&text, &signatures).map_err(|e| anyhow!(e))?;
     Ok(SlotImage { boot, root: root_image, root_size, header, stream })
 }
 

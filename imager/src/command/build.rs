@@ -38,7 +38,8 @@ pub struct BuildArgs {
     /// The folder for what is built.
     #[arg(long)]
     out: PathBuf,
-    /// The folder with the keys that `imager keygen` made.
+    /// The folder with the keys that `imager keygen` made. Every image.key and image-*.key in it
+    /// signs, every image.pub and image-*.pub is carried and trusted by the device.
     #[arg(long, default_value = "keys")]
     keys: PathBuf,
     /// The folder with the device's programs `init`, `ota` and `runner`, built for the board.
@@ -56,14 +57,17 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let near = args.image.parent().unwrap_or(Path::new("."));
     let board = Board::load(&args.board, near)?;
     let device = device_folder(args.device.as_deref())?;
-    let signing = keys::load_signing(&keys::private_path(&args.keys, keys::IMAGE))?;
+    let signing = keys::image_signing(&args.keys)?;
+    let carried: Vec<String> =
+        keys::image_public(&args.keys)?.iter().map(keys::public_hex).collect();
     let tuf_root = keys::tuf_root(&args.keys)?;
     let options = args.sources.options()?;
 
     let locked = sources::resolve_all(&image, &board, &options)?;
     let outputs = Outputs::new(&args.out, &image, &board);
     let binaries = read_binaries(&device)?;
-    let key_hex = keys::public_hex(&signing.verifying_key());
+    let signers: Vec<String> =
+        signing.iter().map(|key| keys::public_hex(&key.verifying_key())).collect();
     let mut stamp = Stamp::new();
     stamp.add_file(image.path())?;
     stamp.add_file(board.path())?;
@@ -71,7 +75,8 @@ pub fn run(args: BuildArgs) -> Result<()> {
     stamp.add_bytes("init", &binaries.init);
     stamp.add_bytes("ota", &binaries.ota);
     stamp.add_bytes("runner", &binaries.runner);
-    stamp.add_bytes("key", key_hex.as_bytes());
+    stamp.add_bytes("signing keys", signers.join(" ").as_bytes());
+    stamp.add_bytes("carried keys", carried.join(" ").as_bytes());
     stamp.add_bytes("tuf root", &tuf_root);
     stamp.add_self()?;
     let stamp = stamp.finish();
@@ -81,7 +86,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     }
 
     let inputs = locked.fetch()?;
-    let device_keys = DeviceKeys { manifest: vec![key_hex], tuf_root };
+    let device_keys = DeviceKeys { manifest: carried, tuf_root };
     eprintln!("building {} {} for {}", image.name, image.version, board.name());
     let kernel = kernel::extract(&inputs.kernel, &board.kernel, image.uses_media())?;
     let root = root::build(&image, &board, &inputs, &binaries, &device_keys, &kernel)?;

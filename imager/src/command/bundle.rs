@@ -13,7 +13,7 @@ use repository::{target_path, FerriteTarget, TargetFile, METADATA_DIR};
 
 use super::hashing::Hashing;
 use super::new_file::NewFile;
-use super::publish;
+use crate::repository_folder;
 
 /// Arguments of `imager bundle`.
 #[derive(clap::Args)]
@@ -44,7 +44,7 @@ pub struct BundleArgs {
 /// Runs `imager bundle`.
 pub fn run(args: BundleArgs) -> Result<()> {
     let repo = &args.repo;
-    let published = publish::load(repo)?
+    let published = repository_folder::load(repo)?
         .with_context(|| format!("{} holds no repository; publish first", repo.display()))?;
     let (name, target, ferrite) = choose(&published, &args)?;
     let mut out = NewFile::new(&args.out)?;

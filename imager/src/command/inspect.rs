@@ -102,10 +102,8 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let path = &args.file;
     let file = File::open(path).with_context(|| format!("{}: cannot be opened", path.display()))?;
     let bytes = file.metadata().with_context(|| format!("{}", path.display()))?.len();
-    let mut trusted = TrustedKeys::default();
-    let public = keys::load_public(&keys::public_path(&args.keys, keys::IMAGE))
+    let trusted = keys::trusted_image_keys(&args.keys)
         .context("name the folder of the keys the file should be signed with: --keys DIR")?;
-    trusted.add_hex(&keys::public_hex(&public)).map_err(|e| anyhow!(e))?;
     let mut magic = [0; 8];
     let readable = file.read_exact_at(&mut magic, 0).is_ok();
     let named = |error: anyhow::Error| not_ours(path, &format!("{error:#}"));

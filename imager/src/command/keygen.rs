@@ -3,21 +3,38 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use repository::author::id_of_key;
 
 use crate::keys;
 
 /// Makes the keys that sign images and repositories. Existing keys are never overwritten.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  imager keygen --out keys
+  imager keygen --out alice --role root-alice
+
+`imager repo` says which role of a repository a key signs for.")]
 pub struct KeygenArgs {
     /// The folder for the keys.
     #[arg(long, value_name = "DIR", default_value = "keys")]
     out: PathBuf,
+    /// Make one pair of this name instead, NAME.key and NAME.pub: a person's own key, or the next
+    /// one of a role.
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
 }
 
 /// Makes the key pairs and says what to do with them.
 pub fn run(args: KeygenArgs) -> Result<()> {
-    keys::generate(&args.out)?;
     let dir = args.out.display();
+    if let Some(name) = &args.role {
+        keys::generate_one(&args.out, name)?;
+        let id = id_of_key(&keys::load_public(&keys::public_path(&args.out, name))?)?;
+        println!("{dir}/{name}.key and {dir}/{name}.pub (key {id})");
+        println!("Keep {name}.key secret and a copy of it safe; hand on {name}.pub only.");
+        return Ok(());
+    }
+    keys::generate(&args.out)?;
     println!("{} key pairs are in {dir}:", keys::ROLES.len());
     println!("  image      signs what devices boot");
     println!("  root, targets, snapshot, timestamp      sign the repository they update from");

@@ -8,6 +8,7 @@ pub mod keygen;
 pub mod lock;
 mod new_file;
 pub mod publish;
+pub mod repo;
 pub mod run;
 pub mod serve;
 mod sparse;
@@ -50,6 +51,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Put one update with all its metadata into one file, for a stick
     Bundle(bundle::BundleArgs),
+    /// Look after a repository: keys, thresholds, signing elsewhere, renewing, checking
+    Repo(repo::RepoArgs),
     /// Serve a repository for development
     Serve(serve::ServeArgs),
     /// Run an image in QEMU, with its console in this terminal
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Bundle(args) => bundle::run(args),
+        Command::Repo(args) => repo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Run(args) => run::run(args),
     };

@@ -5,24 +5,20 @@
 //! metadata under names with new versions, and `timestamp.json`, the only file ever replaced, last.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{anyhow, bail, Context, Result};
-use repository::author::{publication, root_trusts, Dates, Published};
-use repository::{
-    target_path, DirStore, Error, FerriteTarget, Fetch, FetchError, Limits, TargetFile, Time,
-    METADATA_DIR, TARGETS_DIR,
-};
-use slot::manifest::TrustedKeys;
+use repository::author::{next_targets, Dates, Draft};
+use repository::{target_path, FerriteTarget, TargetFile, Time, TARGETS_DIR};
 
 use self::companions::{Companion, Older};
 use self::rollout::RolloutArgs;
 use super::hashing::Hashing;
+use super::repo::staged::{self, Place, Staged};
 use crate::keys;
+use crate::repository_folder::{cannot_write, load, lock, write_atomic};
 use crate::update_file::{self, VerifiedUpdate};
 
 mod companions;
@@ -56,6 +52,10 @@ pub struct PublishArgs {
     deltas: usize,
     #[command(flatten)]
     rollout: RolloutArgs,
+    /// Prepare the publication in the repository's folder `staged`, to be signed elsewhere with
+    /// `imager repo sign` and published by `imager repo publish`. Devices see nothing of it.
+    #[arg(long)]
+    stage: bool,
     /// Updates to add.
     #[arg(value_name = "FILE.update")]
     files: Vec<PathBuf>,
@@ -75,10 +75,8 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
     if args.expires == 0 {
         bail!("a publication that expires at once helps nobody; give at least 1 day");
     }
-    let signers = keys::role_signers(&args.keys)?;
-    let mut trusted = TrustedKeys::default();
-    let image = keys::load_public(&keys::public_path(&args.keys, keys::IMAGE))?;
-    trusted.add_hex(&keys::public_hex(&image)).map_err(|e| anyhow!(e).context("image.pub"))?;
+    let keyring = keys::keyring(Some(&args.keys), &[])?;
+    let trusted = keys::trusted_image_keys(&args.keys)?;
     let updates = args
         .files
         .iter()
@@ -87,17 +85,11 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
 
     let _lock = lock(&args.repo)?;
     let before = load(&args.repo)?;
-    if let Some(before) = &before {
-        root_trusts(&before.root, &signers.public_keys()).map_err(|role| {
-            anyhow!(
-                "the repository {} does not trust the {} key in {}; publish with the keys that it \
-                 was made with",
-                args.repo.display(),
-                role.name(),
-                args.keys.display()
-            )
-        })?;
-    }
+    staged::refuse_second(&args.repo)?;
+    let first_root = match &before {
+        Some(_) => None,
+        None => Some(Draft::read("root.json", &keys::tuf_root(&args.keys)?)?),
+    };
     let mut targets = before.as_ref().map_or_else(BTreeMap::new, |b| b.targets.targets.clone());
     let mut report = Vec::new();
     let mut new = Vec::new();
@@ -108,7 +100,8 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
             continue;
         }
         check_newer(&targets, update).with_context(|| path.display().to_string())?;
-        report.push(format!("{name} published (sequence {})", update.manifest.sequence));
+        let done = if args.stage { "prepared" } else { "published" };
+        report.push(format!("{name} {done} (sequence {})", update.manifest.sequence));
         let mut ferrite = describe(update);
         ferrite.rollout = args.rollout.of_new(now);
         let older = older(&args.repo, &targets, &new, &ferrite, args.deltas);
@@ -132,24 +125,23 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
 
     let expires = now.plus_days(args.expires);
     let dates = Dates { signed_at: now, targets: expires, snapshot: expires, timestamp: expires };
-    let first_root = keys::tuf_root(&args.keys)?;
-    let publication =
-        publication(before.as_ref().ok_or(&first_root[..]), targets, &signers, &dates)?;
+    let mut next = next_targets(before.as_ref().map(|b| &b.targets), dates.targets);
+    next.targets = targets;
+    let draft = Draft::new(next)?;
+    let place = if args.stage { Place::Staged } else { Place::Published };
+    let before = before.as_ref();
+    let prepared = Staged { root: first_root, targets: Some(draft) }
+        .signed(before, &keyring)?
+        .prepare(place, &args.repo, before, &keyring, &dates)?;
     for new in &new {
         let at = target_path(true, &new.name, &new.target).context("a target without a hash")?;
         new.write(&args.repo.join(at))?;
     }
-    let metadata = args.repo.join(METADATA_DIR);
-    fs::create_dir_all(&metadata).with_context(|| cannot_write(&metadata))?;
-    for (name, bytes) in &publication.files {
-        write_atomic(&metadata.join(name), &mut &bytes[..])?;
+    report.extend(prepared.write(&args.repo)?);
+    if place == Place::Published {
+        report.push(format!("{} is good until {expires}", args.repo.display()));
     }
-    report.push(format!("{} is good until {expires}", args.repo.display()));
     Ok(report)
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
 }
 
 /// The names of boards, images and versions are safe in file names and URLs: `slot` checked that.
@@ -227,70 +219,6 @@ fn check_newer(targets: &BTreeMap<String, TargetFile>, update: &VerifiedUpdate) 
     }
 }
 
-/// Two publishers at once would overwrite each other's versions.
-fn lock(repo: &Path) -> Result<File> {
-    fs::create_dir_all(repo).with_context(|| cannot_write(repo))?;
-    let path = repo.join(".lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| cannot_write(&path))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| anyhow!("another `imager publish` is writing {}", repo.display()))?;
-    Ok(file)
-}
-
-/// What is published now, verified as a device does it, expiry aside; `None` in a new repository.
-pub(super) fn load(repo: &Path) -> Result<Option<Published>> {
-    let initial = repo.join(METADATA_DIR).join("1.root.json");
-    let root = match fs::read(&initial) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.with_context(|| format!("cannot read {}", initial.display()))?,
-    };
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let mut store = DirStore::open(scratch.path()).context("cannot make a temporary folder")?;
-    match repository::refresh(&mut Folder(repo), &mut store, &root, Time(0), &Limits::default()) {
-        Ok(published) => Ok(Some(published)),
-        // A first publication that was cut off before its last step: nobody has seen it.
-        Err(Error::Fetch { path, source: FetchError::NotFound })
-            if path.ends_with("/timestamp.json") =>
-        {
-            bail!(
-                "{} was never finished (it has no timestamp.json); remove the folder {} and \
-                 publish again",
-                repo.display(),
-                repo.join(METADATA_DIR).display()
-            )
-        }
-        Err(error) => Err(anyhow!(error).context(format!(
-            "the repository {} is damaged; restore it from a copy",
-            repo.display()
-        ))),
-    }
-}
-
-/// A repository on this machine.
-struct Folder<'a>(&'a Path);
-
-impl Fetch for Folder<'_> {
-    fn fetch(&mut self, path: &str, max: u64) -> Result<Vec<u8>, FetchError> {
-        let file = File::open(self.0.join(path)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => FetchError::NotFound,
-            _ => FetchError::Failed(error.to_string()),
-        })?;
-        let mut bytes = Vec::new();
-        file.take(max + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| FetchError::Failed(error.to_string()))?;
-        if bytes.len() as u64 > max {
-            return Err(FetchError::TooLarge(max));
-        }
-        Ok(bytes)
-    }
-}
-
 /// A target that the repository does not have yet.
 struct NewTarget<'a> {
     name: String,
@@ -322,22 +250,6 @@ impl NewTarget<'_> {
         }
         Ok(())
     }
-}
-
-/// Writes beside, flushes, renames, flushes the folder. The name starts with a dot, so that a
-/// server does not offer it meanwhile.
-fn write_atomic(path: &Path, content: &mut impl Read) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-        io::copy(content, &mut file)?;
-        file.flush()?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
-    };
-    write().with_context(|| cannot_write(path))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod release;
 mod root_change;
 
 pub use draft::{next_targets, root_tallies, still_signed, Draft, Tally};
-pub use release::{publication, release, Changes, Publication};
+pub use release::{publication, release, Changes, Publication, Renew};
 pub use root_change::{id_of_key, Keyring};
 
 use crate::envelope::Envelope;

@@ -17,15 +17,27 @@ pub struct Publication {
     pub files: Vec<(String, Vec<u8>)>,
 }
 
-/// What a release changes. The timestamp is new in each.
+/// What is signed anew although it says the same as before: it expires soon, or its keys changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Renew {
+    /// Nothing but what has to follow other changes.
+    #[default]
+    Nothing,
+    /// The timestamp.
+    Timestamp,
+    /// The snapshot, and with it the timestamp.
+    Snapshot,
+}
+
+/// What a release changes.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// A new root.
     pub root: Option<Draft<Root>>,
     /// New targets metadata.
     pub targets: Option<Draft<Targets>>,
-    /// A new snapshot although it would say the same: it expires soon, or its keys changed.
-    pub snapshot: bool,
+    /// What is renewed besides. New targets bring a new snapshot and timestamp by themselves.
+    pub renew: Renew,
 }
 
 /// The files that bring `changes` about after `before` (`None`: in a new repository, which needs a
@@ -65,7 +77,7 @@ pub fn release(
         return Err(missing("targets"));
     }
     let snapshot = match before {
-        Some(before) if changes.targets.is_none() && !changes.snapshot => before
+        Some(before) if changes.targets.is_none() && changes.renew != Renew::Snapshot => before
             .timestamp
             .meta
             .get("snapshot.json")
@@ -83,6 +95,8 @@ pub fn release(
             publication.add(snapshot, name)?
         }
     };
+    let timestamp_stays =
+        before.is_some() && changes.targets.is_none() && changes.renew == Renew::Nothing;
     let timestamp = Draft::new(Timestamp {
         kind: Role::Timestamp.name().into(),
         spec_version: SPEC_VERSION.into(),
@@ -91,7 +105,9 @@ pub fn release(
         signed_at: Some(dates.signed_at),
         meta: BTreeMap::from([("snapshot.json".into(), snapshot)]),
     })?;
-    publication.add(timestamp, "timestamp.json".into())?;
+    if !timestamp_stays {
+        publication.add(timestamp, "timestamp.json".into())?;
+    }
 
     let Files { mut files, bridges, .. } = publication;
     if let Some(root) = &changes.root {
@@ -158,5 +174,5 @@ pub fn publication(
     };
     let next = next_targets(before.map(|before| &before.targets), dates.targets);
     let targets = Some(Draft::new(Targets { targets, ..next })?);
-    release(before, Changes { root, targets, snapshot: true }, &signers.keyring(), dates)
+    release(before, Changes { root, targets, renew: Renew::Snapshot }, &signers.keyring(), dates)
 }

@@ -1,5 +1,6 @@
 use super::*;
 use ed25519_dalek::{Signer, SigningKey};
+use repository::author::Published;
 use sha2::{Digest, Sha256};
 use slot::manifest::{encode_header, key_id, Manifest};
 use slot::payload::{Chunk, ChunkTable};
@@ -90,6 +91,7 @@ impl Project {
             expires: 30,
             deltas,
             rollout: RolloutArgs::default(),
+            stage: false,
             files: files.iter().map(|path| path.to_path_buf()).collect(),
         };
         publish(&args, NOW, &mut |_| ())
@@ -364,7 +366,7 @@ fn other_keys_are_refused() {
     fs::rename(project.keys(), project.dir.path().join("old")).unwrap();
     keys::generate(&project.keys()).unwrap();
     let error = project.refused(&[&project.update("1.0.1", 2)]);
-    assert!(error.contains("does not trust the root key"), "{error}");
+    assert!(error.contains("2.targets.json has 0 of 1 signatures"), "{error}");
 }
 
 #[test]

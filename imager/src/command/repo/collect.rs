@@ -1,0 +1,98 @@
+//! `imager repo publish`: takes signed drafts back, and publishes when enough have signed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use repository::author::{Draft, Published};
+use repository::{target_path, Root, Targets, Time};
+
+use super::staged::{read_draft, Place, Prepared, Staged};
+use super::{dates_as_before, KeyArgs, DAYS};
+use crate::repository_folder::{load, lock};
+
+/// Publishes what is staged, once enough have signed. Until then it says who is missing, keeps the
+/// signatures that came, and devices see nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  imager repo publish --repo repo --keys online
+  imager repo publish --repo repo --keys online /media/alice/7.targets.json \\
+      /media/bob/7.targets.json")]
+pub struct CollectArgs {
+    /// The repository's folder.
+    #[arg(long, value_name = "DIR")]
+    repo: PathBuf,
+    /// The keys for snapshot and timestamp, and any others at hand.
+    #[command(flatten)]
+    keys: KeyArgs,
+    /// Days until snapshot and timestamp expire. Default: as what is published now.
+    #[arg(long, value_name = "DAYS")]
+    expires: Option<u64>,
+    /// Copies of the staged drafts that were signed elsewhere.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Merges the signatures and publishes.
+pub fn run(args: &CollectArgs, now: Time) -> Result<Vec<String>> {
+    let repo = &args.repo;
+    let keys = args.keys.keyring()?;
+    let _lock = lock(repo)?;
+    let before = load(repo)?;
+    let before = before.as_ref();
+    let mut staged = Staged::load(repo, before)?;
+    if staged.root.is_none() && staged.targets.is_none() {
+        bail!("nothing is staged in {}; --stage does that", repo.display());
+    }
+    for path in &args.files {
+        staged.merge(path, before)?;
+    }
+    let staged = staged.signed(before, &keys)?;
+    let missing = staged.missing(before)?;
+    let mut dates = dates_as_before(before, now);
+    if let Some(days) = args.expires {
+        (dates.snapshot, dates.timestamp) = (now.plus_days(days), now.plus_days(days));
+    } else if before.is_none() {
+        (dates.snapshot, dates.timestamp) = (now.plus_days(DAYS), now.plus_days(DAYS));
+    }
+    // Whatever happens next, what people signed is not lost.
+    Prepared::Drafts(Box::new(staged.clone()), Vec::new()).write(repo)?;
+    if !missing.is_empty() {
+        bail!("not published yet, and nothing is lost: {}", missing.join("; "));
+    }
+    files_are_there(&staged, args)?;
+    staged.prepare(Place::Published, repo, before, &keys, &dates)?.write(repo)
+}
+
+impl Staged {
+    fn merge(&mut self, path: &Path, before: Option<&Published>) -> Result<()> {
+        let roots = self.roots(before);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        let at = || path.display().to_string();
+        let none = || format!("{}: no draft of its kind is staged", path.display());
+        if name.ends_with(".root.json") {
+            let other: Draft<Root> = read_draft(path)?;
+            let draft = self.root.as_mut().with_context(none)?;
+            roots.iter().try_for_each(|root| draft.merge(&other, root)).with_context(at)
+        } else {
+            let other: Draft<Targets> = read_draft(path)?;
+            let draft = self.targets.as_mut().with_context(none)?;
+            roots.iter().try_for_each(|root| draft.merge(&other, root)).with_context(at)
+        }
+    }
+}
+
+/// A device must not be sent after a file that was lost while people signed.
+fn files_are_there(staged: &Staged, args: &CollectArgs) -> Result<()> {
+    for (name, target) in staged.targets.iter().flat_map(|draft| &draft.content.targets) {
+        let path = target_path(true, name, target).context("a target without a hash")?;
+        let path = args.repo.join(path);
+        let length = std::fs::metadata(&path).map(|about| about.len()).ok();
+        if length != Some(target.length) {
+            bail!(
+                "{} is not there as it was staged; publish the update again with --stage",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}

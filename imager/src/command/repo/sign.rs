@@ -1,0 +1,195 @@
+//! `imager repo sign`: a signature under a draft, on a machine that has the key and no repository.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use repository::author::{root_tallies, still_signed, Draft, Keyring};
+use repository::{Role, Root, Targets};
+
+use super::staged::{read, read_draft, short, BEFORE};
+use super::{explain, KeyArgs};
+use crate::repository_folder::write_atomic;
+
+/// Signs a draft that `--stage` prepared: shows what it changes, asks, and adds the signature to
+/// the file. Nothing else is needed: no repository, no network.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  imager repo sign /media/stick/staged/7.targets.json --key alice/targets-alice.key \\
+      --root my/root.json
+  imager repo sign /media/stick/staged/3.root.json --key alice/root-alice.key --yes")]
+pub struct SignArgs {
+    /// The draft, in the folder that it came in (`before/` lies beside it).
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    keys: KeyArgs,
+    /// A root of this repository that you have of old, such as the first: the roots that came with
+    /// the draft have to lead on from it.
+    #[arg(long, value_name = "ROOT.json")]
+    root: Option<PathBuf>,
+    /// Sign without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What there is to compare a draft with.
+struct Compared {
+    /// The newest root that is published; `None` for a new repository.
+    root: Option<Root>,
+    /// The root that is to follow, where it is drafted too.
+    next_root: Option<Root>,
+}
+
+/// Signs the draft.
+pub fn run(args: &SignArgs) -> Result<()> {
+    let keys = args.keys.keyring()?;
+    let folder = args.file.parent().unwrap_or(Path::new("."));
+    let name = args.file.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    let own = args.root.as_deref().map(read).transpose()?;
+    let published = chain(&folder.join(BEFORE), own.as_deref())?;
+    if own.is_none() {
+        println!("note: without --root, the keys that came with the draft are believed");
+    }
+    if name.ends_with(".root.json") {
+        let draft: Draft<Root> = read_draft(&args.file)?;
+        let lines = explain::root(published.as_ref(), &draft.content);
+        root_tallies(&draft, published.as_ref())?;
+        let roots: Vec<Root> = published.into_iter().chain([draft.content.clone()]).collect();
+        sign(args, draft, &keys, &roots, &lines)
+    } else if name.ends_with(".targets.json") {
+        let draft: Draft<Targets> = read_draft(&args.file)?;
+        let compared = Compared { root: published, next_root: next_root(folder)? };
+        let before = match draft.content.version {
+            0 | 1 => None,
+            version => Some(compared.targets(folder, version - 1)?),
+        };
+        let lines = explain::targets(before.as_ref(), &draft.content);
+        let roots: Vec<Root> = compared.root.into_iter().chain(compared.next_root).collect();
+        sign(args, draft, &keys, &roots, &lines)
+    } else {
+        bail!("{} is neither N.root.json nor N.targets.json", args.file.display())
+    }
+}
+
+impl Compared {
+    /// The targets that are published, which have to be signed as the published root asks.
+    fn targets(&self, folder: &Path, version: u64) -> Result<Targets> {
+        let path = folder.join(BEFORE).join(format!("{version}.targets.json"));
+        let bytes = read(&path)?;
+        let signed = self.root.as_ref().is_some_and(|r| still_signed(Role::Targets, &bytes, r));
+        if !signed {
+            bail!(
+                "{} is not signed as the published root asks, so it does not show what the draft \
+                 changes; have it staged again",
+                path.display()
+            );
+        }
+        Ok(read_draft::<Targets>(&path)?.content)
+    }
+}
+
+/// The newest of the roots in `folder`, each of which has to be signed as the one before it asks.
+/// `own` has to be one of them.
+fn chain(folder: &Path, own: Option<&[u8]>) -> Result<Option<Root>> {
+    let mut newest: Option<Root> = None;
+    let mut own_seen = false;
+    for version in 1.. {
+        let path = folder.join(format!("{version}.root.json"));
+        if !path.exists() {
+            break;
+        }
+        let draft: Draft<Root> = read_draft(&path)?;
+        if !root_tallies(&draft, newest.as_ref())?.iter().all(|tally| tally.enough()) {
+            bail!("{} is not signed as the root before it asks; do not sign", path.display());
+        }
+        own_seen |= own == Some(&read(&path)?[..]);
+        newest = Some(draft.content);
+    }
+    if own.is_some() && !own_seen {
+        bail!("the roots in {} do not lead on from yours; do not sign", folder.display());
+    }
+    Ok(newest)
+}
+
+fn next_root(folder: &Path) -> Result<Option<Root>> {
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(".root.json") {
+            return Ok(Some(read_draft::<Root>(&path)?.content));
+        }
+    }
+    Ok(None)
+}
+
+/// The two kinds of drafts.
+trait Signable {
+    const ROLE: Role;
+    fn add(&mut self, keys: &Keyring, root: &Root) -> Result<()>;
+    fn bytes(&self) -> Vec<u8>;
+    fn state(&self, root: &Root) -> Result<(usize, u64)>;
+}
+
+macro_rules! signable {
+    ($($type:ident),*) => {$(
+        impl Signable for Draft<$type> {
+            const ROLE: Role = Role::$type;
+            fn add(&mut self, keys: &Keyring, root: &Root) -> Result<()> {
+                self.sign_with(keys, root).map_err(Into::into)
+            }
+            fn bytes(&self) -> Vec<u8> { self.to_bytes() }
+            fn state(&self, root: &Root) -> Result<(usize, u64)> {
+                let tally = self.tally(root)?;
+                Ok((tally.signed.len(), tally.threshold))
+            }
+        }
+    )*};
+}
+signable!(Root, Targets);
+
+fn sign<D: Signable>(
+    args: &SignArgs,
+    mut draft: D,
+    keys: &Keyring,
+    roots: &[Root],
+    lines: &[String],
+) -> Result<()> {
+    let ids: Vec<String> = roots
+        .iter()
+        .flat_map(|root| keys.for_role(root, D::ROLE))
+        .map(|(id, _)| short(&id))
+        .collect();
+    if ids.is_empty() {
+        let known: Vec<String> =
+            roots.iter().flat_map(|root| root.ids(D::ROLE)).map(|id| short(id)).collect();
+        bail!(
+            "no key at hand may sign {} for the role {}; these may: {}",
+            args.file.display(),
+            D::ROLE.name(),
+            known.join(", ")
+        );
+    }
+    lines.iter().for_each(|line| println!("{line}"));
+    if !args.yes && !asked()? {
+        bail!("not signed");
+    }
+    for root in roots {
+        draft.add(keys, root)?;
+    }
+    write_atomic(&args.file, &mut &draft.bytes()[..])?;
+    let newest = roots.last().context("no root")?;
+    let (signed, threshold) = draft.state(newest)?;
+    println!("signed by {}: {signed} of {threshold} signatures", ids.join(", "));
+    Ok(())
+}
+
+fn asked() -> Result<bool> {
+    if !io::stdin().is_terminal() {
+        bail!("there is no terminal to ask on; read what it would sign and add --yes");
+    }
+    print!("Sign this? Type yes: ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
