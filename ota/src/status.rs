@@ -4,6 +4,7 @@ use rustix::fs::{flock, FlockOperation};
 use serde::Serialize;
 use slot::boot_state::BootState;
 
+use crate::account::Report;
 use crate::clock;
 use crate::device::{self, Running};
 use crate::paths::Paths;
@@ -38,6 +39,8 @@ pub struct Status {
     pub failed: Vec<Failed>,
     /// An installer is at work now.
     pub installing: bool,
+    /// The install under way, or the last one: what each road fetched and brought.
+    pub install: Option<Install>,
     /// When the repository last answered, in seconds since 1970.
     pub last_check: Option<u64>,
     /// Why the last check or install did not work.
@@ -49,6 +52,31 @@ pub struct Status {
     pub metadata_expired: Option<String>,
 }
 
+/// An install, and what follows from it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Install {
+    /// What was counted.
+    #[serde(flatten)]
+    pub report: Report,
+    /// Bytes fetched by all roads.
+    pub fetched_bytes: u64,
+    /// Bytes saved against the whole payload.
+    pub saved_bytes: u64,
+    /// How much of it is in place, 0 to 100.
+    pub percent: u64,
+}
+
+impl From<Report> for Install {
+    fn from(report: Report) -> Install {
+        Install {
+            fetched_bytes: report.fetched_in_all(),
+            saved_bytes: report.saved(),
+            percent: report.percent(),
+            report,
+        }
+    }
+}
+
 /// Collects the status.
 pub fn collect(paths: &Paths) -> Result<Status> {
     let running = Running::load(paths)?;
@@ -56,7 +84,8 @@ pub fn collect(paths: &Paths) -> Result<Status> {
     let state = State::load(paths);
     let last_failure = device::last_failure(paths);
     let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
-    Ok(describe(running, &boot, state, now, is_installing(paths), clock::now()))
+    let status = describe(running, &boot, state, now, is_installing(paths), clock::now());
+    Ok(Status { install: Report::load(paths).map(Install::from), ..status })
 }
 
 fn describe(
@@ -87,6 +116,7 @@ fn describe(
         pending: state.pending,
         failed: state.failed,
         installing,
+        install: None,
         last_check: state.last_check,
         last_error: state.last_error,
         waiting: state.waiting,
@@ -124,6 +154,15 @@ impl Status {
         });
         if self.installing {
             lines.push("an update is being installed".into());
+        }
+        if let Some(install) = &self.install {
+            let percent = match (install.report.done, self.installing) {
+                (true, _) => String::new(),
+                (false, true) => format!(", {} % in place", install.percent),
+                (false, false) => format!(", stopped at {} %", install.percent),
+            };
+            lines.push(format!("{}{percent}", install.report.to_text()));
+            lines.extend(install.report.notes.iter().map(|note| format!("  {note}")));
         }
         for failed in &self.failed {
             lines.push(format!(

@@ -83,6 +83,30 @@ fn the_delta_brings_what_changed_and_the_tree_is_computed() {
 }
 
 #[test]
+fn the_status_says_what_was_fetched_how_and_what_that_saved() {
+    let (old, new) = small_changes();
+    let delta = Delta::of(&old, &new);
+    let world = World::new(new, Some(&delta), None);
+    let none = ota::status::collect(&world.device.paths).unwrap();
+    assert!(none.install.is_none() && !none.to_text().contains("saved"));
+    world.server.fault(".update", Fault::Status(503));
+    world.device.update_from(&world.server.url).unwrap_err();
+    world.server.heal();
+    let report = world.update();
+    let status = ota::status::collect(&world.device.paths).unwrap();
+    let line =
+        format!("installed 1.0.2: fetched {:.2} MB (delta", report.fetched_in_all() as f64 / 1e6);
+    assert!(status.to_text().contains(&line), "{}", status.to_text());
+    let json = serde_json::to_value(&status).unwrap();
+    let install = &json["install"];
+    assert_eq!(install["version"], "1.0.2");
+    assert_eq!(install["fetched"]["delta"], world.sent(".delta"));
+    assert_eq!(install["fetched_bytes"], world.sent(".delta") + world.sent(".update"));
+    assert_eq!(install["saved_bytes"], report.saved());
+    assert_eq!((&install["percent"], &install["done"]), (&100.into(), &true.into()));
+}
+
+#[test]
 fn content_that_moved_by_a_block_is_put_together_from_blocks() {
     let (_, new) = shifted();
     let index = new.index();

@@ -13,6 +13,8 @@ pub enum Fault {
     Status(u16),
     /// Hangs up after so many bytes of each body, for so many requests.
     Drop { after: u64, times: u32 },
+    /// The link is down once so many bytes were sent in all.
+    CutAfter(u64),
     /// Serves the file as if it were so long.
     Truncate(u64),
     /// Flips a bit of the byte at this offset.
@@ -207,8 +209,15 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
         }
         return Ok(());
     }
+    let link_ends = match fault {
+        Some(Fault::CutAfter(bytes)) => bytes,
+        _ => u64::MAX,
+    };
     // In small pieces: what is counted is what a reader can have got.
     for piece in body.chunks(8192) {
+        if shared.lock().unwrap().served >= link_ends {
+            return Ok(());
+        }
         stream.write_all(piece)?;
         let mut shared = shared.lock().unwrap();
         shared.served += piece.len() as u64;
