@@ -1,28 +1,22 @@
 //! The initramfs: `init`, its configuration and the modules of its first life.
 
 use anyhow::Result;
-use sha2::{Digest, Sha256};
 
-use super::frame_cache::frame;
 use super::modules::Module;
 use crate::fs::cpio;
 use crate::fs::tree::{Kind, Node, Tree};
-use crate::sources::cache::Cache;
-
-/// zstd level: unpacking costs the same at each, and the kernel is given all it takes to pack.
-const LEVEL: i32 = 19;
 
 /// Path of a module in the initramfs.
 pub fn module_path(module: &Module) -> String {
     format!("/lib/modules/{}.ko", module.name)
 }
 
-/// The compressed archive of `init`, `boot.conf` and modules.
+/// The archive of `init`, `boot.conf` and modules, not compressed: updates compress it on their way,
+/// two versions of it differ only where its files do, and the kernel has nothing to unpack.
 pub fn build<'a>(
     init: &[u8],
     boot_conf: &str,
     modules: impl IntoIterator<Item = &'a Module>,
-    cache: &Cache,
 ) -> Result<Vec<u8>> {
     let mut tree = Tree::new(0);
     // Folders that the first life mounts things on.
@@ -40,5 +34,5 @@ pub fn build<'a>(
     }
     let mut archive = Vec::new();
     cpio::write(&tree, &mut archive)?;
-    frame(&archive, &Sha256::digest(&archive).into(), LEVEL, cache)
+    Ok(archive)
 }

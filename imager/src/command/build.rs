@@ -92,7 +92,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let root = root::build(&image, &board, &inputs, &binaries, &device_keys, &kernel)?;
     let boot_conf = device_conf::boot_conf(&board, &kernel, &device_keys.manifest);
     let modules = kernel.first_life.iter().chain(&kernel.later).flatten();
-    let initrd = initramfs::build(&binaries.init, &boot_conf, modules, &options.cache)?;
+    let initrd = initramfs::build(&binaries.init, &boot_conf, modules)?;
     let boot_files = chooser::slot_files(&board, kernel.image, initrd, kernel.device_trees)?;
     let slot =
         slot_image::build(&image, &board, root, &tree(boot_files)?, &signing, &options.cache)?;
