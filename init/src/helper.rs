@@ -12,6 +12,8 @@ use crate::sys::{self, Forked};
 pub enum Task {
     /// Mounts the data partition if that is all it needs: the first life's assistant.
     Assistant,
+    /// Reads what the first workloads will need, and switches the loopback on.
+    Ahead,
     /// Loads the kernel modules of `system.conf`.
     Modules,
     /// Makes `/data` ready.
@@ -36,7 +38,7 @@ impl Task {
     fn patience(self) -> u64 {
         match self {
             // A driver that hangs in its probe must not hold the rest up for ever.
-            Task::Assistant | Task::Modules => 120_000,
+            Task::Assistant | Task::Ahead | Task::Modules => 120_000,
             // A check of a large card takes minutes.
             Task::Data | Task::Growth => 15 * 60_000,
             // A stick that does not answer is asked again by the kernel for a while.

@@ -9,6 +9,7 @@
 // handler, three open descriptors), and what that pulls in is a tenth of the binary's size.
 #![cfg_attr(not(test), no_main)]
 
+mod ahead;
 mod assistant;
 mod clock;
 mod console;

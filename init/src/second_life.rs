@@ -172,7 +172,7 @@ impl Life {
                 say(&["data: not available"]);
             }
             Task::Media(number) => self.media.helper_ended(number, success, now),
-            Task::Modules | Task::Growth | Task::Write => {}
+            Task::Ahead | Task::Modules | Task::Growth | Task::Write => {}
             Task::Unmount => self.reset_now(),
         }
     }
@@ -182,17 +182,17 @@ impl Life {
         match assistant::adopt() {
             Some(pid) => {
                 self.helpers.adopt(Task::Assistant, pid, now);
-                // It may have ended before its end was listened for.
-                self.reap(now);
             }
             None => self.helper_ended(Task::Assistant, false, now),
         }
+        // Children may have ended before their end was listened for.
+        self.reap(now);
         self.supervisor.tick(now);
-        self.network.open();
         let mut first = self.supervisor.units.iter().filter(|unit| unit.first).peekable();
         if first.peek().is_none() {
             self.give_turn(now);
         } else if first.any(|unit| unit.conf.network) {
+            self.network.open();
             self.start_modules(now);
         }
     }
@@ -248,6 +248,11 @@ impl Life {
     fn tick(&mut self, now: u64) {
         #[cfg(feature = "hang-test")]
         hang_after(20_000);
+        if self.network.is_to_open()
+            && (self.precedence == Precedence::Over || self.supervisor.first_runs())
+        {
+            self.network.open();
+        }
         self.network.tick(now);
         if self.shutdown.is_none() {
             self.media.tick(&mut self.helpers, now);

@@ -13,6 +13,8 @@ use rustix::net::{bind, sendto, socket_with, AddressFamily, SendFlags, SocketFla
 use self::dhcp::{Action, Client, Road};
 use self::dhcp_message::{broadcast, message, Lease, Request};
 use self::link::{Interface, News};
+use slot::{Error, Result};
+
 use crate::console::say;
 use crate::sys::{self, LinkAddress};
 
@@ -26,10 +28,19 @@ const BUFFER: usize = 8192;
 /// Datagrams taken before others get their turn.
 const AT_ONCE: usize = 16;
 
+/// The socket that reports interfaces.
+#[derive(Debug)]
+enum Link {
+    NotYet,
+    Open(OwnedFd),
+    /// It could not be opened; that was said.
+    Failed,
+}
+
 /// Everything about the network.
 #[derive(Debug)]
 pub struct Network {
-    link: Option<OwnedFd>,
+    link: Link,
     dhcp: bool,
     interface: Option<Interface>,
     client: Option<Client>,
@@ -40,11 +51,18 @@ pub struct Network {
     failures_said: u32,
 }
 
+/// Switches the loopback on and does nothing else.
+pub fn switch_loopback_on() -> Result<()> {
+    let error = |e: std::io::Error| Error::new(["network: loopback: ", &e.to_string()].concat());
+    let link = link::open().map_err(error)?;
+    link::request(link.as_fd(), &link::switch_on(LOOPBACK)).map_err(error)
+}
+
 impl Network {
     /// Nothing happens before [`Network::open`].
     pub fn new(dhcp: bool) -> Network {
         Network {
-            link: None,
+            link: Link::NotYet,
             dhcp,
             interface: None,
             client: None,
@@ -56,10 +74,21 @@ impl Network {
         }
     }
 
-    /// Switches the loopback on and, if it is to be configured by DHCP, waits for a wired
-    /// interface.
+    /// Whether [`Network::open`] is still to be called.
+    pub fn is_to_open(&self) -> bool {
+        matches!(self.link, Link::NotYet)
+    }
+
+    /// Switches the loopback on, if it is not, and waits for a wired interface if one is to be
+    /// configured by DHCP.
     pub fn open(&mut self) {
-        self.link = link::open().map_err(|e| say(&["network: ", &e.to_string()])).ok();
+        self.link = match link::open() {
+            Ok(link) => Link::Open(link),
+            Err(e) => {
+                say(&["network: ", &e.to_string()]);
+                Link::Failed
+            }
+        };
         self.request(&link::switch_on(LOOPBACK));
         if self.dhcp {
             self.request(&link::list());
@@ -68,7 +97,10 @@ impl Network {
 
     /// The socket that reports interfaces.
     pub fn link_socket(&self) -> Option<BorrowedFd<'_>> {
-        self.link.as_ref().map(|link| link.as_fd())
+        match &self.link {
+            Link::Open(link) => Some(link.as_fd()),
+            Link::NotYet | Link::Failed => None,
+        }
     }
 
     /// The socket that DHCP answers come through.
@@ -98,7 +130,7 @@ impl Network {
     }
 
     fn request(&self, message: &[u8]) {
-        let Some(link) = &self.link else { return };
+        let Link::Open(link) = &self.link else { return };
         if let Err(e) = link::request(link.as_fd(), message) {
             say(&["network: ", &e.to_string()]);
         }
@@ -108,7 +140,7 @@ impl Network {
     pub fn on_link(&mut self, now: u64) {
         let mut buffer = [0; BUFFER];
         for _ in 0..AT_ONCE {
-            let Some(link) = &self.link else { return };
+            let Link::Open(link) = &self.link else { return };
             let Some(n) = sys::read_ready(link, &mut buffer) else { return };
             if n == 0 {
                 // The queue ran over: news are lost, so ask for all of them.

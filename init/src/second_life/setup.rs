@@ -9,7 +9,7 @@ use slot::{chooser, conf, Error, Result};
 use super::Life;
 use crate::clock::Clock;
 use crate::console::say;
-use crate::helper::Helpers;
+use crate::helper::{Helpers, Task};
 use crate::media::Media;
 use crate::network::Network;
 use crate::system_conf::{self, System};
@@ -17,7 +17,7 @@ use crate::trial::{Kind, Probation};
 use crate::watchdog::Watchdog;
 use crate::workload::precedence::Precedence;
 use crate::workload::supervise::Supervisor;
-use crate::{control, devices, failure, mounts, sys, uptime};
+use crate::{ahead, control, devices, failure, mounts, sys, uptime};
 
 /// What was booted, from `/run/ferrite/slot`.
 pub struct Booted {
@@ -56,6 +56,10 @@ pub fn start(booted: &Booted) -> Result<Life> {
     let mut system = system_conf::parse(&text).map_err(|e| e.within(layout::SYSTEM_CONF))?;
     drop(text);
     let watchdog = take_watchdog(&system);
+    let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
+    supervisor.surroundings.first_only = true;
+    let mut helpers = Helpers::default();
+    helpers.start(Task::Ahead, now, || ahead::work(supervisor.first_programs()));
     mounts::all(system.media)?;
     // Ctrl-Alt-Del becomes a signal to PID 1 instead of a reset.
     let _ = reboot(RebootCommand::CadOff);
@@ -71,8 +75,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
             say(&[what, ": ", &e]);
         }
     }
-    let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
-    supervisor.surroundings.first_only = true;
+    supervisor.make_groups();
     supervisor.tick(now);
 
     let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
@@ -91,7 +94,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
         },
         clock: Clock::new(&system.ntp),
         shell: None,
-        helpers: Helpers::default(),
+        helpers,
         probation: Probation::new(booted.kind, now + system.trial_timeout),
         precedence: Precedence::begin(now),
         shutdown: None,

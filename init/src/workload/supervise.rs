@@ -110,6 +110,25 @@ impl Supervisor {
         }
     }
 
+    /// The programs of the workloads that go first.
+    pub fn first_programs(&self) -> impl Iterator<Item = &str> {
+        let first = self.units.iter().filter(|unit| unit.first);
+        first.filter_map(|unit| unit.conf.command.first().map(String::as_str))
+    }
+
+    /// Makes the control groups of the workloads that go first, while they wait for something else.
+    pub fn make_groups(&mut self) {
+        for unit in self.units.iter_mut().filter(|unit| unit.first && unit.cgroup.is_none()) {
+            // What is wrong with it is said when the workload starts.
+            unit.cgroup = Cgroup::open(&unit.conf).ok();
+        }
+    }
+
+    /// The program of a workload that goes first runs.
+    pub fn first_runs(&self) -> bool {
+        self.units.iter().any(|unit| unit.first && unit.started.is_some())
+    }
+
     /// Index of the workload with this name.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.units.iter().position(|unit| unit.conf.name == name)
