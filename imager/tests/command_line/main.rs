@@ -1,5 +1,6 @@
 //! The command line as a person or a script meets it: the built `imager`, run on files.
 
 mod bad_input;
+mod image_keys;
 mod real_build;
 mod world;
