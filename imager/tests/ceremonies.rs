@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use ed25519_dalek::{Signer, SigningKey};
@@ -96,7 +97,14 @@ impl World {
 
     /// An update of a few chunks that `image.key` in `build/` signed.
     fn update(&self, version: &str, sequence: u64) {
-        let stream: Vec<u8> = (0..160 << 10).map(|i| (i % 251) as u8 ^ sequence as u8).collect();
+        // Hard to compress and nearly the same in each version: that is what deltas are for.
+        let mut state = 1_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        let mut stream: Vec<u8> = (0..160 << 10).map(|_| next()).collect();
+        stream[70_000..70_010].fill(sequence as u8);
         let (mut chunks, mut frames) = (Vec::new(), Vec::new());
         for plain in stream.chunks(65536) {
             let frame = zstd::bulk::compress(plain, 3).unwrap();
@@ -275,6 +283,62 @@ fn staged() -> World {
     world.update("1.0.0", 1);
     world.runs("imager publish --repo repo --keys online --stage demo-1.0.0.update");
     world
+}
+
+/// python-tuf, as the client of what the commands wrote: from the first root to the target's bytes.
+#[test]
+fn python_tuf_follows_all_roots_and_fetches_deltas_and_indexes() {
+    let world = World::new();
+    world.follows("Creating a repository");
+    world.update("1.0.0", 1);
+    world.follows("Releasing");
+    world.follows("Rotating a key every year");
+    world.follows("The timestamp or snapshot key is stolen");
+    world.follows("A targets key is stolen");
+    world.update("1.0.1", 2);
+    world.runs(
+        "imager publish --repo repo --keys online --stage demo-1.0.1.update
+        imager repo sign repo/staged/4.targets.json --keys alice --yes
+        imager repo sign repo/staged/4.targets.json --keys bob --yes
+        imager repo publish --repo repo --keys online
+        imager repo verify --repo repo --image-keys build",
+    );
+    let device = Device::with_root(fs::read(world.at("build/root.json")).unwrap());
+    let published = device.refresh(world.repository()).unwrap();
+    let offered: Vec<String> = published.targets.targets.into_keys().collect();
+    for end in ["1.0.1.update", "1.0.1.index", "-from-1.0.0.delta"] {
+        assert!(offered.iter().any(|name| name.ends_with(end)), "no {end}: {offered:?}");
+    }
+
+    let mut server = Command::new(env!("CARGO_BIN_EXE_imager"))
+        .args(["serve", "--repo", "repo", "--listen", "127.0.0.1:0"])
+        .current_dir(world.dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(server.stdout.take().unwrap()).lines();
+    let line = said.next().unwrap().unwrap();
+    let url = line.split(' ').find(|word| word.starts_with("http://")).unwrap().to_owned();
+    std::thread::spawn(move || said.for_each(drop));
+    let python = std::env::var("FERRITE_PYTHON").unwrap_or_else(|_| "python3".into());
+    for (number, target) in offered.iter().enumerate() {
+        let folder = world.at(&format!("python-{number}"));
+        fs::create_dir(&folder).unwrap();
+        let output = Command::new(&python)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../repository/tests/python_tuf.py"))
+            .args(["client", &format!("{url}metadata/"), &format!("{url}targets/")])
+            .arg(world.at("build/root.json"))
+            .arg(&folder)
+            .arg(target)
+            .env("NO_PROXY", "127.0.0.1")
+            .output()
+            .unwrap_or_else(|e| panic!("{python}: {e}; run scripts/python-tuf"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let path = String::from_utf8(output.stdout).unwrap();
+        assert!(fs::metadata(path.trim()).unwrap().len() > 0);
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]

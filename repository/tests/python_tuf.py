@@ -3,7 +3,8 @@
 python_tuf.py client METADATA_URL TARGETS_URL ROOT DIR TARGET
     updates with python-tuf's client, downloads TARGET into DIR and prints its path
 python_tuf.py author DIR
-    writes a repository made and signed by python-tuf into DIR/metadata, with a rotated root
+    writes a repository made and signed by python-tuf into DIR: two rotated roots, two signatures
+    on root and targets, two delegated roles
 """
 
 import sys
@@ -34,7 +35,17 @@ def client(metadata_url, targets_url, root, folder, target):
 
 def author(folder):
     from securesystemslib.signer import CryptoSigner
-    from tuf.api.metadata import MetaFile, Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
+    from tuf.api.metadata import (
+        DelegatedRole,
+        Delegations,
+        MetaFile,
+        Metadata,
+        Root,
+        Snapshot,
+        TargetFile,
+        Targets,
+        Timestamp,
+    )
     from tuf.api.serialization.json import JSONSerializer
 
     expires = datetime(2040, 1, 1, tzinfo=timezone.utc)
@@ -42,6 +53,10 @@ def author(folder):
     out.mkdir()
     signers = {role: CryptoSigner.generate_ed25519() for role in ("root", "timestamp", "snapshot", "targets")}
     second_root = CryptoSigner.generate_ed25519()
+    second_targets = CryptoSigner.generate_ed25519()
+    new_timestamp = CryptoSigner.generate_ed25519()
+    team = CryptoSigner.generate_ed25519()
+    deeper = CryptoSigner.generate_ed25519()
 
     def write(name, metadata, *by):
         for signer in by:
@@ -55,10 +70,37 @@ def author(folder):
     root.version = 2
     root.add_key(second_root.public_key, "root")
     root.roles["root"].threshold = 2
+    root.add_key(second_targets.public_key, "targets")
+    root.roles["targets"].threshold = 2
     write("2.root.json", Metadata(root), signers["root"], second_root)
+    root.version = 3
+    root.revoke_key(signers["timestamp"].public_key.keyid, "timestamp")
+    root.add_key(new_timestamp.public_key, "timestamp")
+    write("3.root.json", Metadata(root), signers["root"], second_root)
 
-    targets = Targets(expires=expires)
-    target = TargetFile.from_data("demo.update", b"an update", ["sha256", "sha512"])
+    def delegate(to, signer, paths):
+        role = DelegatedRole(to, [signer.public_key.keyid], 1, True, paths)
+        return Delegations({signer.public_key.keyid: signer.public_key}, {to: role})
+
+    def offer(targets, name, content):
+        target = TargetFile.from_data(name, content, ["sha256", "sha512"])
+        targets.targets[name] = target
+        at = Path(folder, "targets", name)
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.with_name(f"{target.hashes['sha256']}.{at.name}").write_bytes(content)
+        return target
+
+    below = Targets(expires=expires)
+    offer(below, "team/deep/notes", b"from further down")
+    write("1.team%2Fdeep.json", Metadata(below), deeper)
+    middle = Targets(expires=expires, delegations=delegate("team/deep", deeper, ["team/deep/*"]))
+    offer(middle, "team/notes", b"from the team")
+    write("1.team.json", Metadata(middle), team)
+
+    targets = Targets(
+        expires=expires, delegations=delegate("team", team, ["team/*", "team/deep/*"])
+    )
+    target = offer(targets, "demo.update", b"an update")
     target.unrecognized_fields["custom"] = {
         "ferrite": {
             "board": "qemu-arm64",
@@ -68,13 +110,14 @@ def author(folder):
             "header_sha256": "00" * 32,
         }
     }
-    targets.targets["demo.update"] = target
-    write("1.targets.json", Metadata(targets), signers["targets"])
+    write("1.targets.json", Metadata(targets), signers["targets"], second_targets)
     snapshot = Snapshot(expires=expires)
+    for name in ("team", "team/deep"):
+        snapshot.meta[f"{name}.json"] = MetaFile(1)
     write("1.snapshot.json", Metadata(snapshot), signers["snapshot"])
     timestamp = Timestamp(expires=expires)
     timestamp.snapshot_meta = MetaFile.from_data(1, (out / "1.snapshot.json").read_bytes(), ["sha256"])
-    write("timestamp.json", Metadata(timestamp), signers["timestamp"])
+    write("timestamp.json", Metadata(timestamp), new_timestamp)
 
 
 if __name__ == "__main__":

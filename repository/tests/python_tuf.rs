@@ -11,7 +11,7 @@ use std::process::Command;
 use ed25519_dalek::SigningKey;
 use repository::author::{first_root, publication, Dates, RoleSigners};
 use repository::{
-    refresh, target_path, DirStore, FerriteTarget, Fetch, FetchError, Limits, TargetFile, Time,
+    target_path, Client, DirStore, FerriteTarget, Fetch, FetchError, Limits, Role, TargetFile, Time,
 };
 
 /// Runs the script beside this file; gives its output.
@@ -126,12 +126,25 @@ fn we_read_what_python_tuf_signed() {
     python(&["author", dir.path().to_str().expect("UTF-8")]);
     let root = std::fs::read(dir.path().join("metadata/1.root.json")).expect("root");
     let mut store = DirStore::open(&dir.path().join("store")).expect("store");
-    let published =
-        refresh(&mut Folder(dir.path()), &mut store, &root, Time(0), &Limits::default())
-            .unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(published.root.version, 2);
+    let mut folder = Folder(dir.path());
+    let mut client = Client::new(&mut folder, &mut store, Time(0), Limits::default());
+    let published = client.refresh(&root).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((published.root.version, published.root.threshold(Role::Root)), (3, 2));
+    assert_eq!(published.root.threshold(Role::Targets), 2);
     let target = &published.targets.targets["demo.update"];
     let ferrite = target.ferrite().expect("custom");
     assert_eq!((ferrite.sequence, target.length), (7, 9));
     assert_eq!(ferrite.version, "1.0.0 \u{2013} \"quoted\" \\ \u{e9}");
+    for (name, role, content) in [
+        ("team/notes", "team", "from the team"),
+        ("team/deep/notes", "team/deep", "from further down"),
+        ("demo.update", "targets", "an update"),
+    ] {
+        let found = client.find_target(&published, name).expect("search").expect("found");
+        assert_eq!(found.role, role);
+        let bytes = client.fetch_found(&published, name, &found).expect("fetched");
+        assert_eq!(bytes, content.as_bytes());
+    }
+    let roles = client.delegated_roles(&published).expect("all of them");
+    assert_eq!(roles.into_keys().collect::<Vec<_>>(), ["team", "team/deep"]);
 }
