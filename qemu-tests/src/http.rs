@@ -13,8 +13,8 @@ pub struct Request {
     pub path: String,
     /// `HEAD` instead of `GET`.
     pub head: bool,
-    /// First and last byte asked for with `Range`, the last one included.
-    pub range: Option<(u64, Option<u64>)>,
+    /// First and last bytes asked for with `Range`, the last ones included; empty without it.
+    pub ranges: Vec<(u64, Option<u64>)>,
 }
 
 /// Reads one request; `None` when the client closed or sent something else.
@@ -23,7 +23,7 @@ pub fn read(stream: &TcpStream) -> Option<Request> {
     let first = lines.next()?.ok()?;
     let mut words = first.split(' ');
     let (method, target) = (words.next()?, words.next()?);
-    let mut range = None;
+    let mut ranges = Vec::new();
     loop {
         let line = lines.next()?.ok()?;
         if line.is_empty() {
@@ -31,21 +31,24 @@ pub fn read(stream: &TcpStream) -> Option<Request> {
         }
         let (name, value) = line.split_once(':')?;
         if name.eq_ignore_ascii_case("range") {
-            range = parse_range(value.trim());
+            ranges = parse_ranges(value.trim()).unwrap_or_default();
         }
     }
     let path = target.split('?').next()?.to_owned();
     match method {
-        "GET" | "HEAD" => Some(Request { path, head: method == "HEAD", range }),
+        "GET" | "HEAD" => Some(Request { path, head: method == "HEAD", ranges }),
         _ => None,
     }
 }
 
-/// `bytes=FIRST-` or `bytes=FIRST-LAST`.
-fn parse_range(value: &str) -> Option<(u64, Option<u64>)> {
-    let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
-    let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
-    Some((first.parse().ok()?, last))
+/// `bytes=FIRST-` or `bytes=FIRST-LAST`, or several of these after commas.
+fn parse_ranges(value: &str) -> Option<Vec<(u64, Option<u64>)>> {
+    let range = |text: &str| {
+        let (first, last) = text.trim().split_once('-')?;
+        let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
+        Some((first.parse().ok()?, last))
+    };
+    value.strip_prefix("bytes=")?.split(',').map(range).collect()
 }
 
 #[cfg(test)]
@@ -54,10 +57,11 @@ mod tests {
 
     #[test]
     fn ranges_are_read() {
-        assert_eq!(parse_range("bytes=5-"), Some((5, None)));
-        assert_eq!(parse_range("bytes=0-65535"), Some((0, Some(65535))));
-        for other in ["bytes=-5", "lines=1-2", "bytes=a-b", ""] {
-            assert_eq!(parse_range(other), None, "{other}");
+        assert_eq!(parse_ranges("bytes=5-"), Some(vec![(5, None)]));
+        let two = Some(vec![(0, Some(65535)), (70000, Some(70001))]);
+        assert_eq!(parse_ranges("bytes=0-65535, 70000-70001"), two);
+        for other in ["bytes=-5", "lines=1-2", "bytes=a-b", "bytes=1-2,", ""] {
+            assert_eq!(parse_ranges(other), None, "{other}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,9 @@ const HOST_IN_GUEST: &str = "10.0.2.2";
 const TICK: Duration = Duration::from_millis(100);
 /// Bytes written at a time, so that a fault comes where it was asked for.
 const PIECE: usize = 16 << 10;
+
+/// Between the parts of an answer to a request for several ranges (RFC 9110, section 14.6).
+const BOUNDARY: &str = "3d6b6a416f9b5";
 
 /// How a request is answered wrongly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +191,7 @@ fn connection(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         let mut state = shared.state();
         let served = state.served.entry(request.path.clone()).or_default();
         served.requests += 1;
-        served.ranges.extend(request.range.map(|(first, _)| first));
+        served.ranges.extend(request.ranges.iter().map(|(first, _)| first));
         take_fault(&mut state.faults, &request.path)
     };
     match fault {
@@ -256,24 +260,39 @@ fn file_answer(
         _ => {}
     }
     let size = file.len() as u64;
-    let range = request.range.filter(|_| fault != Some(Fault::NoRange));
-    let (first, end) = match range {
-        None => (0, size),
-        Some((first, last)) => (first, last.map_or(size, |last| last.saturating_add(1).min(size))),
-    };
-    if range.is_some() && first >= end {
+    let asked: &[_] = if fault == Some(Fault::NoRange) { &[] } else { &request.ranges };
+    let end = |last: Option<u64>| last.map_or(size, |last| last.saturating_add(1).min(size));
+    let ranges = asked.iter().map(|(first, last)| *first..end(*last));
+    let ranges: Vec<_> = ranges.filter(|range| range.start < range.end).collect();
+    if !asked.is_empty() && ranges.is_empty() {
         return write!(
             stream,
             "HTTP/1.1 416 -\r\nContent-Range: bytes */{size}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }
-    let body = &file[first as usize..end as usize];
-    let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
-    let mut head =
-        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
-    if range.is_some() {
-        head += &format!("Content-Range: bytes {first}-{}/{size}\r\n", end - 1);
-    }
+    let part = |range: &Range<u64>| &file[range.start as usize..range.end as usize];
+    let content_range = |range: &Range<u64>| {
+        format!("Content-Range: bytes {}-{}/{size}\r\n", range.start, range.end - 1)
+    };
+    let (status, more, body) = match &ranges[..] {
+        [] => ("200 OK", String::new(), file.clone()),
+        [one] => ("206 Partial Content", content_range(one), part(one).to_vec()),
+        several => {
+            let mut body = Vec::new();
+            for range in several {
+                let head = format!("\r\n--{BOUNDARY}\r\n{}\r\n", content_range(range));
+                body.extend([head.as_bytes(), part(range)].concat());
+            }
+            body.extend(format!("\r\n--{BOUNDARY}--\r\n").bytes());
+            let kind = format!("Content-Type: multipart/byteranges; boundary={BOUNDARY}\r\n");
+            ("206 Partial Content", kind, body)
+        }
+    };
+    let body = &body[..];
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{more}",
+        body.len()
+    );
     stream.write_all((head + "\r\n").as_bytes())?;
     if request.head {
         return Ok(());
@@ -351,6 +370,13 @@ mod tests {
         let served = server.served_of("/f");
         assert_eq!((served.requests, served.ranges), (5, vec![4, 4, 10]));
         assert_eq!(server.served()["/f"].bytes, 18);
+        let (head, parts) = body(&get(&server, "/f", "range: bytes=0-1,4-5,99-\r\n"));
+        assert_eq!(head, "HTTP/1.1 206");
+        let part = |first: u8, last: u8, text| {
+            format!("\r\n--3d6b6a416f9b5\r\nContent-Range: bytes {first}-{last}/10\r\n\r\n{text}")
+        };
+        let parts_expected = part(0, 1, "01") + &part(4, 5, "45") + "\r\n--3d6b6a416f9b5--\r\n";
+        assert_eq!(parts, parts_expected);
     }
 
     #[test]
