@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use repository::{target_path, Fetch, FetchError};
 
-use crate::check::{decide, refreshed, Candidate, Waves};
+use crate::check::{decide, refreshed, Candidate};
 use crate::device::Running;
 use crate::install::{Offer, Promise};
+use crate::meter::Asked;
 use crate::paths::Paths;
 use crate::roads::Helpers;
 use crate::settings::Settings;
@@ -197,7 +198,7 @@ pub fn check(
     published.targets.targets.retain(|name, target| {
         target_path(consistent, name, target).is_some_and(|path| bundle.files.contains_key(&path))
     });
-    let (candidate, _) = decide(paths, settings, running, &published, Waves::ByHand)?;
+    let (candidate, _) = decide(paths, settings, running, &published, Asked::ByHand)?;
     Ok(candidate.and_then(|candidate| {
         let range = bundle.files.get(&candidate.path)?.clone();
         let source = Source::Within(bundle.path.clone(), range);

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::device::{read_bounded, Running};
 use crate::http::{Client, Patience, Remote};
 use crate::install::{Offer, Promise};
+use crate::meter::Asked;
 use crate::paths::Paths;
 use crate::roads::{Helper, Helpers};
 use crate::rollout::{Standing, Turn};
@@ -29,15 +30,6 @@ pub struct Candidate {
     pub path: String,
 }
 
-/// Whether the waves of a rollout count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waves {
-    /// What is not this device's turn is not taken.
-    Keep,
-    /// A person asked for it: the waves are told, and not kept. A pause is.
-    ByHand,
-}
-
 /// What the repository has for this device.
 #[derive(Debug)]
 pub struct Checked {
@@ -56,12 +48,12 @@ pub fn check(
     patience: Patience,
     url: &str,
     running: &Running,
-    waves: Waves,
+    asked: Asked,
 ) -> Result<Checked> {
-    let client = Client::of_device(paths, settings, patience, url)?;
+    let client = Client::of_device(paths, settings, patience, url, asked)?;
     let mut remote = Remote::new(client.clone(), url)?.remembering(&paths.tuf());
-    let published = refreshed(paths, &mut remote, url)?;
-    let (candidate, waiting) = decide(paths, settings, running, &published, waves)?;
+    let published = refreshed(paths, &mut remote, url).map_err(|error| client.later(error))?;
+    let (candidate, waiting) = decide(paths, settings, running, &published, asked)?;
     let take = candidate.map(|candidate| {
         let at = |path: &str| Source::Url(client.clone(), remote.url(path));
         let promise = Promise {
@@ -116,7 +108,7 @@ pub fn decide(
     settings: &Settings,
     running: &Running,
     published: &Published,
-    waves: Waves,
+    asked: Asked,
 ) -> Result<(Option<Candidate>, Option<Waiting>)> {
     if settings.name != running.name {
         return Err(Error::failed(format!(
@@ -130,7 +122,7 @@ pub fn decide(
     let turn = |ferrite: &FerriteTarget| {
         standing.turn(ferrite.rollout.as_ref(), &ferrite.header_sha256, now)
     };
-    let chosen = choose(published, running, &state, &turn, waves);
+    let chosen = choose(published, running, &state, &turn, asked);
     let waiting = chosen.as_ref().ok().and_then(|(_, waiting)| waiting.clone());
     State::change(paths, |state| state.waiting = waiting)?;
     chosen
@@ -143,7 +135,7 @@ fn choose(
     running: &Running,
     state: &State,
     turn: &dyn Fn(&FerriteTarget) -> Turn,
-    waves: Waves,
+    asked: Asked,
 ) -> Result<(Option<Candidate>, Option<Waiting>)> {
     let ours = |ferrite: &FerriteTarget| {
         ferrite.board == running.board
@@ -169,7 +161,7 @@ fn choose(
     let may_take = |ferrite: &FerriteTarget| match turn(ferrite) {
         Turn::Now => true,
         Turn::Paused => false,
-        Turn::At(_) | Turn::Never => waves == Waves::ByHand,
+        Turn::At(_) | Turn::Never => asked == Asked::ByHand,
     };
     let Some((name, target, ferrite)) = good.iter().find(|(_, _, f)| may_take(f)) else {
         return match failed.first() {
@@ -264,7 +256,8 @@ mod tests {
         running: &Running,
         state: &State,
     ) -> Result<Option<Candidate>> {
-        super::choose(published, running, state, &|_| Turn::Now, Waves::Keep).map(|(take, _)| take)
+        super::choose(published, running, state, &|_| Turn::Now, Asked::ByItself)
+            .map(|(take, _)| take)
     }
 
     #[test]
@@ -275,16 +268,16 @@ mod tests {
             7 => Turn::At(Time(0)),
             _ => Turn::Now,
         };
-        for (waves, sequence) in [(Waves::Keep, 6), (Waves::ByHand, 7)] {
+        for (asked, sequence) in [(Asked::ByItself, 6), (Asked::ByHand, 7)] {
             let (take, waiting) =
-                super::choose(&all, &running(), &State::default(), &turn, waves).unwrap();
+                super::choose(&all, &running(), &State::default(), &turn, asked).unwrap();
             assert_eq!(take.unwrap().ferrite.sequence, sequence);
             let waiting = waiting.unwrap();
             assert_eq!((waiting.sequence, waiting.turn.as_str()), (8, "its rollout is paused"));
         }
         let later = published(&[("b", "n", 7)]);
         let (take, waiting) =
-            super::choose(&later, &running(), &State::default(), &turn, Waves::Keep).unwrap();
+            super::choose(&later, &running(), &State::default(), &turn, Asked::ByItself).unwrap();
         assert!(take.is_none());
         assert_eq!(waiting.unwrap().turn, "its turn comes at 1970-01-01T00:00:00Z");
     }

@@ -6,12 +6,13 @@ use slot::boot_state::BootState;
 use slot::{chooser, Slot};
 
 use crate::bundle;
-use crate::check::{check, Checked, Waves};
+use crate::check::{check, Checked};
 use crate::clock;
 use crate::daemon::{self, announce, say};
 use crate::device::{self, Running};
 use crate::http::{Client, Patience};
 use crate::install::{install, InstallerLock, Offer};
+use crate::meter::Asked;
 use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::source::Source;
@@ -93,7 +94,7 @@ fn check_command(paths: &Paths) -> Result<()> {
     let settings = Settings::load(&paths.settings())?;
     let running = Running::load(paths)?;
     let checked =
-        check(paths, &settings, Patience::default(), &settings.url, &running, Waves::Keep)?;
+        check(paths, &settings, Patience::default(), &settings.url, &running, Asked::ByHand)?;
     State::change(paths, |state| state.last_check = Some(clock::now()))?;
     say_waiting(&checked);
     match checked.take {
@@ -126,12 +127,13 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
     let mut waiting = None;
     let offer = match from {
         url if url.contains("://") && url.ends_with(".update") => {
-            let client = Client::of_device(paths, &settings, Patience::default(), url)?;
+            let client =
+                Client::of_device(paths, &settings, Patience::default(), url, Asked::ByHand)?;
             Some(Offer { source: Source::Url(client, url.into()), promise: None })
         }
         url if url.contains("://") => {
             let checked =
-                check(paths, &settings, Patience::default(), url, &running, Waves::ByHand)?;
+                check(paths, &settings, Patience::default(), url, &running, Asked::ByHand)?;
             say_waiting(&checked);
             waiting = checked.waiting;
             checked.take.map(|(_, offer)| offer)

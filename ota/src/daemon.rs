@@ -10,11 +10,12 @@ use slot::boot_state::BootState;
 use slot::chooser::{self, Chooser};
 use slot::Slot;
 
-use crate::check::{check, Waves};
+use crate::check::check;
 use crate::clock::{self, now};
 use crate::device::{self, Running};
 use crate::http::Patience;
 use crate::install::install;
+use crate::meter::{is_closed, Asked};
 use crate::paths::Paths;
 use crate::settings::{Reboot, Settings};
 use crate::state::{Failed, Pending, State};
@@ -271,6 +272,10 @@ fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) ->
     wait(random::up_to(jitter));
     let mut told = None;
     loop {
+        if let Some(hours) = settings.hours.filter(|hours| is_closed(*hours, now())) {
+            wait(hours.opens_in(now()) + random::up_to(jitter.min(hours.length() / 2)));
+            continue;
+        }
         let pause = match update(paths, settings, Patience::default(), running, heart) {
             Ok(true) => {
                 wait_and_reboot(paths, settings.reboot, heart);
@@ -288,7 +293,9 @@ fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) ->
                 }
                 let pause = match &error {
                     Error::Refused { .. } => interval,
-                    Error::Failed(_) => retry,
+                    Error::Failed(_) => retry / 2 + random::up_to(retry / 2),
+                    // As long as the server wishes, and no longer than between two polls.
+                    Error::Later { after, .. } => (*after).max(retry).min(interval),
                 };
                 retry = (retry * 2).min(interval);
                 told = Some(error);
@@ -363,7 +370,7 @@ fn find_and_install(
     running: &Running,
     heart: &Heart,
 ) -> Result<bool> {
-    let checked = check(paths, settings, patience, &settings.url, running, Waves::Keep)?;
+    let checked = check(paths, settings, patience, &settings.url, running, Asked::ByItself)?;
     let Some((candidate, offer)) = checked.take else {
         return Ok(false);
     };

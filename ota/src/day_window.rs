@@ -32,6 +32,12 @@ impl DayWindow {
         }
     }
 
+    /// How long it is open each day.
+    pub fn length(self) -> Duration {
+        let minutes = (u64::from(self.to) + 1440 - u64::from(self.from)) % 1440;
+        Duration::from_secs(minutes * 60)
+    }
+
     /// How long until it opens; zero while it is open.
     pub fn opens_in(self, unix_seconds: u64) -> Duration {
         if self.is_open(unix_seconds) {
@@ -84,6 +90,7 @@ mod tests {
         let early = DayWindow::parse("02:00-04:00").unwrap();
         assert!(early.is_open(at(2, 0)) && !early.is_open(at(4, 0)));
         assert_eq!(early.to_string(), "between 02:00 and 04:00 UTC");
+        assert_eq!((early.length(), night.length()), (Duration::from_secs(7200), early.length()));
         assert_eq!(early.opens_in(at(1, 30)), Duration::from_secs(1800));
         assert_eq!(early.opens_in(at(4, 0)), Duration::from_secs(22 * 3600));
         for bad in

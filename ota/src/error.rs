@@ -1,6 +1,7 @@
 //! What goes wrong, told apart by what the caller does about it.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -17,6 +18,13 @@ pub enum Error {
     },
     /// Did not work this time; trying later may.
     Failed(String),
+    /// The same, and the server asked not to be asked before.
+    Later {
+        /// What went wrong.
+        sentence: String,
+        /// From now on.
+        after: Duration,
+    },
 }
 
 impl Error {
@@ -40,7 +48,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Refused { version, reason } => write!(f, "refused {version}: {reason}"),
-            Error::Failed(sentence) => f.write_str(sentence),
+            Error::Failed(sentence) | Error::Later { sentence, .. } => f.write_str(sentence),
         }
     }
 }

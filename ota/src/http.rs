@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use ureq::{Agent, Body, Proxy, RequestBuilder};
 use crate::credentials::{self, may_send, Token};
 use crate::device::read_bounded;
 use crate::etag::{Memory, TIMESTAMP};
+use crate::meter::{Asked, Meter, MeterConnector};
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::range_reader::Manner;
@@ -83,6 +85,9 @@ pub struct Client {
     pub(crate) max_rate: Option<u64>,
     pub(crate) manner: Manner,
     authorization: Option<Arc<Authorization>>,
+    meter: Option<Arc<Meter>>,
+    /// Seconds for which a server last asked to be left alone; 0: it did not.
+    busy: Arc<AtomicU64>,
 }
 
 /// A token and the repository it is for.
@@ -149,6 +154,8 @@ impl Client {
             patience,
             max_rate,
             authorization: None,
+            meter: None,
+            busy: Arc::default(),
             manner: Manner::default(),
         }
     }
@@ -160,6 +167,7 @@ impl Client {
         settings: &Settings,
         patience: Patience,
         url: &str,
+        asked: Asked,
     ) -> Result<Client> {
         check_url(url)?;
         let variable = |name: &str| std::env::var(name).ok();
@@ -169,18 +177,24 @@ impl Client {
             Arc::new(Authorization { token, home: home.clone(), plain: settings.token_over_http })
         });
         let config = config(&patience, proxy);
-        let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+        let meter = Meter::open(paths, settings, asked);
+        let connector =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(MeterConnector(meter.clone()));
         let agent = match tls(paths, &home, url)? {
             Some(tls) => {
                 Agent::with_parts(config, connector.chain(tls), DefaultResolver::default())
             }
-            None => config.new_agent(),
+            None => Agent::with_parts(config, connector, DefaultResolver::default()),
         };
         Ok(Client {
             agent,
             patience,
             max_rate: settings.max_bytes_per_second,
             authorization,
+            meter,
+            busy: Arc::default(),
             manner: Manner::default(),
         })
     }
@@ -205,7 +219,45 @@ impl Client {
         if let Some(range) = range {
             request = request.header(header::RANGE, range);
         }
-        request.call().map_err(|error| self.explain(&error))
+        self.call(request)
+    }
+
+    fn call(
+        &self,
+        request: RequestBuilder<WithoutBody>,
+    ) -> std::result::Result<Response<Body>, String> {
+        let response = request.call().map_err(|error| self.explain(&error))?;
+        let wait = match response.status() {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers().get(header::RETRY_AFTER).and_then(|value| {
+                    // The form with a date needs a clock that both sides share.
+                    value.to_str().ok()?.trim().parse().ok()
+                })
+            }
+            _ => None,
+        };
+        self.busy.store(wait.unwrap_or(0), Ordering::Relaxed);
+        Ok(response)
+    }
+
+    /// For how long the server wants to be left alone, as far as it said.
+    pub(crate) fn asked_to_wait(&self) -> Duration {
+        Duration::from_secs(self.busy.load(Ordering::Relaxed))
+    }
+
+    /// Why nothing more may be fetched now, if so.
+    pub(crate) fn barred(&self) -> Option<String> {
+        self.meter.as_ref()?.barred()
+    }
+
+    /// The failure, with the server's wish.
+    pub(crate) fn later(&self, error: Error) -> Error {
+        match (error, self.asked_to_wait()) {
+            (Error::Failed(sentence), after) if !after.is_zero() => {
+                Error::Later { sentence, after }
+            }
+            (error, _) => error,
+        }
     }
 
     /// A whole file of at most `max` bytes, or that it is still the one with the entity tag `known`.
@@ -219,7 +271,7 @@ impl Client {
         if let Some(known) = known {
             request = request.header(header::IF_NONE_MATCH, known);
         }
-        let response = request.call().map_err(|e| FetchError::Failed(self.explain(&e)))?;
+        let response = self.call(request).map_err(FetchError::Failed)?;
         let (head, body) = response.into_parts();
         match head.status {
             StatusCode::OK => {}
@@ -271,6 +323,7 @@ impl Client {
             ureq::Error::Io(error) => {
                 one_line(&tls::explain(error).unwrap_or_else(|| error.to_string()))
             }
+            ureq::Error::Other(error) => one_line(&error.to_string()),
             ureq::Error::Protocol(_) => "the answer is not HTTP".into(),
             other => one_line(&other.to_string()),
         }

@@ -30,6 +30,7 @@ pub mod health;
 pub mod http;
 pub mod install;
 mod kept;
+pub mod meter;
 mod pace;
 pub mod paths;
 pub mod proxy;

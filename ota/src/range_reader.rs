@@ -363,7 +363,12 @@ impl Read for RangeReader<'_> {
                 Err(Trouble::Lasting(reason)) => {
                     return Err(io::Error::other(format!("{}: {reason}", self.url)))
                 }
-                Err(Trouble::Passing(reason)) => reason,
+                Err(Trouble::Passing(reason)) => match self.client.barred() {
+                    None => reason,
+                    Some(reason) => {
+                        return Err(io::Error::other(format!("{}: {reason}", self.url)))
+                    }
+                },
             };
             self.answer = None;
             self.attempts += 1;
@@ -374,7 +379,7 @@ impl Read for RangeReader<'_> {
                 )));
             }
             let wait = self.client.patience.first_retry * 2u32.pow((self.attempts - 1).min(16));
-            let wait = wait.min(LONGEST_RETRY);
+            let wait = wait.max(self.client.asked_to_wait()).min(LONGEST_RETRY);
             std::thread::sleep(wait / 2 + random::up_to(wait / 2));
         }
         Ok(0)

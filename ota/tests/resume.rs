@@ -5,9 +5,10 @@ mod support;
 
 use std::cell::Cell;
 
-use ota::check::{check, Waves};
+use ota::check::check;
 use ota::device::Running;
 use ota::install::install;
+use ota::meter::Asked;
 use ota::settings::Settings;
 use slot::Slot;
 use support::{patience, publish_beside, recipe, Delta, Device, Fault, Server, Update};
@@ -90,8 +91,8 @@ fn a_process_that_ends_anywhere_costs_little() {
             let settings = Settings::load(&device.paths.settings()).unwrap();
             let running = Running::load(&device.paths).unwrap();
             let url = &settings.url;
-            let found =
-                check(&device.paths, &settings, patience(), url, &running, Waves::Keep).unwrap();
+            let found = check(&device.paths, &settings, patience(), url, &running, Asked::ByItself)
+                .unwrap();
             let (_, offer) = found.take.unwrap();
             let count = Cell::new(0);
             let beat = || {

@@ -1,0 +1,283 @@
+//! Metered links: how many bytes may go over the link in a day, and in which hours.
+//!
+//! What counts are the bytes of the connections themselves, both ways: headers, TLS and all. The
+//! count is written down every [`SAVE_EVERY`] bytes and when a client is done, so that a reboot does
+//! not give a second budget.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport,
+};
+
+use crate::clock;
+use crate::day_window::DayWindow;
+use crate::paths::Paths;
+use crate::settings::Settings;
+
+/// Where the day's count is kept, in `ota`'s folder.
+const FILE: &str = "budget.json";
+/// The file is not longer, in bytes.
+const MAX_FILE: u64 = 1024;
+/// So many bytes may go uncounted when the power is cut.
+const SAVE_EVERY: u64 = 1 << 20;
+const DAY: u64 = 86_400;
+
+/// Who asked for a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The daemon, when its time had come: it keeps to waves, hours and budget.
+    ByItself,
+    /// A person. The waves are told and not kept, the bytes counted and not refused.
+    ByHand,
+}
+
+/// What was used of a day's budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Days since 1970, by the device's time.
+    pub day: u64,
+    /// Bytes on that day.
+    pub bytes: u64,
+}
+
+impl Used {
+    /// The same on `day`: another day starts from nothing, wherever the clock has jumped.
+    fn on(self, day: u64) -> Used {
+        match self.day == day {
+            true => self,
+            false => Used { day, bytes: 0 },
+        }
+    }
+}
+
+/// Counts the bytes of a client's connections, and stops them when no more may flow.
+pub struct Meter {
+    paths: Paths,
+    budget: Option<u64>,
+    hours: Option<DayWindow>,
+    count: Mutex<Count>,
+    now: fn() -> u64,
+}
+
+struct Count {
+    used: Used,
+    unsaved: u64,
+}
+
+impl Meter {
+    /// The device's meter; `None` when its image sets no limits.
+    pub fn open(paths: &Paths, settings: &Settings, asked: Asked) -> Option<Arc<Meter>> {
+        Meter::with_clock(paths, settings, asked, clock::now)
+    }
+
+    fn with_clock(
+        paths: &Paths,
+        settings: &Settings,
+        asked: Asked,
+        now: fn() -> u64,
+    ) -> Option<Arc<Meter>> {
+        if settings.daily_budget.is_none() && settings.hours.is_none() {
+            return None;
+        }
+        let kept = paths.data_folder().read(FILE, MAX_FILE).ok();
+        let used: Used =
+            kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let keep = asked == Asked::ByItself;
+        Some(Arc::new(Meter {
+            paths: paths.clone(),
+            budget: settings.daily_budget.filter(|_| keep),
+            hours: settings.hours.filter(|_| keep),
+            count: Mutex::new(Count { used, unsaved: 0 }),
+            now,
+        }))
+    }
+
+    /// Why nothing may flow now, if so.
+    pub fn barred(&self) -> Option<String> {
+        let now = (self.now)();
+        if let Some(hours) = self.hours.filter(|hours| is_closed(*hours, now)) {
+            return Some(format!("downloads are for {hours}; it goes on then"));
+        }
+        let used = self.count().used.on(now / DAY);
+        let budget = self.budget.filter(|budget| used.bytes >= *budget)?;
+        Some(format!(
+            "today's budget of {budget} bytes is used up; it goes on after 00:00 UTC, from what is \
+             there already"
+        ))
+    }
+
+    fn pass(&self, bytes: usize) {
+        let mut count = self.count();
+        count.used = count.used.on((self.now)() / DAY);
+        count.used.bytes += bytes as u64;
+        count.unsaved += bytes as u64;
+        if count.unsaved >= SAVE_EVERY {
+            self.save(&mut count);
+        }
+    }
+
+    fn count(&self) -> std::sync::MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A count that cannot be written costs money and is no reason to stop: an update may be what
+    /// makes room.
+    fn save(&self, count: &mut Count) {
+        if let Ok(text) = serde_json::to_vec(&count.used) {
+            let _ = self.paths.data_folder().replace(FILE, &text);
+        }
+        count.unsaved = 0;
+    }
+}
+
+/// Whether these hours bar a download now. A device whose clock was never set cannot know them, and
+/// an update is worth more than the tariff.
+pub fn is_closed(hours: DayWindow, now: u64) -> bool {
+    clock::was_set(now) && !hours.is_open(now)
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let mut count = self.count();
+        if count.unsaved > 0 {
+            self.save(&mut count);
+        }
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Meter of {:?}", self.budget)
+    }
+}
+
+/// Puts the meter under every connection.
+#[derive(Debug)]
+pub struct MeterConnector(pub Option<Arc<Meter>>);
+
+/// A connection that is counted.
+#[derive(Debug)]
+pub struct Metered<T> {
+    inner: T,
+    meter: Arc<Meter>,
+}
+
+impl<In: Transport> Connector<In> for MeterConnector {
+    type Out = Either<In, Metered<In>>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let Some(inner) = chained else { return Ok(None) };
+        // A tunnel's connection to its proxy has been through here already.
+        let tunnel = details.config.proxy().is_some_and(|proxy| !proxy.is_no_proxy(details.uri));
+        match &self.0 {
+            Some(meter) if !tunnel => {
+                meter.check()?;
+                Ok(Some(Either::B(Metered { inner, meter: meter.clone() })))
+            }
+            _ => Ok(Some(Either::A(inner))),
+        }
+    }
+}
+
+impl Meter {
+    fn check(&self) -> Result<(), ureq::Error> {
+        self.barred().map_or(Ok(()), |reason| Err(ureq::Error::Other(reason.into())))
+    }
+}
+
+impl<T: Transport> Transport for Metered<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.meter.check()?;
+        self.inner.transmit_output(amount, timeout)?;
+        self.meter.pass(amount);
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.meter.check()?;
+        let before = self.inner.buffers().input().len();
+        let some = self.inner.await_input(timeout)?;
+        self.meter.pass(self.inner.buffers().input().len().saturating_sub(before));
+        Ok(some)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: u64 = 20_000 * DAY + DAY / 2;
+
+    fn settings(more: &str) -> Settings {
+        let text = format!(
+            r#"{{"url": "http://u", "name": "n", "poll_seconds": 1, "jitter_seconds": 0,
+            "commit_after_seconds": 0, "tries": 1, "reboot": "now", {more}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn device() -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        std::fs::create_dir(paths.data()).unwrap();
+        (dir, paths)
+    }
+
+    #[test]
+    fn a_budget_outlives_a_reboot_and_comes_back_the_next_day() {
+        let (_dir, paths) = device();
+        let settings = settings(r#""daily_budget": 3000000"#);
+        let at =
+            |now: fn() -> u64, asked| Meter::with_clock(&paths, &settings, asked, now).unwrap();
+        let meter = at(|| NOON, Asked::ByItself);
+        meter.pass(2_000_000);
+        assert_eq!(meter.barred(), None);
+        // The power is cut: what was written down after each MiB counts.
+        let again = at(|| NOON + 60, Asked::ByItself);
+        again.pass(1_000_000);
+        assert!(again.barred().unwrap().contains("budget of 3000000 bytes is used up"));
+        drop(again);
+        let kept = std::fs::read_to_string(paths.data().join(FILE)).unwrap();
+        assert_eq!(kept, r#"{"day":20000,"bytes":3000000}"#);
+        assert!(at(|| NOON + DAY / 2 - 1, Asked::ByItself).barred().is_some());
+        assert_eq!(at(|| NOON, Asked::ByHand).barred(), None);
+        assert_eq!(at(|| NOON + DAY / 2, Asked::ByItself).barred(), None);
+        // A clock that jumped ten years ahead and came back stops nothing for ten years.
+        assert_eq!(at(|| NOON + 3660 * DAY, Asked::ByItself).barred(), None);
+    }
+
+    #[test]
+    fn hours_bar_who_knows_the_time() {
+        let (_dir, paths) = device();
+        let settings = settings(r#""hours": "01:00-05:00""#);
+        let barred = |now: fn() -> u64, asked| {
+            Meter::with_clock(&paths, &settings, asked, now).unwrap().barred()
+        };
+        assert!(barred(|| NOON, Asked::ByItself).unwrap().contains("between 01:00 and 05:00 UTC"));
+        assert_eq!(barred(|| NOON, Asked::ByHand), None);
+        assert_eq!(barred(|| NOON - 10 * 3600, Asked::ByItself), None);
+        assert_eq!(barred(|| DAY / 2, Asked::ByItself), None, "no clock");
+        assert!(
+            Meter::open(&paths, &self::settings(r#""sticks": false"#), Asked::ByItself).is_none()
+        );
+    }
+}
