@@ -272,7 +272,7 @@ fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let output = command.current_dir(workspace()).output().context("imager cannot be started")?;
     ensure!(
         output.status.success(),
@@ -283,7 +283,7 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 /// The keys of all lanes, made once.
-fn keys(name: &str) -> Result<PathBuf> {
+pub(crate) fn keys(name: &str) -> Result<PathBuf> {
     let folder = folder()?;
     let _one = lock(&folder.join("making-keys"), FlockOperation::LockExclusive)?;
     let keys = folder.join(name);

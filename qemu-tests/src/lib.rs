@@ -9,6 +9,7 @@
 //! slow and uneven, so times to wait are stretched by the machine's load, and by the factor in
 //! `FERRITE_TIMEOUT_SCALE`.
 
+pub mod bundles;
 mod console;
 mod disk;
 pub mod fixture;

@@ -4,12 +4,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
+use qemu_tests::bundles::Desk;
 use qemu_tests::fixture::{Built, Lane, Variant};
 use qemu_tests::{Disk, Machine, Options, Stick};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_MOUNT: Duration = Duration::from_secs(60);
+const TO_INSTALL: Duration = Duration::from_secs(120);
+/// Another result than the model has for its golden sample.
+const GOLDEN: &[(&str, &str)] = &[("\"score\": 0.899653", "\"score\": 0.199653")];
 
 /// A socket for sticks, which the board has not got.
 const WITH_USB: &[(&str, &str)] =
@@ -42,7 +46,6 @@ fn sticks_come_and_go_for_those_who_may_see_them_and_a_broken_one_is_said() -> R
     let stick = Stick::with(&[("some file.toml", file)])?;
     let before = stick.sha256()?;
     let mut machine = start("sticks-come", &disk, &built)?;
-    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     machine.console.wait_for("ota: running ", TO_BOOT)?;
 
     let number = machine.plug_in(&stick)?;
@@ -77,7 +80,6 @@ fn an_image_that_does_not_allow_sticks_has_not_even_drivers_for_them() -> Result
     let disk = Disk::copy_of(&built.img)?;
     let stick = Stick::with(&[])?;
     let mut machine = start("sticks-off", &disk, &built)?;
-    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     machine.console.wait_for("ota: running ", TO_BOOT)?;
     machine.plug_in(&stick)?;
     // The controller is there, and nothing drives it.
@@ -87,5 +89,63 @@ fn an_image_that_does_not_allow_sticks_has_not_even_drivers_for_them() -> Result
          busybox ls -d /sys/block/sd* /run/media 2>/dev/null || true",
     )?;
     ensure!(found.len() == 1 && found[0].ends_with("/class"), "{found:?}");
+    Ok(())
+}
+
+/// A stick with this one bundle.
+fn with_bundle(bundle: &Path) -> Result<Stick> {
+    let name = bundle.file_name().and_then(|name| name.to_str()).context("bundle's name")?;
+    Stick::with(&[(name, bundle)])
+}
+
+#[test]
+fn a_stick_updates_a_device_without_a_network_and_never_in_a_loop() -> Result<()> {
+    let lane = Lane::take()?;
+    let built = first(&lane, true)?;
+    let sticks = |variant| Variant { sticks: true, board: WITH_USB, ..variant };
+    let good = lane.build(&sticks(Variant { label: "by-stick", ..Variant::good(2) }))?;
+    let bad = lane.build(&sticks(Variant { label: "bad", golden: GOLDEN, ..Variant::good(3) }))?;
+    let desk = Desk::new()?;
+    let disk = Disk::copy_of(&built.img)?;
+    let mut machine = start("sticks-update", &disk, &built)?;
+    machine.console.wait_for("ota: running 1-sticks", TO_BOOT)?;
+
+    // What is no bundle, and one that was altered: said, and nothing is armed.
+    let number = machine.plug_in(&with_bundle(&desk.garbage()?)?)?;
+    machine.console.wait_for("/garbage.bundle: not a bundle: ", TO_INSTALL)?;
+    machine.pull_out(number)?;
+    let bundle = desk.bundle(&good)?;
+    let number = machine.plug_in(&with_bundle(&desk.altered(&bundle)?)?)?;
+    machine.console.wait_for("/altered.bundle: found 2-by-stick (sequence 2)", TO_INSTALL)?;
+    machine.console.wait_for("ota: stick: chunk ", TO_INSTALL)?;
+    machine.pull_out(number)?;
+    machine.console.wait_for("is gone", TO_MOUNT)?;
+    let state = machine.console.shell_json("ota status --json")?;
+    ensure!(state["situation"] == "settled" && state["pending"].is_null(), "{state}");
+
+    // The real one, which stays plugged in.
+    let stick = with_bundle(&bundle)?;
+    let before = stick.sha256()?;
+    let number = machine.plug_in(&stick)?;
+    let console = &mut machine.console;
+    console.wait_for("/2-by-stick.bundle: found 2-by-stick (sequence 2)", TO_INSTALL)?;
+    console.wait_for("ota: installed 2-by-stick in slot b", TO_INSTALL)?;
+    console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
+    console.wait_for("ota: committed 2-by-stick in slot b", TO_BOOT)?;
+    console.wait_for(": nothing newer than 2-by-stick (sequence 2)", TO_INSTALL)?;
+    machine.pull_out(number)?;
+    machine.console.wait_for("is gone", TO_MOUNT)?;
+    ensure!(stick.sha256()? == before, "something was written to the stick");
+
+    // One that fails its trial, and stays plugged in as well: it is not tried again.
+    machine.plug_in(&with_bundle(&desk.bundle(&bad)?)?)?;
+    let console = &mut machine.console;
+    console.wait_for("ota: installed 3-bad in slot a", TO_INSTALL)?;
+    console.wait_for("first life: slot b of demo 2-by-stick", TO_INSTALL)?;
+    console.wait_for("ota: fell back from 3-bad: ", TO_BOOT)?;
+    console
+        .wait_for("/3-bad.bundle: refused 3-bad: it failed its trial here before", TO_INSTALL)?;
+    let tried = console.lines().iter().filter(|line| line.text.contains("found 3-bad")).count();
+    ensure!(tried == 1, "3-bad was tried {tried} times");
     Ok(())
 }

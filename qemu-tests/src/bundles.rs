@@ -1,0 +1,55 @@
+//! Bundles, made by `imager` from a repository that no server shows to anybody.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::fixture::{keys, run, Built};
+use crate::machine::imager;
+
+/// A repository on a desk.
+#[derive(Debug)]
+pub struct Desk {
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    /// An empty one.
+    pub fn new() -> Result<Desk> {
+        let folder = tempfile::Builder::new().prefix("ferrite-desk").tempdir().context("folder")?;
+        Ok(Desk { folder })
+    }
+
+    /// Publishes this version too, and packs it with all metadata.
+    pub fn bundle(&self, built: &Built) -> Result<PathBuf> {
+        let repository = self.folder.path().join("repo");
+        let bundle = self.folder.path().join(format!("{}.bundle", built.version));
+        let mut publish = Command::new(imager()?);
+        publish.arg("publish").arg("--repo").arg(&repository).arg("--keys").arg(keys("keys")?);
+        run(publish.args(["--deltas", "0"]).arg(&built.update))?;
+        let mut pack = Command::new(imager()?);
+        pack.arg("bundle").arg("--repo").arg(&repository).arg("--out").arg(&bundle);
+        run(pack.args(["--version", &built.version]))?;
+        Ok(bundle)
+    }
+
+    /// A copy of a bundle with one bit of the update in it changed, near its end.
+    pub fn altered(&self, bundle: &PathBuf) -> Result<PathBuf> {
+        let mut bytes = fs::read(bundle).with_context(|| bundle.display().to_string())?;
+        ensure!(bytes.len() > 1 << 20, "{} is too short for a bundle", bundle.display());
+        let at = bytes.len() - (64 << 10);
+        bytes[at] ^= 1;
+        let altered = self.folder.path().join("altered.bundle");
+        fs::write(&altered, bytes).context("altered bundle")?;
+        Ok(altered)
+    }
+
+    /// A file that is called a bundle and is none.
+    pub fn garbage(&self) -> Result<PathBuf> {
+        let path = self.folder.path().join("garbage.bundle");
+        fs::write(&path, vec![0xA5; 1 << 20]).context("garbage")?;
+        Ok(path)
+    }
+}
