@@ -534,3 +534,66 @@ fn verify_says_what_a_device_would_refuse() {
     let error = world.fails("imager repo verify --repo repo");
     assert!(error.contains("its metadata says"), "{error}");
 }
+
+#[test]
+fn a_refresh_needs_the_keys_of_what_it_renews_and_no_others() {
+    let world = World::new();
+    world.runs("imager keygen --out keys; imager repo init --repo repo --keys keys");
+    world.runs("mkdir t st; cp keys/timestamp.* t; cp keys/timestamp.* keys/snapshot.* st");
+    let device = Device::with_root(world.repository().0["metadata/1.root.json"].clone());
+    let said = world.runs("imager repo refresh --repo repo --keys t --expires 7");
+    assert!(said.starts_with("timestamp renewed: timestamp version 2"), "{said}");
+    let published = device.refresh(world.repository()).unwrap();
+    assert_eq!((published.timestamp.version, published.snapshot.version), (2, 1));
+    assert!(published.timestamp.expires <= now().plus_days(7));
+    assert!(published.timestamp.signed_at.unwrap() <= now());
+
+    // The snapshot is near its end: that takes its key.
+    let soon = "imager repo refresh --repo repo --snapshot-within 2000 --keys";
+    let before = world.repository().0;
+    let error = world.fails(&format!("{soon} t"));
+    assert!(error.contains("snapshot.json needs 1 signatures"), "{error}");
+    assert!(error.contains("targets expires at"), "what needs offline keys is said: {error}");
+    assert!(world.repository().0 == before, "something was written");
+    let said = world.runs(&format!("{soon} st"));
+    assert!(said.starts_with("snapshot and timestamp renewed"), "{said}");
+    let published = device.refresh(world.repository()).unwrap();
+    assert_eq!((published.timestamp.version, published.snapshot.version), (3, 2));
+    assert_eq!(published.targets.version, 1);
+
+    let said = world.runs("imager repo refresh --repo repo --keys t --if-older-than 1h");
+    assert_eq!(said, "timestamp version 3 is young\n");
+    world.runs("imager repo refresh --repo repo --keys t --if-older-than 0s");
+    assert_eq!(device.refresh(world.repository()).unwrap().timestamp.version, 4);
+}
+
+#[test]
+fn a_paused_rollout_is_signed_for_like_anything_else() {
+    let world = staged();
+    world.runs(
+        "imager repo sign repo/staged/2.targets.json --keys alice --yes
+        imager repo sign repo/staged/2.targets.json --keys bob --yes
+        imager repo publish --repo repo --keys online",
+    );
+    let error = world.fails("imager publish --repo repo --keys online --pause 1.0.0");
+    assert!(error.contains("3.targets.json has 0 of 2 signatures"), "{error}");
+    world.runs("imager publish --repo repo --keys online --pause 1.0.0 --stage");
+    let error = world.fails("imager publish --repo repo --keys online --stage");
+    assert!(error.contains("waits for signatures"), "{error}");
+    let said = world.runs("imager repo sign repo/staged/3.targets.json --keys alice --yes");
+    assert!(said.contains("CHANGES what is said of") && said.contains("\"paused\":true"), "{said}");
+}
+
+#[test]
+fn drafts_of_another_state_are_refused() {
+    let world = staged();
+    world.runs("cp -r repo/staged old");
+    world.runs(
+        "imager repo sign repo/staged/2.targets.json --keys alice --yes
+        imager repo sign repo/staged/2.targets.json --keys bob --yes
+        imager repo publish --repo repo --keys online
+        cp -r old repo/staged",
+    );
+    let error = world.fails("imager repo publish --repo repo --keys online");
+    assert!(error.contains("in another state") && error.contains("stage again"), "{error}");
+}

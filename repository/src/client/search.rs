@@ -175,6 +175,7 @@ fn visit(
             break;
         }
     }
+    // 5.6.7.2.2: otherwise those that were pending wait until these have been asked.
     pending.extend(children.into_iter().rev());
     Ok(None)
 }

@@ -7,7 +7,7 @@ use repository::author::{Draft, Published};
 use repository::{target_path, Root, Targets, Time};
 
 use super::staged::{read_draft, Place, Prepared, Staged};
-use super::{dates_as_before, KeyArgs, DAYS};
+use super::{dates_as_before, KeyArgs};
 use crate::repository_folder::{load, lock};
 
 /// Publishes what is staged, once enough have signed. Until then it says who is missing, keeps the
@@ -51,8 +51,6 @@ pub fn run(args: &CollectArgs, now: Time) -> Result<Vec<String>> {
     let mut dates = dates_as_before(before, now);
     if let Some(days) = args.expires {
         (dates.snapshot, dates.timestamp) = (now.plus_days(days), now.plus_days(days));
-    } else if before.is_none() {
-        (dates.snapshot, dates.timestamp) = (now.plus_days(DAYS), now.plus_days(DAYS));
     }
     // Whatever happens next, what people signed is not lost.
     Prepared::Drafts(Box::new(staged.clone()), Vec::new()).write(repo)?;
