@@ -14,6 +14,7 @@ use repository::author::{next_targets, Dates, Draft};
 use repository::{target_path, FerriteTarget, TargetFile, Time, TARGETS_DIR};
 
 use self::companions::{Companion, Older};
+use self::prune::PruneArgs;
 use self::rollout::RolloutArgs;
 use super::hashing::Hashing;
 use super::repo::staged::{self, Place, Staged};
@@ -22,6 +23,7 @@ use crate::repository_folder::{cannot_write, load, lock, write_atomic};
 use crate::update_file::{self, VerifiedUpdate};
 
 mod companions;
+mod prune;
 mod rollout;
 
 /// Five years. A repository is a folder that nobody may look after for long; a device left alone
@@ -36,6 +38,7 @@ const DEFAULT_DAYS: u64 = 5 * 365;
   imager publish --repo repo out/demo-qemu-arm64-1.0.1.update
   imager publish --repo repo --group canary --waves 10%@1d,50%@2d,100%@4d out/*.update
   imager publish --repo repo --pause 1.0.1
+  imager publish --repo repo --prune 5 out/demo-qemu-arm64-1.0.9.update
   imager publish --repo repo                       renews the signatures, for a timer")]
 pub struct PublishArgs {
     /// The repository's folder; made if it is not there.
@@ -52,6 +55,8 @@ pub struct PublishArgs {
     deltas: usize,
     #[command(flatten)]
     rollout: RolloutArgs,
+    #[command(flatten)]
+    prune: PruneArgs,
     /// Prepare the publication in the repository's folder `staged`, to be signed elsewhere with
     /// `imager repo sign` and published by `imager repo publish`. Devices see nothing of it.
     #[arg(long)]
@@ -119,6 +124,7 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
         return Ok(report);
     }
     report.extend(args.rollout.change(&mut targets, now)?);
+    report.extend(args.prune.unlist(&mut targets, now));
     if updates.is_empty() {
         report.push("signatures renewed".into());
     }
@@ -139,6 +145,7 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
     }
     report.extend(prepared.write(&args.repo)?);
     if place == Place::Published {
+        report.extend(args.prune.remove_files(&args.repo, now)?);
         report.push(format!("{} is good until {expires}", args.repo.display()));
     }
     Ok(report)

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use slot::manifest::{encode_header, key_id, Manifest};
 use slot::payload::{Chunk, ChunkTable};
 
-const NOW: Time = Time(1_800_000_000);
+pub const NOW: Time = Time(1_800_000_000);
 const CHUNK: u64 = 65536;
 
 /// A real update of a few chunks, one of them all zeros.
@@ -85,16 +85,21 @@ impl Project {
     }
 
     fn publish_with(&self, files: &[&Path], deltas: usize) -> Result<Vec<String>> {
-        let args = PublishArgs {
+        let args = PublishArgs { deltas, ..self.args(files) };
+        publish(&args, NOW, &mut |_| ())
+    }
+
+    pub fn args(&self, files: &[&Path]) -> PublishArgs {
+        PublishArgs {
             repo: self.repo(),
             keys: self.keys(),
             expires: 30,
-            deltas,
+            deltas: 3,
             rollout: RolloutArgs::default(),
             stage: false,
+            prune: PruneArgs::default(),
             files: files.iter().map(|path| path.to_path_buf()).collect(),
-        };
-        publish(&args, NOW, &mut |_| ())
+        }
     }
 
     fn refused(&self, files: &[&Path]) -> String {
