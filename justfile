@@ -46,6 +46,11 @@ boot: device
     cargo build --locked -p imager
     cargo test --locked -p qemu-tests --no-fail-fast -- --test-threads=2
 
+# So many random power cuts across updates in QEMU, about half a minute each; FERRITE_SEED=S repeats a run
+power-cuts N="200": device
+    cargo build --locked -p imager
+    FERRITE_POWER_CUTS={{N}} cargo test --locked -p qemu-tests --test power_cuts -- --ignored --nocapture
+
 # The tables of docs/benchmarks.md, side by side with the peers
 bench: build device
     cargo run --release --locked -p bench

@@ -282,6 +282,11 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// The public key that devices trust to sign slots: a file in SPKI PEM.
+pub fn image_key() -> Result<PathBuf> {
+    Ok(keys("keys")?.join("image.pub"))
+}
+
 /// The keys of all lanes, made once.
 pub(crate) fn keys(name: &str) -> Result<PathBuf> {
     let folder = folder()?;
