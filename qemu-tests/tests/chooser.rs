@@ -1,18 +1,22 @@
 //! The uboot chooser on a real U-Boot: which slot has its turn when, and what is written.
 //!
 //! No slot on these disks can be loaded, so every boot shows the chooser's whole order of choices
-//! and then resets: a few seconds a boot, and no kernel is needed.
+//! and then resets: a few seconds a boot, and no kernel is needed. What is expected is worked out
+//! with `BootState::next`, so that every test on the host that asks it which slot boots next asks
+//! the real loader.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qemu_tests::fixture::Lane;
-use qemu_tests::{Disk, Machine, Options};
+use qemu_tests::{Disk, Machine, Options, Random};
 use slot::boot_state::{Boot, BootState};
 use slot::layout::FIRMWARE;
 use slot::Slot;
 
 const TO_BOOT: Duration = Duration::from_secs(60);
+/// States compared in one run of the test with many of them; each costs a boot.
+const STATES: usize = 24;
 const END: &str = "ferrite: no slot can be loaded, resetting";
 
 /// The demo's disk without anything to boot on it.
@@ -142,4 +146,46 @@ fn a_lost_boot_state_starts_afresh_and_counts() -> Result<()> {
     assert_written(&disk, &state)?;
     assert_eq!(disk.read(FIRMWARE, 0, 512)?, before, "the FAT beside it is untouched");
     Ok(())
+}
+
+/// A state of any kind: what the slots write into it and what they never would.
+fn any_state(random: &mut Random) -> BootState {
+    let mut one_of = |numbers: &[u32]| numbers[random.below(numbers.len() as u64) as usize];
+    let slot = |number| [None, Some(Slot::A), Some(Slot::B)][number as usize];
+    BootState {
+        generation: one_of(&[1, 9, 0x10, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF0]),
+        active: slot(one_of(&[1, 2])).unwrap_or(Slot::A),
+        trial: slot(one_of(&[0, 1, 2])),
+        tries: one_of(&[0, 1, 2, 0x10, 0xFF]) as u8,
+        strikes: one_of(&[0, 3, 4, 5, 6, 0xFE, 0xFF]) as u8,
+        fallback: slot(one_of(&[0, 1, 2])),
+        note: String::new(),
+    }
+}
+
+#[test]
+fn any_state_is_chosen_from_as_the_rules_in_rust_say() -> Result<()> {
+    let mut random = Random::new("chooser-states");
+    let disk = bare_disk()?;
+    let mut machine = Machine::start("chooser-states", &disk, &options())?;
+    for number in 0..STATES {
+        let mut state = any_state(&mut random);
+        let older = BootState { generation: state.generation - 1, ..any_state(&mut random) };
+        let copies = match random.below(5) {
+            0 => [Some(&state), None],
+            1 => [None, Some(&state)],
+            2 => [Some(&older), Some(&state)],
+            3 => [Some(&state), Some(&BootState { generation: state.generation, ..older.clone() })],
+            _ => [Some(&state), Some(&older)],
+        };
+        println!("{number}: {copies:?}");
+        // The guest stands still while its disk changes, and knows nothing of before afterwards.
+        machine.pause()?;
+        disk.set_boot_state_copies(copies)?;
+        machine.reset()?;
+        machine.resume()?;
+        one_round(&mut machine, &mut state).with_context(|| format!("state {number}"))?;
+        assert_written(&disk, &state).with_context(|| format!("state {number}"))?;
+    }
+    machine.power_cut()
 }
