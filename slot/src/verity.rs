@@ -37,21 +37,57 @@ pub fn build(data: &[u8], salt: &[u8; 32]) -> Tree {
 pub fn build_by_reading<E>(
     size: u64,
     salt: &[u8; 32],
+    read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<Tree, E> {
+    let above = upper_size(size) as usize;
+    let mut bytes = Vec::with_capacity(tree_size(size) as usize);
+    bytes.resize(above, 0);
+    let upper = lowest_by_reading(size, salt, read, |block| {
+        bytes.extend_from_slice(block);
+        Ok(())
+    })?;
+    bytes[..above].copy_from_slice(&upper.bytes);
+    Ok(Tree { bytes, root_hash: upper.root_hash })
+}
+
+/// As [`build_by_reading`] in memory that hardly grows with `size` (64 bytes for each MiB): each block of the lowest level goes to `emit`, in order; given back are the levels
+/// above it, which stand before it, and the root hash.
+pub fn lowest_by_reading<E>(
+    size: u64,
+    salt: &[u8; 32],
     mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    mut emit: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Tree, E> {
     assert!(size >= 2 * BLOCK && size.is_multiple_of(BLOCK), "verity hashes two or more blocks");
     let salted = Sha256::new_with_prefix(salt);
     let mut piece = vec![0; PIECE];
-    let mut hashes = Vec::with_capacity((size / BLOCK) as usize * 32);
+    let (mut lowest, mut above) = (Vec::with_capacity(BLOCK_SIZE), Vec::new());
     for at in (0..size).step_by(PIECE) {
         let length = (size - at).min(PIECE as u64) as usize;
         read(at, &mut piece[..length])?;
-        for block in piece[..length].chunks_exact(BLOCK_SIZE) {
-            hashes.extend_from_slice(&hash_block(block, &salted));
+        let last = at + length as u64 == size;
+        let blocks = length / BLOCK_SIZE;
+        for (number, block) in piece[..length].chunks_exact(BLOCK_SIZE).enumerate() {
+            lowest.extend_from_slice(&hash_block(block, &salted));
+            if lowest.len() == BLOCK_SIZE || last && number + 1 == blocks {
+                lowest.resize(BLOCK_SIZE, 0);
+                emit(&lowest)?;
+                above.extend_from_slice(&hash_block(&lowest, &salted));
+                lowest.clear();
+            }
         }
     }
-    hashes.resize(hashes.len().next_multiple_of(BLOCK_SIZE), 0);
-    Ok(finish(hashes, &salted))
+    // One block in the lowest level is the top: its hash is the root's.
+    if let Ok(root_hash) = above.as_slice().try_into() {
+        return Ok(Tree { bytes: Vec::new(), root_hash });
+    }
+    above.resize(above.len().next_multiple_of(BLOCK_SIZE), 0);
+    Ok(finish(above, &salted))
+}
+
+/// Bytes of the levels above the lowest one.
+pub fn upper_size(data_size: u64) -> u64 {
+    tree_size(data_size) - (data_size / BLOCK).div_ceil(HASHES_PER_BLOCK as u64) * BLOCK
 }
 
 /// The levels above the lowest one.

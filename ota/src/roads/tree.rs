@@ -1,12 +1,10 @@
 //! The verity tree: computed from the root, when all of that is in place.
 
-use std::convert::Infallible;
-
 use slot::layout::BLOCK;
 use slot::verity;
 
 use crate::account::Road;
-use crate::{Error, Result};
+use crate::Result;
 
 use super::Work;
 
@@ -21,51 +19,64 @@ pub fn bring(work: &Work<'_>) -> Result<()> {
     }
     // The tail is not on the medium: its chunk's hash holds only together with the tree.
     let tail = work.tail.borrow();
-    let tail_at = covered - tail.as_ref().map_or(0, |tail| tail.len() as u64);
-    let mut broken = None;
-    let read = |at: u64, buffer: &mut [u8]| -> std::result::Result<(), Infallible> {
+    let tail = tail.as_deref().unwrap_or_default();
+    let tail_at = covered - tail.len() as u64;
+    let read = |at: u64, buffer: &mut [u8]| -> Result<()> {
         (work.beat)();
         let at = manifest.boot_size + at;
         let end = at + buffer.len() as u64;
         let on_medium = (tail_at.clamp(at, end) - at) as usize;
         let (medium, memory) = buffer.split_at_mut(on_medium);
-        if let Err(error) = work.writer.read_unaligned(manifest, at, medium) {
-            broken = Some(error);
-        }
-        if let (Some(tail), false) = (tail.as_ref(), memory.is_empty()) {
+        work.writer.read_unaligned(manifest, at, medium)?;
+        if !memory.is_empty() {
             let start = (at + on_medium as u64 - tail_at) as usize;
             memory.copy_from_slice(&tail[start..start + memory.len()]);
         }
         Ok(())
     };
-    let tree = match verity::build_by_reading(manifest.root_size, &manifest.root_verity_salt, read)
-    {
-        Ok(tree) => tree,
-        Err(never) => match never {},
-    };
-    if let Some(error) = broken {
-        return Err(error);
+    let (size, salt) = (manifest.root_size, &manifest.root_verity_salt);
+    let upper = verity::upper_size(size);
+    if verity::tree_size(size) != manifest.root_hash_size {
+        work.account.left("tree", "its size is not the one that was signed");
+        return Ok(());
     }
-    if tree.root_hash != manifest.root_verity_hash
-        || tree.bytes.len() as u64 != manifest.root_hash_size
-    {
+    // The upper levels stand first and are known last: what shares a chunk with them waits.
+    let first = work.table.stream_range(covered as usize / manifest.chunk_size as usize).start;
+    let upper_end = covered + upper;
+    let held_end = upper_end.next_multiple_of(manifest.chunk_size).min(manifest.stream_size());
+    let mut held = vec![0; (held_end - first) as usize];
+    let mut buffer = work.buffer();
+    let mut at = upper_end;
+    let tree = verity::lowest_by_reading(size, salt, read, |block| {
+        if at < held_end {
+            let start = (at - first) as usize;
+            held[start..start + block.len()].copy_from_slice(block);
+        } else {
+            let chunk = (at / manifest.chunk_size) as usize;
+            let start = (at % manifest.chunk_size) as usize;
+            buffer.bytes_mut()[start..start + block.len()].copy_from_slice(block);
+            if start + block.len() == work.chunk_length(chunk) && work.is_missing(chunk) {
+                work.put(chunk, &buffer, Road::Tree)?;
+            }
+        }
+        at += block.len() as u64;
+        Ok(())
+    })?;
+    if tree.root_hash != manifest.root_verity_hash {
         work.account.left("tree", "the root is not the one that was signed");
         return Ok(());
     }
-    let mut buffer = work.buffer();
-    for chunk in lacks {
-        let range = work.table.stream_range(chunk);
+    let upper_at = (covered - first) as usize;
+    held[upper_at - tail.len()..upper_at].copy_from_slice(tail);
+    held[upper_at..upper_at + tree.bytes.len()].copy_from_slice(&tree.bytes);
+    for chunk in work.chunks_of(first..held_end) {
+        let start = (work.table.stream_range(chunk).start - first) as usize;
         let length = work.chunk_length(chunk);
-        let bytes = &mut buffer.bytes_mut()[..length];
-        let before = covered.saturating_sub(range.start) as usize;
-        if before > 0 {
-            let Some(tail) = tail.as_ref().filter(|tail| tail.len() == before) else { continue };
-            bytes[..before].copy_from_slice(tail);
+        buffer.bytes_mut()[..length].copy_from_slice(&held[start..start + length]);
+        // Without its tail, the chunk in which the tree begins is not this road's to bring.
+        if work.is_missing(chunk) {
+            work.put(chunk, &buffer, Road::Tree)?;
         }
-        let from = range.start.saturating_sub(covered) as usize;
-        let part = tree.bytes.get(from..from + length - before);
-        bytes[before..].copy_from_slice(part.ok_or_else(|| Error::failed("the tree is short"))?);
-        work.put(chunk, &buffer, Road::Tree)?;
     }
     Ok(())
 }
