@@ -17,6 +17,7 @@ use crate::http::Patience;
 use crate::install::install;
 use crate::meter::{is_closed, Asked};
 use crate::paths::Paths;
+use crate::report::{self, send_due, Outcome};
 use crate::settings::{Reboot, Settings};
 use crate::state::{Failed, Pending, State};
 use crate::sticks::{self, Sticks};
@@ -206,6 +207,7 @@ pub fn commit(paths: &Paths, running: &Running) -> Result<()> {
         state.pending = None;
         state.floor = state.floor.max(floor);
     })?;
+    report::note(paths, Outcome::Committed, &running.version, "")?;
     say(&format!("committed {} in slot {}", running.version, running.slot));
     Ok(())
 }
@@ -253,6 +255,7 @@ fn fell_back(
         }
     })?;
     let version = failed.map_or_else(|| "an unknown version".into(), |failed| failed.version);
+    report::note(paths, Outcome::FellBack, &version, reason)?;
     say(&format!("fell back from {version}: {reason}"));
     // Last: until then a restart of `ota` comes here again.
     chooser::update(chooser, &paths.boot_state_lock(), |boot| {
@@ -276,6 +279,8 @@ fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) ->
             wait(hours.opens_in(now()) + random::up_to(jitter.min(hours.length() / 2)));
             continue;
         }
+        // What went wrong with telling is no reason not to go on, and is told by its absence.
+        let _ = send_due(paths, settings, Patience::default(), running);
         let pause = match update(paths, settings, Patience::default(), running, heart) {
             Ok(true) => {
                 wait_and_reboot(paths, settings.reboot, heart);
@@ -354,6 +359,9 @@ pub fn update(
 ) -> Result<bool> {
     let result = find_and_install(paths, settings, patience, running, heart);
     let last_error = result.as_ref().err().map(ToString::to_string);
+    if let Err(Error::Refused { version, reason }) = &result {
+        report::note(paths, Outcome::Refused, version, reason)?;
+    }
     let kept = State::change(paths, |state| {
         state.last_error = last_error;
         if result.is_ok() {

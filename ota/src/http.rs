@@ -222,6 +222,19 @@ impl Client {
         self.call(request)
     }
 
+    /// Posts JSON; the answer's status counts, its body does not.
+    pub(crate) fn post(&self, url: &str, body: &[u8]) -> std::result::Result<(), String> {
+        let mut request = self.agent.post(url).content_type("application/json");
+        if let Some(value) = self.authorization.as_ref().and_then(|a| a.value(url)) {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let response = request.send(body).map_err(|error| self.explain(&error))?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(answered(status)),
+        }
+    }
+
     fn call(
         &self,
         request: RequestBuilder<WithoutBody>,

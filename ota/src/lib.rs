@@ -36,6 +36,7 @@ pub mod paths;
 pub mod proxy;
 pub mod random;
 pub mod range_reader;
+pub mod report;
 pub mod roads;
 pub mod rollout;
 pub mod settings;

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::paths::{Paths, STATE};
+use crate::report::Report;
 use crate::{Error, Result};
 
 /// No state is longer, in bytes.
@@ -35,6 +36,8 @@ pub struct State {
     pub signed_at: Option<u64>,
     /// When the first of that metadata expires, in seconds since 1970.
     pub metadata_expires: Option<u64>,
+    /// How the last update ended, when this image tells its owner.
+    pub report: Option<Report>,
     /// The newest version that is offered and not this device's to take yet.
     pub waiting: Option<Waiting>,
 }

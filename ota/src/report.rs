@@ -1,0 +1,226 @@
+//! Telling the owner how an update ended: one small signed JSON by POST, when the image file names
+//! where to (`report_url`). It is kept in the state until it was taken or [`MOST_ATTEMPTS`] failed.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use repository::{Envelope, Time};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::clock;
+use crate::device::{read_bounded, Running};
+use crate::http::{Client, Patience};
+use crate::meter::Asked;
+use crate::paths::Paths;
+use crate::rollout::device_id;
+use crate::settings::Settings;
+use crate::state::{explain, State};
+use crate::{random, Error, Result};
+
+/// The device's key for reports: 64 hexadecimal digits, made when the first one is signed.
+const KEY: &str = "report.key";
+/// After so many attempts a report is dropped.
+const MOST_ATTEMPTS: u32 = 8;
+/// Before the second attempt, in seconds; doubles for each later one.
+const FIRST_PAUSE: u64 = 60;
+/// A reason is cut to so many characters.
+const MAX_REASON: usize = 300;
+
+/// How an update ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It runs, and stays.
+    Committed,
+    /// It did not hold; the one before runs.
+    FellBack,
+    /// This device does not take it.
+    Refused,
+}
+
+/// A report that waits to be sent, or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Of which version.
+    pub version: String,
+    /// Why, when it did not end well.
+    pub reason: String,
+    /// When, by the device's time, in seconds since 1970.
+    pub time: u64,
+    /// How often sending it has failed.
+    #[serde(default)]
+    pub attempts: u32,
+    /// Not to be sent before, in seconds since 1970.
+    #[serde(default)]
+    pub not_before: u64,
+    /// It was taken, or given up.
+    #[serde(default)]
+    pub done: bool,
+}
+
+/// Notes an outcome, to be sent later, when this image reports at all. The same one is told once,
+/// however often it comes up.
+pub fn note(paths: &Paths, outcome: Outcome, version: &str, reason: &str) -> Result<()> {
+    if !Settings::load(&paths.settings()).is_ok_and(|s| s.report_url.is_some()) {
+        return Ok(());
+    }
+    let reason: String = reason.chars().take(MAX_REASON).collect();
+    State::change(paths, |state| {
+        let known = state.report.as_ref().is_some_and(|report| {
+            (report.outcome, report.version.as_str(), &report.reason) == (outcome, version, &reason)
+        });
+        if !known {
+            state.report = Some(Report {
+                outcome,
+                version: version.into(),
+                reason,
+                time: clock::best(paths, state),
+                attempts: 0,
+                not_before: 0,
+                done: false,
+            });
+        }
+    })
+    .map(|_| ())
+}
+
+/// Sends the report that is due, if there is one. A failure is an error only for who wants to say
+/// it: the next attempt is planned.
+pub fn send_due(
+    paths: &Paths,
+    settings: &Settings,
+    patience: Patience,
+    running: &Running,
+) -> Result<()> {
+    let (Some(url), Some(report)) = (&settings.report_url, State::load(paths).report) else {
+        return Ok(());
+    };
+    if report.done || !is_due(&report, clock::now()) {
+        return Ok(());
+    }
+    let sent = body(paths, running, &report).and_then(|body| {
+        let client = Client::of_device(paths, settings, patience, url, Asked::ByItself)?;
+        client.post(url, &body).map_err(|reason| Error::failed(format!("report: {url}: {reason}")))
+    });
+    State::change(paths, |state| {
+        if let Some(kept) = state.report.as_mut().filter(|kept| **kept == report) {
+            plan(kept, sent.is_ok(), clock::now());
+        }
+    })?;
+    sent
+}
+
+/// A clock that jumped ahead and came back holds nothing up for longer than the longest pause.
+fn is_due(report: &Report, now: u64) -> bool {
+    report.not_before <= now || report.not_before > now + (FIRST_PAUSE << MOST_ATTEMPTS)
+}
+
+/// What follows from an attempt.
+fn plan(report: &mut Report, taken: bool, now: u64) {
+    if !taken {
+        report.attempts += 1;
+        report.not_before = now + (FIRST_PAUSE << (report.attempts - 1).min(MOST_ATTEMPTS));
+    }
+    report.done = taken || report.attempts >= MOST_ATTEMPTS;
+}
+
+/// The JSON of docs/updates.md, in the envelope of TUF's metadata: `signatures` over the canonical
+/// form of `signed`.
+fn body(paths: &Paths, running: &Running, report: &Report) -> Result<Vec<u8>> {
+    let key = device_key(paths)?;
+    let signed = json!({
+        "_type": "ferrite-report",
+        "device": device_id(paths)?,
+        "key": slot::hex::encode(key.verifying_key().as_bytes()),
+        "board": running.board,
+        "name": running.name,
+        "running": running.version,
+        "outcome": report.outcome,
+        "version": report.version,
+        "reason": report.reason,
+        "time": Time(report.time).to_string(),
+    });
+    let envelope = Envelope::sign(&signed, &[&key]).map_err(|e| Error::failed(e.to_string()))?;
+    Ok(envelope.to_bytes())
+}
+
+/// The device's key, which is made when there is none. One that others may read is refused.
+fn device_key(paths: &Paths) -> Result<SigningKey> {
+    let path = paths.data().join(KEY);
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_key(&path),
+        Err(error) => Err(Error::at(&path, error)),
+        Ok(about) if about.mode() & 0o077 != 0 => {
+            Err(Error::at(&path, "others may read it; remove it, and a new one is made"))
+        }
+        Ok(_) => {
+            let text = read_bounded(&path, 256)?;
+            let text = String::from_utf8_lossy(&text);
+            let seed = slot::hex::decode(text.trim()).map_err(|e| Error::at(&path, e))?;
+            Ok(SigningKey::from_bytes(&seed))
+        }
+    }
+}
+
+fn make_key(path: &Path) -> Result<SigningKey> {
+    let seed: [u8; 32] = random::bytes().map_err(|e| Error::at(path, e))?;
+    let new = path.with_extension("new");
+    let write = || {
+        // One that a power cut left half written may be there.
+        let _ = std::fs::remove_file(&new);
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(format!("{}\n", slot::hex::encode(&seed)).as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    };
+    write().map_err(|e| explain(path, &e))?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            outcome: Outcome::FellBack,
+            version: "1".into(),
+            reason: "r".into(),
+            time: 5,
+            attempts: 0,
+            not_before: 0,
+            done: false,
+        }
+    }
+
+    #[test]
+    fn attempts_come_further_and_further_apart_and_end() {
+        let mut report = report();
+        let mut now = 1_000_000;
+        let mut pauses = Vec::new();
+        while !report.done {
+            plan(&mut report, false, now);
+            assert!(report.done || !is_due(&report, now));
+            pauses.push(report.not_before - now);
+            now = report.not_before;
+            assert!(is_due(&report, now));
+        }
+        assert_eq!(pauses, [60, 120, 240, 480, 960, 1920, 3840, 7680]);
+        let mut ahead = self::report();
+        plan(&mut ahead, false, 4_000_000_000);
+        assert!(is_due(&ahead, 1_800_000_000), "the clock came back");
+    }
+
+    #[test]
+    fn one_that_was_taken_is_done() {
+        let mut report = report();
+        plan(&mut report, true, 7);
+        assert!(report.done && report.attempts == 0);
+    }
+}
