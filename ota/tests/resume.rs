@@ -13,10 +13,9 @@ use ota::settings::Settings;
 use slot::Slot;
 use support::{patience, publish_beside, recipe, Delta, Device, Fault, Server, Update};
 
-/// One request on its way (256 KiB), what is not flushed yet (128 KiB and a chunk), two chunks
-/// between fetching and writing, and the metadata. With chunks of 64 KiB that is less than
-/// half of the 1 MiB that the project allows itself; with chunks of 256 KiB it is below it.
-const TWICE: u64 = (256 + 128 + 3 * 64 + 16) << 10;
+/// One request on its way (256 KiB), what is not flushed yet (128 KiB), a chunk being written and
+/// one fetched, and the metadata. With chunks of 256 KiB in place of 64 that is 0.9 MiB.
+const TWICE: u64 = (256 + 128 + 2 * 64 + 16) << 10;
 
 /// An update and what lies beside it.
 struct Offered {

@@ -53,13 +53,14 @@ fn write_all(
         let range = table.stream_range(chunk);
         let length = (range.end - range.start) as usize;
         writer.write(manifest, range, &buffer.bytes()[..length])?;
-        // Nobody waits for the last ones.
-        let _ = done.send(buffer);
         unflushed += u64::from(table.chunks()[chunk].compressed);
         if unflushed >= FLUSH_EVERY {
             writer.flush()?;
             unflushed = 0;
         }
+        // Not before the flush: what is fetched meanwhile would add to what a cut loses. Nobody
+        // waits for the last ones.
+        let _ = done.send(buffer);
     }
     Ok(())
 }
