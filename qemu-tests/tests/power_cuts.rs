@@ -15,6 +15,7 @@ use ed25519_dalek::VerifyingKey;
 use qemu_tests::fixture::{self, Built, Lane, Variant};
 use qemu_tests::{wait_until, Disk, Machine, Options, Random};
 use sha2::{Digest, Sha256};
+use slot::boot_state::BootState;
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::payload::{self, ChunkTable};
 use slot::Slot;
@@ -193,15 +194,15 @@ fn ensure_chunks(disk: &Disk, slot: Slot, manifest: &Manifest, table: &ChunkTabl
     Ok(())
 }
 
+fn version(lane: &Lane, sequence: u64) -> Result<Built> {
+    lane.build(&Variant { label: "sturdy", tries: Some(TRIES), ..Variant::good(sequence) })
+}
+
 /// So many cuts, one in each phase of an update, on as many devices as that takes.
 fn cut_through(name: &str, cuts: u64) -> Result<()> {
     let mut random = Random::new(name);
     let lane = Lane::take()?;
-    let version = |sequence| {
-        let variant = Variant { label: "sturdy", tries: Some(TRIES), ..Variant::good(sequence) };
-        lane.build(&variant)
-    };
-    let versions = [version(1)?, version(2)?, version(3)?];
+    let versions = [version(&lane, 1)?, version(&lane, 2)?, version(&lane, 3)?];
     let mut done = 0;
     while done < cuts {
         let on_this = CUTS_OF_A_DEVICE.min(cuts - done);
@@ -252,6 +253,37 @@ fn ten_power_cuts_end_in_an_old_or_a_new_version() -> Result<()> {
 #[test]
 fn ten_more_power_cuts_end_in_an_old_or_a_new_version() -> Result<()> {
     cut_through("more-power-cuts", 10)
+}
+
+/// The look at the disk after each cut would see what a cut must never leave.
+#[test]
+fn a_slot_that_is_next_and_not_whole_is_found() -> Result<()> {
+    let lane = Lane::take()?;
+    let (old, new) = (version(&lane, 1)?, version(&lane, 2)?);
+    let disk = Disk::copy_of(&old.img)?;
+    let update = Update { disk: &disk, old: &old, new: &new, slot: Slot::B };
+    update.ensure_next_is_whole()?;
+    let (_, manifest, _) = head(&old)?;
+    let root = disk.partition("root-a")?;
+    let header = payload::header_offset(root.end - root.start)?;
+    let places = [
+        ("boot-a", manifest.boot_size - 1),
+        ("root-a", manifest.root_size / 2),
+        ("root-a", manifest.root_size + manifest.root_hash_size - 1),
+        ("root-a", header + 30),
+    ];
+    for (label, offset) in places {
+        disk.flip_bit(label, offset, 0)?;
+        ensure!(update.ensure_next_is_whole().is_err(), "a bit of {label} at {offset} was missed");
+        disk.flip_bit(label, offset, 0)?;
+    }
+    update.ensure_next_is_whole()?;
+    let armed = BootState { trial: Some(Slot::B), tries: 1, ..BootState::fresh() };
+    disk.set_boot_state(&armed)?;
+    ensure!(update.ensure_next_is_whole().is_err(), "an empty slot on trial was missed");
+    disk.set_boot_state_copies([None, None])?;
+    ensure!(update.ensure_next_is_whole().is_err(), "a lost boot state was missed");
+    Ok(())
 }
 
 #[test]
