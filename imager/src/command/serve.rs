@@ -1,13 +1,14 @@
 //! `imager serve`: a small static HTTP/1.1 server for development.
 //!
 //! It reads files below one folder and writes nothing, so Ctrl-C may end it at any moment. For the
-//! field any web server does: nothing but GET, HEAD and Range is asked of it.
+//! field any web server does: nothing but GET, HEAD, Range and If-None-Match is asked of it.
 
 mod http_request;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,9 @@ use self::http_request::{Method, Outcome, Request};
 const MAX_CONNECTIONS: usize = 64;
 /// A client that neither sends nor takes anything for this long is hung up on.
 const IDLE: Duration = Duration::from_secs(30);
+/// Stands between the parts of an answer. Each part says how long it is, so that it does no harm
+/// within one.
+const BOUNDARY: &str = "ferrite-0f6a1b7e5d3c";
 
 /// Serves a folder over HTTP, with Range requests. For development.
 #[derive(Debug, clap::Args)]
@@ -142,43 +146,83 @@ fn respond(
     let size = metadata.len();
     let etag = format!("\"{size:x}-{:x}-{:x}\"", metadata.mtime(), metadata.mtime_nsec());
     let outcome = request.outcome(size, &etag);
+    let kind = if request.path.ends_with(".json") {
+        "application/json"
+    } else {
+        "application/octet-stream"
+    };
+    let mut body = Body::new(&outcome, size, kind);
+    let length = body.length();
     let (code, reason) = outcome.status();
     let mut head = format!(
         "HTTP/1.1 {code} {reason}\r\nETag: {etag}\r\nAccept-Ranges: bytes\r\nConnection: {}\r\n",
         if request.keep_alive { "keep-alive" } else { "close" }
     );
-    let body = match &outcome {
-        Outcome::Whole => 0..size,
-        Outcome::Part(range) => {
-            head += &format!("Content-Range: bytes {}-{}/{size}\r\n", range.start, range.end - 1);
-            range.clone()
-        }
-        Outcome::Unsatisfiable => {
-            head += &format!("Content-Range: bytes */{size}\r\n");
-            0..0
-        }
-        Outcome::NotModified => 0..0,
-    };
-    let length = body.end - body.start;
+    head += &body.headers;
     if outcome != Outcome::NotModified {
-        let kind = if request.path.ends_with(".json") {
-            "application/json"
-        } else {
-            "application/octet-stream"
-        };
-        head += &format!("Content-Type: {kind}\r\nContent-Length: {length}\r\n");
+        head += &format!("Content-Length: {length}\r\n");
     }
     out.write_all((head + "\r\n").as_bytes())?;
     if request.method == Method::Head || length == 0 {
         return Ok((code, 0));
     }
-    file.seek(SeekFrom::Start(body.start))?;
-    let sent = io::copy(&mut file.take(length), &mut out)?;
-    if sent < length {
-        // The file shrank; only hanging up tells the client.
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    for (before, range) in body.pieces.drain(..) {
+        out.write_all(before.as_bytes())?;
+        let length = range.end - range.start;
+        file.seek(SeekFrom::Start(range.start))?;
+        if io::copy(&mut (&mut file).take(length), &mut out)? < length {
+            // The file shrank; only hanging up tells the client.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
-    Ok((code, sent))
+    out.write_all(body.end.as_bytes())?;
+    Ok((code, length))
+}
+
+/// What follows a head, and what the head says of it.
+struct Body {
+    headers: String,
+    /// Text, then these bytes of the file.
+    pieces: Vec<(String, Range<u64>)>,
+    end: String,
+}
+
+impl Body {
+    fn new(outcome: &Outcome, size: u64, kind: &str) -> Body {
+        let content_range = |part: &Range<u64>| {
+            format!("Content-Range: bytes {}-{}/{size}", part.start, part.end - 1)
+        };
+        let typed = format!("Content-Type: {kind}\r\n");
+        let plain = |headers: String, part: Range<u64>| Body {
+            headers,
+            pieces: vec![(String::new(), part)],
+            end: String::new(),
+        };
+        match outcome {
+            Outcome::Whole => plain(typed, 0..size),
+            Outcome::Part(part) => {
+                plain(format!("{typed}{}\r\n", content_range(part)), part.clone())
+            }
+            Outcome::Unsatisfiable => plain(format!("Content-Range: bytes */{size}\r\n"), 0..0),
+            Outcome::NotModified => plain(String::new(), 0..0),
+            // RFC 9110, section 14.6.
+            Outcome::Parts(parts) => {
+                let before = |part: &Range<u64>| {
+                    format!("\r\n--{BOUNDARY}\r\n{typed}{}\r\n\r\n", content_range(part))
+                };
+                Body {
+                    headers: format!("Content-Type: multipart/byteranges; boundary={BOUNDARY}\r\n"),
+                    pieces: parts.iter().map(|part| (before(part), part.clone())).collect(),
+                    end: format!("\r\n--{BOUNDARY}--\r\n"),
+                }
+            }
+        }
+    }
+
+    fn length(&self) -> u64 {
+        let piece = |(text, part): &(String, Range<u64>)| text.len() as u64 + part.end - part.start;
+        self.pieces.iter().map(piece).sum::<u64>() + self.end.len() as u64
+    }
 }
 
 #[cfg(test)]
@@ -232,6 +276,23 @@ mod tests {
         assert!(same.starts_with("HTTP/1.1 304 "), "{same}");
         let other = get(address, "/file", "If-Range: \"old\"\r\nRange: bytes=3-5\r\n");
         assert!(other.starts_with("HTTP/1.1 200 "), "{other}");
+    }
+
+    #[test]
+    fn several_ranges_come_in_one_answer() {
+        let (_dir, address) = start();
+        let answer = get(address, "/file", "Range: bytes=1-2,5-5,-1\r\n");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 206 "), "{head}");
+        let boundary = head.lines().find_map(|line| line.split_once("byteranges; boundary="));
+        let boundary = boundary.unwrap().1;
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+        let part = |range: &str, bytes: &str| {
+            let kind = "Content-Type: application/octet-stream";
+            format!("\r\n--{boundary}\r\n{kind}\r\nContent-Range: bytes {range}/10\r\n\r\n{bytes}")
+        };
+        let parts = [part("1-2", "12"), part("5-5", "5"), part("9-9", "9")].concat();
+        assert_eq!(body, format!("{parts}\r\n--{boundary}--\r\n"));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// The longest request head, in bytes.
 const MAX_HEAD: u64 = 8 << 10;
+/// The most ranges in one request; RFC 9110, section 14.2, lets a server ignore what looks like an
+/// attack.
+const MAX_RANGES: usize = 64;
 
 /// The methods of a server that only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub enum Outcome {
     Whole,
     /// These bytes of it; never empty.
     Part(Range<u64>),
+    /// These parts, two or more, none of them empty, together not longer than the file.
+    Parts(Vec<Range<u64>>),
     /// The client has it.
     NotModified,
     /// The range asked for begins behind its end.
@@ -58,7 +63,7 @@ impl Outcome {
     pub fn status(&self) -> (u16, &'static str) {
         match self {
             Outcome::Whole => (200, "OK"),
-            Outcome::Part(_) => (206, "Partial Content"),
+            Outcome::Part(_) | Outcome::Parts(_) => (206, "Partial Content"),
             Outcome::NotModified => (304, "Not Modified"),
             Outcome::Unsatisfiable => (416, "Range Not Satisfiable"),
         }
@@ -152,33 +157,62 @@ impl Request {
         if self.if_range.as_deref().is_some_and(|tag| tag != etag) {
             return Outcome::Whole;
         }
-        match self.range.as_deref().and_then(single_range) {
-            Some((Some(first), _)) if first >= size => Outcome::Unsatisfiable,
-            Some((Some(first), last)) => {
-                let end = last.map_or(size, |last| last.saturating_add(1).min(size));
-                Outcome::Part(first..end)
-            }
-            Some((None, Some(0))) => Outcome::Unsatisfiable,
-            Some((None, Some(_))) if size == 0 => Outcome::Unsatisfiable,
-            Some((None, Some(suffix))) => Outcome::Part(size.saturating_sub(suffix)..size),
-            // Several ranges, another unit, nonsense: a server may ignore the header.
-            _ => Outcome::Whole,
+        // Another unit, nonsense: a server may ignore the header.
+        let Some(asked) = self.range.as_deref().and_then(ranges) else { return Outcome::Whole };
+        let mut parts: Vec<_> = asked.into_iter().filter_map(|asked| asked.of(size)).collect();
+        let total = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
+        match parts.len() {
+            0 => Outcome::Unsatisfiable,
+            1 => Outcome::Part(parts.remove(0)),
+            _ if total > size => Outcome::Whole,
+            _ => Outcome::Parts(parts),
         }
     }
 }
 
-/// First and last byte of `bytes=first-last`, either of which may be missing, not both.
-fn single_range(value: &str) -> Option<(Option<u64>, Option<u64>)> {
+/// One range of a request.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// From this byte to that one or the end.
+    From(u64, Option<u64>),
+    /// So many bytes at the end.
+    Last(u64),
+}
+
+impl Asked {
+    /// The bytes that it means in a file of `size` bytes; `None` if there are none.
+    fn of(self, size: u64) -> Option<Range<u64>> {
+        let range = match self {
+            Asked::From(first, last) => {
+                first..last.map_or(size, |last| last.saturating_add(1).min(size))
+            }
+            Asked::Last(length) => size.saturating_sub(length)..size,
+        };
+        (range.start < range.end).then_some(range)
+    }
+}
+
+/// What `bytes=first-last,first-,-length` asks for; `None` if any of it is not that.
+fn ranges(value: &str) -> Option<Vec<Asked>> {
+    let list = value.strip_prefix("bytes=")?;
+    if list.split(',').count() > MAX_RANGES {
+        return None;
+    }
+    list.split(',').map(|range| single_range(range.trim())).collect()
+}
+
+fn single_range(range: &str) -> Option<Asked> {
     let number = |text: &str| match text {
         "" => Some(None),
         text if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok().map(Some),
         _ => None,
     };
-    let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last) = range.split_once('-')?;
     match (number(first)?, number(last)?) {
         (None, None) => None,
         (Some(first), Some(last)) if last < first => None,
-        range => Some(range),
+        (Some(first), last) => Some(Asked::From(first, last)),
+        (None, Some(length)) => Some(Asked::Last(length)),
     }
 }
 
@@ -218,10 +252,25 @@ mod tests {
         assert_eq!(ranged("bytes=10-", 10), Outcome::Unsatisfiable);
         assert_eq!(ranged("bytes=-0", 10), Outcome::Unsatisfiable);
         for ignored in
-            ["bytes=5-4", "bytes=1-2,4-5", "lines=1-2", "bytes=-", "bytes=a-b", "bytes=+1-2"]
+            ["bytes=5-4", "bytes=1-2,5-4", "lines=1-2", "bytes=-", "bytes=a-b", "bytes=+1-2"]
         {
             assert_eq!(ranged(ignored, 10), Outcome::Whole, "{ignored}");
         }
+    }
+
+    #[test]
+    fn several_ranges() {
+        assert_eq!(ranged("bytes=0-1,4-5, -2", 10), Outcome::Parts(vec![0..2, 4..6, 8..10]));
+        assert_eq!(ranged("bytes=5-6,0-0", 10), Outcome::Parts(vec![5..7, 0..1]));
+        assert_eq!(ranged("bytes=1-2,50-60", 10), Outcome::Part(1..3));
+        assert_eq!(ranged("bytes=10-12,50-60", 10), Outcome::Unsatisfiable);
+        assert_eq!(ranged("bytes=0-,0-", 10), Outcome::Whole, "more than there is");
+        let many = |n: u64| {
+            let list: Vec<_> = (0..n).map(|i| format!("{i}-{i}")).collect();
+            ranged(&format!("bytes={}", list.join(",")), 1000)
+        };
+        assert_eq!(many(64), Outcome::Parts((0..64).map(|i| i..i + 1).collect()));
+        assert_eq!(many(65), Outcome::Whole);
     }
 
     proptest! {
