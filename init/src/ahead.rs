@@ -9,11 +9,14 @@ use slot::Result;
 
 use crate::network;
 
-/// In a helper: lets the kernel read and verify the files at `paths`, in this order, and switches
-/// the loopback on, which takes longer than a program takes to start.
-pub fn work<'a>(paths: impl Iterator<Item = &'a str>) -> Result<()> {
-    paths.for_each(read);
-    network::switch_loopback_on()
+/// In a helper: lets the kernel read and verify the files at `paths`, in this order. After the
+/// first one, a program, it switches the loopback on: what is started may want to listen there.
+pub fn work(paths: &[String]) -> Result<()> {
+    let (program, needed) = paths.split_at(paths.len().min(1));
+    program.iter().for_each(|path| read(path));
+    let switched = network::switch_loopback_on();
+    needed.iter().for_each(|path| read(path));
+    switched
 }
 
 /// Whoever runs the file says what is wrong with it.

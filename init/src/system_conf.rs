@@ -27,6 +27,8 @@ pub struct System {
     pub chooser: String,
     /// Paths of modules, in load order.
     pub modules: Vec<String>,
+    /// What the first workloads read while they start.
+    pub read_ahead: Vec<String>,
     /// Device and seconds of the hardware watchdog.
     pub watchdog: Option<(String, u32)>,
     /// Milliseconds a trial may take until it is committed.
@@ -111,6 +113,7 @@ pub fn parse(text: &[u8]) -> Result<System> {
         hostname: value(head, "hostname")?,
         chooser: value(head, "chooser")?,
         modules: all(head, "module"),
+        read_ahead: all(head, "read-ahead"),
         watchdog: None,
         trial_timeout: seconds(conf::one(head, "trial-timeout")?)?,
         dhcp: match conf::one(head, "network")?.value {

@@ -44,7 +44,12 @@ pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> String
 /// `system.conf` for the root. `modules` are paths in load order.
 ///
 /// Fails when two workloads would get the same user.
-pub fn system_conf(image: &Image, board: &Board, modules: &[String]) -> Result<String> {
+pub fn system_conf(
+    image: &Image,
+    board: &Board,
+    modules: &[String],
+    ahead: &[String],
+) -> Result<String> {
     let mut w = Writer::new("ferrite-system 1");
     w.line("hostname", image.hostname()).line("board", board.name());
     w.line("chooser", chooser_name(board.boot.chooser));
@@ -61,6 +66,9 @@ pub fn system_conf(image: &Image, board: &Board, modules: &[String]) -> Result<S
         w.line("ntp", host);
     });
     w.line("media", yes_no(image.uses_media()));
+    for path in ahead {
+        w.line("read-ahead", path);
+    }
     if image.debug {
         w.line("console-shell", "/usr/bin/busybox sh");
     }
@@ -258,7 +266,13 @@ mod tests {
         let (_dir, image) = image(
             "[[workload]]\nname = \"face\"\ncommand = [\"/usr/bin/runner\", \"--x=1 2\"]\nenv = { K = \"V\" }\n",
         );
-        let text = system_conf(&image, &board(), &["/usr/lib/modules/a.ko".into()]).unwrap();
+        let text = system_conf(
+            &image,
+            &board(),
+            &["/usr/lib/modules/a.ko".into()],
+            &["/usr/bin/x".into()],
+        )
+        .unwrap();
         let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
         let lines = &conf.sections[0].lines;
         for (key, value) in [
@@ -274,12 +288,13 @@ mod tests {
             assert_eq!(conf::one(lines, key).unwrap().value, value, "{key}");
         }
         assert_eq!(conf::one(&conf.head, "module").unwrap().value, "/usr/lib/modules/a.ko");
+        assert_eq!(conf::one(&conf.head, "read-ahead").unwrap().value, "/usr/bin/x");
     }
 
     #[test]
     fn the_update_client_is_added_when_there_is_a_url() {
         let (_dir, image) = image("[update]\nurl = \"http://h:1/\"\n");
-        let text = system_conf(&image, &board(), &[]).unwrap();
+        let text = system_conf(&image, &board(), &[], &[]).unwrap();
         assert!(text.contains("[workload ota]\ncommand /usr/bin/ota\narg run\n"), "{text}");
         let settings: serde_json::Value =
             serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
@@ -316,7 +331,7 @@ mod tests {
     fn sticks_are_for_those_who_asked_for_them() {
         let lines = |text: &str| {
             let (_dir, image) = image(text);
-            let text = system_conf(&image, &board(), &[]).unwrap();
+            let text = system_conf(&image, &board(), &[], &[]).unwrap();
             let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
             let all = std::iter::once(&conf.head).chain(conf.sections.iter().map(|s| &s.lines));
             all.map(|lines| conf::one(lines, "media").unwrap().value.to_owned()).collect::<Vec<_>>()

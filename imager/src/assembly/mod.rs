@@ -1,14 +1,16 @@
 //! From checked files and fetched inputs to the bytes of an image.
 //!
 //! [`root`] puts the root together out of what [`skeleton`], [`packages`], [`kernel`] (with
-//! [`modules`]) and [`device_conf`] give; [`initramfs`] packs the first life; [`slot_image`] makes
+//! [`modules`]), [`libraries`] and [`device_conf`] give; [`initramfs`] packs the first life; [`slot_image`] makes
 //! both a signed slot, with [`payload_writer`] its update; [`disk_image`] lays out the disk.
 
 pub mod device_conf;
 pub mod disk_image;
+pub mod elf;
 pub mod frame_cache;
 pub mod initramfs;
 pub mod kernel;
+pub mod libraries;
 pub mod modules;
 pub mod packages;
 pub mod payload_writer;

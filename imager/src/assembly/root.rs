@@ -8,7 +8,7 @@ use slot::manifest::FileHash;
 use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
 use super::modules::Module;
-use super::{packages, skeleton};
+use super::{libraries, packages, skeleton};
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::fs::tree::{Kind, Node, Tree};
@@ -23,6 +23,9 @@ const RUNNER_PATH: &str = "/usr/bin/runner";
 /// The engine in its wheel, and where the runner is linked to find it.
 const ENGINE_MEMBER: &str = "pymicro_wakeword/lib/libtensorflowlite_c.so";
 const ENGINE_PATH: &str = "/usr/lib/libtensorflowlite_c.so";
+
+/// Files that are read ahead, at most.
+const READ_AHEAD_MOST: usize = 64;
 
 /// The project's own programs for the device.
 pub struct DeviceBinaries {
@@ -69,7 +72,6 @@ pub fn build(
     for (module, path) in kernel.second_life.iter().zip(&modules) {
         tree.file(path, 0o644, module.object.as_slice())?;
     }
-    tree.file(SYSTEM_CONF, 0o644, device_conf::system_conf(image, board, &modules)?.as_bytes())?;
     if let Some(update) = &image.update {
         tree.file(OTA_PATH, 0o755, binaries.ota.as_slice())?;
         tree.file(OTA_SETTINGS, 0o644, device_conf::ota_settings(image, update).as_bytes())?;
@@ -110,7 +112,26 @@ pub fn build(
             ),
         }
     }
+    let ahead = read_ahead(&tree, image);
+    let system = device_conf::system_conf(image, board, &modules, &ahead)?;
+    tree.file(SYSTEM_CONF, 0o644, system.as_bytes())?;
     Ok(Root { tree, models })
+}
+
+/// What the vital workloads read while they start, each file once: programs first, then what these
+/// need.
+fn read_ahead(tree: &Tree, image: &Image) -> Vec<String> {
+    let vital = image.workloads.iter().filter(|workload| workload.vital);
+    let programs: Vec<String> =
+        vital.filter_map(|w| Some(w.command().first()?.as_str().to_owned())).collect();
+    let needed = programs.iter().flat_map(|program| libraries::of(tree, program));
+    let mut all: Vec<String> = Vec::new();
+    for path in programs.iter().cloned().chain(needed) {
+        if all.len() < READ_AHEAD_MOST && !all.contains(&path) {
+            all.push(path);
+        }
+    }
+    all
 }
 
 fn module_path(module: &Module) -> String {

@@ -59,7 +59,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
     let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
     supervisor.surroundings.first_only = true;
     let mut helpers = Helpers::default();
-    helpers.start(Task::Ahead, now, || ahead::work(supervisor.first_programs()));
+    helpers.start(Task::Ahead, now, || ahead::work(&system.read_ahead));
     mounts::all(system.media)?;
     // Ctrl-Alt-Del becomes a signal to PID 1 instead of a reset.
     let _ = reboot(RebootCommand::CadOff);

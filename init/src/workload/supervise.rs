@@ -110,12 +110,6 @@ impl Supervisor {
         }
     }
 
-    /// The programs of the workloads that go first.
-    pub fn first_programs(&self) -> impl Iterator<Item = &str> {
-        let first = self.units.iter().filter(|unit| unit.first);
-        first.filter_map(|unit| unit.conf.command.first().map(String::as_str))
-    }
-
     /// Makes the control groups of the workloads that go first, while they wait for something else.
     pub fn make_groups(&mut self) {
         for unit in self.units.iter_mut().filter(|unit| unit.first && unit.cgroup.is_none()) {
