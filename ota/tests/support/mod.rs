@@ -50,6 +50,7 @@ pub struct Recipe {
     pub version: String,
     pub sequence: u64,
     pub floor: u64,
+    pub boot_size: u64,
     pub root_size: u64,
     pub key: SigningKey,
 }
@@ -61,6 +62,7 @@ pub fn recipe(sequence: u64) -> Recipe {
         version: format!("1.0.{sequence}"),
         sequence,
         floor: 0,
+        boot_size: BOOT,
         root_size: ROOT,
         key: image_key(),
     }
@@ -84,7 +86,7 @@ impl Recipe {
     /// Boot image and root.
     pub fn stream(&self) -> Vec<u8> {
         let mut noise = self.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        (0..BOOT + self.root_size)
+        (0..self.boot_size + self.root_size)
             .map(|at| {
                 noise ^= noise << 13;
                 noise ^= noise >> 7;
@@ -101,7 +103,7 @@ impl Recipe {
     /// An update whose boot image and root are `stream`.
     pub fn build_of(&self, mut stream: Vec<u8>) -> Update {
         let salt = [2; 32];
-        let tree = verity::build(&stream[BOOT as usize..], &salt);
+        let tree = verity::build(&stream[self.boot_size as usize..], &salt);
         stream.extend_from_slice(&tree.bytes);
         let size = stream.len() as u64;
         let (mut chunks, mut frames) = (Vec::new(), Vec::new());
@@ -123,7 +125,7 @@ impl Recipe {
             root_hash_size: tree.bytes.len() as u64,
             root_verity_hash: tree.root_hash,
             root_verity_salt: salt,
-            boot_size: BOOT,
+            boot_size: self.boot_size,
             chunk_size: CHUNK,
             chunk_table_sha256: Sha256::digest(table.to_bytes()).into(),
             boot_files: vec![],

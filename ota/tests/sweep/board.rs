@@ -1,0 +1,252 @@
+//! A board as a power cut finds it: the loader's choice, `init`'s part, and the real `ota` on top,
+//! until the board runs what it should.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ota::daemon::{self, Heart};
+use ota::device::Running;
+use ota::install::{install, Offer};
+use ota::paths::Paths;
+use ota::settings::Settings;
+use ota::source::Source;
+use ota::state::State;
+use slot::boot_state::{newest, Boot, BootState, BLOB_SIZE};
+use slot::chooser::{self, Uboot};
+use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
+use slot::manifest::HEADER_SIZE;
+use slot::medium::{Access, Partitions};
+use slot::Slot;
+
+use crate::disk::{Disk, Image};
+use crate::support::{image_key, Update};
+
+/// More boots than any road to the end needs.
+const MOST_BOOTS: usize = 12;
+/// Boots that a trial gets.
+const TRIES: u8 = 3;
+
+/// What a board should come to run, and what it meets on the way.
+#[derive(Clone, Copy)]
+pub struct Road<'a> {
+    /// All versions that may lie in a slot.
+    pub versions: &'a [&'a Update],
+    /// The one that is offered.
+    pub offered: &'a Update,
+    /// Its trials fail: the board has to end with what it ran before.
+    pub offered_is_bad: bool,
+}
+
+impl<'a> Road<'a> {
+    /// The version in a slot, when it is there byte for byte: boot image, root, verity tree, header.
+    pub fn in_slot(&self, image: &Image, slot: Slot) -> Option<&'a Update> {
+        let boot = &image.partitions[slot.boot_label()];
+        let root = &image.partitions[slot.root_label()];
+        self.versions.iter().copied().find(|version| {
+            let (boot_stream, root_stream) =
+                version.stream.split_at(version.manifest.boot_size as usize);
+            boot[..] == *boot_stream
+                && root[..root_stream.len()] == *root_stream
+                && root[root.len() - HEADER_SIZE..] == version.header
+        })
+    }
+
+    /// Whatever the loader could choose from this disk, now or after any number of resets, is whole.
+    pub fn check(&self, image: &Image) -> Result<(), String> {
+        let Some((_, state)) = boot_state(image) else {
+            return Err("both copies of the boot state are lost".into());
+        };
+        let on_trial = state.trial.filter(|_| state.tries > 0);
+        for (slot, role) in
+            [(Some(state.active), "active"), (on_trial, "on trial"), (state.fallback, "fallback")]
+        {
+            if let Some(slot) = slot.filter(|slot| self.in_slot(image, *slot).is_none()) {
+                return Err(format!("slot {slot} is {role} and holds no whole version: {state:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state that rules on this disk, and which copy it is.
+pub fn boot_state(image: &Image) -> Option<(usize, BootState)> {
+    let firmware = &image.partitions[FIRMWARE];
+    let copy = |offset: u64| &firmware[offset as usize..offset as usize + BLOB_SIZE];
+    newest(BOOT_STATE_OFFSETS.map(copy))
+}
+
+/// A board with its power on.
+pub struct Board {
+    dir: tempfile::TempDir,
+    pub disk: Disk,
+    pub paths: Paths,
+}
+
+impl Board {
+    /// A board with this disk in it.
+    pub fn new(image: Image) -> Board {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = ["run/ferrite", "etc/ferrite/manifest-keys", "data"];
+        for folder in folders {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        let put = |path: &str, text: &str| fs::write(dir.path().join(path), text).unwrap();
+        let key = slot::hex::encode(image_key().verifying_key().as_bytes());
+        put("etc/ferrite/manifest-keys/image", &(key + "\n"));
+        put("etc/ferrite/system.conf", "ferrite-system 1\nhostname demo\nchooser uboot\n");
+        put(
+            "etc/ferrite/ota.json",
+            r#"{"url": "http://127.0.0.1:9/", "name": "demo", "poll_seconds": 1,
+            "jitter_seconds": 0, "commit_after_seconds": 0, "tries": 3, "reboot": "manual"}"#,
+        );
+        let disk = Disk::new(image);
+        let paths =
+            Paths::below(dir.path()).on(Arc::new(disk.clone()), Arc::new(disk.clone()));
+        Board { dir, disk, paths }
+    }
+
+    /// What the loader does after a reset (docs/choosers/uboot.md): counts, and starts a slot. Its
+    /// write is not flushed.
+    fn reset(&self) -> Result<(Slot, Boot), String> {
+        let (ruling, mut state) =
+            boot_state(&self.disk.image()).ok_or("both copies of the boot state are lost")?;
+        let (slot, boot) = state.next();
+        match boot {
+            Boot::Trial => state.tries -= 1,
+            Boot::Active => state.strikes = state.strikes.saturating_add(1),
+            Boot::Fallback => return Ok((slot, boot)),
+        }
+        state.generation += 1;
+        let firmware = self.disk.open(FIRMWARE, Access::Write).map_err(|e| e.to_string())?;
+        firmware
+            .write_at(BOOT_STATE_OFFSETS[1 - ruling], &state.to_blob())
+            .map_err(|e| e.to_string())?;
+        Ok((slot, boot))
+    }
+
+    /// What `init` does in both lives: refuses what is not whole, says what runs.
+    fn start(&self, road: &Road, slot: Slot, boot: Boot) -> Result<Running, String> {
+        let image = self.disk.image();
+        let version = road
+            .in_slot(&image, slot)
+            .ok_or_else(|| format!("slot {slot} was started ({boot:?}) and is not whole"))?;
+        let manifest = &version.manifest;
+        let yes = |is| if is { "yes" } else { "no" };
+        let text = format!(
+            "ferrite-slot 1\nslot {slot}\ntrial {}\nfallback {}\nboard {}\nname {}\nversion {}\n\
+             sequence {}\ndisk /dev/vda\n",
+            yes(boot == Boot::Trial),
+            yes(boot == Boot::Fallback),
+            manifest.board,
+            manifest.name,
+            manifest.version,
+            manifest.sequence
+        );
+        self.put("run/ferrite/slot", text.as_bytes());
+        self.put("run/ferrite/slot-header", &version.header);
+        Running::load(&self.paths).map_err(|e| e.to_string())
+    }
+
+    fn put(&self, path: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(path);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn change_boot(&self, change: impl FnOnce(&mut BootState)) -> Result<(), String> {
+        let uboot = Uboot::new(self.paths.partitions().clone());
+        chooser::update(&uboot, &self.paths.boot_state_lock(), change)
+            .map(drop)
+            .map_err(|e| e.to_string())
+    }
+
+    /// One round from reset to reset. True when the board runs what it should, for good.
+    fn round(&self, road: &Road) -> Result<bool, String> {
+        let (slot, boot) = self.reset()?;
+        let running = self.start(road, slot, boot)?;
+        if boot == Boot::Trial {
+            if road.offered_is_bad && running.sequence == road.offered.manifest.sequence {
+                // `init` resets the board when nobody has committed in time.
+                return Ok(false);
+            }
+            daemon::commit(&self.paths, &running).map_err(|e| e.to_string())?;
+        }
+        // `init`, once all is healthy.
+        self.change_boot(|state| {
+            if boot == Boot::Fallback {
+                state.commit(slot);
+            }
+            state.strikes = 0;
+        })?;
+        let settings = Settings::load(&self.paths.settings()).map_err(|e| e.to_string())?;
+        daemon::settle(&self.paths, &settings, &running, &Heart::new())
+            .map_err(|e| e.to_string())?;
+        let (_, state) = boot_state(&self.disk.image()).ok_or("the boot state is lost")?;
+        if state.trial.is_some() {
+            return Ok(false);
+        }
+        if running.sequence == road.offered.manifest.sequence {
+            return Ok(state.active == slot && State::load(&self.paths).pending.is_none());
+        }
+        match self.install(road.offered) {
+            Ok(()) => Ok(false),
+            Err(error) if road.offered_is_bad && error.contains("failed its trial") => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Resets, and starts what the loader chose.
+    pub fn boot(&self, road: &Road) -> Result<Running, String> {
+        let (slot, boot) = self.reset()?;
+        self.start(road, slot, boot)
+    }
+
+    /// Installs an update from a file.
+    pub fn install(&self, update: &Update) -> Result<(), String> {
+        self.install_beating(update, &|| ())
+    }
+
+    /// The same, with a look at each heartbeat.
+    pub fn install_beating(&self, update: &Update, beat: &dyn Fn()) -> Result<(), String> {
+        let path = self.put("stick.update", &update.bytes);
+        let offer = Offer { source: Source::File(path), promise: None };
+        install(&self.paths, &offer, TRIES, beat).map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Lives until the board runs what it should.
+    pub fn live(&self, road: &Road) -> Result<(), String> {
+        for _ in 0..MOST_BOOTS {
+            let done = self.round(road)?;
+            road.check(&self.disk.image())?;
+            if done {
+                return Ok(());
+            }
+        }
+        Err(format!("it does not get there in {MOST_BOOTS} boots"))
+    }
+}
+
+/// A disk whose slot a holds this version, committed; the rest of it holds what was there before.
+pub fn shipped(version: &Update, change: impl FnOnce(&mut BootState)) -> Image {
+    let (boot, root) = version.stream.split_at(version.manifest.boot_size as usize);
+    let root_size = (root.len() + HEADER_SIZE).next_multiple_of(4096) + 4096;
+    let mut root_a = vec![0xA5; root_size];
+    root_a[..root.len()].copy_from_slice(root);
+    root_a[root_size - HEADER_SIZE..].copy_from_slice(&version.header);
+    let mut state = BootState::fresh();
+    change(&mut state);
+    let mut firmware = vec![0; 32 * 512];
+    firmware[BOOT_STATE_OFFSETS[0] as usize..][..BLOB_SIZE].copy_from_slice(&state.to_blob());
+    Image {
+        partitions: BTreeMap::from([
+            (FIRMWARE, firmware),
+            ("boot-a", boot.to_vec()),
+            ("boot-b", vec![0xA5; boot.len()]),
+            ("root-a", root_a),
+            ("root-b", vec![0xA5; root_size]),
+        ]),
+        data: BTreeMap::new(),
+    }
+}

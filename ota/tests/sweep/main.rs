@@ -1,0 +1,169 @@
+//! The power-cut sweep: the real install, arm, trial and commit code on a disk that forgets what was
+//! not flushed, cut at every write. `docs/testing.md` says what this proves.
+//!
+//! `FERRITE_SWEEP=full` (`just sweep`) tries more ways of each cut; `FERRITE_SEED=N` others.
+
+mod board;
+mod cuts;
+mod disk;
+mod lying;
+#[path = "../support/mod.rs"]
+mod support;
+
+use board::{boot_state, shipped, Board, Road};
+use cuts::{sweep, sweep_record, Dice, Effort, Tally};
+use disk::{Disk, Event, Image, Moment};
+use slot::boot_state::BootState;
+use slot::chooser::{Chooser, Uboot};
+use std::sync::Arc;
+use support::{recipe, Recipe, Update};
+
+/// A version that differs from all others in every sector.
+fn version(sequence: u64) -> Update {
+    version_of(small(sequence))
+}
+
+/// Small enough that thousands of boards live in a minute: two chunks, and one that both
+/// partitions have a part of.
+fn small(sequence: u64) -> Recipe {
+    Recipe { boot_size: 60 << 10, root_size: 64 << 10, ..recipe(sequence) }
+}
+
+fn version_of(recipe: Recipe) -> Update {
+    let noise = |at: u64| (at.wrapping_mul(0x9E37_79B9) >> 11) as u8 ^ recipe.sequence as u8;
+    recipe.build_of((0..recipe.boot_size + recipe.root_size).map(noise).collect())
+}
+
+fn no_brick(what: &str, tally: Tally) {
+    println!(
+        "{what}: {} power cuts, {} different disks, {} cut again while recovering, {} bricks",
+        tally.points,
+        tally.disks,
+        tally.nested,
+        tally.bricks.len()
+    );
+    assert!(tally.disks > 100, "the sweep found next to nothing to cut");
+    assert!(tally.bricks.is_empty(), "{what}: {:#?}", &tally.bricks[..tally.bricks.len().min(5)]);
+}
+
+/// A disk that ran `first` in slot a, then got `second` into slot b and committed it.
+fn updated(first: &Update, second: &Update) -> Image {
+    let road = Road { versions: &[first, second], offered: second, offered_is_bad: false };
+    let board = Board::new(shipped(first, |_| ()));
+    board.live(&road).unwrap();
+    let image = board.disk.image();
+    let (_, state) = boot_state(&image).unwrap();
+    assert_eq!(state.active, slot::Slot::B);
+    image
+}
+
+#[test]
+fn the_first_update() {
+    let (one, two) = (version(1), version(2));
+    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    no_brick("the first update", sweep(&road, shipped(&one, |_| ()), Effort::wanted()));
+}
+
+#[test]
+fn an_update_over_the_slot_to_fall_back_to() {
+    let (one, two, three) = (version(1), version(2), version(3));
+    let road = Road { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
+    no_brick("an update over the fallback", sweep(&road, updated(&one, &two), Effort::wanted()));
+}
+
+#[test]
+fn an_update_that_fails_its_trials() {
+    let (one, two, bad) = (version(1), version(2), version(3));
+    let road = Road { versions: &[&one, &two, &bad], offered: &bad, offered_is_bad: true };
+    no_brick("an update that is bad", sweep(&road, updated(&one, &two), Effort::wanted()));
+}
+
+#[test]
+fn an_update_that_forbids_the_way_back() {
+    let (one, two) = (version(1), version_of(Recipe { floor: 2, ..small(2) }));
+    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    no_brick("an update with a floor", sweep(&road, shipped(&one, |_| ()), Effort::wanted()));
+}
+
+/// The sweep has to see a disk whose flush does nothing: each flush that the code makes is needed.
+#[test]
+fn a_flush_that_is_left_out_is_found() {
+    let (one, two, three) = (version(1), version(2), version(3));
+    let road = Road { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
+    let start = updated(&one, &two);
+    let board = Board::new(start.clone());
+    board.live(&road).unwrap();
+    for lying in ["firmware", "boot-a", "root-a"] {
+        let flushes = |event: &Event| matches!(event, Event::Flush { label } if *label == lying);
+        let mut record = board.disk.record();
+        let before = record.len();
+        record.retain(|event| !flushes(event));
+        assert!(record.len() < before, "nothing flushes {lying}");
+        let effort = Effort { ways: 64, nested: u64::MAX, data_lost: u64::MAX };
+        let tally = sweep_record(&road, start.clone(), &record, effort);
+        assert!(!tally.bricks.is_empty(), "nobody missed the flushes of {lying}");
+    }
+}
+
+/// And one whose writes change places: what the order of an install is for.
+#[test]
+fn writes_out_of_order_are_found() {
+    let (one, two) = (version(1), version(2));
+    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let start = shipped(&one, |_| ());
+    let board = Board::new(start.clone());
+    board.live(&road).unwrap();
+    let record = board.disk.record();
+    let armed = |event: &Event| match event {
+        Event::Write { label: "firmware", bytes, .. } => {
+            BootState::from_blob(bytes).is_ok_and(|state| state.trial.is_some())
+        }
+        _ => false,
+    };
+    let arm = record.iter().position(armed).unwrap();
+    let first_chunk = record
+        .iter()
+        .position(|event| matches!(event, Event::Write { label: "boot-b", .. }))
+        .unwrap();
+    let mut early = record.clone();
+    // The write of the armed state and its flush, before the first chunk.
+    let moved: Vec<_> = early.drain(arm..arm + 2).collect();
+    early.splice(first_chunk..first_chunk, moved);
+    let effort = Effort { ways: 16, nested: u64::MAX, data_lost: u64::MAX };
+    assert!(!sweep_record(&road, start, &early, effort).bricks.is_empty());
+}
+
+/// Whatever is stored, and however often: a cut leaves the state before or the state after.
+#[test]
+fn every_store_of_the_boot_state_leaves_the_old_one_or_the_new_one() {
+    let start = shipped(&version(1), |_| ());
+    let disk = Disk::new(start.clone());
+    let uboot = Uboot::new(Arc::new(disk.clone()));
+    let mut dice = Dice::seeded();
+    let mut moment = Moment::start(start);
+    let (mut seen, mut points) = (0, 0);
+    for round in 0..200 {
+        let before = uboot.load().unwrap();
+        let mut after = BootState { note: "x".repeat(dice.below(96)), ..before.clone() };
+        after.strikes = round as u8;
+        uboot.store(&mut after).unwrap();
+        let record = disk.record();
+        for event in &record[seen..] {
+            moment.apply(event);
+            for way in 0..moment.ways(64).unwrap() {
+                let mut rest = way;
+                let image = moment.left(|contents| {
+                    let chosen = rest % contents;
+                    rest /= contents;
+                    chosen
+                });
+                let (_, found) = boot_state(&image).expect("a state");
+                assert!(found == before || found == after, "{found:?}");
+                points += 1;
+            }
+        }
+        seen = record.len();
+        assert_eq!(boot_state(&moment.left(|_| 0)).unwrap().1, after, "it is not flushed");
+    }
+    println!("boot state: {points} power cuts");
+}
