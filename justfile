@@ -51,6 +51,10 @@ power-cuts N="200": device
     cargo build --locked -p imager
     FERRITE_POWER_CUTS={{N}} cargo test --locked -p qemu-tests --test power_cuts -- --ignored --nocapture
 
+# The power-cut sweep over every write of an update, in full (CI does a part of it)
+sweep:
+    FERRITE_SWEEP=full cargo test --release --locked -p ota --test sweep -- --nocapture
+
 # The tables of docs/benchmarks.md, side by side with the peers
 bench: build device
     cargo run --release --locked -p bench

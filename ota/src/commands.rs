@@ -85,7 +85,7 @@ pub fn run(command: Command, paths: &Paths) -> Result<()> {
             }
             Ok(())
         }
-        Command::Commit => daemon::commit(paths, &Running::load(paths)?),
+        Command::Commit => daemon::commit(paths, &Running::load(paths)?).map(|line| say(&line)),
         Command::Rollback => rollback(paths),
     }
 }

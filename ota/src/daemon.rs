@@ -101,28 +101,35 @@ pub fn run(paths: &Paths) -> Result<()> {
     ));
     // A data partition that is full or gone must not end the daemon: it could still be the one
     // that commits, and one day there is room again.
-    if let Err(error) = settle(paths, &settings, &running, &heart) {
-        say(&error.to_string());
+    match settle(paths, &settings, &running, &heart) {
+        Ok(line) => line.iter().for_each(|line| say(line)),
+        Err(error) => say(&error.to_string()),
     }
     poll(paths, &settings, &running, &heart)
 }
 
-/// Acts on what the last boot means, until nothing is left to settle.
-pub fn settle(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) -> Result<()> {
+/// Acts on what the last boot means, until nothing is left to settle. Gives the line that tells
+/// what was done, if anything was.
+pub fn settle(
+    paths: &Paths,
+    settings: &Settings,
+    running: &Running,
+    heart: &Heart,
+) -> Result<Option<String>> {
     let chooser = device::chooser(paths)?;
     let last_failure = device::last_failure(paths);
     let state = State::load(paths);
     let boot = chooser.load()?;
     match situation(running, &boot, state.pending.as_ref(), last_failure.as_ref()) {
-        Situation::Settled => Ok(()),
+        Situation::Settled => Ok(None),
         Situation::OnTrial => {
             wait_until_healthy(paths, settings, heart);
-            commit(paths, running)
+            commit(paths, running).map(Some)
         }
         Situation::Armed(slot) => {
             remember_pending(paths, slot)?;
             wait_and_reboot(paths, settings.reboot, heart);
-            Ok(())
+            Ok(None)
         }
         // A cut came between the chooser's commit and the state's.
         Situation::Committed => {
@@ -131,17 +138,16 @@ pub fn settle(paths: &Paths, settings: &Settings, running: &Running, heart: &Hea
                 state.pending = None;
                 state.floor = state.floor.max(floor);
             })
-            .map(|_| ())
+            .map(|_| None)
         }
         Situation::FellBack { from, committed: true, .. } if has_decayed(paths, from)? => {
             State::change(paths, |state| state.pending = None)?;
-            say(&format!(
+            Ok(Some(format!(
                 "slot {from} has decayed on the medium; its version may be fetched again"
-            ));
-            Ok(())
+            )))
         }
         Situation::FellBack { from, reason, .. } => {
-            fell_back(paths, &*chooser, state.pending, from, &reason)
+            fell_back(paths, &*chooser, state.pending, from, &reason).map(Some)
         }
     }
 }
@@ -171,10 +177,10 @@ fn wait_until_healthy(paths: &Paths, settings: &Settings, heart: &Heart) {
     }
 }
 
-/// Makes the running version the one that boots from now on.
+/// Makes the running version the one that boots from now on. Gives the line that tells so.
 ///
 /// Fails when its trial was given up meanwhile.
-pub fn commit(paths: &Paths, running: &Running) -> Result<()> {
+pub fn commit(paths: &Paths, running: &Running) -> Result<String> {
     let chooser = device::chooser(paths)?;
     let may_commit =
         |boot: &BootState| boot.trial == Some(running.slot) || boot.active == running.slot;
@@ -208,8 +214,7 @@ pub fn commit(paths: &Paths, running: &Running) -> Result<()> {
         state.floor = state.floor.max(floor);
     })?;
     report::note(paths, Outcome::Committed, &running.version, "")?;
-    say(&format!("committed {} in slot {}", running.version, running.slot));
-    Ok(())
+    Ok(format!("committed {} in slot {}", running.version, running.slot))
 }
 
 /// After a cut between arming and writing it down, the slot's own header says what it is.
@@ -237,7 +242,7 @@ fn fell_back(
     pending: Option<Pending>,
     from: Slot,
     reason: &str,
-) -> Result<()> {
+) -> Result<String> {
     let keys = device::trusted_keys(paths)?;
     // The slot itself knows best what failed; if it was overwritten, what was pending does.
     let failed = device::content(paths, &keys, from)
@@ -256,14 +261,13 @@ fn fell_back(
     })?;
     let version = failed.map_or_else(|| "an unknown version".into(), |failed| failed.version);
     report::note(paths, Outcome::FellBack, &version, reason)?;
-    say(&format!("fell back from {version}: {reason}"));
     // Last: until then a restart of `ota` comes here again.
     chooser::update(chooser, &paths.boot_state_lock(), |boot| {
         if boot.active != from {
             boot.clear_trial();
         }
     })?;
-    Ok(())
+    Ok(format!("fell back from {version}: {reason}"))
 }
 
 fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) -> Result<()> {

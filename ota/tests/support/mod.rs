@@ -315,7 +315,7 @@ impl Device {
     }
 
     /// What the daemon does first.
-    pub fn settle(&self) -> Result<(), Error> {
+    pub fn settle(&self) -> Result<Option<String>, Error> {
         let settings = Settings::load(&self.paths.settings()).unwrap();
         let running = Running::load(&self.paths).unwrap();
         ota::daemon::settle(&self.paths, &settings, &running, &Heart::new())

@@ -102,8 +102,7 @@ impl Board {
             "jitter_seconds": 0, "commit_after_seconds": 0, "tries": 3, "reboot": "manual"}"#,
         );
         let disk = Disk::new(image);
-        let paths =
-            Paths::below(dir.path()).on(Arc::new(disk.clone()), Arc::new(disk.clone()));
+        let paths = Paths::below(dir.path()).on(Arc::new(disk.clone()), Arc::new(disk.clone()));
         Board { dir, disk, paths }
     }
 

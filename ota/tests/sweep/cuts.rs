@@ -22,8 +22,8 @@ impl Effort {
     /// What `FERRITE_SWEEP` says: `full`, or what CI does.
     pub fn wanted() -> Effort {
         match std::env::var("FERRITE_SWEEP").as_deref() {
-            Ok("full") => Effort { ways: 4096, nested: 1, data_lost: 1 },
-            _ => Effort { ways: 160, nested: 8, data_lost: 8 },
+            Ok("full") => Effort { ways: 20_000, nested: 1, data_lost: 2 },
+            _ => Effort { ways: 600, nested: 8, data_lost: 8 },
         }
     }
 }
@@ -73,13 +73,8 @@ pub fn sweep(road: &Road, start: Image, effort: Effort) -> Tally {
 
 /// Sweeps over this record.
 pub fn sweep_record(road: &Road, start: Image, record: &[Event], effort: Effort) -> Tally {
-    let mut sweep = Sweep {
-        road,
-        effort,
-        dice: Dice::seeded(),
-        seen: HashSet::new(),
-        tally: Tally::default(),
-    };
+    let mut sweep =
+        Sweep { road, effort, dice: Dice::seeded(), seen: HashSet::new(), tally: Tally::default() };
     let mut moment = Moment::start(start);
     sweep.cut(&moment);
     for (index, event) in record.iter().enumerate() {

@@ -54,17 +54,15 @@ fn a_write_that_fails_names_the_partition() {
         let error = failed(Fault::Unwritable { label, at, error: ErrorKind::Other });
         assert!(error.contains(&format!("/dev/ferrite/{label}")), "{error}");
     }
-    let error = failed(Fault::Unwritable { label: "firmware", at: 0x2000, error: ErrorKind::Other });
+    let error =
+        failed(Fault::Unwritable { label: "firmware", at: 0x2000, error: ErrorKind::Other });
     assert!(error.contains("/dev/ferrite/firmware"), "{error}");
 }
 
 #[test]
 fn a_write_that_ends_early_for_want_of_room_is_an_error_too() {
-    let error = failed(Fault::Unwritable {
-        label: "root-b",
-        at: 5000,
-        error: ErrorKind::StorageFull,
-    });
+    let error =
+        failed(Fault::Unwritable { label: "root-b", at: 5000, error: ErrorKind::StorageFull });
     assert!(error.contains("/dev/ferrite/root-b"), "{error}");
 }
 
