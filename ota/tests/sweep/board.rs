@@ -77,33 +77,48 @@ pub fn boot_state(image: &Image) -> Option<(usize, BootState)> {
     newest(BOOT_STATE_OFFSETS.map(copy))
 }
 
+/// What boards have beside their disks: the configuration that an image carries, and `/run`. One for
+/// many boards, one after another.
+pub struct Root(tempfile::TempDir);
+
+impl Root {
+    /// That of the images in these tests.
+    pub fn new() -> Root {
+        let root = Root(tempfile::tempdir().unwrap());
+        for folder in ["run/ferrite", "etc/ferrite/manifest-keys", "data"] {
+            fs::create_dir_all(root.0.path().join(folder)).unwrap();
+        }
+        let key = slot::hex::encode(image_key().verifying_key().as_bytes());
+        root.put("etc/ferrite/manifest-keys/image", (key + "\n").as_bytes());
+        root.put("etc/ferrite/system.conf", b"ferrite-system 1\nhostname demo\nchooser uboot\n");
+        root.put(
+            "etc/ferrite/ota.json",
+            br#"{"url": "http://127.0.0.1:9/", "name": "demo", "poll_seconds": 1,
+            "jitter_seconds": 0, "commit_after_seconds": 0, "tries": 3, "reboot": "manual"}"#,
+        );
+        root
+    }
+
+    fn put(&self, path: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join(path);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
 /// A board with its power on.
-pub struct Board {
-    dir: tempfile::TempDir,
+pub struct Board<'a> {
+    root: &'a Root,
     pub disk: Disk,
     pub paths: Paths,
 }
 
-impl Board {
+impl Board<'_> {
     /// A board with this disk in it.
-    pub fn new(image: Image) -> Board {
-        let dir = tempfile::tempdir().unwrap();
-        let folders = ["run/ferrite", "etc/ferrite/manifest-keys", "data"];
-        for folder in folders {
-            fs::create_dir_all(dir.path().join(folder)).unwrap();
-        }
-        let put = |path: &str, text: &str| fs::write(dir.path().join(path), text).unwrap();
-        let key = slot::hex::encode(image_key().verifying_key().as_bytes());
-        put("etc/ferrite/manifest-keys/image", &(key + "\n"));
-        put("etc/ferrite/system.conf", "ferrite-system 1\nhostname demo\nchooser uboot\n");
-        put(
-            "etc/ferrite/ota.json",
-            r#"{"url": "http://127.0.0.1:9/", "name": "demo", "poll_seconds": 1,
-            "jitter_seconds": 0, "commit_after_seconds": 0, "tries": 3, "reboot": "manual"}"#,
-        );
+    pub fn new(root: &Root, image: Image) -> Board<'_> {
         let disk = Disk::new(image);
-        let paths = Paths::below(dir.path()).on(Arc::new(disk.clone()), Arc::new(disk.clone()));
-        Board { dir, disk, paths }
+        let (partitions, data) = (Arc::new(disk.clone()), Arc::new(disk.clone()));
+        Board { root, disk, paths: Paths::below(root.0.path()).on(partitions, data) }
     }
 
     /// What the loader does after a reset (docs/choosers/uboot.md): counts, and starts a slot. Its
@@ -143,15 +158,9 @@ impl Board {
             manifest.version,
             manifest.sequence
         );
-        self.put("run/ferrite/slot", text.as_bytes());
-        self.put("run/ferrite/slot-header", &version.header);
+        self.root.put("run/ferrite/slot", text.as_bytes());
+        self.root.put("run/ferrite/slot-header", &version.header);
         Running::load(&self.paths).map_err(|e| e.to_string())
-    }
-
-    fn put(&self, path: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.dir.path().join(path);
-        fs::write(&path, bytes).unwrap();
-        path
     }
 
     fn change_boot(&self, change: impl FnOnce(&mut BootState)) -> Result<(), String> {
@@ -209,7 +218,7 @@ impl Board {
 
     /// The same, with a look at each heartbeat.
     pub fn install_beating(&self, update: &Update, beat: &dyn Fn()) -> Result<(), String> {
-        let path = self.put("stick.update", &update.bytes);
+        let path = self.root.put("stick.update", &update.bytes);
         let offer = Offer { source: Source::File(path), promise: None };
         install(&self.paths, &offer, TRIES, beat).map(drop).map_err(|e| e.to_string())
     }

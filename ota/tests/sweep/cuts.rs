@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::board::{Board, Road};
+use crate::board::{Board, Road, Root};
 use crate::disk::{Event, Image, Moment};
 
 /// How thorough to be.
@@ -66,15 +66,22 @@ impl Dice {
 
 /// Sweeps over all that happens from `start` until the board runs what it should.
 pub fn sweep(road: &Road, start: Image, effort: Effort) -> Tally {
-    let board = Board::new(start.clone());
+    let root = Root::new();
+    let board = Board::new(&root, start.clone());
     board.live(road).expect("it gets there when nothing is cut");
     sweep_record(road, start, &board.disk.record(), effort)
 }
 
 /// Sweeps over this record.
 pub fn sweep_record(road: &Road, start: Image, record: &[Event], effort: Effort) -> Tally {
-    let mut sweep =
-        Sweep { road, effort, dice: Dice::seeded(), seen: HashSet::new(), tally: Tally::default() };
+    let mut sweep = Sweep {
+        road,
+        root: Root::new(),
+        effort,
+        dice: Dice::seeded(),
+        seen: HashSet::new(),
+        tally: Tally::default(),
+    };
     let mut moment = Moment::start(start);
     sweep.cut(&moment);
     for (index, event) in record.iter().enumerate() {
@@ -91,6 +98,7 @@ pub fn sweep_record(road: &Road, start: Image, record: &[Event], effort: Effort)
 
 struct Sweep<'a> {
     road: &'a Road<'a>,
+    root: Root,
     effort: Effort,
     dice: Dice,
     seen: HashSet<u64>,
@@ -147,12 +155,11 @@ impl Sweep<'_> {
         if !self.seen.insert(hasher.finish()) {
             return;
         }
-        let board = match self.live(image.clone()) {
-            Ok(board) => board,
+        let record = match self.live(image.clone()) {
+            Ok(record) => record,
             Err(brick) => return self.brick(brick),
         };
         if self.dice.one_in(self.effort.nested) {
-            let record = board.disk.record();
             let mut moment = Moment::start(image);
             let end = self.dice.below(record.len() + 1);
             record[..end].iter().for_each(|event| moment.apply(event));
@@ -165,10 +172,11 @@ impl Sweep<'_> {
         }
     }
 
-    fn live(&self, image: Image) -> Result<Board, String> {
+    /// What happened to the disk until the board ran what it should.
+    fn live(&self, image: Image) -> Result<Vec<Event>, String> {
         self.road.check(&image)?;
-        let board = Board::new(image);
-        board.live(self.road).map(|()| board)
+        let board = Board::new(&self.root, image);
+        board.live(self.road).map(|()| board.disk.record())
     }
 
     fn brick(&mut self, brick: String) {

@@ -7,7 +7,7 @@ use ota::state::State;
 use slot::layout::FIRMWARE;
 use slot::manifest::HEADER_SIZE;
 
-use crate::board::{boot_state, shipped, Board, Road};
+use crate::board::{boot_state, shipped, Board, Road, Root};
 use crate::disk::{Disk, Fault, Image};
 use crate::support::Update;
 use crate::version;
@@ -17,7 +17,8 @@ use crate::version;
 fn failed(fault: Fault) -> String {
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    let board = started(&road, &one);
+    let root = Root::new();
+    let board = started(&root, &road, &one);
     let before = board.disk.image();
     board.disk.set_fault(Some(fault));
     let error = board.install(&two).expect_err("it was installed on a disk that fails");
@@ -36,8 +37,8 @@ fn failed(fault: Fault) -> String {
 }
 
 /// A board that has booted the version it was shipped with.
-fn started(road: &Road, version: &Update) -> Board {
-    let board = Board::new(shipped(version, |_| ()));
+fn started<'a>(root: &'a Root, road: &Road, version: &Update) -> Board<'a> {
+    let board = Board::new(root, shipped(version, |_| ()));
     board.boot(road).unwrap();
     board
 }
@@ -99,7 +100,8 @@ fn a_flush_that_fails_arms_nothing() {
 fn a_full_data_partition_is_said_before_anything_is_written() {
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    let board = started(&road, &one);
+    let root = Root::new();
+    let board = started(&root, &road, &one);
     let before = board.disk.image();
     board.disk.set_fault(Some(Fault::DataFull));
     let error = board.install(&two).unwrap_err();
@@ -116,7 +118,8 @@ fn a_slow_card_lets_the_heart_beat_at_every_chunk() {
     use std::cell::Cell;
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    let board = started(&road, &one);
+    let root = Root::new();
+    let board = started(&root, &road, &one);
     let written = |disk: &Disk| -> usize {
         let record = disk.record();
         record.iter().map(|event| event.written()).sum()

@@ -10,7 +10,7 @@ mod lying;
 #[path = "../support/mod.rs"]
 mod support;
 
-use board::{boot_state, shipped, Board, Road};
+use board::{boot_state, shipped, Board, Road, Root};
 use cuts::{sweep, sweep_record, Dice, Effort, Tally};
 use disk::{Disk, Event, Image, Moment};
 use slot::boot_state::BootState;
@@ -23,8 +23,8 @@ fn version(sequence: u64) -> Update {
     version_of(small(sequence))
 }
 
-/// Small enough that thousands of boards live in a minute: two chunks, and one that both
-/// partitions have a part of.
+/// Small enough that thousands of boards live in a minute: two chunks, the first of
+/// which both partitions have a part of.
 fn small(sequence: u64) -> Recipe {
     Recipe { boot_size: 60 << 10, root_size: 64 << 10, ..recipe(sequence) }
 }
@@ -49,7 +49,8 @@ fn no_brick(what: &str, tally: Tally) {
 /// A disk that ran `first` in slot a, then got `second` into slot b and committed it.
 fn updated(first: &Update, second: &Update) -> Image {
     let road = Road { versions: &[first, second], offered: second, offered_is_bad: false };
-    let board = Board::new(shipped(first, |_| ()));
+    let root = Root::new();
+    let board = Board::new(&root, shipped(first, |_| ()));
     board.live(&road).unwrap();
     let image = board.disk.image();
     let (_, state) = boot_state(&image).unwrap();
@@ -91,7 +92,8 @@ fn a_flush_that_is_left_out_is_found() {
     let (one, two, three) = (version(1), version(2), version(3));
     let road = Road { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
     let start = updated(&one, &two);
-    let board = Board::new(start.clone());
+    let root = Root::new();
+    let board = Board::new(&root, start.clone());
     board.live(&road).unwrap();
     for lying in ["firmware", "boot-a", "root-a"] {
         let flushes = |event: &Event| matches!(event, Event::Flush { label } if *label == lying);
@@ -111,7 +113,8 @@ fn writes_out_of_order_are_found() {
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     let start = shipped(&one, |_| ());
-    let board = Board::new(start.clone());
+    let root = Root::new();
+    let board = Board::new(&root, start.clone());
     board.live(&road).unwrap();
     let record = board.disk.record();
     let armed = |event: &Event| match event {
