@@ -5,8 +5,9 @@ use std::io;
 use sha2::{Digest as _, Sha256};
 
 use crate::coder::Decoder;
-use crate::group::{parts, Part, PIECE};
+use crate::group::{literal_bytes, parts, Part, PIECE};
 use crate::header::Header;
+use crate::literals;
 use crate::mix::Tables;
 use crate::model::Model;
 use crate::segments::{self, Segment, Shifts};
@@ -90,7 +91,7 @@ impl Apply {
         index: usize,
         frame: &[u8],
         old: &(impl ReadAt + ?Sized),
-        _made: &(impl ReadAt + ?Sized),
+        made: &(impl ReadAt + ?Sized),
         out: &mut [u8],
     ) -> Result<()> {
         let Some(group) = self.header.groups.get(index) else {
@@ -112,9 +113,27 @@ impl Apply {
         if Sha256::digest(frame)[..] != group.sha256 {
             return Err(Error::new(format!("delta: the frame of group {index} is damaged")));
         }
-        let Some((&LITERALS_MODELLED, code)) = frame.split_first() else {
-            return Err(Error::new(format!("delta: group {index} is of an unknown kind")));
+        let unknown = || Error::new(format!("delta: group {index} is of an unknown kind"));
+        let (code, packed) = match frame.split_first() {
+            Some((&LITERALS_MODELLED, code)) => (code, None),
+            Some((&LITERALS_PACKED, rest)) => {
+                let (length, rest) = rest.split_first_chunk().ok_or_else(unknown)?;
+                let length = u32::from_le_bytes(*length) as usize;
+                let (packed, code) = rest.split_at_checked(length).ok_or_else(unknown)?;
+                (code, Some(packed))
+            }
+            _ => return Err(unknown()),
         };
+        let mut unpacked = Vec::new();
+        if let Some(packed) = packed {
+            let needs = self.header.needs(index);
+            let mut before = vec![0u8; needs.len()];
+            made.read_exact_at(&mut before, u64::from(needs.start))
+                .map_err(|error| Error::io("delta: the new image", &error))?;
+            unpacked = vec![0u8; literal_bytes(&self.segments, range.clone())];
+            literals::unpack(packed, &before, &mut unpacked)?;
+        }
+        let mut unpacked = unpacked.as_slice();
         let mut decoder = Decoder::new(code);
         self.model.reset();
         for part in parts(&self.segments, range.clone()) {
@@ -130,6 +149,12 @@ impl Apply {
                     let made = &mut out[place(new, length)];
                     self.model.copy(&mut decoder, &self.shifts, (at, old_bytes), (new, made));
                 }
+                Part::Literals { new, length } if packed.is_some() => {
+                    // As many as the parts have: the sum was taken over the same ones.
+                    let (these, rest) = unpacked.split_at(length as usize);
+                    out[place(new, length)].copy_from_slice(these);
+                    unpacked = rest;
+                }
                 Part::Literals { new, length } => {
                     self.model.literals(&mut decoder, new, &mut out[place(new, length)]);
                 }
@@ -141,3 +166,6 @@ impl Apply {
 
 /// First byte of a frame whose literals are coded like its copies.
 pub const LITERALS_MODELLED: u8 = 0;
+/// First byte of a frame whose literals are one zstd frame: its length as a u32 and itself follow,
+/// then the code of the copies.
+pub const LITERALS_PACKED: u8 = 1;

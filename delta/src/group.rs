@@ -46,3 +46,12 @@ pub fn parts(segments: &[Segment], range: Range<u32>) -> impl Iterator<Item = Pa
         None
     })
 }
+
+/// How many bytes of `range` are literals.
+pub fn literal_bytes(segments: &[Segment], range: Range<u32>) -> usize {
+    let lengths = parts(segments, range).map(|part| match part {
+        Part::Literals { length, .. } => length as usize,
+        Part::Copy { .. } => 0,
+    });
+    lengths.sum()
+}

@@ -1,12 +1,15 @@
 //! The build host's side: two images → a delta.
 
+use std::ops::Range;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::align::{align, Index};
-use crate::apply::LITERALS_MODELLED;
+use crate::apply::{LITERALS_MODELLED, LITERALS_PACKED};
 use crate::coder::Encoder;
-use crate::group::{parts, Part};
-use crate::header::{max_frame, Group, Header, BLOCK, MAX_GROUP_SIZE, MAX_IMAGE};
+use crate::group::{literal_bytes, parts, Part};
+use crate::header::{max_frame, Group, Header, BLOCK, MAX_GROUP_SIZE, MAX_IMAGE, MAX_REACH};
+use crate::literals;
 use crate::mix::Tables;
 use crate::model::Model;
 use crate::segments::{self, Segment, Shifts, MAX_SEGMENTS};
@@ -64,24 +67,26 @@ pub fn make(old: &[u8], new: &[u8], options: &Options<'_>) -> Result<Vec<u8>> {
         .map(|i| header.range(i as usize))
         .collect();
     let shifts = Shifts::new(&segments);
-    let mut frames = in_parallel(options.threads, &ranges, |range| {
-        encode_group(old, new, &segments, &shifts, range.clone())
-    });
-    for (index, frame) in frames.iter_mut().enumerate() {
+    let pair = Pair { old, new, segments: &segments, shifts: &shifts };
+    let frames = in_parallel(options.threads, &ranges, |range| pair.group(range.clone()));
+    let mut frames = frames.into_iter().collect::<Result<Vec<Coded>>>()?;
+    for (index, coded) in frames.iter_mut().enumerate() {
+        let Coded { frame, reach } = coded;
         let elsewhere = options.elsewhere.get(index).copied().unwrap_or(u32::MAX);
         if frame.len() >= elsewhere as usize {
             frame.clear();
+            *reach = 0;
         }
         if frame.len() > max_frame(group_size) as usize {
             return Err(Error::new(format!("delta: group {index} cannot be coded")));
         }
-        let sha256 = Sha256::digest(&frame).into();
-        header.groups.push(Group { length: frame.len() as u32, reach: 0, sha256 });
+        let sha256 = Sha256::digest(&*frame).into();
+        header.groups.push(Group { length: frame.len() as u32, reach: *reach, sha256 });
     }
     let mut delta = header.to_bytes();
     delta.extend_from_slice(&control);
-    for frame in &frames {
-        delta.extend_from_slice(frame);
+    for coded in &frames {
+        delta.extend_from_slice(&coded.frame);
     }
     Ok(delta)
 }
@@ -110,31 +115,79 @@ fn find_segments(old: &[u8], new: &[u8], options: &Options<'_>) -> Result<Vec<Se
     Ok(segments)
 }
 
-fn encode_group(
-    old: &[u8],
-    new: &[u8],
-    segments: &[Segment],
-    shifts: &Shifts,
-    range: std::ops::Range<u32>,
-) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    let mut model = Model::new();
-    for part in parts(segments, range) {
-        match part {
-            Part::Copy { old: at, new: to, length } => {
-                let old_bytes = &old[at as usize..(at + length) as usize];
-                let mut bytes = new[to as usize..(to + length) as usize].to_vec();
-                model.copy(&mut encoder, shifts, (at, old_bytes), (to, &mut bytes));
-            }
-            Part::Literals { new: to, length } => {
-                let mut bytes = new[to as usize..(to + length) as usize].to_vec();
-                model.literals(&mut encoder, to, &mut bytes);
+/// With fewer literals than this packing them gains nothing.
+const WORTH_PACKING: usize = 64 << 10;
+
+/// A group's frame, and how far back it needs the new image.
+struct Coded {
+    frame: Vec<u8>,
+    reach: u32,
+}
+
+/// Where a group's literals are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Literals {
+    Modelled,
+    Packed,
+}
+
+/// Both images and how one is made of the other.
+struct Pair<'a> {
+    old: &'a [u8],
+    new: &'a [u8],
+    segments: &'a [Segment],
+    shifts: &'a Shifts,
+}
+
+impl Pair<'_> {
+    /// The group's frame: literals packed where that is smaller, or as good as and so faster.
+    fn group(&self, range: Range<u32>) -> Result<Coded> {
+        let mut frame = vec![LITERALS_MODELLED];
+        frame.append(&mut self.code(range.clone(), Literals::Modelled));
+        let modelled = Coded { frame, reach: 0 };
+        if literal_bytes(self.segments, range.clone()) < WORTH_PACKING {
+            return Ok(modelled);
+        }
+        // Whole MiB: `range.start` is a multiple of them.
+        let reach = range.start.min(MAX_REACH);
+        let before = &self.new[(range.start - reach) as usize..range.start as usize];
+        let mut bytes = Vec::new();
+        for part in parts(self.segments, range.clone()) {
+            if let Part::Literals { new, length } = part {
+                bytes.extend_from_slice(&self.new[new as usize..(new + length) as usize]);
             }
         }
+        let mut packed = literals::pack(&bytes, before)?;
+        let mut frame = vec![LITERALS_PACKED];
+        frame.extend_from_slice(&(packed.len() as u32).to_le_bytes());
+        frame.append(&mut packed);
+        frame.append(&mut self.code(range, Literals::Packed));
+        if frame.len() <= modelled.frame.len() + modelled.frame.len() / 128 {
+            return Ok(Coded { frame, reach });
+        }
+        Ok(modelled)
     }
-    let mut frame = vec![LITERALS_MODELLED];
-    frame.append(&mut encoder.finish());
-    frame
+
+    /// The arithmetic code of a group's copies, and of its literals if they are to be modelled.
+    fn code(&self, range: Range<u32>, literals: Literals) -> Vec<u8> {
+        let mut encoder = Encoder::new();
+        let mut model = Model::new();
+        for part in parts(self.segments, range) {
+            match part {
+                Part::Copy { old: at, new: to, length } => {
+                    let old_bytes = &self.old[at as usize..(at + length) as usize];
+                    let mut bytes = self.new[to as usize..(to + length) as usize].to_vec();
+                    model.copy(&mut encoder, self.shifts, (at, old_bytes), (to, &mut bytes));
+                }
+                Part::Literals { new: to, length } if literals == Literals::Modelled => {
+                    let mut bytes = self.new[to as usize..(to + length) as usize].to_vec();
+                    model.literals(&mut encoder, to, &mut bytes);
+                }
+                Part::Literals { .. } => {}
+            }
+        }
+        encoder.finish()
+    }
 }
 
 /// `work` for each item, on so many threads; the results in the items' order.

@@ -156,11 +156,17 @@ proptest! {
     #[test]
     fn hostile_bytes_never_panic(
         control in proptest::collection::vec(any::<u8>(), 0..300),
-        frame in proptest::collection::vec(any::<u8>(), 1..3000),
+        mut frame in proptest::collection::vec(any::<u8>(), 8..3000),
+        kind in 0u8..3,
+        packed in 0u32..400,
         segments in 0u32..1000,
         new_size in 1u32..2_500_000,
         reach in 0u8..5,
     ) {
+        frame[0] = kind;
+        if kind == 1 {
+            frame[1..5].copy_from_slice(&packed.to_le_bytes());
+        }
         // A head that holds, with the right hashes, so that what is behind it is reached.
         let mut delta = head(new_size, segments, control.len() as u32);
         for _ in 0..new_size.div_ceil(1 << 20) {
@@ -309,6 +315,52 @@ fn hostile_heads_are_refused() {
     let length = Header::parse(&delta).unwrap().head_length() as usize;
     assert!(Apply::open(&delta[..length - 1]).is_err());
     assert!(Apply::open(&delta[..length + 1]).is_err());
+}
+
+/// A file replaced by an unrelated one whose third MiB repeats its first.
+#[test]
+fn new_bytes_that_repeat_are_found_in_what_was_made_before() {
+    let old = image(300_000, 3);
+    let noise: Vec<u8> = (0..1u32 << 15).flat_map(|i| Sha256::digest(i.to_le_bytes())).collect();
+    let new = [&noise[..], &image(1 << 20, 5), &noise].concat();
+    let delta = make(&old, &new, &SMALL).unwrap();
+    let header = Header::parse(&delta).unwrap();
+    assert_eq!(header.needs(2), 0..2 << 20);
+    assert!(header.groups[2].length < 1000, "{:?}", header.groups[2]);
+    assert!(header.groups[0].length < (1 << 20) + 200, "{:?}", header.groups[0]);
+    assert!(apply(&delta, &old).unwrap() == new);
+    // What was made wrong before is not the right prefix: an error or other bytes, no panic.
+    let mut apply = Apply::open(&delta[..header.head_length() as usize]).unwrap();
+    let mut made = vec![0; 1 << 20];
+    let frame = frame(&delta, &header, 2);
+    let wrong = apply.group(2, frame, &old[..], &vec![7; 2 << 20][..], &mut made);
+    assert!(wrong.is_err() || made != noise);
+}
+
+/// Two images whose delta is short and has both kinds of groups.
+fn golden_pair() -> (Vec<u8>, Vec<u8>) {
+    let old = image(1_100_000, 17);
+    let mut new = old.clone();
+    new.splice(40_000..40_000, image(300, 19));
+    new.drain(700_000..700_040);
+    for at in (100_000..200_000).step_by(1000) {
+        new[at] = new[at].wrapping_add(4);
+    }
+    let noise: Vec<u8> = (0..64u32).flat_map(|i| Sha256::digest(i.to_le_bytes())).collect();
+    new.extend(noise.repeat(40));
+    (old, new)
+}
+
+/// Devices have the decoder they were built with: whatever changes one of its bits is a new format
+/// version (docs/delta.md). This delta was made by the first program with version 2.
+#[test]
+fn a_delta_of_an_earlier_program_still_makes_the_same_image() {
+    let golden = include_bytes!("version-2.delta");
+    let (old, new) = golden_pair();
+    let header = Header::parse(golden).unwrap();
+    let kinds: Vec<u8> = (0..2).map(|group| frame(golden, &header, group)[0]).collect();
+    assert_eq!(kinds, [0, 1]);
+    assert!(apply(golden, &old).unwrap() == new);
 }
 
 #[test]
