@@ -597,3 +597,24 @@ fn drafts_of_another_state_are_refused() {
     let error = world.fails("imager repo publish --repo repo --keys online");
     assert!(error.contains("in another state") && error.contains("stage again"), "{error}");
 }
+
+#[test]
+fn a_lost_key_is_replaced_even_when_the_machine_stops_half_way() {
+    let world = World::new();
+    world.runs("imager keygen --out keys; imager repo init --repo repo --keys keys");
+    let device = Device::with_root(world.repository().0["metadata/1.root.json"].clone());
+    device.refresh(world.repository()).unwrap();
+    world.runs(
+        "rm keys/timestamp.key
+        imager keygen --out keys --role timestamp-2
+        imager repo rotate --repo repo --keys keys --role timestamp --new keys/timestamp-2.pub \\
+            --stage
+        cp repo/staged/2.root.json repo/metadata/",
+    );
+    // The new root is there, the new timestamp not yet: a device waits and loses nothing.
+    assert!(matches!(device.refresh(world.repository()), Err(Error::Unsigned { .. })));
+    let error = world.fails("imager repo publish --repo repo --keys keys");
+    assert!(error.contains("damaged"), "{error}");
+    world.runs("rm repo/metadata/2.root.json; imager repo publish --repo repo --keys keys");
+    assert_eq!(device.refresh(world.repository()).unwrap().root.version, 2);
+}

@@ -110,7 +110,7 @@ impl fmt::Display for Error {
             ),
             Error::Expired { file, expires, now } => write!(
                 f,
-                "{file}: expired at {expires}, it is {now}; run `imager publish` again to renew it"
+                "{file}: expired at {expires}, it is {now}; run `imager repo refresh` or `imager publish` to renew it"
             ),
             Error::Altered { file } => {
                 write!(f, "{file}: length or hash is not what the signed metadata says")
