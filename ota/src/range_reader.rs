@@ -355,11 +355,12 @@ impl Read for RangeReader<'_> {
             let reason = match self.attempt(buffer) {
                 Ok(Step::Bytes(length)) => return Ok(length),
                 Ok(Step::Again) => continue,
-                Err(Trouble::AskLess(asking)) => {
+                Err(Trouble::AskLess(asking)) if self.client.manner.asking() < asking => {
                     self.answer = None;
                     self.client.manner.no_more_than(asking);
                     continue;
                 }
+                Err(Trouble::AskLess(_)) => "the answer is not what was asked for".into(),
                 Err(Trouble::Lasting(reason)) => {
                     return Err(io::Error::other(format!("{}: {reason}", self.url)))
                 }

@@ -54,6 +54,7 @@ fn the_update_itself() {
     faults.push((Fault::Endless, "no slot header"));
     faults.push((Fault::Trickle, "the server sends less than"));
     faults.push((Fault::WrongRange, "another part of the file"));
+    faults.push((Fault::BadChunks, "attempts"));
     for (fault, text) in faults {
         let device = Device::new();
         let server = Server::of(&update.bytes);

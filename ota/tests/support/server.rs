@@ -31,6 +31,8 @@ pub enum Fault {
     Silent,
     /// Answers something that is not HTTP.
     Garbage,
+    /// Answers with the right head, and a body whose chunks are none.
+    BadChunks,
     /// Sends for ever.
     Endless,
     /// Sends a byte every 100 ms.
@@ -148,6 +150,15 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
         }
         Some(Fault::Garbage) => {
             return stream.write_all(b"\x00\x01 hello, this is no HTTP\r\n\r\n")
+        }
+        Some(Fault::BadChunks) => {
+            let (first, end) = ranges.first().copied().unwrap_or((0, 1));
+            return write!(
+                stream,
+                "HTTP/1.1 206 X\r\nContent-Range: bytes {first}-{}/*\r\nTransfer-Encoding: chunked\r\n\
+                 Connection: close\r\n\r\nzz\r\nnot one\r\n",
+                end - 1
+            );
         }
         Some(Fault::Endless) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
