@@ -55,6 +55,12 @@ fn rotate(repository: &mut Repository, signers: RoleSigners, change: impl FnOnce
     let bytes = Envelope::sign(&root, &[&signers.root]).unwrap().to_bytes();
     repository.files.insert("metadata/2.root.json".into(), bytes);
     repository.signers = signers;
+    // Whom the publisher asks whether these keys may sign. One who signs with too few does not ask.
+    if let Some(before) = &mut repository.before {
+        if root.roles.values().all(|role| role.threshold == 1) {
+            before.root = root;
+        }
+    }
 }
 
 #[test]
@@ -152,7 +158,9 @@ fn slow_retrieval() {
         let server = offering(2).serve(&device);
         server.fault(file, Fault::Trickle);
         let error = refused(&device, &server);
-        assert!(error.contains("the server sends less than"), "{file}: {error}");
+        // On a machine with much to do a byte may come later than the longest silence.
+        let told = ["the server sends less than", "nothing came for"];
+        assert!(told.iter().any(|told| error.contains(told)), "{file}: {error}");
     }
 }
 

@@ -435,7 +435,7 @@ pub struct Repository {
     pub dates: Dates,
     /// The root metadata that devices start from.
     pub root: Vec<u8>,
-    before: Option<Published>,
+    pub before: Option<Published>,
 }
 
 pub fn role_key(n: u8) -> SigningKey {
