@@ -2,6 +2,7 @@
 
 use repository::author::Published;
 use repository::{refresh, target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
+use rustix::fs::{flock, FlockOperation};
 
 use crate::clock;
 use crate::device::{read_bounded, Running};
@@ -13,11 +14,14 @@ use crate::roads::{Helper, Helpers};
 use crate::rollout::{Standing, Turn};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::state::{explain, State, Waiting};
+use crate::state::{explain, open_lock, State, Waiting};
 use crate::{Error, Result};
 
 /// No root metadata in an image is longer, in bytes.
 const MAX_ROOT: u64 = 256 << 10;
+
+/// Held while the trusted metadata is brought up to date.
+const METADATA_LOCK: &str = "tuf.lock";
 
 /// An update that the repository offers and this device may take.
 #[derive(Clone, Debug)]
@@ -83,6 +87,11 @@ fn helpers(published: &Published, ferrite: &FerriteTarget, at: impl Fn(&str) -> 
 /// `name`, and writes down what it says of the time.
 pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Published> {
     let root = read_bounded(&paths.tuf_root(), MAX_ROOT)?;
+    // Two that ask at once would replace each other's half-written metadata.
+    let path = paths.data().join(METADATA_LOCK);
+    std::fs::create_dir_all(paths.data()).map_err(|e| explain(paths.data(), &e))?;
+    let lock = open_lock(&path).map_err(|e| explain(&path, &e))?;
+    flock(&lock, FlockOperation::LockExclusive).map_err(|e| Error::at(&path, e))?;
     let mut store = DirStore::open(&paths.tuf()).map_err(|e| explain(&paths.tuf(), &e))?;
     let published = refresh(fetch, &mut store, &root, clock::certain(paths), &Limits::default())
         .map_err(|error| match error {
