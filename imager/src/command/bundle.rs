@@ -26,19 +26,19 @@ sticks. `tar tf` lists what is in a bundle.")]
 pub struct BundleArgs {
     /// The repository's folder.
     #[arg(long, value_name = "DIR")]
-    repo: PathBuf,
+    pub(super) repo: PathBuf,
     /// The bundle to write.
     #[arg(long, value_name = "FILE.bundle")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     /// Of the image with this name; needed where the repository has several.
     #[arg(long)]
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// For this board; needed where the repository has several.
     #[arg(long)]
-    board: Option<String>,
+    pub(super) board: Option<String>,
     /// This version instead of the newest.
     #[arg(long)]
-    version: Option<String>,
+    pub(super) version: Option<String>,
 }
 
 /// Runs `imager bundle`.

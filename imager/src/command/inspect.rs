@@ -1,5 +1,7 @@
 //! `imager inspect`: what a file is, what is in it, who signed it, whether it verifies.
 
+mod published;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -23,11 +25,13 @@ use crate::{keys, update_file};
 #[command(after_help = "Examples:
   imager inspect out/demo-qemu-arm64-1.0.0.img
   imager inspect out/demo-qemu-arm64-1.0.0.update --keys keys/ --json
+  imager inspect demo.bundle
 
-The signature is checked against `image.pub` of the keys folder. Exit code 0: all of it verifies;
-1: something does not, or the file is neither an image nor an update.")]
+The signature is checked against `image.pub` of the keys folder, a bundle's metadata against its
+`root.json`. A .delta and a .index have no signature of their own: they are checked for being whole.
+Exit code 0: all of it verifies; 1: something does not, or the file is none of these.")]
 pub struct InspectArgs {
-    /// An .img or .update file.
+    /// An .img, .update, .bundle, .delta or .index file.
     file: PathBuf,
     /// The folder with `image.pub`.
     #[arg(long, default_value = "keys")]
@@ -45,6 +49,20 @@ enum Report {
     Image { bytes: u64, partitions: Vec<PartitionReport>, boot: BootReport, slots: Vec<SlotReport> },
     /// An update.
     Update { bytes: u64, slot: SlotReport },
+    /// An update with its metadata.
+    Bundle { bytes: u64, files: Vec<String>, until: String, slot: SlotReport },
+    /// What turns one version into another.
+    Delta {
+        bytes: u64,
+        head_bytes: u64,
+        old_bytes: u64,
+        new_bytes: u64,
+        groups: usize,
+        groups_elsewhere: usize,
+        problems: Vec<String>,
+    },
+    /// The short hashes of an update's blocks.
+    Index { bytes: u64, covered: u64, blocks: usize, zero_blocks: usize },
 }
 
 #[derive(Debug, Serialize)]
@@ -104,11 +122,19 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let bytes = file.metadata().with_context(|| format!("{}", path.display()))?.len();
     let trusted = keys::trusted_image_keys(&args.keys)
         .context("name the folder of the keys the file should be signed with: --keys DIR")?;
-    let mut magic = [0; 8];
-    let readable = file.read_exact_at(&mut magic, 0).is_ok();
+    let mut start = [0; 512];
+    let length = start.len().min(bytes as usize);
+    file.read_exact_at(&mut start[..length], 0).with_context(|| path.display().to_string())?;
     let named = |error: anyhow::Error| not_ours(path, &format!("{error:#}"));
-    let report = if readable && &magic == b"FERRSLOT" {
+    let report = if start.starts_with(b"FERRSLOT") {
         Report::Update { bytes, slot: update(path, &file, &trusted).map_err(named)? }
+    } else if start.starts_with(b"FERRDLTA") {
+        published::delta(path).map_err(named)?
+    } else if start.starts_with(b"FERRINDX") {
+        published::index(path).map_err(named)?
+    } else if published::is_archive(&start) {
+        let read = |at: &Path, keys: &TrustedKeys| update(at, &File::open(at)?, keys);
+        published::bundle(path, &args.keys, &trusted, read).map_err(named)?
     } else {
         let table = gpt::read(bytes / SECTOR, |at, out| file.read_exact_at(out, at))
             .map_err(|e| not_ours(path, &e.to_string()))?;
@@ -119,22 +145,27 @@ pub fn run(args: InspectArgs) -> Result<()> {
     } else {
         print(path, &report);
     }
-    let problems = report.slots().iter().map(|slot| slot.problems.len()).sum::<usize>();
-    if problems > 0 {
+    if report.has_problems() {
         bail!("{} does not verify", path.display());
     }
     Ok(())
 }
 
 fn not_ours(path: &Path, why: &str) -> anyhow::Error {
-    anyhow!("{} is neither a Ferrite image nor an update: {why}", path.display())
+    anyhow!(
+        "{} is no Ferrite image, update, bundle, delta or index, or a damaged one: {why}",
+        path.display()
+    )
 }
 
 impl Report {
-    fn slots(&self) -> &[SlotReport] {
+    fn has_problems(&self) -> bool {
         match self {
-            Report::Image { slots, .. } => slots,
-            Report::Update { slot, .. } => std::slice::from_ref(slot),
+            Report::Image { slots, .. } => slots.iter().any(|slot| !slot.problems.is_empty()),
+            Report::Update { slot, .. } | Report::Bundle { slot, .. } => !slot.problems.is_empty(),
+            Report::Delta { problems, .. } => !problems.is_empty(),
+            // One that is not whole is no index at all.
+            Report::Index { .. } => false,
         }
     }
 }
@@ -287,6 +318,33 @@ fn print(path: &Path, report: &Report) {
         Report::Update { bytes, slot } => {
             println!("{}: Ferrite update, {bytes} bytes", path.display());
             print_slot(slot);
+        }
+        Report::Bundle { bytes, files, until, slot } => {
+            println!("{}: Ferrite bundle, {bytes} bytes, good until {until}", path.display());
+            files.iter().for_each(|file| println!("  {file}"));
+            print_slot(slot);
+        }
+        Report::Delta {
+            bytes,
+            head_bytes,
+            old_bytes,
+            new_bytes,
+            groups,
+            groups_elsewhere,
+            problems,
+        } => {
+            println!("{}: Ferrite delta, {bytes} bytes, {head_bytes} of them head", path.display());
+            println!("  from {old_bytes} to {new_bytes} bytes");
+            println!("  {groups} groups, {groups_elsewhere} of them left to the update");
+            if problems.is_empty() {
+                println!("  whole: every frame is the one its head names");
+            }
+            problems.iter().for_each(|problem| println!("  DOES NOT VERIFY: {problem}"));
+        }
+        Report::Index { bytes, covered, blocks, zero_blocks } => {
+            println!("{}: Ferrite block index, {bytes} bytes", path.display());
+            println!("  of {covered} bytes: {blocks} blocks, {zero_blocks} of them zeros");
+            println!("  whole: its length follows from what it covers");
         }
     }
 }

@@ -127,7 +127,7 @@ fn files_that_are_no_images_are_told_from_images() {
     for file in ["empty", "text", "noise", "other", "demo"] {
         world.refuses(
             &mut world.imager(&["inspect", file]),
-            &[file, "neither a Ferrite image nor an update"],
+            &[file, "is no Ferrite image, update, bundle"],
         );
     }
     for file in ["empty", "text", "noise"] {

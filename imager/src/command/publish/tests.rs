@@ -16,7 +16,7 @@ pub fn update(dir: &Path, keys: &Path, board: &str, version: &str, sequence: u64
 }
 
 /// A real update with this slot stream, whose last block stands for the verity tree.
-fn update_of(
+pub fn update_of(
     stream: &[u8],
     dir: &Path,
     keys: &Path,
