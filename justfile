@@ -59,6 +59,10 @@ sweep:
 bench: build device
     cargo run --release --locked -p bench
 
+# Each fuzzer for so many seconds, docs/fuzzing.md
+fuzz seconds="60":
+    scripts/fuzz {{seconds}}
+
 # Formats the code
 fmt:
     cargo fmt --all

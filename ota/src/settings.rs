@@ -67,7 +67,8 @@ impl Settings {
         Settings::parse(&text).map_err(|reason| Error::at(path, reason))
     }
 
-    fn parse(text: &str) -> std::result::Result<Settings, String> {
+    /// Reads and checks the settings in a text.
+    pub fn parse(text: &str) -> std::result::Result<Settings, String> {
         let settings: Settings = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if settings.poll_seconds == 0 {
             return Err("poll_seconds: must be at least 1".into());
