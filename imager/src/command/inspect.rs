@@ -124,7 +124,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
         .context("name the folder of the keys the file should be signed with: --keys DIR")?;
     let mut start = [0; 512];
     let length = start.len().min(bytes as usize);
-    file.read_exact_at(&mut start[..length], 0).with_context(|| path.display().to_string())?;
+    file.read_exact_at(&mut start[..length], 0).map_err(|e| not_ours(path, &e.to_string()))?;
     let named = |error: anyhow::Error| not_ours(path, &format!("{error:#}"));
     let report = if start.starts_with(b"FERRSLOT") {
         Report::Update { bytes, slot: update(path, &file, &trusted).map_err(named)? }
