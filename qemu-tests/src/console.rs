@@ -80,6 +80,16 @@ impl Console {
         self.wait(texts, timeout, false)
     }
 
+    /// Like [`Console::wait_for`] for a line with each of `texts`, in whatever order they come.
+    pub fn wait_for_all(&mut self, texts: &[&str], timeout: Duration) -> Result<()> {
+        let mut missing = texts.to_vec();
+        while !missing.is_empty() {
+            let (which, _) = self.wait_for_any(&missing, timeout)?;
+            missing.remove(which);
+        }
+        Ok(())
+    }
+
     /// Like [`Console::wait_for`], but an unfinished line, as a prompt is, counts too.
     pub fn wait_for_prompt(&mut self, text: &str, timeout: Duration) -> Result<()> {
         self.wait(&[text], timeout, true).map(drop)

@@ -22,8 +22,8 @@ fn a_damaged_superblock_is_repaired_and_what_was_there_stays() -> Result<()> {
     let disk = Disk::copy_of(&lane.base()?.img)?;
     disk.grow(GROWN)?;
     let mut machine = Machine::start("data-before-damage", &disk, &Options::default())?;
-    machine.console.wait_for("ferrite: data: grown to ", TO_BOOT)?;
-    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let both = ["ferrite: data: grown to ", "ferrite: all vital workloads healthy"];
+    machine.console.wait_for_all(&both, TO_BOOT)?;
     machine.console.shell("echo kept > /data/witness && busybox sync")?;
     machine.power_cut()?;
 

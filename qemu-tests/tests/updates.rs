@@ -45,8 +45,8 @@ fn a_good_version_is_committed_and_stays_and_the_next_one_goes_back_into_slot_a(
     machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     machine.reset()?;
     machine.console.wait_for("ferrite: slot b (active, strike ", TO_BOOT)?;
-    machine.console.wait_for("ota: running 2-good (sequence 2) in slot b", TO_BOOT)?;
-    machine.console.wait_for("face: {", TO_BOOT)?;
+    let both = ["ota: running 2-good (sequence 2) in slot b", "face: {"];
+    machine.console.wait_for_all(&both, TO_BOOT)?;
 
     repository.publish(&third)?;
     see_update(&mut machine, &third.version, "a")?;
