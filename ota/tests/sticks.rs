@@ -162,8 +162,10 @@ fn what_is_no_bundle_of_ours_touches_nothing() {
     }
     fs::remove_file(&path).unwrap();
     let mut strange = Repository::new();
-    strange.signers.timestamp = role_key(9);
     strange.publish(&[&two]);
+    let timestamp = strange.files.get_mut("metadata/timestamp.json").unwrap();
+    let value: serde_json::Value = serde_json::from_slice(timestamp).unwrap();
+    *timestamp = repository::Envelope::sign(&value["signed"], &[&role_key(9)]).unwrap().to_bytes();
     stick.pack("strange.bundle", &strange);
     untouched(&stick, "another's signature");
     fs::remove_dir_all(stick.path()).unwrap();
