@@ -154,19 +154,14 @@ impl Life {
                 let mounted =
                     success && data::take_over().map_err(|e| say(&[&e.to_string()])).is_ok();
                 if mounted {
-                    self.data_is_there();
+                    self.data_is_there(now);
                 }
                 self.supervisor.tick(now);
                 if !mounted {
                     self.start_data(now);
                 }
             }
-            Task::Data if success => {
-                self.data_is_there();
-                if self.precedence == Precedence::Over {
-                    self.start_growth(now);
-                }
-            }
+            Task::Data if success => self.data_is_there(now),
             Task::Data => {
                 self.supervisor.surroundings.data = Some(false);
                 say(&["data: not available"]);
@@ -226,8 +221,11 @@ impl Life {
         });
     }
 
-    fn data_is_there(&mut self) {
+    fn data_is_there(&mut self, now: u64) {
         self.supervisor.surroundings.data = Some(true);
+        if self.precedence == Precedence::Over {
+            self.start_growth(now);
+        }
         self.clock.data_ready();
         failure::publish_details(self.booted.slot);
     }
