@@ -33,6 +33,9 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("ota_settings", ota_settings),
 ];
 
+/// Images that a delta is tried on, in bytes: what is larger only takes longer.
+const LARGEST_IMAGE: u32 = 256 << 10;
+
 /// A slot header with its manifest, cut off behind that: zeros follow.
 pub fn slot_header(input: &[u8]) {
     let mut bytes = input[..input.len().min(HEADER_SIZE)].to_vec();
@@ -103,7 +106,7 @@ pub fn block_index(input: &[u8]) {
 pub fn delta(input: &[u8]) {
     let Ok(mut header) = DeltaHeader::parse(input) else { return };
     let head_length = header.head_length() as usize;
-    if input.len() < head_length || header.new_size > 4 << 20 || header.old_size > 4 << 20 {
+    if input.len() < head_length || header.new_size.max(header.old_size) > LARGEST_IMAGE {
         return;
     }
     let frames: Vec<&[u8]> = (0..header.groups.len())
