@@ -93,7 +93,7 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// How many more bytes a new place has to match than the old one goes on to.
-const BETTER_BY: usize = 8;
+const BETTER_BY: usize = 10;
 
 /// Aligns `new[from..to]`; positions of the segments are of the whole images.
 pub fn align(index: &Index, new: &[u8], from: usize, to: usize) -> Vec<Segment> {

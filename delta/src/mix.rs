@@ -113,6 +113,8 @@ pub fn hash(a: u32, b: u32) -> u32 {
 pub struct Mix<const N: usize> {
     lines: Vec<[u32; LINE]>,
     mask: u32,
+    /// Lines from one context's to the next one's; 0 where all share.
+    apart: usize,
     weights: Vec<[i32; N]>,
     limit: u32,
     /// The line each context stands in now.
@@ -126,10 +128,20 @@ impl<const N: usize> Mix<N> {
         Mix {
             lines: vec![[FRESH; LINE]; 1 << lines_log2],
             mask: (1 << lines_log2) - 1,
+            apart: 0,
             weights: vec![[first_weight::<N>(); N]; 2 * sets],
             limit,
             at: [0; N],
         }
+    }
+
+    /// As [`Mix::new`], but each context has that many lines of its own: bytes without a pattern
+    /// fill the long contexts' lines and leave the short ones' alone.
+    pub fn apart(lines_log2: u32, sets: usize, limit: u32) -> Self {
+        let mut mix = Mix::new(lines_log2, sets, limit);
+        mix.apart = 1 << lines_log2;
+        mix.lines.resize(N << lines_log2, [FRESH; LINE]);
+        mix
     }
 
     /// Forgets all, without giving the memory back.
@@ -143,7 +155,7 @@ impl<const N: usize> Mix<N> {
     fn seek(&mut self, contexts: &[u32; N], salt: u32) {
         for (i, context) in contexts.iter().enumerate() {
             let h = hash(*context ^ salt.wrapping_mul(0x85eb_ca6b), i as u32 + 1);
-            let index = (h & self.mask) as usize;
+            let index = (h & self.mask) as usize + i * self.apart;
             let line = &mut self.lines[index];
             // 22 bits say enough; an unused line has FRESH here, which is no check word.
             let check = (h >> 10) | 1 << 30;

@@ -19,7 +19,7 @@ pub struct Model {
     words: Flags<5>,
     guesses: Flags<4>,
     residuals: Mix<6>,
-    literals: Mix<4>,
+    literals: Mix<7>,
     /// Differences of the last words, by word number of the new image.
     recent: [u32; 64],
     /// The last difference that a hash of an old word (and of what is near it) had.
@@ -45,7 +45,7 @@ impl Model {
             words: Flags::new(16, 8, 255),
             guesses: Flags::new(14, 6, 255),
             residuals: Mix::new(13, 8 * 4, 255),
-            literals: Mix::new(13, 4, 255),
+            literals: Mix::apart(12, 16, 255),
             recent: [0; 64],
             seen: vec![0; 1 << 14],
             hits: [0; 5],
@@ -297,12 +297,21 @@ impl Model {
             let tail = self.tail;
             let (low, high) = (tail as u32, (tail >> 32) as u32);
             let contexts = [
+                phase as u32,
                 low & 0xff | (phase as u32) << 8,
-                hash(low & 0xffff, 2),
+                hash(low & 0xffff, phase as u32 | 2 << 8),
+                hash(low >> 8 & 0xff, phase as u32 % 2 | 32),
                 hash(low & 0xff_ffff, 3),
                 hash(low >> 24, hash(high >> 24, phase as u32 | 16)),
+                hash(low >> 24 | low << 8 & 0xff00, phase as u32 | 64),
             ];
-            *byte = self.literals.byte(coder, &self.tables, &contexts, phase, *byte);
+            *byte = self.literals.byte(
+                coder,
+                &self.tables,
+                &contexts,
+                phase * 4 + (low >> 30) as usize,
+                *byte,
+            );
             self.tail = tail << 8 | u64::from(*byte);
         }
         let first = (new_at as usize + new.len()).saturating_sub(1) / 4;

@@ -342,6 +342,10 @@ fn golden_pair() -> (Vec<u8>, Vec<u8>) {
     let old = image(1_100_000, 17);
     let mut new = old.clone();
     new.splice(40_000..40_000, image(300, 19));
+    // Literals for the model: text that the old image does not have.
+    let text: Vec<u8> =
+        (0..400u32).flat_map(|i| format!("{} of {}; ", i * i, i).into_bytes()).collect();
+    new.splice(300_000..300_000, text);
     new.drain(700_000..700_040);
     for at in (100_000..200_000).step_by(1000) {
         new[at] = new[at].wrapping_add(4);
