@@ -299,11 +299,11 @@ impl Model {
             let contexts = [
                 phase as u32,
                 low & 0xff | (phase as u32) << 8,
-                hash(low & 0xffff, phase as u32 | 2 << 8),
-                hash(low >> 8 & 0xff, phase as u32 % 2 | 32),
+                hash(low & 0xffff, phase as u32 | (2 << 8)),
+                hash((low >> 8) & 0xff, (phase as u32 % 2) | 32),
                 hash(low & 0xff_ffff, 3),
                 hash(low >> 24, hash(high >> 24, phase as u32 | 16)),
-                hash(low >> 24 | low << 8 & 0xff00, phase as u32 | 64),
+                hash((low >> 24) | ((low << 8) & 0xff00), phase as u32 | 64),
             ];
             *byte = self.literals.byte(
                 coder,
