@@ -25,6 +25,9 @@ use crate::source::Source;
 use crate::state::{self, Pending, State};
 use crate::{Error, Result};
 
+/// Signatures and manifest of nearly every slot header end before this byte; the rest is zeros.
+const LIKELY_HEADER: u64 = 4096;
+
 /// An update somebody offers.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -232,12 +235,14 @@ fn fetch_header(offer: &Offer, label: &str, kept: &Kept, account: &Account) -> R
         return offer.source.exactly(range, &account.head);
     };
     let sha256 = &promise.ferrite.header_sha256;
-    kept.bring(&offer.source, range, sha256, &account.head).map_err(|error| match error {
-        Error::Refused { .. } => {
-            Error::refused(label, "its header is not the one that the repository signed")
-        }
-        failed => failed,
-    })
+    kept.bring_blank_behind(LIKELY_HEADER, &offer.source, range, sha256, &account.head).map_err(
+        |error| match error {
+            Error::Refused { .. } => {
+                Error::refused(label, "its header is not the one that the repository signed")
+            }
+            failed => failed,
+        },
+    )
 }
 
 fn report(accepted: &Accepted) -> Report {

@@ -78,6 +78,26 @@ impl Kept {
         Err(Error::refused("the update", "a part of it arrived altered"))
     }
 
+    /// As [`Kept::bring`], where all behind the first `likely` bytes is probably zeros: it is fetched
+    /// only when the hash says that it is not.
+    pub fn bring_blank_behind(
+        &self,
+        likely: u64,
+        source: &Source,
+        range: Range<u64>,
+        sha256: &str,
+        meter: &Meter,
+    ) -> Result<Vec<u8>> {
+        let length = range.end - range.start;
+        let mut bytes = self.load(sha256, length);
+        self.fetch(source, range.start..range.start + likely, &mut bytes, sha256, meter)?;
+        bytes.resize(length as usize, 0);
+        match slot::hex::encode(&Sha256::digest(&bytes)) == sha256 {
+            true => Ok(bytes),
+            false => self.bring(source, range, sha256, meter),
+        }
+    }
+
     fn load(&self, sha256: &str, length: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         if is_name(sha256) && length <= LONGEST {
@@ -190,6 +210,26 @@ mod tests {
         assert_eq!(kept.bring(&source, 0..300_000, &sha256, &meter).unwrap(), bytes);
         kept.forget_but(&["other"]);
         assert_eq!(kept.length(&sha256), 0);
+    }
+
+    #[test]
+    fn a_blank_end_is_not_fetched_and_one_that_is_not_blank_is() {
+        let (dir, kept, _, mut bytes, _) = world();
+        let meter = Meter::new(0);
+        for (blank_from, fetched) in [(1000, 4096), (4096, 4096), (4097, 300_000)] {
+            bytes[blank_from..].fill(0);
+            bytes[blank_from - 1] = 1;
+            let path = dir.path().join(format!("blank-{blank_from}"));
+            fs::write(&path, &bytes).unwrap();
+            let source = Source::File(path);
+            let sha256 = slot::hex::encode(&Sha256::digest(&bytes));
+            let bring = || kept.bring_blank_behind(4096, &source, 0..300_000, &sha256, &meter);
+            meter.store(0, Ordering::Relaxed);
+            assert_eq!(bring().unwrap(), bytes);
+            assert_eq!(bring().unwrap(), bytes);
+            assert_eq!(meter.load(Ordering::Relaxed), fetched, "blank from {blank_from} on");
+            bytes[..blank_from].fill(7);
+        }
     }
 
     #[test]

@@ -59,8 +59,9 @@ impl World {
     }
 }
 
+/// What comes of a header that is blank behind its manifest, and the chunk table.
 fn head_size(update: &Update) -> u64 {
-    65536 + 36 * update.table.chunks().len() as u64
+    4096 + 36 * update.table.chunks().len() as u64
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
         _ => u64::MAX,
     };
     // In small pieces: what is counted is what a reader can have got.
-    for piece in body.chunks(8192) {
+    for piece in body.chunks(512) {
         if shared.lock().unwrap().served >= link_ends {
             return Ok(());
         }
