@@ -4,17 +4,19 @@ use repository::author::Published;
 use repository::{refresh, target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
 use rustix::fs::{flock, FlockOperation};
 
+use crate::bounded_file::read_bounded;
 use crate::clock;
-use crate::device::{read_bounded, Running};
-use crate::http::{Client, Patience, Remote};
+use crate::device::Running;
+use crate::http::{Client, Remote};
 use crate::install::{Offer, Promise};
 use crate::meter::Asked;
 use crate::paths::Paths;
+use crate::patience::Patience;
 use crate::roads::{Helper, Helpers};
 use crate::rollout::{Standing, Turn};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::state::{explain, open_lock, State, Waiting};
+use crate::state::{explain, failed_before, open_lock, State, Waiting};
 use crate::{Error, Result};
 
 /// No root metadata in an image is longer, in bytes.
@@ -185,11 +187,6 @@ fn choose(
         Error::failed(format!("the repository's target {name:?} has no sound path"))
     })?;
     Ok((Some(Candidate { ferrite: ferrite.clone(), length: target.length, path }), waiting))
-}
-
-/// The refusal of a version that failed its trial.
-pub fn failed_before(version: &str, reason: &str) -> Error {
-    Error::refused(version, format!("it failed its trial here before: {reason}"))
 }
 
 #[cfg(test)]

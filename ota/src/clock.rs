@@ -8,7 +8,7 @@ use rustix::time::{clock_gettime, ClockId};
 use slot::conf;
 use slot::network_time::NetworkTime;
 
-use crate::device::read_bounded;
+use crate::bounded_file::read_bounded;
 use crate::paths::Paths;
 use crate::state::State;
 

@@ -12,14 +12,15 @@ use slot::Slot;
 
 use crate::check::check;
 use crate::clock::{self, now};
+use crate::console::{announce, say};
 use crate::device::{self, Running};
-use crate::http::Patience;
 use crate::install::install;
 use crate::meter::{is_closed, Asked};
 use crate::paths::Paths;
-use crate::report::{self, send_due, Outcome};
+use crate::patience::Patience;
+use crate::report::{self, send_due};
 use crate::settings::{Reboot, Settings};
-use crate::state::{Failed, Pending, State};
+use crate::state::{Failed, Outcome, Pending, State};
 use crate::sticks::{self, Sticks};
 use crate::trial::{situation, Situation};
 use crate::{floor, health, random, Error, Result};
@@ -83,11 +84,6 @@ impl Default for Heart {
     fn default() -> Self {
         Heart::new()
     }
-}
-
-/// Writes a line to the console; `init` puts `ota: ` in front.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// Runs until the device reboots.
@@ -394,12 +390,6 @@ fn find_and_install(
     let installed = install(paths, &offer, settings.tries, &|| heart.beat())?;
     announce(&installed);
     Ok(true)
-}
-
-/// The lines that follow an install.
-pub fn announce(installed: &Pending) {
-    say(&format!("installed {} in slot {}", installed.version, installed.slot));
-    say("trial armed");
 }
 
 /// Reboots when the image file allows. Comes back when it never does, or when the trial is not

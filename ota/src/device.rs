@@ -1,8 +1,6 @@
 //! What runs on this device now, and what it trusts.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::Path;
+use std::fs;
 
 use sha2::{Digest, Sha256};
 use slot::chooser::Chooser;
@@ -11,6 +9,7 @@ use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::medium::Access;
 use slot::{verity, Slot};
 
+use crate::bounded_file::read_bounded;
 use crate::paths::Paths;
 use crate::state::Pending;
 use crate::{Error, Result};
@@ -154,18 +153,6 @@ pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
         version: manifest.version.clone(),
         header_sha256: slot::hex::encode(&Sha256::digest(header)),
     }
-}
-
-/// All of a file that is at most `max` bytes long.
-pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(max + 1).read_to_end(&mut bytes))
-        .map_err(|e| Error::at(path, e))?;
-    if bytes.len() as u64 > max {
-        return Err(Error::at(path, format_args!("longer than {max} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

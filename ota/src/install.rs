@@ -13,7 +13,6 @@ use slot::manifest::{Header, Manifest, HEADER_SIZE};
 use slot::payload::{self, ChunkTable};
 
 use crate::account::{Account, Report};
-use crate::check::failed_before;
 use crate::device::{self, identity, Running};
 use crate::floor;
 use crate::kept::Kept;
@@ -22,7 +21,7 @@ use crate::roads::{plan, Helper, Helpers, Work};
 use crate::slot_reader::SlotReader;
 use crate::slot_writer::{AlignedBuffer, SlotWriter};
 use crate::source::Source;
-use crate::state::{self, Pending, State};
+use crate::state::{self, failed_before, Pending, State};
 use crate::{Error, Result};
 
 /// Signatures and manifest of nearly every slot header end before this byte; the rest is zeros.

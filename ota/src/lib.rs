@@ -13,11 +13,13 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod bounded_file;
 pub mod bundle;
 pub mod byteranges;
 pub mod check;
 pub mod clock;
 pub mod commands;
+mod console;
 pub mod credentials;
 pub mod daemon;
 pub mod data_folder;
@@ -30,9 +32,11 @@ pub mod health;
 pub mod http;
 pub mod install;
 mod kept;
+mod manner;
 pub mod meter;
 mod pace;
 pub mod paths;
+pub mod patience;
 pub mod proxy;
 pub mod random;
 pub mod range_reader;

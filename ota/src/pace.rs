@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::http::Patience;
+use crate::patience::Patience;
 
 /// Keeps a transfer between the least rate and the most.
 pub struct Pace {

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::{header, Response, StatusCode};
@@ -12,6 +11,7 @@ use ureq::{Body, BodyReader};
 
 use crate::byteranges::{boundary, content_range, Parts};
 use crate::http::{answered, Client};
+use crate::manner::Asking;
 use crate::pace::Pace;
 use crate::random;
 
@@ -26,36 +26,6 @@ const MOST_RANGES: usize = 64;
 const MOST_BYTES: u64 = 256 << 10;
 /// Ranges this close are asked for as one: a part of its own costs a server some 100 bytes.
 const NEAR: u64 = 256;
-
-/// What a server makes of ranges; known after the first answers, and kept for all its files.
-#[derive(Clone, Debug, Default)]
-pub struct Manner(Arc<AtomicU8>);
-
-/// What one request may ask for. The order is that of trying.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Asking {
-    /// Several ranges.
-    Several,
-    /// One range.
-    One,
-    /// The file from its start.
-    Whole,
-}
-
-impl Manner {
-    fn asking(&self) -> Asking {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Asking::Several,
-            1 => Asking::One,
-            _ => Asking::Whole,
-        }
-    }
-
-    /// Never back to more: a server that failed once is not asked again.
-    fn no_more_than(&self, asking: Asking) {
-        self.0.fetch_max(asking as u8, Ordering::Relaxed);
-    }
-}
 
 /// Ranges of a file as one stream, one after another. A connection that drops is made again, and
 /// the stream goes on where it was.

@@ -8,17 +8,18 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 use repository::{Envelope, Time};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::bounded_file::read_bounded;
 use crate::clock;
-use crate::device::{read_bounded, Running};
-use crate::http::{Client, Patience};
+use crate::device::Running;
+use crate::http::Client;
 use crate::meter::Asked;
 use crate::paths::Paths;
+use crate::patience::Patience;
 use crate::rollout::device_id;
 use crate::settings::Settings;
-use crate::state::{explain, State};
+use crate::state::{explain, Outcome, Report, State};
 use crate::{random, Error, Result};
 
 /// The device's key for reports: 64 hexadecimal digits, made when the first one is signed.
@@ -29,40 +30,6 @@ const MOST_ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: u64 = 60;
 /// A reason is cut to so many characters.
 const MAX_REASON: usize = 300;
-
-/// How an update ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// It runs, and stays.
-    Committed,
-    /// It did not hold; the one before runs.
-    FellBack,
-    /// This device does not take it.
-    Refused,
-}
-
-/// A report that waits to be sent, or was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Of which version.
-    pub version: String,
-    /// Why, when it did not end well.
-    pub reason: String,
-    /// When, by the device's time, in seconds since 1970.
-    pub time: u64,
-    /// How often sending it has failed.
-    #[serde(default)]
-    pub attempts: u32,
-    /// Not to be sent before, in seconds since 1970.
-    #[serde(default)]
-    pub not_before: u64,
-    /// It was taken, or given up.
-    #[serde(default)]
-    pub done: bool,
-}
 
 /// Notes an outcome, to be sent later, when this image reports at all. The same one is told once,
 /// however often it comes up.

@@ -7,7 +7,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::paths::{Paths, STATE};
-use crate::report::Report;
 use crate::{Error, Result};
 
 /// No state is longer, in bytes.
@@ -79,6 +78,40 @@ pub struct Failed {
     pub reason: String,
 }
 
+/// How an update ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It runs, and stays.
+    Committed,
+    /// It did not hold; the one before runs.
+    FellBack,
+    /// This device does not take it.
+    Refused,
+}
+
+/// A report that waits to be sent, or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Of which version.
+    pub version: String,
+    /// Why, when it did not end well.
+    pub reason: String,
+    /// When, by the device's time, in seconds since 1970.
+    pub time: u64,
+    /// How often sending it has failed.
+    #[serde(default)]
+    pub attempts: u32,
+    /// Not to be sent before, in seconds since 1970.
+    #[serde(default)]
+    pub not_before: u64,
+    /// It was taken, or given up.
+    #[serde(default)]
+    pub done: bool,
+}
+
 impl State {
     /// Reads the state. A file that is missing or damaged is an empty state: the device must go on.
     pub fn load(paths: &Paths) -> State {
@@ -120,6 +153,11 @@ impl State {
     pub fn failure_of(&self, header_sha256: &str) -> Option<&Failed> {
         self.failed.iter().find(|failed| failed.header_sha256 == header_sha256)
     }
+}
+
+/// The refusal of a version that failed its trial.
+pub fn failed_before(version: &str, reason: &str) -> Error {
+    Error::refused(version, format!("it failed its trial here before: {reason}"))
 }
 
 /// Refuses when the data partition has no room for what an install has to write down.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle;
 use crate::check::Candidate;
-use crate::daemon::{announce, say};
+use crate::console::{announce, say};
 use crate::device::Running;
 use crate::install::{install, Offer};
 use crate::paths::Paths;

@@ -12,13 +12,11 @@ use std::io::Write;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::fat_name::{self, ShortName};
+use super::fat_name::{self, ShortName, ENTRY};
 use super::tree::{Content, Kind, Tree};
 
 /// Bytes of a sector.
 pub const SECTOR: usize = 512;
-/// Bytes of a directory entry.
-pub(super) const ENTRY: usize = 32;
 const FATS: usize = 2;
 const MEDIA: u8 = 0xF8;
 /// FAT16's root directory has a fixed number of entries; 512 is what every reader knows.

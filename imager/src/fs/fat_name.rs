@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{ensure, Result};
 
-use super::fat::ENTRY;
+/// Bytes of a directory entry.
+pub(super) const ENTRY: usize = 32;
 
 /// UTF-16 units of a name that one long entry holds, and where in it.
 pub(super) const UNITS: usize = 13;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::fat::{FatType, ENTRY, FAT16_CLUSTERS, FAT32_CLUSTERS, SECTOR};
-use super::fat_name::{ShortName, LONG, UNIT_AT};
+use super::fat::{FatType, FAT16_CLUSTERS, FAT32_CLUSTERS, SECTOR};
+use super::fat_name::{ShortName, ENTRY, LONG, UNIT_AT};
 
 /// Directories below each other before the reader gives up.
 const DEPTH_MAX: usize = 32;

@@ -7,12 +7,10 @@ use std::io::Read;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
-use slot::{layout, Error, Result};
+use slot::{Error, Result};
 
 use super::scan::Medium;
 
-/// Where sticks are mounted, each in a folder of its own.
-pub const FOLDER: &str = layout::RUN_MEDIA;
 /// Bytes that tell a file system.
 const BOOT_SECTOR: usize = 512;
 

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::mount::FOLDER;
+use slot::layout;
+
+/// Where media are mounted, each in a folder of its own.
+pub const FOLDER: &str = layout::RUN_MEDIA;
 
 /// Entries of the class folder that are looked at.
 const MAX_ENTRIES: usize = 1024;
