@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::mount::{mount, MountFlags};
+use slot::boot_state::Boot;
 use slot::chooser;
 use slot::conf::{self, Conf};
 use slot::disk::{self, Disk};
@@ -15,9 +16,10 @@ use slot::layout::{self, Slot};
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::{Error, Result};
 
+use crate::choosing::{self, Choice};
 use crate::console::{self, say};
 use crate::watchdog::Watchdog;
-use crate::{assistant, devices, haste, reset, switch_root, uptime, verity_device};
+use crate::{assistant, devices, haste, modules, reset, switch_root, uptime, verity_device};
 
 /// First line of `boot.conf`.
 const BOOT_CONF_FORM: &str = "ferrite-boot 1";
@@ -65,21 +67,38 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     say(&["first life: pid 1 after ", &uptime::now().to_string(), " ms"]);
     let arguments = read("/proc/cmdline")?;
     let arguments = String::from_utf8_lossy(&arguments);
-    let slot = Slot::from_cmdline(&arguments)
-        .ok_or_else(|| Error::new("the kernel arguments lack ferrite.slot=a or b"))?;
-    progress.slot = Some(slot);
-
     let text = read(layout::BOOT_CONF)?;
     let conf = conf::parse(&text, BOOT_CONF_FORM).map_err(|e| e.within(layout::BOOT_CONF))?;
     let chooser = conf::one(&conf.head, "chooser").map_err(|e| e.within(layout::BOOT_CONF))?;
     let lines = |key| conf.head.iter().filter(move |line| line.key == key).map(|line| line.value);
-    let chains: Vec<Vec<&str>> = lines("modules").map(|chain| chain.split(' ').collect()).collect();
-    let later: Vec<&str> = lines("later-modules").flat_map(|chain| chain.split(' ')).collect();
-    let assistant = assistant::load_modules(&chains, &later)?;
-    progress.watchdog = arm_watchdog(&conf);
+    let chains =
+        |key| -> Vec<Vec<&str>> { lines(key).map(|chain| chain.split(' ').collect()).collect() };
+    let (choice, early_disk) = match choosing::chooses_here(chooser.value) {
+        None => (choosing::told(&arguments)?, None),
+        Some(method) => {
+            // A trial's way back leads over a write of its own first life: nothing that could
+            // hang comes before it, apart from the drivers it takes.
+            chains("chooser-modules").iter().try_for_each(|chain| modules::load_chain(chain))?;
+            progress.watchdog = arm_watchdog(&conf);
+            let disk = wait_for_disk()?;
+            devices::link(&disk)?;
+            (choosing::choose(method, &arguments)?, Some(disk))
+        }
+    };
+    let slot = choice.slot;
+    progress.slot = Some(slot);
 
-    let disk = wait_for_disk()?;
-    devices::link(&disk)?;
+    let later: Vec<&str> = lines("later-modules").flat_map(|chain| chain.split(' ')).collect();
+    let assistant = assistant::load_modules(&chains("modules"), &later)?;
+    let disk = match early_disk {
+        Some(disk) => disk,
+        None => {
+            progress.watchdog = arm_watchdog(&conf);
+            let disk = wait_for_disk()?;
+            devices::link(&disk)?;
+            disk
+        }
+    };
     progress.chooser = Some(chooser.value.to_string());
     let partition = ["/dev/", disk.partition(slot.root_label())?].concat();
     let header = read_slot_header(&partition)?;
@@ -104,7 +123,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     }
     let root = verity_device::open(&partition, &manifest)?;
     mount_root(&root)?;
-    leave_word(slot, &arguments, &disk, &manifest, &header)?;
+    leave_word(choice, &disk, &manifest, &header)?;
     say(&["root mounted, starting /sbin/init (", &uptime::now().to_string(), " ms)"]);
     let mut environment: Vec<CString> = Vec::new();
     if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
@@ -233,19 +252,12 @@ fn mount_root(device: &str) -> Result<()> {
 }
 
 /// Tells the second life and the workloads what was booted.
-fn leave_word(
-    slot: Slot,
-    arguments: &str,
-    disk: &Disk,
-    manifest: &Manifest,
-    header: &[u8],
-) -> Result<()> {
-    let given =
-        |word| if arguments.split_ascii_whitespace().any(|w| w == word) { "yes" } else { "no" };
+fn leave_word(choice: Choice, disk: &Disk, manifest: &Manifest, header: &[u8]) -> Result<()> {
+    let is = |kind| if choice.kind == kind { "yes" } else { "no" };
     let mut word = conf::Writer::new(RUN_SLOT_FORM);
-    word.line("slot", slot.letter())
-        .line("trial", given("ferrite.trial=1"))
-        .line("fallback", given("ferrite.fallback=1"))
+    word.line("slot", choice.slot.letter())
+        .line("trial", is(Boot::Trial))
+        .line("fallback", is(Boot::Fallback))
         .line("board", &manifest.board)
         .line("name", &manifest.name)
         .line("version", &manifest.version)

@@ -11,6 +11,7 @@
 
 mod ahead;
 mod assistant;
+mod choosing;
 mod clock;
 mod console;
 mod console_shell;

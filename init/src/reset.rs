@@ -33,6 +33,17 @@ pub fn reset() -> ! {
     }
 }
 
+/// As [`reset`], with Raspberry Pi's flag that makes its firmware boot the other slot once: the
+/// argument of `reboot "0 tryboot"`. A kernel that knows no arguments resets without the flag, and
+/// the try counts as failed.
+pub fn reset_with_flag() -> ! {
+    console::flush();
+    std::thread::sleep(Duration::from_millis(50));
+    console::flush();
+    let _ = sys::restart_with(c"0 tryboot");
+    reset()
+}
+
 /// A bug in PID 1 ends in a line and a reset, never in a kernel panic without a cause.
 pub fn reset_on_panic() {
     std::panic::set_hook(Box::new(|info| {

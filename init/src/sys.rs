@@ -1,6 +1,6 @@
 //! System calls that no safe wrapper offers; every `unsafe` block of this crate.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -64,6 +64,22 @@ pub fn exec(path: &CString, arguments: &[CString], environment: &[CString]) -> i
 pub fn exit(status: i32) -> ! {
     // SAFETY: _exit takes any number and does not return.
     unsafe { libc::_exit(status) }
+}
+
+/// Restarts the machine with an argument for its firmware (reboot(2), LINUX_REBOOT_CMD_RESTART2).
+/// Returns only to say why that failed.
+pub fn restart_with(argument: &CStr) -> io::Error {
+    // SAFETY: the argument ends with a zero byte and outlives the call, which only reads it.
+    unsafe {
+        libc::syscall(
+            libc::SYS_reboot,
+            libc::LINUX_REBOOT_MAGIC1,
+            libc::LINUX_REBOOT_MAGIC2,
+            libc::LINUX_REBOOT_CMD_RESTART2,
+            argument.as_ptr(),
+        )
+    };
+    io::Error::last_os_error()
 }
 
 /// Blocks the signals PID 1 acts on and returns a descriptor that reports them. Writing to a

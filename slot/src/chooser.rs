@@ -12,6 +12,8 @@ use crate::boot_state::{newest, BootState, BLOB_SIZE};
 use crate::error::io as io_error;
 use crate::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use crate::medium::{Access, DeviceFolder, Medium, Partitions};
+use crate::rpi::autoboot::Method;
+use crate::rpi::Rpi;
 use crate::{Error, Result};
 
 /// Loads and stores the boot state.
@@ -22,9 +24,15 @@ pub trait Chooser {
     /// Makes `state` the one that the loader goes by, and returns when it is on the medium. A
     /// power cut at any moment leaves the old state or the new one. Sets `generation`.
     fn store(&self, state: &mut BootState) -> Result<()>;
+
+    /// Where the firmware cannot read the state: what it boots by itself is made to follow
+    /// `state`, which is stored. Writes nothing where it does already.
+    fn follow(&self, _state: &BootState) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// The chooser of this name (`uboot`), keeping its state on the disk whose partitions are linked
+/// The chooser of this name (`uboot`, `rpi`, `rpi-tryboot`), keeping its state on the disk whose partitions are linked
 /// in the folder `devices`.
 pub fn open(name: &str, devices: &Path) -> Result<Box<dyn Chooser>> {
     open_on(name, DeviceFolder::shared(devices))
@@ -33,8 +41,12 @@ pub fn open(name: &str, devices: &Path) -> Result<Box<dyn Chooser>> {
 /// As [`open`], on partitions that may be a test's.
 pub fn open_on(name: &str, partitions: Arc<dyn Partitions>) -> Result<Box<dyn Chooser>> {
     match name {
-        "uboot" => Ok(Box::new(Uboot::new(partitions))),
-        _ => Err(Error::new(["no boot chooser is named `", name, "`; there is: uboot"].concat())),
+        "uboot" => Ok(Box::new(Redundant::new(partitions))),
+        "rpi" => Ok(Box::new(Rpi::new(partitions, Method::Pointer))),
+        "rpi-tryboot" => Ok(Box::new(Rpi::new(partitions, Method::Tryboot))),
+        _ => Err(Error::new(
+            ["no boot chooser is named `", name, "`; there are: uboot, rpi, rpi-tryboot"].concat(),
+        )),
     }
 }
 
@@ -58,6 +70,8 @@ pub fn update(
     change(&mut state);
     if state != before {
         chooser.store(&mut state)?;
+    } else {
+        chooser.follow(&state)?;
     }
     Ok(state)
 }
@@ -65,14 +79,20 @@ pub fn update(
 /// Two U-Boot environment blobs in the reserved sectors of the `firmware` partition. The newer
 /// valid one rules; a store overwrites the other one, one sector, and flushes it.
 #[derive(Debug, Clone)]
-pub struct Uboot {
+pub struct Redundant {
     partitions: Arc<dyn Partitions>,
 }
 
-impl Uboot {
+impl Redundant {
     /// A chooser whose state lies on the `firmware` partition of these.
     pub fn new(partitions: Arc<dyn Partitions>) -> Self {
-        Uboot { partitions }
+        Redundant { partitions }
+    }
+
+    /// The state that rules; `None` when neither copy is valid.
+    pub fn load_valid(&self) -> Result<Option<BootState>> {
+        let [a, b] = self.read_copies(&*self.open(Access::Read)?)?;
+        Ok(newest([&a, &b]).map(|(_, state)| state))
     }
 
     fn error(&self, error: &io::Error) -> Error {
@@ -92,11 +112,10 @@ impl Uboot {
     }
 }
 
-impl Chooser for Uboot {
+impl Chooser for Redundant {
     /// Falls to [`BootState::fresh`] when neither copy is valid, as `boot.scr` does.
     fn load(&self) -> Result<BootState> {
-        let [a, b] = self.read_copies(&*self.open(Access::Read)?)?;
-        Ok(newest([&a, &b]).map_or_else(BootState::fresh, |(_, state)| state))
+        Ok(self.load_valid()?.unwrap_or_else(BootState::fresh))
     }
 
     fn store(&self, state: &mut BootState) -> Result<()> {
@@ -119,14 +138,14 @@ mod tests {
     use super::*;
     use crate::Slot;
 
-    fn partition() -> (tempfile::TempDir, Uboot) {
+    fn partition() -> (tempfile::TempDir, Redundant) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FIRMWARE), vec![0; 65536]).unwrap();
-        let chooser = Uboot::new(DeviceFolder::shared(dir.path()));
+        let chooser = Redundant::new(DeviceFolder::shared(dir.path()));
         (dir, chooser)
     }
 
-    fn content(chooser: &Uboot) -> Vec<u8> {
+    fn content(chooser: &Redundant) -> Vec<u8> {
         std::fs::read(chooser.partitions.path(FIRMWARE)).unwrap()
     }
 

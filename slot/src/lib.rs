@@ -4,7 +4,8 @@
 //! line-based text everything small is written in), [`manifest`] (what a slot holds, signed),
 //! [`payload`] (the `.update` file), [`block_index`] (its blocks by hash), [`verity`] (the hash
 //! tree behind the root), [`gpt`] (the partition table), [`boot_state`] and [`chooser`] (which
-//! slot boots next), [`disk`] (finding partitions on a running device), [`medium`] (reading and
+//! slot boots next, with [`rpi`] for firmware that
+//! cannot read the state), [`disk`] (finding partitions on a running device), [`medium`] (reading and
 //! writing them) and [`network_time`] (what a time server said).
 //!
 //! Everything here is plain data and pure functions, apart from [`chooser`], [`disk`] and
@@ -24,6 +25,7 @@ pub mod manifest;
 pub mod medium;
 pub mod network_time;
 pub mod payload;
+pub mod rpi;
 pub mod verity;
 
 pub use error::{Error, Result};

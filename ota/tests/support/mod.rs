@@ -26,7 +26,7 @@ use repository::author::{first_root, publication, Dates, Published, RoleSigners}
 use repository::{DeltaTarget, FerriteTarget, TargetFile, Time};
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
-use slot::chooser::{Chooser, Uboot};
+use slot::chooser::{Chooser, Redundant};
 use slot::manifest::{encode_header, key_id, Manifest, HEADER_SIZE};
 use slot::payload::{Chunk, ChunkTable};
 use slot::{verity, Slot};
@@ -216,8 +216,8 @@ impl Device {
         *self.extra.borrow_mut() = members.into();
     }
 
-    pub fn chooser(&self) -> Uboot {
-        Uboot::new(self.paths.partitions().clone())
+    pub fn chooser(&self) -> Redundant {
+        Redundant::new(self.paths.partitions().clone())
     }
 
     pub fn boot(&self) -> BootState {

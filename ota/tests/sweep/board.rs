@@ -14,7 +14,7 @@ use ota::settings::Settings;
 use ota::source::Source;
 use ota::state::State;
 use slot::boot_state::{newest, Boot, BootState, BLOB_SIZE};
-use slot::chooser::{self, Uboot};
+use slot::chooser::{self, Redundant};
 use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use slot::manifest::HEADER_SIZE;
 use slot::medium::{Access, Partitions};
@@ -164,7 +164,7 @@ impl Board<'_> {
     }
 
     fn change_boot(&self, change: impl FnOnce(&mut BootState)) -> Result<(), String> {
-        let uboot = Uboot::new(self.paths.partitions().clone());
+        let uboot = Redundant::new(self.paths.partitions().clone());
         chooser::update(&uboot, &self.paths.boot_state_lock(), change)
             .map(drop)
             .map_err(|e| e.to_string())

@@ -14,7 +14,7 @@ use board::{boot_state, shipped, Board, Road, Root};
 use cuts::{sweep, sweep_record, Dice, Effort, Tally};
 use disk::{Disk, Event, Image, Moment};
 use slot::boot_state::BootState;
-use slot::chooser::{Chooser, Uboot};
+use slot::chooser::{Chooser, Redundant};
 use std::sync::Arc;
 use support::{recipe, Recipe, Update};
 
@@ -141,7 +141,7 @@ fn writes_out_of_order_are_found() {
 fn every_store_of_the_boot_state_leaves_the_old_one_or_the_new_one() {
     let start = shipped(&version(1), |_| ());
     let disk = Disk::new(start.clone());
-    let uboot = Uboot::new(Arc::new(disk.clone()));
+    let uboot = Redundant::new(Arc::new(disk.clone()));
     let mut dice = Dice::seeded();
     let mut moment = Moment::start(start);
     let (mut seen, mut points) = (0, 0);
