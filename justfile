@@ -20,7 +20,7 @@ device:
     scripts/device-build
 
 # Everything that CI runs
-test: lint deny unit reproducible boot
+test: lint deny unit fuzz-briefly reproducible boot
 
 # Formatting and clippy, no warning tolerated
 lint:
@@ -62,6 +62,10 @@ bench: build device
 # Each fuzzer for so many seconds, docs/fuzzing.md
 fuzz seconds="60":
     scripts/fuzz {{seconds}}
+
+# Each fuzzer for three seconds from the committed seeds
+fuzz-briefly:
+    scripts/fuzz briefly
 
 # Formats the code
 fmt:
