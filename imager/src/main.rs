@@ -12,6 +12,7 @@ mod fs;
 mod keys;
 mod repository_folder;
 mod sources;
+mod sys;
 mod update_file;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod bundle;
+pub mod flash;
 mod hashing;
 pub mod inspect;
 pub mod keygen;
@@ -27,6 +28,7 @@ use clap::{Parser, Subcommand};
   imager keygen --out keys
   imager build --image demo/demo.toml --board qemu-arm64 --out out
   imager run out/demo-qemu-arm64-1.0.0.img
+  imager flash out/demo-qemu-arm64-1.0.0.img
   imager publish --repo repo out/demo-qemu-arm64-1.0.1.update
   imager serve --repo repo
 
@@ -55,6 +57,8 @@ enum Command {
     Repo(repo::RepoArgs),
     /// Serve a repository for development
     Serve(serve::ServeArgs),
+    /// Write an image to a card, a stick or a disk, and read it back
+    Flash(flash::FlashArgs),
     /// Run an image in QEMU, with its console in this terminal
     Run(run::RunArgs),
 }
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Bundle(args) => bundle::run(args),
         Command::Repo(args) => repo::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Flash(args) => flash::run(args),
         Command::Run(args) => run::run(args),
     };
     match result {

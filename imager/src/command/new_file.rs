@@ -46,10 +46,23 @@ impl NewFile {
         }
     }
 
+    /// The file, to be looked at.
+    pub fn as_file(&self) -> &File {
+        match &self.file {
+            Unnamed::Nameless(file) => file,
+            Unnamed::Temporary(file) => file.as_file(),
+        }
+    }
+
     /// Brings it to the disk, readable for all.
     pub fn finish(&mut self) -> std::io::Result<()> {
+        self.finish_as(0o644)
+    }
+
+    /// Brings it to the disk with these permissions.
+    pub fn finish_as(&mut self, mode: u32) -> std::io::Result<()> {
         let file = self.file();
-        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_data()
     }
 

@@ -1,0 +1,121 @@
+//! What may be written to: the list of disks, and the verdict on the one that was named.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{bail, ensure, Result};
+
+use super::in_use;
+use super::machine::{Bus, Device, Machine};
+
+/// Whether people have to be asked before a target is overwritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// A real disk.
+    Ask,
+    /// A loop device: a file that somebody showed the kernel as a disk, for this or a test.
+    None,
+}
+
+/// The disk that an image of `bytes` bytes may be written to, or why it may not.
+pub fn judge<'a>(
+    machine: &'a Machine,
+    device: &'a Device,
+    bytes: u64,
+) -> Result<(&'a Device, Care)> {
+    let name = &device.name;
+    if let Some(disk) = &device.disk {
+        bail!("{name} is a partition; an image is a whole disk: name /dev/{disk}");
+    }
+    if let Some(used) = in_use::uses(machine, name).first() {
+        bail!("/dev/{name} is in use: {used}; {}", used.remedy());
+    }
+    ensure!(
+        device.bus != Bus::NoDisk && device.slaves.is_empty(),
+        "/dev/{name} is no disk of its own; `imager flash` without a device lists those that are"
+    );
+    ensure!(
+        !device.read_only,
+        "/dev/{name} cannot be written: the medium is read-only; a card or its adapter may have a switch"
+    );
+    ensure!(device.bytes > 0, "/dev/{name} has no medium; put a card in");
+    ensure!(
+        device.bytes >= bytes,
+        "/dev/{name} is too small: it has {} and the image needs {}; take a larger one",
+        size(device.bytes),
+        size(bytes)
+    );
+    Ok((device, if device.bus == Bus::Loop { Care::None } else { Care::Ask }))
+}
+
+/// The list of disks, for people: those that may be written to, and of the others why not.
+pub fn list(machine: &Machine, bytes: u64) -> String {
+    let mut free = String::new();
+    let mut others = String::new();
+    for device in machine.devices.values() {
+        let listed = !matches!(device.bus, Bus::NoDisk | Bus::Loop) && device.disk.is_none();
+        if !listed || device.bytes == 0 {
+            continue;
+        }
+        match judge(machine, device, bytes) {
+            Ok(_) => describe(&mut free, machine, device),
+            Err(why) => {
+                let _ = writeln!(others, "  {why}");
+            }
+        }
+    }
+    let mut text = match free.is_empty() {
+        true => "No disk here may be written to. Plug in a card or a stick.\n".to_owned(),
+        false => format!("Disks that may be written to:\n{free}"),
+    };
+    if !others.is_empty() {
+        let _ = write!(text, "Not offered:\n{others}");
+    }
+    text
+}
+
+fn describe(out: &mut String, machine: &Machine, device: &Device) {
+    let _ = writeln!(
+        out,
+        "  /dev/{:<10} {:>9}  {:<7} {}{}",
+        device.name.replace('!', "/"),
+        size(device.bytes),
+        device.bus.name(),
+        if device.model.is_empty() { "unknown model" } else { &device.model },
+        match device.serial.as_str() {
+            "" => String::new(),
+            serial => format!(", serial {serial}"),
+        }
+    );
+    for link in machine.by_id.get(&device.name).into_iter().flatten() {
+        let _ = writeln!(out, "      {}", link.display());
+    }
+}
+
+/// One line about a disk, before it is overwritten.
+pub fn introduce(device: &Device) -> String {
+    let mut line = format!("/dev/{}: {} on {}", device.name, size(device.bytes), device.bus.name());
+    for (what, text) in [("", &device.model), ("serial ", &device.serial)] {
+        if !text.is_empty() {
+            let _ = write!(line, ", {what}{text}");
+        }
+    }
+    line
+}
+
+/// Whether `typed` is the full stable name of a device: one that means the same disk tomorrow.
+pub fn is_full_name(typed: &Path, by_id: &Path) -> bool {
+    typed.parent() == Some(by_id)
+}
+
+/// Bytes as the makers of disks count them, so that a 32 GB card is called that.
+pub fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
+        b => format!("{:.1} MB", b / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! A small disk image with Ferrite's partitions and bytes that belong to nothing.
+
+use slot::gpt::{self, Gpt, Guid, Partition};
+use slot::layout::{DATA, LABELS};
+
+const MIB: u64 = 1 << 20;
+
+/// Bytes of [`image`].
+pub const SIZE: u64 = 28 * MIB;
+
+/// Its partition table: six partitions, of 2 MiB each and `data` of `data` MiB.
+pub fn table(data: u64) -> Gpt {
+    let mut first = 2048;
+    let partition = |label: &&str| {
+        let size = if *label == DATA { data } else { 2 };
+        let partition = Partition {
+            kind: gpt::LINUX_DATA,
+            guid: Guid::from_hash([first as u8; 16]),
+            first,
+            last: first + size * 2048 - 1,
+            attributes: 0,
+            label: (*label).into(),
+        };
+        first = partition.last + 1;
+        partition
+    };
+    let partitions: Vec<_> = LABELS.iter().map(partition).collect();
+    Gpt { disk: Guid::from_hash([1; 16]), sectors: first + 2048, partitions }
+}
+
+/// The image: tables, and bytes scattered over every partition with zeros between them.
+pub fn image() -> Vec<u8> {
+    let table = table(16);
+    let mut bytes = vec![0; SIZE as usize];
+    bytes[..512].copy_from_slice(&table.protective_mbr());
+    for write in table.writes() {
+        bytes[write.offset as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
+    }
+    // Data in runs of many lengths: whole windows, steps, single bytes; and long zeros.
+    let mut x = 1u32;
+    let mut at = MIB as usize;
+    for length in [1, 70_000, 3_000_000, 512, 65536, 1, 6_000_000, 4096, 300_000] {
+        for byte in &mut bytes[at..at + length] {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (x >> 24) as u8;
+        }
+        at += length + 1_500_001;
+    }
+    bytes
+}
