@@ -12,6 +12,9 @@ pub const LINUX_DATA: Guid = Guid::from_fields(0x0FC6_3DAF, 0x8483, 0x4772, 0x8E
 /// Partition type GUID "EFI system partition".
 pub const EFI_SYSTEM: Guid = Guid::from_fields(0xC12A_7328, 0xF81F, 0x11D2, 0xBA4B_00A0_C93E_C93B);
 
+/// Partition type GUID "Microsoft basic data": FAT partitions that are no EFI system partition.
+pub const BASIC_DATA: Guid = Guid::from_fields(0xEBD0_A0A2, 0xB9E5, 0x4433, 0x87C0_68B6_B726_99C7);
+
 /// Attribute bit 2, "legacy BIOS bootable": what U-Boot's standard boot looks for.
 pub const BOOTABLE: u64 = 1 << 2;
 
@@ -131,6 +134,43 @@ impl Gpt {
         entry[12..16].copy_from_slice(&size.to_le_bytes());
         mbr[510..].copy_from_slice(&[0x55, 0xAA]);
         mbr
+    }
+
+    /// An MBR for firmware that knows no GPT: the FAT partitions with these labels (at most three)
+    /// as its first entries, and a protective one over what lies before them. With the labels in
+    /// the table's own order each partition has the same number in both.
+    ///
+    /// Linux goes by the GPT wherever an entry of type EE starts at sector 1 (block/partitions/efi.c,
+    /// `is_pmbr_valid`). Fails on a missing label and on partitions beyond what an MBR can say.
+    pub fn hybrid_mbr(&self, labels: &[&str]) -> Result<Vec<u8>> {
+        const FAT_LBA: u8 = 0x0C;
+        if labels.len() > 3 {
+            return Err(Error::new("a hybrid MBR has room for three partitions"));
+        }
+        let mut entries = Vec::new();
+        for label in labels {
+            let partition = self.find(label)?;
+            entries.push((FAT_LBA, partition.first, partition.last - partition.first + 1));
+        }
+        let before = self.partitions.iter().map(|p| p.first).min().unwrap_or(FIRST_USABLE);
+        entries.push((0xEE, 1, before - 1));
+        let mut mbr = vec![0; SECTOR as usize];
+        for ((kind, first, sectors), entry) in entries.into_iter().zip(mbr[446..510].chunks_mut(16))
+        {
+            let field = |number: u64| {
+                u32::try_from(number)
+                    .map(u32::to_le_bytes)
+                    .map_err(|_| Error::new("the partition lies beyond what an MBR can say"))
+            };
+            // Cylinders, heads and sectors that say: go by the sector numbers.
+            entry[1..4].copy_from_slice(&[0xFE, 0xFF, 0xFF]);
+            entry[4] = kind;
+            entry[5..8].copy_from_slice(&[0xFE, 0xFF, 0xFF]);
+            entry[8..12].copy_from_slice(&field(first)?);
+            entry[12..16].copy_from_slice(&field(sectors)?);
+        }
+        mbr[510..].copy_from_slice(&[0x55, 0xAA]);
+        Ok(mbr)
     }
 
     /// The same table for a disk of `sectors` sectors, its last partition reaching to the end

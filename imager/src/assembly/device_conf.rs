@@ -8,25 +8,22 @@ use slot::layout::{GROUP_CTL, GROUP_SLOTS};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
-use crate::config::board::{Board, Chooser};
+use crate::config::board::Board;
 use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, UPDATE_WORKLOAD};
 
 /// Where the update client lies on the root.
 pub const OTA_PATH: &str = "/usr/bin/ota";
 
-/// What `boot.conf` and `system.conf` call the board's chooser.
-fn chooser_name(chooser: Chooser) -> &'static str {
-    match chooser {
-        Chooser::Uboot => "uboot",
-    }
-}
-
 /// `boot.conf` for the initramfs. `keys` are public keys in hexadecimal.
 pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> String {
     let mut w = Writer::new("ferrite-boot 1");
     w.line("board", board.name());
-    w.line("chooser", chooser_name(board.boot.chooser));
-    for (key, chains) in [("modules", &kernel.first_life), ("later-modules", &kernel.later)] {
+    w.line("chooser", board.boot.chooser.as_str());
+    for (key, chains) in [
+        ("chooser-modules", &kernel.chooser),
+        ("modules", &kernel.first_life),
+        ("later-modules", &kernel.later),
+    ] {
         for chain in chains {
             let paths: Vec<String> = chain.iter().map(initramfs::module_path).collect();
             w.line(key, &paths.join(" "));
@@ -52,7 +49,7 @@ pub fn system_conf(
 ) -> Result<String> {
     let mut w = Writer::new("ferrite-system 1");
     w.line("hostname", image.hostname()).line("board", board.name());
-    w.line("chooser", chooser_name(board.boot.chooser));
+    w.line("chooser", board.boot.chooser.as_str());
     modules.iter().for_each(|module| {
         w.line("module", module);
     });

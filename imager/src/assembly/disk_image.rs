@@ -9,7 +9,7 @@ use slot::gpt::{self, Gpt, Guid, Partition};
 use slot::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, DATA, FIRMWARE, LABELS, SECTOR};
 use slot::{payload, Slot};
 
-use crate::config::board::Partitions;
+use crate::config::board::{Board, Chooser, Mbr};
 
 /// What goes onto the partitions. Each is at most as long as its partition.
 pub struct Contents<'a> {
@@ -25,9 +25,16 @@ pub struct Contents<'a> {
     pub data: &'a [u8],
 }
 
-/// The partition table for these sizes. GUIDs are made of `seed`, so that the same image has the
+/// The partition table of this board. GUIDs are made of `seed`, so that the same image has the
 /// same ones and two images have different ones.
-pub fn table(sizes: &Partitions, seed: &[u8; 32]) -> Gpt {
+pub fn table(board: &Board, seed: &[u8; 32]) -> Gpt {
+    let sizes = &board.partitions;
+    let (firmware, boot) = match board.boot.chooser {
+        Chooser::Uboot => (gpt::EFI_SYSTEM, gpt::LINUX_DATA),
+        // The type under which people have seen the Raspberry Pi's bootloader take FAT partitions
+        // of a GPT (rpi-eeprom issue 359).
+        Chooser::Rpi | Chooser::RpiTryboot => (gpt::BASIC_DATA, gpt::BASIC_DATA),
+    };
     let mut first = ALIGNMENT / SECTOR;
     let partitions = LABELS
         .iter()
@@ -40,7 +47,11 @@ pub fn table(sizes: &Partitions, seed: &[u8; 32]) -> Gpt {
                 _ => sizes.root(),
             };
             let partition = Partition {
-                kind: if *label == FIRMWARE { gpt::EFI_SYSTEM } else { gpt::LINUX_DATA },
+                kind: match *label {
+                    FIRMWARE => firmware,
+                    label if label.starts_with("boot-") => boot,
+                    _ => gpt::LINUX_DATA,
+                },
                 guid: guid(seed, number),
                 first,
                 last: first + size / SECTOR - 1,
@@ -64,13 +75,19 @@ fn guid(seed: &[u8; 32], number: u8) -> Guid {
 }
 
 /// Writes the image into an empty file. Zeros become holes.
-pub fn write(file: &mut File, table: &Gpt, contents: &Contents) -> Result<()> {
+pub fn write(file: &mut File, table: &Gpt, mbr: Mbr, contents: &Contents) -> Result<()> {
     file.set_len(table.sectors * SECTOR).context("cannot reserve the image's size")?;
     let partition = |label| table.find(label).map_err(|e| anyhow!(e)).map(Partition::bytes);
     let (firmware, root) = (partition(FIRMWARE)?, partition(Slot::A.root_label())?);
     let header_at = payload::header_offset(root.end - root.start).map_err(|e| anyhow!(e))?;
     let state = BootState::fresh().to_blob();
-    put(file, 0, &table.protective_mbr())?;
+    let mbr = match mbr {
+        Mbr::Protective => table.protective_mbr(),
+        Mbr::Hybrid => table
+            .hybrid_mbr(&[FIRMWARE, Slot::A.boot_label(), Slot::B.boot_label()])
+            .map_err(|e| anyhow!(e))?,
+    };
+    put(file, 0, &mbr)?;
     for write in table.writes() {
         put(file, write.offset, &write.bytes)?;
     }
@@ -117,7 +134,12 @@ mod tests {
 
     #[test]
     fn sgdisk_finds_nothing_to_complain_about() {
-        let table = table(&board().partitions, &[7; 32]);
+        sgdisk_is_content(Mbr::Protective, "MBR: protective");
+        sgdisk_is_content(Mbr::Hybrid, "MBR: hybrid");
+    }
+
+    fn sgdisk_is_content(mbr: Mbr, scanned: &str) {
+        let table = table(&board(), &[7; 32]);
         let mut image = tempfile::NamedTempFile::new().unwrap();
         let contents = Contents {
             firmware: &[1; 512],
@@ -126,7 +148,7 @@ mod tests {
             header: &[4; 65536],
             data: &[5; 512],
         };
-        write(image.as_file_mut(), &table, &contents).unwrap();
+        write(image.as_file_mut(), &table, mbr, &contents).unwrap();
         let run = |argument: &str| {
             let output = Command::new("sgdisk")
                 .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
@@ -139,6 +161,14 @@ mod tests {
         };
         let verdict = run("--verify");
         assert!(verdict.contains("No problems found"), "{verdict}");
+        // Only a dialogue says what it takes the MBR for.
+        let scan = Command::new("gdisk")
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .arg("-l")
+            .arg(image.path())
+            .output()
+            .expect("gdisk must be installed");
+        assert!(String::from_utf8_lossy(&scan.stdout).contains(scanned), "{scan:?}");
         let print = run("--print");
         for label in LABELS {
             assert!(print.contains(label), "{print}");
@@ -148,10 +178,10 @@ mod tests {
 
     #[test]
     fn the_boot_state_of_a_new_image_is_fresh() {
-        let table = table(&board().partitions, &[7; 32]);
+        let table = table(&board(), &[7; 32]);
         let mut image = tempfile::NamedTempFile::new().unwrap();
         let contents = Contents { firmware: &[], boot: &[], root: &[], header: &[], data: &[] };
-        write(image.as_file_mut(), &table, &contents).unwrap();
+        write(image.as_file_mut(), &table, Mbr::Protective, &contents).unwrap();
         let bytes = std::fs::read(image.path()).unwrap();
         let at = (table.find(FIRMWARE).unwrap().bytes().start + BOOT_STATE_OFFSETS[0]) as usize;
         assert_eq!(BootState::from_blob(&bytes[at..at + 512]).unwrap(), BootState::fresh());
@@ -159,10 +189,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let table = table(&board().partitions, &[7; 32]);
+        let table = table(&board(), &[7; 32]);
         let mut image = tempfile::tempfile().unwrap();
         let big = vec![1; 9 << 20];
         let contents = Contents { firmware: &big, boot: &[], root: &[], header: &[], data: &[] };
-        assert!(write(&mut image, &table, &contents).is_err());
+        assert!(write(&mut image, &table, Mbr::Protective, &contents).is_err());
     }
 }

@@ -22,6 +22,8 @@ pub struct KernelFiles {
     pub image: Vec<u8>,
     /// Device trees for the boot partition, by file name.
     pub device_trees: Vec<(String, Vec<u8>)>,
+    /// Chains of modules that the first life needs before it chooses the slot, if it does.
+    pub chooser: Vec<Vec<Module>>,
     /// Chains of modules that the first life needs to reach the root.
     pub first_life: Vec<Vec<Module>>,
     /// Chains of modules that it loads on the way, for the data partition.
@@ -53,13 +55,17 @@ pub fn extract(debs: &[Deb], kernel: &Kernel, uses_media: bool) -> Result<Kernel
         let loaded = loaded.iter().map(|module| module.name.clone()).collect();
         modules::in_load_order(&source, names, &loaded)
     };
-    let mut early = order(&as_strs(&kernel.first_life_modules), &[])?;
+    let chooser = order(&as_strs(&kernel.chooser_modules), &[])?;
+    let mut early = order(&as_strs(&kernel.first_life_modules), &chooser)?;
     let needed: BTreeSet<_> = early.iter().map(|module| module.name.clone()).collect();
-    early.extend(order(&[DATA_FILE_SYSTEM], &early)?);
-    let second_life = order(&late_names, &early)?;
+    let loaded = [chooser.as_slice(), &early].concat();
+    early.extend(order(&[DATA_FILE_SYSTEM], &loaded)?);
+    let loaded = [chooser.as_slice(), &early].concat();
+    let second_life = order(&late_names, &loaded)?;
+    let chooser = modules::chains(chooser);
     let is_needed = |chain: &Vec<Module>| chain.iter().any(|module| needed.contains(&module.name));
     let (first_life, later) = modules::chains(early).into_iter().partition(is_needed);
-    Ok(KernelFiles { image, device_trees, first_life, later, second_life })
+    Ok(KernelFiles { image, device_trees, chooser, first_life, later, second_life })
 }
 
 /// The modules of the second life, without those they depend on.

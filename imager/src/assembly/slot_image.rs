@@ -108,17 +108,22 @@ fn root_image(files: &Tree, identity: &Identity) -> Result<RootImage> {
 /// The boot partition's image and the hashes of the files on it.
 fn boot_image(files: &Tree, identity: &Identity) -> Result<(Vec<u8>, Vec<FileHash>)> {
     let size = identity.board.partitions.boot();
-    let [a, b, c, d, ..] = identity.hash("boot");
     let options = fat::Options {
         size,
         reserved_sectors: 32,
-        volume_id: u32::from_le_bytes([a, b, c, d]),
+        volume_id: boot_volume_id(identity),
         label: *b"FERRITEBOOT",
     };
     let mut image = Vec::new();
     fat::write(files, &options, &mut image)
         .with_context(|| format!("the boot partition ({} MiB)", size >> 20))?;
     Ok((image, hashes(files)))
+}
+
+/// The serial number of the boot partition's FAT: another one for each version.
+pub fn boot_volume_id(identity: &Identity) -> u32 {
+    let [a, b, c, d, ..] = identity.hash("boot");
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// What UUIDs and salts are made of, so that the same image gets the same ones.

@@ -1,10 +1,13 @@
 //! What a board's boot loader needs on the disk so that it chooses between the slots: one file a
 //! way of choosing. What the choice means is in `slot::boot_state`.
 
-use anyhow::Result;
+use anyhow::{ensure, Context, Result};
+use slot::rpi::autoboot::Method;
 
 use crate::config::board::{Board, Chooser};
+use crate::sources::deb::Deb;
 
+pub mod rpi;
 pub mod uboot;
 
 /// Files by name, for a FAT partition.
@@ -15,37 +18,73 @@ const KERNEL: &str = "kernel";
 /// Name of the initramfs on a slot's boot partition.
 const INITRD: &str = "initrd";
 
-/// What lies on the `firmware` partition.
-pub fn firmware_files(board: &Board) -> Result<Files> {
-    match board.boot.chooser {
-        Chooser::Uboot => {
-            let script = uboot::boot_script(board.watchdog.as_ref())?;
-            Ok(vec![(uboot::BOOT_SCRIPT.to_owned(), uboot::script_image(&script))])
+/// What a slot's boot partition is made of.
+pub struct SlotFiles {
+    /// The kernel image.
+    pub kernel: Vec<u8>,
+    /// The initramfs.
+    pub initrd: Vec<u8>,
+    /// Device trees by file name; where the loader takes one, the first.
+    pub device_trees: Files,
+    /// The board's own firmware.
+    pub firmware: rpi::FirmwareFiles,
+    /// Serial number of the partition's FAT.
+    pub volume_id: u32,
+}
+
+/// The firmware that the board file names, out of its package.
+pub fn board_firmware(board: &Board, package: Option<&Deb>) -> Result<rpi::FirmwareFiles> {
+    match (&board.boot.firmware, package) {
+        (Some(firmware), Some(deb)) => rpi::firmware_files(deb, firmware),
+        (None, _) => Ok(rpi::FirmwareFiles::default()),
+        (Some(firmware), None) => {
+            anyhow::bail!("the package {} is not locked; run `imager lock`", firmware.package)
         }
     }
 }
 
-/// What lies on a slot's boot partition: the kernel, the initramfs, the device trees (by file
-/// name; the first is the one the kernel gets) and what the loader needs to start them.
-pub fn slot_files(
-    board: &Board,
-    kernel: Vec<u8>,
-    initrd: Vec<u8>,
-    device_trees: Files,
-) -> Result<Files> {
+/// What lies on the `firmware` partition.
+pub fn firmware_files(board: &Board, firmware: &rpi::FirmwareFiles) -> Result<Files> {
+    let method = match board.boot.chooser {
+        Chooser::Uboot => {
+            let script = uboot::boot_script(board.watchdog.as_ref())?;
+            return Ok(vec![(uboot::BOOT_SCRIPT.to_owned(), uboot::script_image(&script))]);
+        }
+        Chooser::Rpi => Method::Pointer,
+        Chooser::RpiTryboot => Method::Tryboot,
+    };
+    let mut files = vec![rpi::autoboot_file(method)];
+    files.extend(firmware.loader.iter().cloned());
+    Ok(files)
+}
+
+/// What lies on a slot's boot partition: the kernel, the initramfs, the device trees and what the
+/// loader needs to start them.
+pub fn slot_files(board: &Board, files: SlotFiles) -> Result<Files> {
     let start = match board.boot.chooser {
         Chooser::Uboot => {
-            let tree = device_trees.first().map(|(name, bytes)| uboot::SlotFile { name, bytes });
+            let tree =
+                files.device_trees.first().map(|(name, bytes)| uboot::SlotFile { name, bytes });
             let script = uboot::slot_script(
                 &board.kernel.arguments,
-                uboot::SlotFile { name: KERNEL, bytes: &kernel },
-                uboot::SlotFile { name: INITRD, bytes: &initrd },
+                uboot::SlotFile { name: KERNEL, bytes: &files.kernel },
+                uboot::SlotFile { name: INITRD, bytes: &files.initrd },
                 tree,
             )?;
-            (uboot::SLOT_SCRIPT.to_owned(), uboot::script_image(&script))
+            vec![(uboot::SLOT_SCRIPT.to_owned(), uboot::script_image(&script))]
         }
+        Chooser::Rpi | Chooser::RpiTryboot => rpi::slot_files(board, &files)?,
     };
-    let mut files = vec![(KERNEL.to_owned(), kernel), (INITRD.to_owned(), initrd), start];
-    files.extend(device_trees);
-    Ok(files)
+    let mut all = vec![(KERNEL.to_owned(), files.kernel), (INITRD.to_owned(), files.initrd)];
+    for more in [start, files.device_trees, files.firmware.slot] {
+        all.extend(more);
+    }
+    Ok(all)
+}
+
+/// Fails when this is not an uncompressed arm64 kernel (Documentation/arch/arm64/booting.rst).
+fn check_kernel(image: &[u8]) -> Result<()> {
+    let magic = image.get(56..60).context("it is shorter than the header of an arm64 Image")?;
+    ensure!(magic == b"ARM\x64", "it is not an uncompressed arm64 Image (no `ARMd` at byte 56)");
+    Ok(())
 }

@@ -44,6 +44,9 @@ pub fn boot_script(watchdog: Option<&Watchdog>) -> Result<String> {
         None => "# This board has no watchdog.\n".to_owned(),
         Some(watchdog) => match watchdog.kind {
             WatchdogKind::I6300esb => i6300esb(watchdog.seconds())?,
+            WatchdogKind::Bcm2835 => bail!(
+                "[watchdog] `bcm2835` is armed by the first life; the uboot chooser cannot do it"
+            ),
         },
     };
     let sector = |copy: usize| format!("{:x}", BOOT_STATE_OFFSETS[copy] / SECTOR);
@@ -116,11 +119,8 @@ fn load(file: SlotFile, at: &str) -> Result<String> {
 /// Bytes to leave free from where the kernel is loaded: its `image_size` (booting.rst), and one
 /// alignment more because U-Boot may move it up to the next boundary.
 fn kernel_room(image: &[u8]) -> Result<u64> {
+    super::check_kernel(image)?;
     let header = image.get(..64).context("it is shorter than the header of an arm64 Image")?;
-    ensure!(
-        &header[56..60] == b"ARM\x64",
-        "it is not an uncompressed arm64 Image (no `ARMd` at byte 56)"
-    );
     let mut size = [0; 8];
     size.copy_from_slice(&header[16..24]);
     let size = u64::from_le_bytes(size).max(image.len() as u64);

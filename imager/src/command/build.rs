@@ -91,16 +91,29 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let kernel = kernel::extract(&inputs.kernel, &board.kernel, image.uses_media())?;
     let root = root::build(&image, &board, &inputs, &binaries, &device_keys, &kernel)?;
     let boot_conf = device_conf::boot_conf(&board, &kernel, &device_keys.manifest);
-    let modules = kernel.first_life.iter().chain(&kernel.later).flatten();
+    let modules = kernel.chooser.iter().chain(&kernel.first_life).chain(&kernel.later).flatten();
     let initrd = initramfs::build(&binaries.init, &boot_conf, modules)?;
-    let boot_files = chooser::slot_files(&board, kernel.image, initrd, kernel.device_trees)?;
+    let identity = Identity { image: &image, board: &board };
+    let mut firmware = chooser::board_firmware(&board, inputs.board_firmware.as_ref())?;
+    let firmware_files = chooser::firmware_files(&board, &firmware)?;
+    firmware.loader.clear();
+    let boot_files = chooser::slot_files(
+        &board,
+        chooser::SlotFiles {
+            kernel: kernel.image,
+            initrd,
+            device_trees: kernel.device_trees,
+            firmware,
+            volume_id: slot_image::boot_volume_id(&identity),
+        },
+    )?;
     let slot =
         slot_image::build(&image, &board, root, &tree(boot_files)?, &signing, &options.cache)?;
 
     fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot be made", args.out.display()))?;
-    let identity = Identity { image: &image, board: &board };
-    let img = write_new(&outputs.img, |file| write_img(file, &board, &identity, &slot))?;
+    let firmware_files = tree(firmware_files)?;
+    let img = write_new(&outputs.img, |file| write_img(file, &identity, &firmware_files, &slot))?;
     let update = write_new(&outputs.update, |file| {
         let mut out = BufWriter::new(file);
         slot.stream.write(&slot.header, &mut out)?;
@@ -209,10 +222,11 @@ fn tree(files: Vec<(String, Vec<u8>)>) -> Result<Tree> {
 
 fn write_img(
     file: &mut File,
-    board: &Board,
     identity: &Identity,
+    firmware_files: &Tree,
     slot: &slot_image::SlotImage,
 ) -> Result<()> {
+    let board = identity.board;
     let [a, b, c, d, ..] = identity.hash("firmware");
     let options = fat::Options {
         size: board.partitions.firmware(),
@@ -221,7 +235,7 @@ fn write_img(
         label: *b"FIRMWARE   ",
     };
     let mut firmware = Vec::new();
-    fat::write(&tree(chooser::firmware_files(board)?)?, &options, &mut firmware)?;
+    fat::write(firmware_files, &options, &mut firmware)?;
     let options = ext4::Options {
         size: board.partitions.data(),
         uuid: identity.bytes("data"),
@@ -230,7 +244,7 @@ fn write_img(
     };
     let mut data = std::io::Cursor::new(vec![0; board.partitions.data() as usize]);
     ext4::write(&options, &mut data)?;
-    let table = disk_image::table(&board.partitions, &identity.hash("disk"));
+    let table = disk_image::table(board, &identity.hash("disk"));
     let contents = disk_image::Contents {
         firmware: &firmware,
         boot: &slot.boot,
@@ -238,7 +252,7 @@ fn write_img(
         header: &slot.header,
         data: data.get_ref(),
     };
-    disk_image::write(file, &table, &contents)
+    disk_image::write(file, &table, board.partitions.mbr, &contents)
 }
 
 /// Writes a file that gets its name when it is persisted.

@@ -71,7 +71,9 @@ pub fn run(args: LockArgs) -> Result<()> {
             "{} for {}: {} packages, {} wheels, {} local files locked",
             image.name,
             board.name(),
-            inputs.root.len() + inputs.kernel.len() + usize::from(inputs.firmware.is_some()),
+            inputs.root.len()
+                + inputs.kernel.len()
+                + inputs.firmware.iter().chain(&inputs.board_firmware).count(),
             inputs.wheels.len(),
             inputs.files.len()
         );

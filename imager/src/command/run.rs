@@ -14,7 +14,7 @@ use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
 
 use super::sparse;
-use crate::config::board::{Board, Qemu};
+use crate::config::board::{Board, Firmware, Qemu};
 use crate::config::values::{parse_size, Size};
 
 /// Runs an image in QEMU, with its console in this terminal.
@@ -89,13 +89,15 @@ pub fn run(args: RunArgs) -> Result<()> {
     };
     let firmware = match &args.firmware {
         Some(file) => file.clone(),
-        None => PathBuf::from(qemu.firmware.path.as_str()),
+        None => PathBuf::from(named_firmware(&board, qemu)?.path.as_str()),
     };
     if !firmware.is_file() {
+        let package = qemu.firmware.as_ref().map(|firmware| &firmware.package);
+        let install = package.map(|package| format!("install the package {package}, or "));
         bail!(
-            "the machine's firmware {} is not there; install the package {}, or name a file with --firmware",
+            "the machine's firmware {} is not there; {}name another file with --firmware",
             firmware.display(),
-            qemu.firmware.package
+            install.unwrap_or_default()
         );
     }
     let disk = args.disk.clone().unwrap_or_else(|| with_end(&args.image, ".disk"));
@@ -114,6 +116,16 @@ pub fn run(args: RunArgs) -> Result<()> {
         bail!("{emulator} is not installed; install the package qemu-system-arm");
     }
     Err(error).with_context(|| format!("{emulator} cannot be started"))
+}
+
+/// What plays the board's firmware.
+fn named_firmware<'a>(board: &Board, qemu: &'a Qemu) -> Result<&'a Firmware> {
+    qemu.firmware.as_ref().with_context(|| {
+        format!(
+            "QEMU has no firmware for the board {}: only the tests in qemu-tests/ boot it, and play its firmware themselves",
+            board.name()
+        )
+    })
 }
 
 fn with_end(path: &Path, end: &str) -> PathBuf {

@@ -90,6 +90,10 @@ pub struct Kernel {
     /// folder; empty where the loader passes its own.
     #[serde(default)]
     pub device_trees: Vec<String>,
+    /// Modules that the first life loads before it chooses the slot, where that is its part: disk
+    /// and watchdog, without those they depend on.
+    #[serde(default)]
+    pub chooser_modules: Vec<Line>,
     /// Modules the first life loads, without those they depend on: disk, verity, EROFS, watchdog.
     pub first_life_modules: Vec<Line>,
     /// Whether modules keep the signatures that the kernel checks when it loads them.
@@ -121,20 +125,70 @@ pub enum ModuleSignatures {
 pub struct Boot {
     /// Who chooses the slot.
     pub chooser: Chooser,
+    /// Lines of `config.txt` beside those that `imager` writes; rpi choosers only.
+    #[serde(default)]
+    pub config: Vec<Line>,
+    /// The firmware files that the image carries; rpi choosers only. A board that has them all in
+    /// a flash memory of its own needs none.
+    pub firmware: Option<BoardFirmware>,
+}
+
+/// `[boot.firmware]`: files out of a package of Debian's non-free-firmware.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoardFirmware {
+    /// The package.
+    pub package: PackageName,
+    /// The folder in it.
+    pub folder: DevicePath,
+    /// Files for `firmware`, which no update ever writes: what the boot ROM loads.
+    #[serde(default)]
+    pub loader_files: Vec<Line>,
+    /// Files for `boot-a` and `boot-b`.
+    pub slot_files: Vec<Line>,
 }
 
 /// Who chooses the slot before the kernel starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Chooser {
     /// A U-Boot script and a redundant environment.
     Uboot,
+    /// A Raspberry Pi's firmware reads `autoboot.txt`, the first life writes it.
+    Rpi,
+    /// The same, and a kernel that can ask the firmware to boot a slot once.
+    RpiTryboot,
+}
+
+impl Chooser {
+    /// As board files and the device's configuration write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Chooser::Uboot => "uboot",
+            Chooser::Rpi => "rpi",
+            Chooser::RpiTryboot => "rpi-tryboot",
+        }
+    }
+}
+
+/// What lies in the disk's first sector, for firmware that knows no GPT.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mbr {
+    /// One entry over the whole disk that keeps others away (UEFI 5.2.3).
+    #[default]
+    Protective,
+    /// `firmware` and both boot partitions under the numbers they have in the GPT, too.
+    Hybrid,
 }
 
 /// `[partitions]`: their sizes. Each is there once for each slot, `firmware` and `data` apart.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partitions {
+    /// The MBR beside the GPT.
+    #[serde(default)]
+    pub mbr: Mbr,
     firmware: Spanned<Size>,
     boot: Spanned<Size>,
     root: Spanned<Size>,
@@ -158,6 +212,19 @@ pub struct Watchdog {
 pub enum WatchdogKind {
     /// Intel 6300ESB, a PCI device.
     I6300esb,
+    /// The power manager of every Raspberry Pi.
+    Bcm2835,
+}
+
+impl WatchdogKind {
+    /// The seconds it can be set to. The Broadcom counter has 20 bits of 1/65536 s, and the kernel's
+    /// driver takes whole seconds (Linux drivers/watchdog/bcm2835_wdt.c, `PM_WDOG_TIME_SET`).
+    fn seconds(self) -> std::ops::RangeInclusive<u32> {
+        match self {
+            WatchdogKind::I6300esb => 10..=600,
+            WatchdogKind::Bcm2835 => 10..=15,
+        }
+    }
 }
 
 /// `[qemu]`: how QEMU plays the board.
@@ -172,8 +239,9 @@ pub struct Qemu {
     pub processors: u32,
     /// `-m`.
     pub memory: Size,
-    /// The firmware, out of a Debian package that is locked like the others.
-    pub firmware: Firmware,
+    /// The firmware, out of a Debian package that is locked like the others; none where the tests
+    /// play it.
+    pub firmware: Option<Firmware>,
     /// More devices, one `-device` each.
     #[serde(default)]
     pub devices: Vec<Line>,
@@ -319,9 +387,11 @@ impl Board {
             }
         }
         if let Some(watchdog) = &self.watchdog {
-            if !(10..=600).contains(&watchdog.seconds()) {
-                return Err(document
-                    .at(watchdog.seconds.span(), "[watchdog] `seconds` is between 10 and 600"));
+            let possible = watchdog.kind.seconds();
+            if !possible.contains(&watchdog.seconds()) {
+                let (least, most) = (possible.start(), possible.end());
+                let why = format!("[watchdog] `seconds` is between {least} and {most}");
+                return Err(document.at(watchdog.seconds.span(), why));
             }
         }
         if let Some(qemu) = &self.qemu {

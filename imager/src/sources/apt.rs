@@ -183,6 +183,24 @@ fn deb822_sources(text: &str) -> Vec<Source> {
     found
 }
 
+/// A part of a suite (Debian Policy 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// The distribution proper.
+    Main,
+    /// Firmware without sources that may be passed on: what a board's own processors run.
+    NonFreeFirmware,
+}
+
+impl Component {
+    fn as_str(self) -> &'static str {
+        match self {
+            Component::Main => "main",
+            Component::NonFreeFirmware => "non-free-firmware",
+        }
+    }
+}
+
 /// A mirror together with whom to trust about it.
 pub struct Archive {
     mirror: Mirror,
@@ -191,7 +209,7 @@ pub struct Archive {
     now: u64,
     cache: Cache,
     downloader: Downloader,
-    suites: BTreeMap<(String, String), Option<String>>,
+    suites: BTreeMap<(String, &'static str, String), Option<String>>,
 }
 
 impl Archive {
@@ -208,14 +226,19 @@ impl Archive {
         }
     }
 
-    /// The verified packages of all `suites` for `architecture`. A mirror without the `-security`
-    /// suite gets a notice; without another one it is an error.
-    pub fn index(&mut self, suites: &[&str], architecture: &str) -> Result<Index> {
+    /// The verified packages of one part of all `suites` for `architecture`. A mirror without the
+    /// `-security` suite gets a notice; without another one it is an error.
+    pub fn index(
+        &mut self,
+        suites: &[&str],
+        component: Component,
+        architecture: &str,
+    ) -> Result<Index> {
         let mut index = Index::default();
         for suite in suites {
-            let key = ((*suite).to_owned(), architecture.to_owned());
+            let key = ((*suite).to_owned(), component.as_str(), architecture.to_owned());
             if !self.suites.contains_key(&key) {
-                let text = self.fetch_index(suite, architecture)?;
+                let text = self.fetch_index(suite, component, architecture)?;
                 self.suites.insert(key.clone(), text);
             }
             match self.suites.get(&key) {
@@ -226,7 +249,12 @@ impl Archive {
         Ok(index)
     }
 
-    fn fetch_index(&self, suite: &str, architecture: &str) -> Result<Option<String>> {
+    fn fetch_index(
+        &self,
+        suite: &str,
+        component: Component,
+        architecture: &str,
+    ) -> Result<Option<String>> {
         let Some(base) = self.mirror.base(suite) else {
             return Ok(None);
         };
@@ -238,7 +266,7 @@ impl Archive {
                 other => other?,
             };
         let release = Release::verify(&in_release, suite, &self.keyring, self.now, self.expired)?;
-        let path = format!("main/binary-{architecture}/Packages.xz");
+        let path = format!("{}/binary-{architecture}/Packages.xz", component.as_str());
         let (hash, size) = release.file(&path)?;
         if size > MAX_INDEX {
             bail!("index of {suite}: its {size} bytes are more than the {MAX_INDEX} that are plausible");

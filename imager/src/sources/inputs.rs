@@ -17,6 +17,8 @@ pub struct Inputs {
     pub kernel: Vec<Deb>,
     /// The package with QEMU's firmware; not part of the image.
     pub firmware: Option<Deb>,
+    /// The package with the firmware that the board's own loader reads from its boot partitions.
+    pub board_firmware: Option<Deb>,
     /// The wheels, sorted by name.
     pub wheels: Vec<Wheel>,
     /// All local files, sorted by path.

@@ -53,6 +53,17 @@ pub struct BoardPins {
     /// The package with QEMU's firmware, as `name version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firmware: Option<String>,
+    /// The package with the firmware that the image carries, as `name version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub board_firmware: Option<String>,
+}
+
+impl BoardPins {
+    /// All its packages, as `name version`.
+    pub fn ids(&self) -> impl Iterator<Item = &String> {
+        let firmware = self.firmware.iter().chain(&self.board_firmware);
+        self.root.iter().chain(&self.kernel).chain(firmware)
+    }
 }
 
 /// What the image and board files ask of the Debian archive.
@@ -74,6 +85,9 @@ pub struct Request {
     /// The package with QEMU's firmware.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firmware: Option<String>,
+    /// The package with the firmware that the image carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub board_firmware: Option<String>,
 }
 
 /// One Debian package.
@@ -178,8 +192,7 @@ impl Lock {
             }
         }
         for board in &self.boards {
-            let all = board.root.iter().chain(&board.kernel).chain(&board.firmware);
-            for id in all {
+            for id in board.ids() {
                 self.deb(id, &board.architecture)?;
             }
         }
@@ -216,10 +229,7 @@ impl Lock {
         let used: std::collections::BTreeSet<(String, String)> = self
             .boards
             .iter()
-            .flat_map(|b| {
-                let all = b.root.iter().chain(&b.kernel).chain(&b.firmware);
-                all.map(|id| (b.architecture.clone(), id.clone()))
-            })
+            .flat_map(|b| b.ids().map(|id| (b.architecture.clone(), id.clone())))
             .collect();
         self.debs.retain(|d| used.contains(&(d.architecture.clone(), d.id())));
         self.boards.sort_by(|a, b| a.name.cmp(&b.name));
@@ -281,10 +291,12 @@ mod tests {
                 kernel_version: "1".into(),
                 kernel: vec![],
                 firmware: None,
+                board_firmware: None,
             },
             root: root.iter().map(|s| (*s).to_owned()).collect(),
             kernel: vec![],
             firmware: None,
+            board_firmware: None,
         }
     }
 

@@ -36,7 +36,12 @@ pub fn packages(image: &Image, board: &Board) -> Request {
         kernel_suite: board.kernel.suite.to_string(),
         kernel_version: board.kernel.version.to_string(),
         kernel: sorted(board.kernel.packages().iter().map(|p| p.to_string()).collect()),
-        firmware: board.qemu.as_ref().map(|q| q.firmware.package.to_string()),
+        firmware: board
+            .qemu
+            .as_ref()
+            .and_then(|q| q.firmware.as_ref())
+            .map(|f| f.package.to_string()),
+        board_firmware: board.boot.firmware.as_ref().map(|f| f.package.to_string()),
     }
 }
 

@@ -36,7 +36,7 @@ pub fn spdx(
 ) -> Result<String> {
     let mut own = OwnNames::new();
     let mut packages = Vec::new();
-    for deb in inputs.root.iter().chain(&inputs.kernel) {
+    for deb in inputs.root.iter().chain(&inputs.kernel).chain(&inputs.board_firmware) {
         let licence = copyright_of(deb, &inputs.root)?
             .and_then(|text| licence::of_copyright(&text, &mut own));
         let purl = format!(

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, Context, Result};
 
-use super::apt::{Archive, Mirror};
+use super::apt::{Archive, Component, Mirror};
 use super::cache::{Cache, WrongHash};
 use super::deb::Deb;
 use super::download::{Missing, TooMuch};
@@ -13,7 +13,7 @@ use super::inputs::Inputs;
 use super::local::{self, LocalFile};
 use super::lock::{self, BoardPins, DebPin, FilePin, Lock};
 use super::openpgp::Keyring;
-use super::packages::Package;
+use super::packages::{Index, Package};
 use super::release::Expired;
 use super::wheel::Wheel;
 use super::{pypi, request, resolve};
@@ -133,6 +133,11 @@ impl Locked<'_> {
             root: open_all(&pins.root)?,
             kernel: open_all(&pins.kernel)?,
             firmware: pins.firmware.as_deref().map(|id| self.open_deb(id)).transpose()?,
+            board_firmware: pins
+                .board_firmware
+                .as_deref()
+                .map(|id| self.open_deb(id))
+                .transpose()?,
             wheels,
             files: self.files,
         })
@@ -233,8 +238,13 @@ impl Locked<'_> {
         let old = self.lock.clone();
         let suites: Vec<&str> = wanted.suites.iter().map(String::as_str).collect();
         let archive = self.archive()?;
-        let index = archive.index(&suites, architecture)?;
-        let kernel_index = archive.index(&[&wanted.kernel_suite], architecture)?;
+        let index = archive.index(&suites, Component::Main, architecture)?;
+        let kernel_index = archive.index(&[&wanted.kernel_suite], Component::Main, architecture)?;
+        // Only a board that carries such firmware has its index read.
+        let firmware_index = match wanted.board_firmware {
+            Some(_) => archive.index(&suites, Component::NonFreeFirmware, architecture)?,
+            None => Index::default(),
+        };
         let pinned = |p: &Package| {
             old.debs
                 .iter()
@@ -258,6 +268,11 @@ impl Locked<'_> {
             .as_deref()
             .map(|name| resolve::newest(&index, name, &pinned))
             .transpose()?;
+        let board_firmware = wanted
+            .board_firmware
+            .as_deref()
+            .map(|name| resolve::newest(&firmware_index, name, &pinned))
+            .transpose()?;
         let ids = |all: &[&Package]| {
             all.iter().map(|p| format!("{} {}", p.name, p.version)).collect::<Vec<_>>()
         };
@@ -267,21 +282,21 @@ impl Locked<'_> {
             root: ids(&root),
             kernel: ids(&kernel),
             firmware: firmware.map(|p| format!("{} {}", p.name, p.version)),
+            board_firmware: board_firmware.map(|p| format!("{} {}", p.name, p.version)),
             request: wanted,
         };
         if let Some(before) = old.board(&pins.name) {
             report_changes(before, &pins);
         }
-        let debs =
-            root.iter().chain(&kernel).chain(&firmware).map(|p| pin(p, architecture)).collect();
+        let all = root.iter().chain(&kernel).chain(&firmware).chain(&board_firmware);
+        let debs = all.map(|p| pin(p, architecture)).collect();
         self.lock.set_board(pins, debs);
         Ok(())
     }
 
     fn fetch_debs(&mut self) -> Result<()> {
         let pins = self.pins()?;
-        let ids: Vec<String> =
-            pins.root.iter().chain(&pins.kernel).chain(&pins.firmware).cloned().collect();
+        let ids: Vec<String> = pins.ids().cloned().collect();
         for id in ids {
             let deb = self.lock.deb(&id, self.board.debian.architecture.as_str())?.clone();
             if self.options.cache.find(&deb.sha256)?.is_some() {
@@ -420,9 +435,7 @@ fn differences(old: &[FilePin], new: &[FilePin]) -> Vec<String> {
 
 /// Says which packages changed against the lock, each in one line.
 fn report_changes(old: &BoardPins, new: &BoardPins) {
-    let all = |pins: &BoardPins| -> Vec<String> {
-        pins.root.iter().chain(&pins.kernel).chain(&pins.firmware).cloned().collect()
-    };
+    let all = |pins: &BoardPins| -> Vec<String> { pins.ids().cloned().collect() };
     let (old, new) = (all(old), all(new));
     for id in old.iter().filter(|id| !new.contains(id)) {
         let name = id.split(' ').next().unwrap_or_default();
