@@ -87,6 +87,13 @@ impl Disk {
         Ok(bytes)
     }
 
+    /// `length` bytes at byte `offset` of the whole disk.
+    pub fn read_disk(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.open()?.read_exact_at(&mut bytes, offset).with_context(|| self.name())?;
+        Ok(bytes)
+    }
+
     /// Overwrites bytes of a partition.
     pub fn write(&self, label: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         let at = self.place(label, offset, bytes.len())?;

@@ -52,8 +52,10 @@ pub struct Variant {
     pub init: Option<PathBuf>,
     /// Sign with keys that the devices do not trust.
     pub strange_keys: bool,
-    /// Another board than the one QEMU plays.
+    /// Another board than the one QEMU plays: the same board file under this name.
     pub other_board: Option<&'static str>,
+    /// The board, if not `qemu-arm64`.
+    pub board_file: Option<&'static str>,
 }
 
 /// What `imager build` made.
@@ -84,8 +86,12 @@ impl Variant {
         Variant { label: "good", sequence, ..Variant::default() }
     }
 
+    fn board_file(&self) -> &'static str {
+        self.board_file.unwrap_or(BOARD)
+    }
+
     fn board_name(&self) -> &'static str {
-        self.other_board.unwrap_or(BOARD)
+        self.other_board.unwrap_or(self.board_file())
     }
 
     /// The version's name.
@@ -156,7 +162,7 @@ impl Lane {
         write_if_new(&folder.join("demo.toml"), image.as_bytes())?;
         // What is locked is the same for any name of the board.
         let name = |board: &str| format!("name = \"{board}\"");
-        let (from, to) = (name(BOARD), name(variant.board_name()));
+        let (from, to) = (name(variant.board_file()), name(variant.board_name()));
         let named = [(from.as_str(), to.as_str())];
         let lock = replaced(&read(&demo.join("demo.lock"))?, &named)?;
         write_if_new(&folder.join("demo.lock"), lock.as_bytes())?;
@@ -168,7 +174,8 @@ impl Lane {
             }
             write_if_new(&folder.join("face").join(name), &bytes)?;
         }
-        let board = read(&workspace().join("board-configs").join(format!("{BOARD}.toml")))?;
+        let board_file = format!("{}.toml", variant.board_file());
+        let board = read(&workspace().join("board-configs").join(board_file))?;
         let board = replaced(&replaced(&board, &named)?, variant.board)?;
         let name = format!("{}.toml", variant.board_name());
         write_if_new(&folder.join(name), board.as_bytes())?;

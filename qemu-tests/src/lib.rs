@@ -22,6 +22,7 @@ mod seat;
 mod server;
 mod shell;
 mod stick;
+pub mod videocore;
 
 pub use console::{Console, Line};
 pub use disk::Disk;

@@ -214,7 +214,8 @@ fn start(
     }
 }
 
-fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
+/// The connection of a QEMU that has just been started.
+pub(crate) fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
     listener.set_nonblocking(true).context("socket")?;
     let start = Instant::now();
     let patience = stretched(TO_CONNECT);
@@ -265,7 +266,7 @@ pub(crate) fn imager() -> Result<PathBuf> {
 }
 
 /// The folder for logs and seats.
-fn logs() -> Result<PathBuf> {
+pub(crate) fn logs() -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/qemu-logs");
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let folder = folder.canonicalize().context("log folder")?;

@@ -12,9 +12,9 @@ use super::{Files, SlotFiles, INITRD, KERNEL};
 use crate::config::board::{Board, BoardFirmware};
 use crate::sources::deb::Deb;
 
-/// The firmware reads lines of `config.txt` up to this many bytes, and ignores the rest of one
-/// (documentation, "config.txt", file format).
-const MAX_LINE: usize = 98;
+/// The firmware reads lines of `config.txt` up to this many bytes (98 in newer ones), and ignores the rest
+/// of a line (documentation, "config.txt", file format).
+const MAX_LINE: usize = 78;
 /// The most the kernel takes of its arguments (arm64 `COMMAND_LINE_SIZE`), less what the firmware
 /// adds to them.
 const MAX_ARGUMENTS: usize = 2048 - 512;

@@ -1,0 +1,144 @@
+//! Plays a Raspberry Pi's VideoCore firmware, which QEMU does not have: from the bytes of a card
+//! to what the ARM cores get, by the documented rules, and with an error wherever the real one
+//! would not boot or would boot something else.
+//!
+//! The rules are those of the Raspberry Pi documentation ("config.txt", "autoboot.txt",
+//! "Conditional filters", "Boot options") as of 2026, for a Raspberry Pi 3 Model B; where they are
+//! known from somewhere else, the place is named. Nothing here is shared with what makes images.
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::disk::Disk;
+
+mod config;
+mod device_tree;
+mod machine;
+mod volume;
+
+pub use machine::PiMachine;
+
+use config::Settings;
+use volume::Volume;
+
+/// What the firmware's rules depend on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reset {
+    /// The one-shot flag of `reboot "0 tryboot"`.
+    pub tryboot: bool,
+    /// The partition of `reboot N`, which goes before `autoboot.txt`.
+    pub partition: Option<u32>,
+}
+
+/// What the ARM cores are started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The partition it all came from.
+    pub partition: u32,
+    /// The kernel image.
+    pub kernel: Vec<u8>,
+    /// The initramfs.
+    pub initramfs: Vec<u8>,
+    /// The device tree.
+    pub device_tree: Vec<u8>,
+    /// The kernel's arguments.
+    pub arguments: String,
+}
+
+/// The most bytes of `autoboot.txt` (documentation, "autoboot.txt").
+const MAX_AUTOBOOT: usize = 512;
+/// The kernel's arguments are cut at this many bytes (arm64 `COMMAND_LINE_SIZE`).
+const MAX_ARGUMENTS: usize = 2048;
+/// The tree of a 3B under its upstream and its downstream name (documentation, "upstream_kernel").
+const DEVICE_TREES: [&str; 2] = ["bcm2837-rpi-3-b.dtb", "bcm2710-rpi-3-b.dtb"];
+
+/// Boots the card, as far as the ARM cores.
+pub fn boot(disk: &Disk, reset: Reset) -> Result<Started> {
+    let mbr = volume::Mbr::read(disk)?;
+    // The boot ROM knows no GPT and looks at the first partition only (documentation issue 1291).
+    let first = mbr.volume(disk, 1).context("the boot ROM, partition 1")?;
+    let loader = first.read("bootcode.bin")?.context("the boot ROM finds no bootcode.bin")?;
+    ensure!(!loader.is_empty(), "bootcode.bin is empty");
+
+    let autoboot = first.read("autoboot.txt")?;
+    let named = autoboot.map(|bytes| autoboot_partition(&bytes, reset.tryboot)).transpose()?;
+    let wanted = reset.partition.or(named.flatten()).filter(|number| *number != 0);
+    let (partition, volume) = match wanted {
+        Some(number) => {
+            let volume = mbr.volume(disk, number).context("boot_partition")?;
+            ensure!(is_bootable(&volume)?, "partition {number} has no start.elf: not bootable");
+            (number, volume)
+        }
+        None => first_bootable(&mbr, disk)?,
+    };
+    start(&volume, partition, reset).with_context(|| format!("partition {partition}"))
+}
+
+/// `boot_partition` of an `autoboot.txt`, if it has one.
+fn autoboot_partition(bytes: &[u8], tryboot: bool) -> Result<Option<u32>> {
+    ensure!(
+        bytes.len() <= MAX_AUTOBOOT,
+        "autoboot.txt has {} bytes, the firmware takes {MAX_AUTOBOOT}",
+        bytes.len()
+    );
+    // Rubbish sets nothing: that is how a torn write looks.
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(None) };
+    let settings = Settings::read(text, tryboot, &["all", "none", "tryboot"])?;
+    let number = settings.get("boot_partition");
+    number.map(|n| n.parse().with_context(|| format!("boot_partition={n}"))).transpose()
+}
+
+/// A partition with firmware on it counts as bootable (documentation, "boot_partition").
+fn is_bootable(volume: &Volume) -> Result<bool> {
+    Ok(volume.read("start.elf")?.is_some())
+}
+
+/// The default: the first FAT partition that is bootable.
+fn first_bootable<'a>(mbr: &volume::Mbr, disk: &'a Disk) -> Result<(u32, Volume<'a>)> {
+    for number in 1..=4 {
+        if let Ok(volume) = mbr.volume(disk, number) {
+            if is_bootable(&volume)? {
+                return Ok((number, volume));
+            }
+        }
+    }
+    bail!("no partition has a start.elf: the LED blinks four times and that is all")
+}
+
+fn start(volume: &Volume, partition: u32, reset: Reset) -> Result<Started> {
+    let read = |name: &str| volume.read(name)?.with_context(|| format!("{name} is missing"));
+    let text = read("config.txt")?;
+    let text = std::str::from_utf8(&text).context("config.txt is no text")?;
+    let filters = ["all", "none", "tryboot", "pi3"];
+    let settings = Settings::read(text, reset.tryboot, &filters).context("config.txt")?;
+
+    let start = settings.get("start_file").unwrap_or("start.elf");
+    let fixup = settings.get("fixup_file").unwrap_or("fixup.dat");
+    for (one, other) in [(start, fixup), (fixup, start)] {
+        ensure!(volume.read(one)?.is_some(), "{one} is missing: {other} alone does not start");
+    }
+    ensure!(settings.is_on("arm_64bit"), "without arm_64bit=1 the cores start in 32 bits");
+    let kernel = read(settings.get("kernel").unwrap_or("kernel8.img"))?;
+    let is_gzip = kernel.starts_with(&[0x1f, 0x8b]);
+    ensure!(
+        is_gzip || kernel.get(56..60) == Some(b"ARM\x64"),
+        "the kernel is neither an arm64 Image nor one in gzip"
+    );
+    let (initramfs, place) = settings.initramfs().context("config.txt names no initramfs")?;
+    ensure!(place == "followkernel" || place == "0", "initramfs … {place}: not followkernel");
+    let upstream = settings.is_on("upstream_kernel");
+    let [first, second] = if upstream { DEVICE_TREES } else { [DEVICE_TREES[1], DEVICE_TREES[0]] };
+    // Of the other kind it takes one only with overlays, which no image has.
+    let device_tree = volume.read(first)?.with_context(|| {
+        format!("{first} is missing, and {second} does not fit the kernel that config.txt names")
+    })?;
+    let arguments = read(settings.get("cmdline").unwrap_or("cmdline.txt"))?;
+    let arguments = String::from_utf8(arguments).context("cmdline.txt is no text")?;
+    let mut lines = arguments.lines();
+    let line = lines.next().context("cmdline.txt is empty")?.to_owned();
+    ensure!(lines.all(str::is_empty), "cmdline.txt has a second line, which is ignored");
+    ensure!(line.len() < MAX_ARGUMENTS, "the kernel cuts its arguments at {MAX_ARGUMENTS} bytes");
+    Ok(Started { partition, kernel, initramfs: read(initramfs)?, device_tree, arguments: line })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The image for the Raspberry Pi 3, as it would be written to a card, in QEMU's `raspi3b`: the
+//! harness plays the firmware, from the files on the card and by its documented rules.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::videocore::{self, PiMachine, Reset};
+use qemu_tests::Disk;
+use serde_json::Value;
+use slot::Slot;
+
+const TO_BOOT: Duration = Duration::from_secs(90);
+/// The emulated network is a full-speed USB adapter.
+const TO_INSTALL: Duration = Duration::from_secs(300);
+/// QEMU takes cards of a power of two only.
+const CARD: u64 = 512 << 20;
+const BOARD: Option<&str> = Some("rpi3");
+
+fn base(lane: &Lane) -> Result<Disk> {
+    let built = lane.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(1) })?;
+    let disk = Disk::copy_of(&built.img)?;
+    disk.grow(CARD)?;
+    Ok(disk)
+}
+
+/// What the firmware would boot from the card as it is now.
+fn next(disk: &Disk) -> Result<u32> {
+    Ok(videocore::boot(disk, Reset::default())?.partition)
+}
+
+#[test]
+fn a_pi_3_boots_to_one_face_in_the_photograph() -> Result<()> {
+    let lane = Lane::take()?;
+    let disk = base(&lane)?;
+    let mut pi = PiMachine::start("rpi3-boots", &disk)?;
+    pi.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
+    pi.wait_for("ferrite: first life: slot a of demo 1-pi (sequence 1) verified", TO_BOOT)?;
+    pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let line = pi.wait_for("face: {", TO_BOOT)?.text;
+    let json = line.find('{').map(|start| &line[start..]).context("a result line")?;
+    let result: Value = serde_json::from_str(json).with_context(|| line.clone())?;
+    let faces = result["detections"].as_array().with_context(|| line.clone())?;
+    assert_eq!(faces.len(), 1, "{line}");
+    assert!(faces[0]["score"].as_f64().is_some_and(|score| score > 0.5), "{line}");
+    // The network behind the board's own USB controller.
+    pi.wait_for("ferrite: network: ", TO_BOOT)?;
+    assert_eq!(pi.boots, [2]);
+    Ok(())
+}
+
+#[test]
+fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
+    let lane = Lane::take()?;
+    let repository = lane.repository()?;
+    let disk = base(&lane)?;
+    let good = lane.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(2) })?;
+    repository.publish(&good)?;
+
+    let mut pi = PiMachine::start("rpi3-updates", &disk)?;
+    pi.wait_for("ota: installed 2-pi in slot b", TO_INSTALL)?;
+    pi.wait_for("ota: trial armed", TO_BOOT)?;
+    pi.wait_for("ferrite: shutdown: reboot", TO_BOOT)?;
+    // Slot a's first life counts and points to slot b; slot b's points back before it goes on.
+    pi.wait_for("ferrite: slot b is next (trial, 0 tries left); resetting", TO_BOOT)?;
+    pi.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
+    assert_eq!(next(&disk)?, 2, "any reset would lead back to slot a");
+    pi.wait_for("first life: slot b of demo 2-pi ", TO_BOOT)?;
+    pi.wait_for("ota: committed 2-pi in slot b", TO_BOOT)?;
+    assert_eq!((next(&disk)?, &pi.boots[..]), (3, &[2, 2, 3][..]));
+    pi.reset()?;
+    pi.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
+    pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+
+    let broken = lane.build(&Variant {
+        label: "pi-crashes",
+        board_file: BOARD,
+        workloads: r#"
+            [[workload]]
+            name = "crasher"
+            command = ["/usr/bin/busybox", "false"]
+            backoff = ["250ms", "1s"]
+            budget = { crashes = 2, within = "1m" }
+        "#,
+        ..Variant::good(3)
+    })?;
+    repository.publish(&broken)?;
+    pi.wait_for("ota: installed 3-pi-crashes in slot a", TO_INSTALL)?;
+    pi.wait_for("ferrite: slot a (trial, 0 tries left)", TO_BOOT)?;
+    pi.wait_for("ferrite: vital workload crasher failed (", TO_BOOT)?;
+    pi.wait_for("ferrite: slot b (active, strike ", TO_BOOT)?;
+    let said = pi.wait_for("ota: fell back from 3-pi-crashes: ", TO_BOOT)?.text;
+    assert!(said.contains("vital workload crasher failed"), "{said}");
+    assert_eq!(pi.boots, [2, 2, 3, 3, 3, 2, 3]);
+    let state = disk.boot_state()?.context("boot state")?;
+    assert_eq!((state.active, state.trial), (Slot::B, None));
+    Ok(())
+}
