@@ -78,8 +78,15 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         Some(method) => {
             // A trial's way back leads over a write of its own first life: nothing that could
             // hang comes before it, apart from the drivers it takes.
-            chains("chooser-modules").iter().try_for_each(|chain| modules::load_chain(chain))?;
-            progress.watchdog = arm_watchdog(&conf);
+            for chain in chains("chooser-modules") {
+                modules::load_chain(&chain)?;
+                if progress.watchdog.is_none() && has_watchdog(&conf) {
+                    progress.watchdog = arm_watchdog(&conf);
+                }
+            }
+            if progress.watchdog.is_none() {
+                progress.watchdog = arm_watchdog(&conf);
+            }
             let disk = wait_for_disk()?;
             devices::link(&disk)?;
             (choosing::choose(method, &arguments)?, Some(disk))
@@ -178,6 +185,12 @@ fn read(path: &str) -> Result<Vec<u8>> {
         return Err(Error::new([path, ": longer than 65536 bytes"].concat()));
     }
     Ok(bytes)
+}
+
+/// Whether the watchdog that the board names is there by now.
+fn has_watchdog(conf: &Conf<'_>) -> bool {
+    let line = conf.head.iter().find(|line| line.key == "watchdog");
+    line.and_then(|line| line.value.split(' ').next()).is_some_and(|path| Path::new(path).exists())
 }
 
 /// Arms the watchdog that the board names. A board whose watchdog does not work still boots: the

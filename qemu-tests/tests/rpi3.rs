@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::videocore::{self, PiMachine, Reset};
+use qemu_tests::videocore::{self, Model, PiMachine, Reset};
 use qemu_tests::Disk;
 use serde_json::Value;
 use slot::Slot;
@@ -26,7 +26,7 @@ fn base(lane: &Lane) -> Result<Disk> {
 
 /// What the firmware would boot from the card as it is now.
 fn next(disk: &Disk) -> Result<u32> {
-    Ok(videocore::boot(disk, Reset::default())?.partition)
+    Ok(videocore::boot(disk, Model::Pi3, Reset::default())?.partition)
 }
 
 #[test]

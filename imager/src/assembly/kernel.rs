@@ -6,6 +6,9 @@ use std::io::Read;
 
 use anyhow::{bail, Context, Result};
 
+use super::device_tree::DeviceTree;
+use super::drivers::{self, Drivers};
+use super::elf::section;
 use super::modules::{self, canonical, Module, ModuleSource};
 use crate::config::board::{Kernel, ModuleSignatures};
 use crate::config::values::Line;
@@ -13,6 +16,22 @@ use crate::sources::deb::{Deb, MemberKind};
 
 /// A module is at most this long unpacked; the largest of Debian's has a third of it.
 const MAX_MODULE: u64 = 32 << 20;
+/// Where the drivers of disks lie, and of what disks wait for.
+const DRIVER_FOLDERS: [&str; 13] = [
+    "/drivers/clk/",
+    "/drivers/firmware/",
+    "/drivers/gpio/",
+    "/drivers/mailbox/",
+    "/drivers/mfd/",
+    "/drivers/mmc/",
+    "/drivers/phy/",
+    "/drivers/pinctrl/",
+    "/drivers/pmdomain/",
+    "/drivers/power/",
+    "/drivers/regulator/",
+    "/drivers/reset/",
+    "/drivers/soc/",
+];
 /// The module for the data partition. Workloads wait for it, so it is loaded early on.
 const DATA_FILE_SYSTEM: &str = "ext4";
 
@@ -64,7 +83,18 @@ pub fn extract(debs: &[Deb], kernel: &Kernel, uses_media: bool) -> Result<Kernel
     let second_life = order(&late_names, &loaded)?;
     let chooser = modules::chains(chooser);
     let is_needed = |chain: &Vec<Module>| chain.iter().any(|module| needed.contains(&module.name));
-    let (first_life, later) = modules::chains(early).into_iter().partition(is_needed);
+    let (first_life, later): (Vec<_>, Vec<_>) =
+        modules::chains(early).into_iter().partition(is_needed);
+    if !device_trees.is_empty() {
+        let drivers = source.drivers(release)?;
+        let loaded = [&chooser, &first_life].into_iter().flatten().flatten();
+        let loaded: BTreeSet<_> = loaded.map(|module| module.name.clone()).collect();
+        for (name, blob) in &device_trees {
+            DeviceTree::read(blob)
+                .and_then(|tree| drivers::check(&tree, &drivers, &loaded))
+                .with_context(|| format!("device tree {name}"))?;
+        }
+    }
     Ok(KernelFiles { image, device_trees, chooser, first_life, later, second_life })
 }
 
@@ -119,6 +149,36 @@ impl<'a> PackagedModules<'a> {
             .with_context(|| format!("the kernel packages have no {list}"))?;
         let built_in = String::from_utf8_lossy(&built_in).lines().filter_map(module_name).collect();
         Ok(PackagedModules { debs, paths, built_in, signatures })
+    }
+}
+
+impl PackagedModules<'_> {
+    /// What the kernel's drivers drive, as far as a disk depends on it.
+    fn drivers(&self, release: &str) -> Result<Drivers> {
+        let mut drivers = Drivers::default();
+        let list = format!("lib/modules/{release}/modules.builtin.modinfo");
+        let built_in = file(self.debs, |path| path.ends_with(&list))?
+            .with_context(|| format!("the kernel packages have no {list}"))?;
+        drivers.add_built_in(&built_in);
+        let mut wanted: BTreeMap<usize, BTreeMap<&str, &str>> = BTreeMap::new();
+        for (name, (index, path)) in &self.paths {
+            if DRIVER_FOLDERS.iter().any(|folder| path.contains(folder)) {
+                wanted.entry(*index).or_default().insert(path, name);
+            }
+        }
+        for (index, wanted) in wanted {
+            for member in self.debs[index].members(|path| wanted.contains_key(path))? {
+                let (Some(name), MemberKind::File(packed)) =
+                    (wanted.get(member.path.as_str()), member.kind)
+                else {
+                    continue;
+                };
+                let object = unpack(&member.path, packed)
+                    .with_context(|| format!("kernel module {}", member.path))?;
+                drivers.add_module(name, section(&object, b".modinfo").unwrap_or_default());
+            }
+        }
+        Ok(drivers)
     }
 }
 

@@ -1,11 +1,13 @@
 //! From checked files and fetched inputs to the bytes of an image.
 //!
 //! [`root`] puts the root together out of what [`skeleton`], [`packages`], [`kernel`] (with
-//! [`modules`]), [`libraries`] and [`device_conf`] give; [`initramfs`] packs the first life; [`slot_image`] makes
+//! [`modules`]), [`libraries`] and [`device_conf`] give; [`drivers`] compares the modules with the [`device_tree`]; [`initramfs`] packs the first life; [`slot_image`] makes
 //! both a signed slot, with [`payload_writer`] its update; [`disk_image`] lays out the disk.
 
 pub mod device_conf;
+pub mod device_tree;
 pub mod disk_image;
+pub mod drivers;
 pub mod elf;
 pub mod frame_cache;
 pub mod initramfs;

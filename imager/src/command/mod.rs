@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+pub mod boards;
 pub mod build;
 pub mod bundle;
 pub mod flash;
@@ -45,6 +46,8 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Resolve every input of an image and write its lock
     Lock(lock::LockArgs),
+    /// List the boards, and how much has been seen of each
+    Boards(boards::BoardsArgs),
     /// Build the disk image and the update of an image
     Build(build::BuildArgs),
     /// Say what a file is, what is in it, who signed it and whether it verifies
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Keygen(args) => keygen::run(args),
         Command::Lock(args) => lock::run(args),
+        Command::Boards(args) => boards::run(args),
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Publish(args) => publish::run(args),

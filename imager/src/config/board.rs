@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::diagnostics::{nearest, Document, Finding};
@@ -19,6 +19,8 @@ pub struct Board {
     name: Spanned<Name>,
     /// One line for people.
     pub description: Line,
+    /// How much has been seen of its images.
+    pub proof: Proof,
     /// Which Debian its packages come from.
     pub debian: Debian,
     /// Its kernel.
@@ -33,6 +35,29 @@ pub struct Board {
     pub qemu: Option<Qemu>,
     #[serde(skip)]
     path: PathBuf,
+}
+
+/// How much has been seen of a board's images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The finished card is checked by the rules of the board's firmware; nothing was started.
+    Checked,
+    /// The tests boot it in QEMU, update it and let it fall back.
+    Qemu,
+    /// Somebody has seen a real one do that.
+    Hardware,
+}
+
+impl Proof {
+    /// For people.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Proof::Checked => "card checked by its firmware's rules",
+            Proof::Qemu => "boots in QEMU",
+            Proof::Hardware => "seen on hardware",
+        }
+    }
 }
 
 /// Debian's name of a processor architecture.
@@ -481,5 +506,7 @@ mod tests {
         );
         assert!(changed("suites = ", "suits = ").contains("did you mean `suites`?"));
         assert!(changed("seconds = 60", "seconds = 1").contains("between 10 and 600"));
+        let broadcom = "kind = \"bcm2835\"";
+        assert!(changed("kind = \"i6300esb\"", broadcom).contains("between 10 and 15"));
     }
 }

@@ -8,6 +8,17 @@ use anyhow::{bail, ensure, Result};
 /// ("What is config.txt", file format). A line between the two means something else on each.
 const MAX_LINE: usize = 78;
 
+/// The filters that hold.
+#[derive(Debug)]
+pub struct Filters<'a> {
+    /// The one-shot flag was set.
+    pub tryboot: bool,
+    /// The names of models that mean this board.
+    pub model: &'a [&'a str],
+    /// All names of models that a file may have.
+    pub models: &'a [&'a str],
+}
+
 /// The settings that apply; of one that is there twice the last.
 #[derive(Debug, Default)]
 pub struct Settings {
@@ -16,8 +27,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads a file on a Raspberry Pi 3 Model B. `known` are the filters that the file may have.
-    pub fn read(text: &str, tryboot: bool, known: &[&str]) -> Result<Settings> {
+    /// Reads a file.
+    pub fn read(text: &str, filters: &Filters) -> Result<Settings> {
         let mut settings = Settings::default();
         let (mut model, mut flag) = (true, true);
         for line in text.lines() {
@@ -27,12 +38,13 @@ impl Settings {
                 continue;
             }
             if let Some(filter) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-                ensure!(known.contains(&filter), "the filter [{filter}] is not known here");
                 // Filters of one type replace each other, those of another add to them.
                 match filter {
                     "all" => (model, flag) = (true, true),
-                    "tryboot" => flag = tryboot,
-                    other => model = other != "none",
+                    "none" => model = false,
+                    "tryboot" => flag = filters.tryboot,
+                    name if filters.models.contains(&name) => model = filters.model.contains(&name),
+                    _ => bail!("the filter [{filter}] is not known here"),
                 }
                 continue;
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use super::{boot, device_tree, Reset, Started};
+use super::{boot, device_tree, Model, Reset, Started};
 use crate::console::{Console, Line};
 use crate::disk::Disk;
 use crate::machine::{accept, logs};
@@ -81,7 +81,8 @@ fn power_on(
     boots: &mut Vec<u32>,
 ) -> Result<(Child, Console)> {
     // The reset of upstream kernels carries no flag and no partition.
-    let started = boot(disk, Reset::default()).context("the firmware does not boot this card")?;
+    let started =
+        boot(disk, Model::Pi3, Reset::default()).context("the firmware does not boot this card")?;
     boots.push(started.partition);
     let serial = folder.path().join("serial");
     let _ = fs::remove_file(&serial);

@@ -3,8 +3,8 @@
 //! would not boot or would boot something else.
 //!
 //! The rules are those of the Raspberry Pi documentation ("config.txt", "autoboot.txt",
-//! "Conditional filters", "Boot options") as of 2026, for a Raspberry Pi 3 Model B; where they are
-//! known from somewhere else, the place is named. Nothing here is shared with what makes images.
+//! "Conditional filters", "Boot options") as of 2026; where they are known from somewhere else, the
+//! place is named. Nothing here is shared with what makes images.
 
 use anyhow::{bail, ensure, Context, Result};
 
@@ -13,12 +13,14 @@ use crate::disk::Disk;
 mod config;
 mod device_tree;
 mod machine;
+mod model;
 mod volume;
 
 pub use machine::PiMachine;
+pub use model::Model;
 
-use config::Settings;
-use volume::Volume;
+use config::{Filters, Settings};
+use volume::{Table, Volume};
 
 /// What the firmware's rules depend on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,31 +48,32 @@ pub struct Started {
 
 /// The most bytes of `autoboot.txt` (documentation, "autoboot.txt").
 const MAX_AUTOBOOT: usize = 512;
+/// The filters on models that a file may have (documentation, "Model filters").
+const MODELS: [&str; 12] =
+    ["pi0", "pi0w", "pi02", "pi1", "pi2", "pi3", "pi3+", "pi4", "pi400", "cm4", "pi5", "cm5"];
 /// The kernel's arguments are cut at this many bytes (arm64 `COMMAND_LINE_SIZE`).
 const MAX_ARGUMENTS: usize = 2048;
-/// The tree of a 3B under its upstream and its downstream name (documentation, "upstream_kernel").
-const DEVICE_TREES: [&str; 2] = ["bcm2837-rpi-3-b.dtb", "bcm2710-rpi-3-b.dtb"];
 
-/// Boots the card, as far as the ARM cores.
-pub fn boot(disk: &Disk, reset: Reset) -> Result<Started> {
-    let mbr = volume::Mbr::read(disk)?;
-    // The boot ROM knows no GPT and looks at the first partition only (documentation issue 1291).
-    let first = mbr.volume(disk, 1).context("the boot ROM, partition 1")?;
-    let loader = first.read("bootcode.bin")?.context("the boot ROM finds no bootcode.bin")?;
-    ensure!(!loader.is_empty(), "bootcode.bin is empty");
-
+/// Boots the card in a board of this model, as far as the ARM cores.
+pub fn boot(disk: &Disk, model: Model, reset: Reset) -> Result<Started> {
+    let table = Table::read(disk, model)?;
+    let first = table.volume(disk, 1).context("partition 1")?;
+    if model.boots_by_rom() {
+        let loader = first.read("bootcode.bin")?.context("the boot ROM finds no bootcode.bin")?;
+        ensure!(!loader.is_empty(), "bootcode.bin is empty");
+    }
     let autoboot = first.read("autoboot.txt")?;
     let named = autoboot.map(|bytes| autoboot_partition(&bytes, reset.tryboot)).transpose()?;
     let wanted = reset.partition.or(named.flatten()).filter(|number| *number != 0);
     let (partition, volume) = match wanted {
         Some(number) => {
-            let volume = mbr.volume(disk, number).context("boot_partition")?;
-            ensure!(is_bootable(&volume)?, "partition {number} has no start.elf: not bootable");
+            let volume = table.volume(disk, number).context("boot_partition")?;
+            ensure!(is_bootable(&volume, model)?, "partition {number} is not bootable");
             (number, volume)
         }
-        None => first_bootable(&mbr, disk)?,
+        None => first_bootable(&table, disk, model)?,
     };
-    start(&volume, partition, reset).with_context(|| format!("partition {partition}"))
+    start(&volume, partition, model, reset).with_context(|| format!("partition {partition}"))
 }
 
 /// `boot_partition` of an `autoboot.txt`, if it has one.
@@ -82,39 +85,44 @@ fn autoboot_partition(bytes: &[u8], tryboot: bool) -> Result<Option<u32>> {
     );
     // Rubbish sets nothing: that is how a torn write looks.
     let Ok(text) = std::str::from_utf8(bytes) else { return Ok(None) };
-    let settings = Settings::read(text, tryboot, &["all", "none", "tryboot"])?;
+    // Models' filters are not among those that it supports.
+    let settings = Settings::read(text, &Filters { tryboot, model: &[], models: &[] })?;
     let number = settings.get("boot_partition");
     number.map(|n| n.parse().with_context(|| format!("boot_partition={n}"))).transpose()
 }
 
-/// A partition with firmware on it counts as bootable (documentation, "boot_partition").
-fn is_bootable(volume: &Volume) -> Result<bool> {
-    Ok(volume.read("start.elf")?.is_some())
+/// A partition with firmware on it counts as bootable, on a Pi 5 one with a `config.txt`
+/// (documentation, "boot_partition").
+fn is_bootable(volume: &Volume, model: Model) -> Result<bool> {
+    let sign = model.firmware().map_or("config.txt", |(start, _)| start);
+    Ok(volume.read(sign)?.is_some())
 }
 
 /// The default: the first FAT partition that is bootable.
-fn first_bootable<'a>(mbr: &volume::Mbr, disk: &'a Disk) -> Result<(u32, Volume<'a>)> {
+fn first_bootable<'a>(table: &Table, disk: &'a Disk, model: Model) -> Result<(u32, Volume<'a>)> {
     for number in 1..=4 {
-        if let Ok(volume) = mbr.volume(disk, number) {
-            if is_bootable(&volume)? {
+        if let Ok(volume) = table.volume(disk, number) {
+            if is_bootable(&volume, model)? {
                 return Ok((number, volume));
             }
         }
     }
-    bail!("no partition has a start.elf: the LED blinks four times and that is all")
+    bail!("no partition is bootable: the LED blinks four times and that is all")
 }
 
-fn start(volume: &Volume, partition: u32, reset: Reset) -> Result<Started> {
+fn start(volume: &Volume, partition: u32, model: Model, reset: Reset) -> Result<Started> {
     let read = |name: &str| volume.read(name)?.with_context(|| format!("{name} is missing"));
     let text = read("config.txt")?;
     let text = std::str::from_utf8(&text).context("config.txt is no text")?;
-    let filters = ["all", "none", "tryboot", "pi3"];
-    let settings = Settings::read(text, reset.tryboot, &filters).context("config.txt")?;
+    let filters = Filters { tryboot: reset.tryboot, model: model.filters(), models: &MODELS };
+    let settings = Settings::read(text, &filters).context("config.txt")?;
 
-    let start = settings.get("start_file").unwrap_or("start.elf");
-    let fixup = settings.get("fixup_file").unwrap_or("fixup.dat");
-    for (one, other) in [(start, fixup), (fixup, start)] {
-        ensure!(volume.read(one)?.is_some(), "{one} is missing: {other} alone does not start");
+    if let Some((start, fixup)) = model.firmware() {
+        let start = settings.get("start_file").unwrap_or(start);
+        let fixup = settings.get("fixup_file").unwrap_or(fixup);
+        for (one, other) in [(start, fixup), (fixup, start)] {
+            ensure!(volume.read(one)?.is_some(), "{one} is missing: {other} alone does not start");
+        }
     }
     ensure!(settings.is_on("arm_64bit"), "without arm_64bit=1 the cores start in 32 bits");
     let kernel = read(settings.get("kernel").unwrap_or("kernel8.img"))?;
@@ -125,12 +133,18 @@ fn start(volume: &Volume, partition: u32, reset: Reset) -> Result<Started> {
     );
     let (initramfs, place) = settings.initramfs().context("config.txt names no initramfs")?;
     ensure!(place == "followkernel" || place == "0", "initramfs … {place}: not followkernel");
-    let upstream = settings.is_on("upstream_kernel");
-    let [first, second] = if upstream { DEVICE_TREES } else { [DEVICE_TREES[1], DEVICE_TREES[0]] };
+    let [upstream, downstream] = model.device_trees();
+    let is_upstream = settings.is_on("upstream_kernel");
+    let tree =
+        settings.get("device_tree").unwrap_or(if is_upstream { upstream } else { downstream });
     // Of the other kind it takes one only with overlays, which no image has.
-    let device_tree = volume.read(first)?.with_context(|| {
-        format!("{first} is missing, and {second} does not fit the kernel that config.txt names")
-    })?;
+    let device_tree = read(tree)?;
+    let compatible = [model.compatible().as_bytes(), b"\0"].concat();
+    ensure!(
+        device_tree.windows(compatible.len()).any(|window| window == compatible),
+        "{tree} is not compatible with {}",
+        model.compatible()
+    );
     let arguments = read(settings.get("cmdline").unwrap_or("cmdline.txt"))?;
     let arguments = String::from_utf8(arguments).context("cmdline.txt is no text")?;
     let mut lines = arguments.lines();

@@ -37,7 +37,7 @@ impl Card {
             card.put(number, "initrd", b"initramfs");
             card.put(number, "start.elf", b"firmware");
             card.put(number, "fixup.dat", b"fixup");
-            card.put(number, "bcm2837-rpi-3-b.dtb", b"tree");
+            card.put(number, "bcm2837-rpi-3-b.dtb", TREE);
             card.put(number, "cmdline.txt", b"console=ttyS1 quiet\n");
             card.put(number, "config.txt", CONFIG.as_bytes());
         }
@@ -80,7 +80,7 @@ impl Card {
     }
 
     fn boot(&self, reset: Reset) -> Result<Started> {
-        boot(&Disk::copy_of(self.file.path()).unwrap(), reset)
+        boot(&Disk::copy_of(self.file.path()).unwrap(), Model::Pi3, reset)
     }
 
     /// What the firmware says against booting.
@@ -89,6 +89,7 @@ impl Card {
     }
 }
 
+const TREE: &[u8] = b"tree\0raspberrypi,3-model-b\0";
 const CONFIG: &str =
     "[all]\narm_64bit=1\nupstream_kernel=1\nkernel=kernel\ninitramfs initrd followkernel\n";
 
@@ -100,7 +101,7 @@ fn the_partition_is_the_flags_or_the_resets_or_the_files() {
     assert_eq!(partition(Reset { tryboot: true, ..Reset::default() }), 3);
     assert_eq!(partition(Reset { partition: Some(3), ..Reset::default() }), 3);
     let started = card.boot(Reset::default()).unwrap();
-    assert_eq!((&*started.initramfs, &*started.device_tree), (&b"initramfs"[..], &b"tree"[..]));
+    assert_eq!((&*started.initramfs, &*started.device_tree), (&b"initramfs"[..], TREE));
     assert_eq!(started.arguments, "console=ttyS1 quiet");
     assert!(started.kernel.starts_with(b"aaaa"));
 }
@@ -138,6 +139,9 @@ fn what_real_firmware_rejects_is_rejected() {
         }),
         ("fixup.dat is missing", &|c| c.delete(2, "fixup.dat")),
         ("not bootable", &|c| c.delete(2, "start.elf")),
+        ("not compatible with raspberrypi,3-model-b", &|c| {
+            c.put(2, "bcm2837-rpi-3-b.dtb", b"raspberrypi,3-model-b-plus\0")
+        }),
         ("`initramfs FILE followkernel`", &|c| {
             c.put(2, "config.txt", CONFIG.replace("initramfs ", "initramfs=").as_bytes())
         }),
@@ -152,6 +156,7 @@ fn what_real_firmware_rejects_is_rejected() {
         ("second line", &|c| c.put(2, "cmdline.txt", b"one\ntwo\n")),
         ("make FAT12", &|c| c.format(2, &["-F", "12"])),
         ("read as the other one", &|c| c.format(2, &["-F", "32", "-s", "1"])),
+        ("needs a hybrid MBR", &|c| c.file.as_file().write_all_at(&[0xEE], 446 + 4).unwrap()),
         ("of type ef", &|c| c.file.as_file().write_all_at(&[0xEF], 446 + 4).unwrap()),
     ];
     for (why, spoil) in broken {

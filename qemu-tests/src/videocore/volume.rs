@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{bail, ensure, Context, Result};
 
+use super::Model;
 use crate::disk::Disk;
 
 const SECTOR: u64 = 512;
@@ -16,12 +17,46 @@ const FAT_TYPES: [u8; 4] = [0x06, 0x0B, 0x0C, 0x0E];
 const FAT16_CLUSTERS: u64 = 4085;
 const FAT32_CLUSTERS: u64 = 65_525;
 
-/// The four entries of an MBR: type, and bytes of the disk.
-pub struct Mbr([(u8, Range<u64>); 4]);
+/// GPT types of partitions that the bootloader in flash memory has been seen to take: basic data
+/// (rpi-eeprom issues 359 and 818) and EFI system (issue 126), as they lie on the disk.
+const GPT_TYPES: [[u8; 16]; 2] = [
+    [
+        0xA2, 0xA0, 0xD0, 0xEB, 0xE5, 0xB9, 0x33, 0x44, 0x87, 0xC0, 0x68, 0xB6, 0xB7, 0x26, 0x99,
+        0xC7,
+    ],
+    [
+        0x28, 0x73, 0x2A, 0xC1, 0x1F, 0xF8, 0xD2, 0x11, 0xBA, 0x4B, 0x00, 0xA0, 0xC9, 0x3E, 0xC9,
+        0x3B,
+    ],
+];
 
-impl Mbr {
-    /// Reads the disk's first sector.
-    pub fn read(disk: &Disk) -> Result<Mbr> {
+/// A partition: what its type is called, whether that is one of a FAT's, and its bytes of the disk.
+struct Entry {
+    kind: String,
+    is_fat: bool,
+    range: Range<u64>,
+}
+
+/// The partitions, by the numbers that the firmware gives them, from 1.
+pub struct Table(Vec<Entry>);
+
+impl Table {
+    /// The table that this model goes by: the GPT where the MBR's first entry stands for one.
+    pub fn read(disk: &Disk, model: Model) -> Result<Table> {
+        let announced = disk.read_disk(446 + 4, 1)? == [0xEE];
+        ensure!(
+            !announced || model.knows_gpt(),
+            "{model:?} does not boot a numbered partition of a GPT: it needs a hybrid MBR"
+        );
+        if announced {
+            Table::gpt(disk)
+        } else {
+            Table::mbr(disk)
+        }
+    }
+
+    /// The four entries of an MBR.
+    fn mbr(disk: &Disk) -> Result<Table> {
         let sector = disk.read_disk(0, SECTOR as usize)?;
         ensure!(sector[510..] == [0x55, 0xAA], "the card has no MBR");
         let entry = |number: usize| {
@@ -30,17 +65,45 @@ impl Mbr {
                 let bytes = [entry[at], entry[at + 1], entry[at + 2], entry[at + 3]];
                 u64::from(u32::from_le_bytes(bytes)) * SECTOR
             };
-            (entry[4], number(8)..number(8) + number(12))
+            Entry {
+                kind: format!("{:02x}", entry[4]),
+                is_fat: FAT_TYPES.contains(&entry[4]),
+                range: number(8)..number(8) + number(12),
+            }
         };
-        Ok(Mbr([entry(0), entry(1), entry(2), entry(3)]))
+        Ok(Table((0..4).map(entry).collect()))
+    }
+
+    /// The first entries of a GPT (UEFI 2.10, 5.3.3), behind an MBR that says there is one. Entries
+    /// out of the disk's order have been seen to confuse the firmware (rpi-eeprom issue 705).
+    fn gpt(disk: &Disk) -> Result<Table> {
+        ensure!(disk.read_disk(SECTOR, 8)? == b"EFI PART", "the card has no GPT");
+        let bytes = disk.read_disk(2 * SECTOR, 8 * 128)?;
+        let entries = bytes.chunks_exact(128).map(|entry| {
+            let number = |at: usize| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(&entry[at..at + 8]);
+                u64::from_le_bytes(bytes)
+            };
+            Entry {
+                kind: entry[..16].iter().map(|byte| format!("{byte:02x}")).collect(),
+                is_fat: GPT_TYPES.iter().any(|kind| kind == &entry[..16]),
+                range: number(32) * SECTOR..(number(40) + 1) * SECTOR,
+            }
+        });
+        let entries: Vec<Entry> = entries.collect();
+        let fats: Vec<u64> = entries.iter().filter(|e| e.is_fat).map(|e| e.range.start).collect();
+        ensure!(fats.is_sorted(), "the FAT partitions are not in the order of the disk");
+        Ok(Table(entries))
     }
 
     /// The FAT volume on partition `number`, counted from 1.
     pub fn volume<'a>(&self, disk: &'a Disk, number: u32) -> Result<Volume<'a>> {
         let index = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
         let entry = index.and_then(|index| self.0.get(index));
-        let (kind, range) = entry.with_context(|| format!("there is no partition {number}"))?;
-        ensure!(FAT_TYPES.contains(kind), "partition {number} is of type {kind:02x}, not FAT");
+        let Entry { kind, is_fat, range } =
+            entry.with_context(|| format!("there is no partition {number}"))?;
+        ensure!(is_fat, "partition {number} is of type {kind}, not FAT");
         let volume = Volume { disk, range: range.clone() };
         volume.check().with_context(|| format!("partition {number}"))?;
         Ok(volume)

@@ -14,6 +14,7 @@ use crate::sources::sbom;
 const BOARD: &str = r#"
 name = "tiny"
 description = "a board for tests"
+proof = "checked"
 [debian]
 architecture = "arm64"
 suites = ["trixie", "trixie-security"]
