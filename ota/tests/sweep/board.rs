@@ -1,4 +1,4 @@
-//! A board as a power cut finds it: the loader's choice, `init`'s part, and the real `ota` on top,
+//! A board as a power cut finds it: the choice of a slot, `init`'s part, and the real `ota` on top,
 //! until the board runs what it should.
 
 use std::collections::BTreeMap;
@@ -14,13 +14,13 @@ use ota::settings::Settings;
 use ota::source::Source;
 use ota::state::State;
 use slot::boot_state::{newest, Boot, BootState, BLOB_SIZE};
-use slot::chooser::{self, Redundant};
+use slot::chooser;
 use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use slot::manifest::HEADER_SIZE;
-use slot::medium::{Access, Partitions};
 use slot::Slot;
 
 use crate::disk::{Disk, Image};
+use crate::loader::Loader;
 use crate::support::{image_key, Update};
 
 /// More boots than any road to the end needs.
@@ -59,9 +59,13 @@ impl<'a> Road<'a> {
             return Err("both copies of the boot state are lost".into());
         };
         let on_trial = state.trial.filter(|_| state.tries > 0);
-        for (slot, role) in
-            [(Some(state.active), "active"), (on_trial, "on trial"), (state.fallback, "fallback")]
-        {
+        let pointed = Loader::of(image).firmware_boots(image);
+        for (slot, role) in [
+            (Some(state.active), "active"),
+            (on_trial, "on trial"),
+            (state.fallback, "fallback"),
+            (pointed, "what the firmware boots"),
+        ] {
             if let Some(slot) = slot.filter(|slot| self.in_slot(image, *slot).is_none()) {
                 return Err(format!("slot {slot} is {role} and holds no whole version: {state:?}"));
             }
@@ -82,15 +86,16 @@ pub fn boot_state(image: &Image) -> Option<(usize, BootState)> {
 pub struct Root(tempfile::TempDir);
 
 impl Root {
-    /// That of the images in these tests.
-    pub fn new() -> Root {
+    /// That of the images in these tests, on boards that choose this way.
+    pub fn new(loader: Loader) -> Root {
         let root = Root(tempfile::tempdir().unwrap());
         for folder in ["run/ferrite", "etc/ferrite/manifest-keys", "data"] {
             fs::create_dir_all(root.0.path().join(folder)).unwrap();
         }
         let key = slot::hex::encode(image_key().verifying_key().as_bytes());
         root.put("etc/ferrite/manifest-keys/image", (key + "\n").as_bytes());
-        root.put("etc/ferrite/system.conf", b"ferrite-system 1\nhostname demo\nchooser uboot\n");
+        let conf = format!("ferrite-system 1\nhostname demo\nchooser {}\n", loader.name());
+        root.put("etc/ferrite/system.conf", conf.as_bytes());
         root.put(
             "etc/ferrite/ota.json",
             br#"{"url": "http://127.0.0.1:9/", "name": "demo", "poll_seconds": 1,
@@ -121,23 +126,9 @@ impl Board<'_> {
         Board { root, disk, paths: Paths::below(root.0.path()).on(partitions, data) }
     }
 
-    /// What the loader does after a reset (docs/choosers/uboot.md): counts, and starts a slot. Its
-    /// write is not flushed.
+    /// What happens after a reset until a slot goes on.
     fn reset(&self) -> Result<(Slot, Boot), String> {
-        let (ruling, mut state) =
-            boot_state(&self.disk.image()).ok_or("both copies of the boot state are lost")?;
-        let (slot, boot) = state.next();
-        match boot {
-            Boot::Trial => state.tries -= 1,
-            Boot::Active => state.strikes = state.strikes.saturating_add(1),
-            Boot::Fallback => return Ok((slot, boot)),
-        }
-        state.generation += 1;
-        let firmware = self.disk.open(FIRMWARE, Access::Write).map_err(|e| e.to_string())?;
-        firmware
-            .write_at(BOOT_STATE_OFFSETS[1 - ruling], &state.to_blob())
-            .map_err(|e| e.to_string())?;
-        Ok((slot, boot))
+        Loader::of(&self.disk.image()).reset(&self.disk)
     }
 
     /// What `init` does in both lives: refuses what is not whole, says what runs.
@@ -164,8 +155,9 @@ impl Board<'_> {
     }
 
     fn change_boot(&self, change: impl FnOnce(&mut BootState)) -> Result<(), String> {
-        let uboot = Redundant::new(self.paths.partitions().clone());
-        chooser::update(&uboot, &self.paths.boot_state_lock(), change)
+        let loader = Loader::of(&self.disk.image());
+        let chooser = loader.chooser(self.paths.partitions().clone());
+        chooser::update(&*chooser, &self.paths.boot_state_lock(), change)
             .map(drop)
             .map_err(|e| e.to_string())
     }
@@ -237,7 +229,7 @@ impl Board<'_> {
 }
 
 /// A disk whose slot a holds this version, committed; the rest of it holds what was there before.
-pub fn shipped(version: &Update, change: impl FnOnce(&mut BootState)) -> Image {
+pub fn shipped(loader: Loader, version: &Update, change: impl FnOnce(&mut BootState)) -> Image {
     let (boot, root) = version.stream.split_at(version.manifest.boot_size as usize);
     let root_size = (root.len() + HEADER_SIZE).next_multiple_of(4096) + 4096;
     let mut root_a = vec![0xA5; root_size];
@@ -245,7 +237,7 @@ pub fn shipped(version: &Update, change: impl FnOnce(&mut BootState)) -> Image {
     root_a[root_size - HEADER_SIZE..].copy_from_slice(&version.header);
     let mut state = BootState::fresh();
     change(&mut state);
-    let mut firmware = vec![0; 32 * 512];
+    let mut firmware = loader.firmware();
     firmware[BOOT_STATE_OFFSETS[0] as usize..][..BLOB_SIZE].copy_from_slice(&state.to_blob());
     Image {
         partitions: BTreeMap::from([

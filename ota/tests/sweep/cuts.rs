@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::board::{Board, Road, Root};
 use crate::disk::{Event, Image, Moment};
+use crate::loader::Loader;
 
 /// How thorough to be.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +67,7 @@ impl Dice {
 
 /// Sweeps over all that happens from `start` until the board runs what it should.
 pub fn sweep(road: &Road, start: Image, effort: Effort) -> Tally {
-    let root = Root::new();
+    let root = Root::new(Loader::of(&start));
     let board = Board::new(&root, start.clone());
     board.live(road).expect("it gets there when nothing is cut");
     sweep_record(road, start, &board.disk.record(), effort)
@@ -76,7 +77,7 @@ pub fn sweep(road: &Road, start: Image, effort: Effort) -> Tally {
 pub fn sweep_record(road: &Road, start: Image, record: &[Event], effort: Effort) -> Tally {
     let mut sweep = Sweep {
         road,
-        root: Root::new(),
+        root: Root::new(Loader::of(&start)),
         effort,
         dice: Dice::seeded(),
         seen: HashSet::new(),

@@ -9,6 +9,7 @@ use slot::manifest::HEADER_SIZE;
 
 use crate::board::{boot_state, shipped, Board, Road, Root};
 use crate::disk::{Disk, Fault, Image};
+use crate::loader::Loader;
 use crate::support::Update;
 use crate::version;
 
@@ -17,7 +18,7 @@ use crate::version;
 fn failed(fault: Fault) -> String {
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    let root = Root::new();
+    let root = Root::new(Loader::Uboot);
     let board = started(&root, &road, &one);
     let before = board.disk.image();
     board.disk.set_fault(Some(fault));
@@ -38,7 +39,7 @@ fn failed(fault: Fault) -> String {
 
 /// A board that has booted the version it was shipped with.
 fn started<'a>(root: &'a Root, road: &Road, version: &Update) -> Board<'a> {
-    let board = Board::new(root, shipped(version, |_| ()));
+    let board = Board::new(root, shipped(Loader::Uboot, version, |_| ()));
     board.boot(road).unwrap();
     board
 }
@@ -83,7 +84,7 @@ fn a_byte_that_takes_no_value_is_found_before_anything_is_armed() {
         assert!(error.contains("should be replaced"), "{error}");
     }
     // The same in the header, the last thing written before the trial is armed.
-    let size = shipped(&version(1), |_| ()).partitions["root-b"].len();
+    let size = shipped(Loader::Uboot, &version(1), |_| ()).partitions["root-b"].len();
     let error = failed(Fault::Stuck { label: "root-b", at: size - HEADER_SIZE });
     assert!(error.contains("reads back other bytes than were written"), "{error}");
 }
@@ -100,7 +101,7 @@ fn a_flush_that_fails_arms_nothing() {
 fn a_full_data_partition_is_said_before_anything_is_written() {
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    let root = Root::new();
+    let root = Root::new(Loader::Uboot);
     let board = started(&root, &road, &one);
     let before = board.disk.image();
     board.disk.set_fault(Some(Fault::DataFull));
@@ -118,7 +119,7 @@ fn a_slow_card_lets_the_heart_beat_at_every_chunk() {
     use std::cell::Cell;
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    let root = Root::new();
+    let root = Root::new(Loader::Uboot);
     let board = started(&root, &road, &one);
     let written = |disk: &Disk| -> usize {
         let record = disk.record();

@@ -6,6 +6,7 @@
 mod board;
 mod cuts;
 mod disk;
+mod loader;
 mod lying;
 #[path = "../support/mod.rs"]
 mod support;
@@ -13,6 +14,7 @@ mod support;
 use board::{boot_state, shipped, Board, Road, Root};
 use cuts::{sweep, sweep_record, Dice, Effort, Tally};
 use disk::{Disk, Event, Image, Moment};
+use loader::Loader;
 use slot::boot_state::BootState;
 use slot::chooser::{Chooser, Redundant};
 use std::sync::Arc;
@@ -47,10 +49,10 @@ fn no_brick(what: &str, tally: Tally) {
 }
 
 /// A disk that ran `first` in slot a, then got `second` into slot b and committed it.
-fn updated(first: &Update, second: &Update) -> Image {
+fn updated(loader: Loader, first: &Update, second: &Update) -> Image {
     let road = Road { versions: &[first, second], offered: second, offered_is_bad: false };
-    let root = Root::new();
-    let board = Board::new(&root, shipped(first, |_| ()));
+    let root = Root::new(loader);
+    let board = Board::new(&root, shipped(loader, first, |_| ()));
     board.live(&road).unwrap();
     let image = board.disk.image();
     let (_, state) = boot_state(&image).unwrap();
@@ -62,28 +64,78 @@ fn updated(first: &Update, second: &Update) -> Image {
 fn the_first_update() {
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    no_brick("the first update", sweep(&road, shipped(&one, |_| ()), Effort::wanted()));
+    no_brick(
+        "the first update",
+        sweep(&road, shipped(Loader::Uboot, &one, |_| ()), Effort::wanted()),
+    );
 }
 
 #[test]
 fn an_update_over_the_slot_to_fall_back_to() {
     let (one, two, three) = (version(1), version(2), version(3));
     let road = Road { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
-    no_brick("an update over the fallback", sweep(&road, updated(&one, &two), Effort::wanted()));
+    no_brick(
+        "an update over the fallback",
+        sweep(&road, updated(Loader::Uboot, &one, &two), Effort::wanted()),
+    );
 }
 
 #[test]
 fn an_update_that_fails_its_trials() {
     let (one, two, bad) = (version(1), version(2), version(3));
     let road = Road { versions: &[&one, &two, &bad], offered: &bad, offered_is_bad: true };
-    no_brick("an update that is bad", sweep(&road, updated(&one, &two), Effort::wanted()));
+    no_brick(
+        "an update that is bad",
+        sweep(&road, updated(Loader::Uboot, &one, &two), Effort::wanted()),
+    );
 }
 
 #[test]
 fn an_update_that_forbids_the_way_back() {
     let (one, two) = (version(1), version_of(Recipe { floor: 2, ..small(2) }));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    no_brick("an update with a floor", sweep(&road, shipped(&one, |_| ()), Effort::wanted()));
+    no_brick(
+        "an update with a floor",
+        sweep(&road, shipped(Loader::Uboot, &one, |_| ()), Effort::wanted()),
+    );
+}
+
+/// The same on a Raspberry Pi, where the first life chooses and `autoboot.txt` has to follow: what
+/// the firmware boots by itself is whole at every moment, too.
+#[test]
+fn an_update_on_a_raspberry_pi() {
+    let (one, two, three) = (version(1), version(2), version(3));
+    let versions = [&one, &two, &three];
+    let road = Road { versions: &versions, offered: &two, offered_is_bad: false };
+    no_brick("rpi, first", sweep(&road, shipped(Loader::Rpi, &one, |_| ()), Effort::wanted()));
+    let start = updated(Loader::Rpi, &one, &two);
+    let road = Road { versions: &versions, offered: &three, offered_is_bad: false };
+    no_brick("rpi, over the fallback", sweep(&road, start.clone(), Effort::wanted()));
+    let road = Road { versions: &versions, offered: &three, offered_is_bad: true };
+    no_brick("rpi, bad", sweep(&road, start, Effort::wanted()));
+}
+
+/// And it has to see a pointer that does not follow the commit: the next update would overwrite
+/// what the firmware boots.
+#[test]
+fn a_pointer_that_does_not_follow_is_found() {
+    let (one, two, three) = (version(1), version(2), version(3));
+    let versions = [&one, &two, &three];
+    let start = shipped(Loader::Rpi, &one, |_| ());
+    let root = Root::new(Loader::Rpi);
+    let board = Board::new(&root, start.clone());
+    let to = |offered| Road { versions: &versions, offered, offered_is_bad: false };
+    board.live(&to(&two)).unwrap();
+    board.live(&to(&three)).unwrap();
+    let mut record = board.disk.record();
+    let before = record.len();
+    record.retain(
+        |event| !matches!(event, Event::Write { bytes, .. } if bytes.starts_with(b"[all]")),
+    );
+    assert!(record.len() < before, "nothing points");
+    let effort = Effort { ways: 4, nested: u64::MAX, data_lost: u64::MAX };
+    let tally = sweep_record(&to(&three), start, &record, effort);
+    assert!(tally.bricks.iter().any(|brick| brick.contains("what the firmware boots")));
 }
 
 /// The sweep has to see a disk whose flush does nothing: each flush that the code makes is needed.
@@ -91,8 +143,8 @@ fn an_update_that_forbids_the_way_back() {
 fn a_flush_that_is_left_out_is_found() {
     let (one, two, three) = (version(1), version(2), version(3));
     let road = Road { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
-    let start = updated(&one, &two);
-    let root = Root::new();
+    let start = updated(Loader::Uboot, &one, &two);
+    let root = Root::new(Loader::of(&start));
     let board = Board::new(&root, start.clone());
     board.live(&road).unwrap();
     for lying in ["firmware", "boot-a", "root-a"] {
@@ -112,8 +164,8 @@ fn a_flush_that_is_left_out_is_found() {
 fn writes_out_of_order_are_found() {
     let (one, two) = (version(1), version(2));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
-    let start = shipped(&one, |_| ());
-    let root = Root::new();
+    let start = shipped(Loader::Uboot, &one, |_| ());
+    let root = Root::new(Loader::of(&start));
     let board = Board::new(&root, start.clone());
     board.live(&road).unwrap();
     let record = board.disk.record();
@@ -139,7 +191,7 @@ fn writes_out_of_order_are_found() {
 /// Whatever is stored, and however often: a cut leaves the state before or the state after.
 #[test]
 fn every_store_of_the_boot_state_leaves_the_old_one_or_the_new_one() {
-    let start = shipped(&version(1), |_| ());
+    let start = shipped(Loader::Uboot, &version(1), |_| ());
     let disk = Disk::new(start.clone());
     let uboot = Redundant::new(Arc::new(disk.clone()));
     let mut dice = Dice::seeded();

@@ -1,0 +1,136 @@
+//! Who chooses the slot after a reset: U-Boot's script, or a Raspberry Pi's firmware together with
+//! the first life of `init`. The rules are those of docs/choosers/; what writes is the real code
+//! where it is code of ours.
+
+use std::sync::Arc;
+
+use slot::boot_state::{Boot, BLOB_SIZE};
+use slot::chooser::{Chooser, Redundant};
+use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
+use slot::medium::{Access, Partitions};
+use slot::rpi::autoboot::{self, Method};
+use slot::rpi::plan::{plan, Found, Then};
+use slot::rpi::Rpi;
+use slot::Slot;
+
+use crate::board::boot_state;
+use crate::disk::{Disk, Image};
+
+/// Sectors of `firmware` up to the file in the volume that [`Loader::firmware`] makes: reserved
+/// ones, one of FAT, one of root directory.
+const RPI_SECTORS: usize = 32 + 1 + 1;
+/// More lives in a row than any choice takes.
+const MOST_LIVES: usize = 4;
+
+/// How a board's slot is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loader {
+    Uboot,
+    Rpi,
+}
+
+impl Loader {
+    /// The one of the board that this disk belongs to.
+    pub fn of(image: &Image) -> Loader {
+        let is_rpi = image.partitions[FIRMWARE].len() > RPI_SECTORS * SECTOR as usize;
+        if is_rpi {
+            Loader::Rpi
+        } else {
+            Loader::Uboot
+        }
+    }
+
+    /// What `system.conf` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Loader::Uboot => "uboot",
+            Loader::Rpi => "rpi",
+        }
+    }
+
+    /// The `firmware` partition without a boot state.
+    pub fn firmware(self) -> Vec<u8> {
+        let sector = SECTOR as usize;
+        if self == Loader::Uboot {
+            return vec![0; 32 * sector];
+        }
+        let text = autoboot::text(Method::Pointer, Slot::A);
+        let mut bytes = vec![0; RPI_SECTORS * sector];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(11, &(SECTOR as u16).to_le_bytes());
+        put(13, &[1, 32, 0, 1, 16, 0]);
+        put(22, &[1, 0]);
+        put(510, &[0x55, 0xAA]);
+        put(33 * sector, b"AUTOBOOTTXT\x20");
+        put(33 * sector + 26, &[2, 0]);
+        put(33 * sector + 28, &(text.len() as u32).to_le_bytes());
+        bytes.extend(autoboot::sector(Method::Pointer, Slot::A));
+        bytes
+    }
+
+    /// The chooser that `init` and `ota` use on it.
+    pub fn chooser(self, partitions: Arc<dyn Partitions>) -> Box<dyn Chooser> {
+        match self {
+            Loader::Uboot => Box::new(Redundant::new(partitions)),
+            Loader::Rpi => Box::new(Rpi::new(partitions, Method::Pointer)),
+        }
+    }
+
+    /// The slot that a Raspberry Pi's firmware boots by itself; without a pointer the first one
+    /// with firmware files.
+    pub fn firmware_boots(self, image: &Image) -> Option<Slot> {
+        (self == Loader::Rpi).then(|| {
+            let sector = &image.partitions[FIRMWARE][RPI_SECTORS * SECTOR as usize..];
+            autoboot::read(Method::Pointer, sector).unwrap_or(Slot::A)
+        })
+    }
+
+    /// What happens after a reset until a slot goes on: which, and as what.
+    pub fn reset(self, disk: &Disk) -> Result<(Slot, Boot), String> {
+        match self {
+            Loader::Uboot => uboot(disk),
+            Loader::Rpi => rpi(disk),
+        }
+    }
+}
+
+/// What the script does (docs/choosers/uboot.md): counts, and starts a slot. Its write is not
+/// flushed.
+fn uboot(disk: &Disk) -> Result<(Slot, Boot), String> {
+    let (ruling, mut state) =
+        boot_state(&disk.image()).ok_or("both copies of the boot state are lost")?;
+    let (slot, boot) = state.next();
+    match boot {
+        Boot::Trial => state.tries -= 1,
+        Boot::Active => state.strikes = state.strikes.saturating_add(1),
+        Boot::Fallback => return Ok((slot, boot)),
+    }
+    state.generation += 1;
+    let blob: [u8; BLOB_SIZE] = state.to_blob();
+    let firmware = disk.open(FIRMWARE, Access::Write).map_err(|e| e.to_string())?;
+    firmware.write_at(BOOT_STATE_OFFSETS[1 - ruling], &blob).map_err(|e| e.to_string())?;
+    Ok((slot, boot))
+}
+
+/// First lives, until one goes on (docs/choosers/rpi.md).
+fn rpi(disk: &Disk) -> Result<(Slot, Boot), String> {
+    let rpi = Rpi::new(Arc::new(disk.clone()), Method::Pointer);
+    for _ in 0..MOST_LIVES {
+        let running = Loader::Rpi.firmware_boots(&disk.image()).unwrap_or(Slot::A);
+        let found = Found {
+            method: Method::Pointer,
+            state: rpi.state().map_err(|e| e.to_string())?,
+            pointer: rpi.pointer().map_err(|e| e.to_string())?,
+            running,
+            flagged: false,
+        };
+        let plan = plan(&found).map_err(|e| e.to_string())?;
+        for write in &plan.writes {
+            rpi.write(write).map_err(|e| e.to_string())?;
+        }
+        if let Then::Boot(boot) = plan.then {
+            return Ok((running, boot));
+        }
+    }
+    Err(format!("no slot goes on after {MOST_LIVES} resets"))
+}
