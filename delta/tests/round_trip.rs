@@ -368,6 +368,37 @@ fn a_delta_of_an_earlier_program_still_makes_the_same_image() {
 }
 
 #[test]
+fn one_byte_and_equal_images_round_trip() {
+    for (old, new) in [("a", "a"), ("a", "b"), ("", "a"), ("a", ""), ("a", "aa"), ("ab", "b")] {
+        let delta = make(old.as_bytes(), new.as_bytes(), &SMALL).unwrap();
+        assert_eq!(apply(&delta, old.as_bytes()).unwrap(), new.as_bytes(), "{old:?} → {new:?}");
+    }
+    for length in [1, 63, 4096, 1 << 20, (1 << 20) + 1] {
+        let same = image(length, 23);
+        let delta = make(&same, &same, &SMALL).unwrap();
+        assert!(apply(&delta, &same).unwrap() == same, "{length}");
+        assert!(delta.len() < 300, "{length}: {} bytes for nothing", delta.len());
+    }
+}
+
+/// Longer than all that bounds a search: the stretch that is aligned at once (16 MiB), zstd's
+/// window (8 MiB) and what a frame may need of the new image (4 MiB).
+#[test]
+fn images_longer_than_any_window_round_trip() {
+    let old = image(17 << 20, 29);
+    let noise: Vec<u8> = (0..1u32 << 12).flat_map(|i| Sha256::digest(i.to_le_bytes())).collect();
+    // What is new comes first, so that all of the old image moves past where it was, and again at
+    // the end, farther away than any window.
+    let mut new = [&noise[..], &old, &noise].concat();
+    for at in (0..new.len()).step_by(1 << 19) {
+        new[at] ^= 0x55;
+    }
+    let delta = make(&old, &new, &Options { threads: 2, ..SMALL }).unwrap();
+    assert!(apply(&delta, &old).unwrap() == new);
+    assert!(delta.len() < 2 * noise.len() + noise.len() / 10, "{} bytes", delta.len());
+}
+
+#[test]
 fn an_empty_image_has_a_delta() {
     for (old, new) in [(&b""[..], &b""[..]), (b"", b"new"), (b"old", b"")] {
         assert_eq!(apply(&make(old, new, &SMALL).unwrap(), old).unwrap(), new);
