@@ -13,5 +13,5 @@ case ${1:-} in
     ;;
 esac
 
-scripts/setup
+scripts/setup "${1:-}"
 PATH="$PWD/.cache/tools/bin:$PATH" exec just --justfile justfile "$@"

@@ -56,8 +56,8 @@ sweep:
     FERRITE_SWEEP=full cargo test --release --locked -p ota --test sweep -- --nocapture
 
 # The tables of docs/benchmarks.md, side by side with the peers
-bench: build device
-    cargo run --release --locked -p bench
+bench *ARGUMENTS: build device
+    cargo run --release --locked -p bench -- {{ARGUMENTS}}
 
 # Each fuzzer for so many seconds, docs/fuzzing.md
 fuzz seconds="60":

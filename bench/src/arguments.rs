@@ -20,11 +20,14 @@ impl Arguments {
     }
 }
 
-/// Parses `[--runs N] [PART...]`. Fails on anything else, and on parts that are not in `parts`.
+/// Parses `[--] [--runs N] [PART...]`, as `just bench -- PART` hands it on too. Fails on anything else, and on parts that are not in `parts`.
 pub fn parse(arguments: impl Iterator<Item = String>, parts: &[&str]) -> Result<Arguments> {
     let mut parsed = Arguments { runs: 5, only: Vec::new() };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
+        if argument == "--" {
+            continue;
+        }
         let value = match argument.split_once('=') {
             Some(("--runs", value)) => Some(value.to_owned()),
             _ if argument == "--runs" => Some(arguments.next().context("--runs needs a number")?),
@@ -59,6 +62,7 @@ mod tests {
         assert_eq!((all.runs, all.wants("boot"), all.wants("sizes")), (5, true, true));
         let one = parsed(&["--runs", "2", "boot"]).unwrap();
         assert_eq!((one.runs, one.wants("boot"), one.wants("sizes")), (2, true, false));
+        assert_eq!(parsed(&["--", "boot"]).unwrap(), parsed(&["boot"]).unwrap());
         assert_eq!(parsed(&["--runs=7"]).unwrap().runs, 7);
     }
 

@@ -3,12 +3,13 @@
 //!
 //! Every part gets what it needs from [`workshop`] (images and folders) and hands [`table`] its
 //! rows: [`building`], [`sizes`], [`boot`] (with [`peers`], which [`direct`] starts), [`memory`],
-//! [`updating`], [`inference`].
+//! [`updating`], [`inference`], [`deltas`].
 
 mod arguments;
 mod boot;
 mod building;
 mod cpio;
+mod deltas;
 mod direct;
 mod guest;
 mod inference;
@@ -30,16 +31,21 @@ use workshop::Workshop;
 type Part = fn(&Workshop, &Arguments, &mut Table) -> Result<()>;
 
 /// The parts in the order of the table. Each can be asked for alone.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("building", building::measure),
     ("sizes", sizes::measure),
     ("boot", boot::measure),
     ("memory", memory::measure),
     ("updating", updating::measure),
     ("inference", inference::measure),
+    ("deltas", deltas::measure),
 ];
 
 fn main() -> ExitCode {
+    // The bench starts itself to measure a process.
+    if let Some(code) = deltas::process::main(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
+        return code;
+    }
     let arguments = match arguments::parse(std::env::args().skip(1), &PARTS.map(|(name, _)| name)) {
         Ok(arguments) => arguments,
         Err(error) => {

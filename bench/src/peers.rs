@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crate::cpio::Archive;
 use crate::direct::{Direct, Start};
 use crate::guest::{number, result, Boot};
-use crate::workshop::{output, read, Built, Variant, Workshop};
+use crate::workshop::{output, package_cache, read, Built, Variant, Workshop};
 
 /// The demo beside systemd, as Debian's minimal images have it; without maintainer scripts.
 const SYSTEMD: Variant<'static> =
@@ -155,26 +155,18 @@ fn systemd_script() -> String {
 fn unpack_packages(lock: &str, root: &Path) -> Result<()> {
     let lock: toml::Table = toml::from_str(lock).context("the lock")?;
     let packages = lock.get("deb").and_then(toml::Value::as_array);
-    let cache = cache().context("neither FERRITE_CACHE nor HOME is set")?;
+    let cache = package_cache()?;
     for package in packages.context("the lock names no packages")? {
         let text = |key: &str| package.get(key).and_then(toml::Value::as_str);
         let name = text("name").context("a package without a name")?;
         let hash = text("sha256").with_context(|| format!("{name} has no sha256"))?;
         if !["linux-", "u-boot-"].iter().any(|start| name.starts_with(start)) {
             let mut command = Command::new("dpkg-deb");
-            command.arg("--extract").arg(cache.join("files").join(hash)).arg(root);
+            command.arg("--extract").arg(cache.join(hash)).arg(root);
             output(&mut command).with_context(|| format!("{name}, in imager's cache"))?;
         }
     }
     Ok(())
-}
-
-/// Where imager keeps what it fetched (docs/image-file.md, "The lock").
-fn cache() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    variable("FERRITE_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("ferrite")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/ferrite")))
 }
 
 /// Gives the root what an installed system has: an identity, the runner's unit, and the marks

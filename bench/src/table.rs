@@ -43,6 +43,7 @@ struct Row {
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Row>,
+    sections: Vec<String>,
     failures: Vec<String>,
 }
 
@@ -51,6 +52,11 @@ impl Table {
     pub fn add(&mut self, what: &str, unit: Unit, bar: Bar, measured: f64, note: &str) {
         let (what, note) = (what.to_owned(), note.to_owned());
         self.rows.push(Row { what, unit, bar, measured, note, load: load() });
+    }
+
+    /// Adds a table of another shape, as Markdown, which comes behind this one.
+    pub fn section(&mut self, text: &str) {
+        self.sections.push(text.to_owned());
     }
 
     /// Notes that a part could not be measured.
@@ -62,27 +68,39 @@ impl Table {
 
     /// The table as Markdown below the lines `about`.
     pub fn markdown(&self, about: &str) -> String {
-        let head = ["what", "bar", "measured", "", "load", "note"].map(str::to_owned);
-        let rows: Vec<_> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
-        let width =
-            |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; 6] = std::array::from_fn(width);
         let mut text = format!("{about}\n");
-        for (index, row) in rows.iter().enumerate() {
-            for (cell, width) in row.iter().zip(widths) {
-                text += &format!("| {cell:<width$} ");
-            }
-            text += "|\n";
-            if index == 0 {
-                widths.iter().for_each(|width| text += &format!("|{}", "-".repeat(width + 2)));
-                text += "|\n";
-            }
+        if !self.rows.is_empty() {
+            let head = ["what", "bar", "measured", "", "load", "note"].map(str::to_owned).to_vec();
+            let rows = self.rows.iter().map(|row| row.cells().to_vec());
+            text += &aligned(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
+        }
+        for section in &self.sections {
+            text += &format!("\n{section}");
         }
         for failure in &self.failures {
             text += &format!("\n{failure}\n");
         }
         text
     }
+}
+
+/// Rows of as many cells each as a Markdown table, the first as its head.
+pub fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        for (cell, width) in row.iter().zip(&widths) {
+            text += &format!("| {cell:<width$} ");
+        }
+        text += "|\n";
+        if index == 0 {
+            widths.iter().for_each(|width| text += &format!("|{}", "-".repeat(width + 2)));
+            text += "|\n";
+        }
+    }
+    text
 }
 
 impl Row {

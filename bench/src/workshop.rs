@@ -91,6 +91,11 @@ impl Workshop {
         )
     }
 
+    /// A file of the project.
+    pub fn source(&self, name: &str) -> PathBuf {
+        self.project.join(name)
+    }
+
     /// A path in `out/bench`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -120,6 +125,11 @@ impl Workshop {
     /// The folder of the device's programs.
     pub fn device(&self) -> PathBuf {
         self.project.join("target/device")
+    }
+
+    /// The host tool that everything is built with.
+    pub fn imager_program(&self) -> &Path {
+        &self.imager
     }
 
     /// Runs `imager` in the project's folder and gives what it printed.
@@ -258,6 +268,15 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Where imager keeps the files it fetched, each under its SHA-256 (docs/image-file.md, "The lock").
+pub fn package_cache() -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let cache = variable("FERRITE_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("ferrite")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/ferrite")));
+    Ok(cache.context("neither FERRITE_CACHE nor HOME is set")?.join("files"))
+}
+
 /// Reads a text file.
 pub fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
@@ -269,7 +288,7 @@ pub fn length(path: &Path) -> Result<u64> {
 }
 
 /// `imager build` goes by the files' bytes and times: what is the same stays untouched.
-fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
