@@ -2,12 +2,14 @@
 //!
 //! Each subcommand is one file in `command/`. What they stand on: `config/` (image and board
 //! files), `sources/` (where inputs come from), `assembly/` (what an image is made of),
-//! `chooser/` (the boards' ways to choose a slot), `fs/` (file system writers).
+//! `chooser/` (the boards' ways to choose a slot), `device_settings/` (what one device gets when it is
+//! flashed), `fs/` (file system writers).
 
 mod assembly;
 mod chooser;
 mod command;
 mod config;
+mod device_settings;
 mod fs;
 mod keys;
 mod repository_folder;

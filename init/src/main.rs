@@ -29,6 +29,7 @@ mod mounts;
 mod network;
 mod reset;
 mod second_life;
+mod settings;
 mod shutdown;
 mod sntp;
 mod status;

@@ -30,7 +30,7 @@ use crate::watchdog::Watchdog;
 use crate::workload::precedence::Precedence;
 use crate::workload::standing::Verdict;
 use crate::workload::supervise::Supervisor;
-use crate::{assistant, data, failure, haste, modules, reset, sys, uptime};
+use crate::{assistant, data, failure, haste, modules, reset, settings, sys, uptime};
 
 /// Everything the loop works on.
 struct Life {
@@ -222,6 +222,7 @@ impl Life {
     }
 
     fn data_is_there(&mut self, now: u64) {
+        settings::apply(&mut self.supervisor.units);
         self.supervisor.surroundings.data = Some(true);
         if self.precedence == Precedence::Over {
             self.start_growth(now);

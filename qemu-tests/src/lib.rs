@@ -26,7 +26,7 @@ pub mod videocore;
 
 pub use console::{Console, Line};
 pub use disk::Disk;
-pub use machine::{Machine, Options};
+pub use machine::{imager, Machine, Options};
 pub use patience::wait_until;
 pub use random::Random;
 pub use server::{Fault, Served, Server};

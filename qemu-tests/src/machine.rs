@@ -250,7 +250,7 @@ fn free_ports(guest: &[u16]) -> Result<BTreeMap<u16, u16>> {
 }
 
 /// The built `imager`: $FERRITE_IMAGER, else the one beside this test's own folder.
-pub(crate) fn imager() -> Result<PathBuf> {
+pub fn imager() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("FERRITE_IMAGER") {
         return Ok(path.into());
     }

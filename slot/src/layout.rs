@@ -44,6 +44,12 @@ pub const RUN_BOOT_STATE_LOCK: &str = "/run/ferrite/boot-state.lock";
 pub const RUN_MEDIA: &str = "/run/media";
 /// The control socket of `init`.
 pub const CTL_SOCKET: &str = "/run/ferrite/ctl.sock";
+/// What this device has and its image does not: conf form, [`crate::settings`].
+pub const SETTINGS: &str = "/data/ferrite/settings";
+/// The wireless network's passphrase, readable for root only.
+pub const WIFI_PASSPHRASE: &str = "/data/ferrite/secrets/wifi-passphrase";
+/// Each workload's own folder lies below this one.
+pub const WORKLOADS: &str = "/data/workloads";
 /// Conf form: what the first life needs. In the initramfs.
 pub const BOOT_CONF: &str = "/etc/ferrite/boot.conf";
 /// Conf form: what the second life needs. On the root.

@@ -26,6 +26,7 @@ pub mod medium;
 pub mod network_time;
 pub mod payload;
 pub mod rpi;
+pub mod settings;
 pub mod verity;
 
 pub use error::{Error, Result};

@@ -108,8 +108,8 @@ pub fn users(image: &Image) -> Result<Vec<User>> {
     Ok(users)
 }
 
-/// 10000 to 59999, from the name's hash: above Debian's own users, below the overflow user.
-fn user_id(name: &str) -> u32 {
+/// A workload's user, 10000 to 59999, from its name's hash: above Debian's own users, below the overflow user.
+pub fn user_id(name: &str) -> u32 {
     let hash = Sha256::digest(name.as_bytes());
     10_000 + u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]) % 50_000
 }

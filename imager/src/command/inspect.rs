@@ -1,6 +1,7 @@
 //! `imager inspect`: what a file is, what is in it, who signed it, whether it verifies.
 
 mod published;
+mod shell;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,6 +18,7 @@ use slot::manifest::{FileHash, Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::payload;
 use slot::{hex, verity, Slot};
 
+use self::shell::ShellReport;
 use crate::fs::fat_reader::FatVolume;
 use crate::{keys, update_file};
 
@@ -90,6 +92,9 @@ struct SlotReport {
     signed_by: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<ManifestReport>,
+    /// Of a slot on a disk that verifies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shell: Option<ShellReport>,
     /// Nothing if all of it verifies, else the reasons why not.
     problems: Vec<String>,
 }
@@ -226,6 +231,12 @@ fn slot_on_disk(
         let root_bytes = read_at(file, root.start, manifest.root_size + manifest.root_hash_size)?;
         let boot_bytes = read_at(file, boot.start, manifest.boot_size)?;
         report.problems.extend(image_problems(&manifest, &root_bytes, &boot_bytes));
+        if report.problems.is_empty() {
+            match ShellReport::of(&root_bytes[..manifest.root_size as usize]) {
+                Ok(shell) => report.shell = Some(shell),
+                Err(e) => report.problems.push(format!("{e:#}")),
+            }
+        }
     }
     Ok(report)
 }
@@ -279,6 +290,7 @@ fn header_report(bytes: &[u8], keys: &TrustedKeys, slot: Option<Slot>) -> SlotRe
         slot: slot.map(|slot| slot.letter().to_owned()),
         empty: false,
         signed_by,
+        shell: None,
         problems: verdict.as_ref().err().map(ToString::to_string).into_iter().collect(),
         manifest: verdict.ok().map(manifest_report),
     }
@@ -368,6 +380,9 @@ fn print_slot(report: &SlotReport) {
                 println!("  {kind} {} {} bytes sha256 {}", f.name, f.bytes, f.sha256);
             }
         }
+    }
+    if let Some(shell) = &report.shell {
+        println!("  {}", shell.text());
     }
     if report.problems.is_empty() {
         println!("  verifies: signature, hashes, every block");

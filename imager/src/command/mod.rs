@@ -13,6 +13,7 @@ pub mod publish;
 pub mod repo;
 pub mod run;
 pub mod serve;
+pub mod settings;
 mod sparse;
 mod stamp;
 
@@ -62,6 +63,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Write an image to a card, a stick or a disk, and read it back
     Flash(flash::FlashArgs),
+    /// Show the settings of a flashed device, without the secrets
+    Settings(settings::SettingsArgs),
     /// Run an image in QEMU, with its console in this terminal
     Run(run::RunArgs),
 }
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Repo(args) => repo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Flash(args) => flash::run(args),
+        Command::Settings(args) => settings::run(args),
         Command::Run(args) => run::run(args),
     };
     match result {

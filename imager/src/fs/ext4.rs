@@ -1,4 +1,4 @@
-//! An empty ext4 that the kernel can grow while it is mounted (Documentation/filesystems/ext4/ of
+//! An ext4, empty or with a few files, that the kernel can grow while it is mounted (Documentation/filesystems/ext4/ of
 //! Linux, fs/ext4/ext4.h, fs/jbd2).
 //!
 //! One block group of 4 KiB blocks:
@@ -8,6 +8,7 @@
 //! 2..      reserved for more group descriptors (RESERVED_GDT blocks, owned by inode 7)
 //! ..       block bitmap, inode bitmap, inode table
 //! ..       root directory (1), lost+found (4), resize inode's block (1), journal (1024)
+//! ..       the files, each in a row
 //! ```
 //! How it grows: `EXT4_IOC_RESIZE_FS` (fs/ext4/resize.c, `ext4_resize_fs`) takes a reserved block
 //! for every 64 further groups (8 GiB). When those are used up it drops inode 7 and goes on with
@@ -15,9 +16,16 @@
 //! in `ext4_flex_group_add`), and a journal of 1024 blocks allows a quarter of it: their number
 //! must stay well below 256. 31 reach 256 GiB the well-trodden way, for 124 KiB.
 
+mod contents;
+mod feature;
+mod inode;
+
 use std::io::{self, Seek, SeekFrom, Write};
 
+use self::contents::{entry_length, links, Contents, Entry};
+use self::inode::{extent, Inode};
 use super::crc32c;
+use super::tree::{Kind, Tree};
 
 const BLOCK: usize = 4096;
 const BLOCKS_PER_GROUP: u32 = 8 * BLOCK as u32;
@@ -52,7 +60,6 @@ const USED_INODES: u32 = LOST_FOUND_INO;
 
 const MODE_DIR: u16 = 0o040_000;
 const MODE_FILE: u16 = 0o100_000;
-const FLAG_EXTENTS: u32 = 0x8_0000;
 
 /// Smallest image in bytes: with less than 2048 blocks half of it would be the journal.
 pub const SIZE_MIN: u64 = 8 << 20;
@@ -73,11 +80,27 @@ pub struct Options {
     pub time: u32,
 }
 
-/// Writes the file system at `out`'s current position: only blocks that are not zero, so that
+fn refuse<T>(reason: String) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
+}
+
+/// Writes an empty file system at `out`'s current position: only blocks that are not zero, so that
 /// `out` has to read as zeros there (a new file of the right length does). Fails on a size or label
 /// that [`Options`] does not allow, and when `out` fails.
 pub fn write(options: &Options, out: &mut (impl Write + Seek)) -> io::Result<()> {
-    let refuse = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    let start = out.stream_position()?;
+    for (at, bytes) in blocks(options, &Tree::new(0))? {
+        out.seek(SeekFrom::Start(start + at))?;
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+/// The file system with the files and directories of `tree`: each run of blocks that is not zero,
+/// with its byte offset. All else has to read as zeros.
+///
+/// Fails as [`write`] does, and when the tree has other nodes or does not fit.
+pub fn blocks(options: &Options, tree: &Tree) -> io::Result<Vec<(u64, Vec<u8>)>> {
     let size = options.size;
     if !size.is_multiple_of(BLOCK as u64) || !(SIZE_MIN..=SIZE_MAX).contains(&size) {
         return refuse(format!(
@@ -88,31 +111,48 @@ pub fn write(options: &Options, out: &mut (impl Write + Seek)) -> io::Result<()>
     if options.label.len() > 16 {
         return refuse(format!("the ext4 label {} has more than 16 bytes", options.label));
     }
-    let start = out.stream_position()?;
-    for (block, bytes) in Layout::new(options).blocks() {
-        out.seek(SeekFrom::Start(start + u64::from(block) * BLOCK as u64))?;
-        out.write_all(&bytes)?;
+    let contents = Contents::place(tree, ROOT_INO, USED_INODES + 1, USED_BLOCKS)?;
+    let layout = Layout::new(options, contents);
+    // What is kept for root stays free, or the device could not write down anything.
+    let kept = (layout.blocks * ROOT_PERCENT).div_ceil(100);
+    let room = layout.blocks - USED_BLOCKS - kept;
+    if layout.contents.blocks > room || layout.used_inodes() > INODES_PER_GROUP {
+        return refuse(format!(
+            "the files need {} bytes and a file system of {size} bytes has room for {}",
+            u64::from(layout.contents.blocks) * BLOCK as u64,
+            u64::from(room) * BLOCK as u64
+        ));
     }
-    Ok(())
+    let runs = layout.blocks().into_iter();
+    Ok(runs.map(|(block, bytes)| (u64::from(block) * BLOCK as u64, bytes)).collect())
 }
 
 struct Layout<'a> {
     options: &'a Options,
+    contents: Contents<'a>,
     blocks: u32,
     /// CRC of the UUID, which every other checksum continues.
     seed: u32,
 }
 
 impl<'a> Layout<'a> {
-    fn new(options: &'a Options) -> Layout<'a> {
+    fn new(options: &'a Options, contents: Contents<'a>) -> Layout<'a> {
         let blocks = (options.size / BLOCK as u64) as u32;
-        Layout { options, blocks, seed: crc32c::update(!0, &options.uuid) }
+        Layout { options, contents, blocks, seed: crc32c::update(!0, &options.uuid) }
+    }
+
+    fn used_blocks(&self) -> u32 {
+        USED_BLOCKS + self.contents.blocks
+    }
+
+    fn used_inodes(&self) -> u32 {
+        USED_INODES + self.contents.placed.len() as u32
     }
 
     /// Every run of blocks that is not zero, with the number of its first block.
     fn blocks(&self) -> Vec<(u32, Vec<u8>)> {
-        let bitmap = bitmap(USED_BLOCKS, self.blocks);
-        let inode_bitmap = bitmap_of_inodes();
+        let inode_bitmap = bitmap(self.used_inodes(), INODES_PER_GROUP);
+        let bitmap = bitmap(self.used_blocks(), self.blocks);
         let mut first = vec![0; 2 * BLOCK];
         first[1024..2048].copy_from_slice(&self.superblock());
         first[BLOCK..BLOCK + DESCRIPTOR_SIZE]
@@ -122,15 +162,31 @@ impl<'a> Layout<'a> {
             (BITMAP_BLOCK, bitmap),
             (INODE_BITMAP, inode_bitmap),
             (INODE_TABLE, self.inode_table()),
-            (ROOT_DIR, self.directory(ROOT_INO, ROOT_INO, Some((LOST_FOUND_INO, "lost+found")))),
-            (LOST_FOUND, self.directory(LOST_FOUND_INO, ROOT_INO, None)),
+            (ROOT_DIR, self.root_directory()),
+            (LOST_FOUND, self.directory(LOST_FOUND_INO, ROOT_INO, &[], &[])),
         ];
         for block in 1..LOST_FOUND_BLOCKS {
             blocks.push((LOST_FOUND + block, self.empty_directory_block(LOST_FOUND_INO)));
         }
         blocks.push((RESIZE_BLOCK, resize_block()));
         blocks.push((JOURNAL, journal_superblock()));
+        for placed in self.contents.placed.iter().filter(|placed| placed.blocks > 0) {
+            let bytes = match &placed.node.kind {
+                Kind::File(content) => {
+                    let mut bytes = content.bytes().to_vec();
+                    bytes.resize(placed.blocks as usize * BLOCK, 0);
+                    bytes
+                }
+                _ => self.directory(placed.inode, placed.parent, &[], &placed.entries),
+            };
+            blocks.push((placed.first, bytes));
+        }
         blocks
+    }
+
+    fn root_directory(&self) -> Vec<u8> {
+        let lost_found = Entry { inode: LOST_FOUND_INO, name: "lost+found", is_dir: true };
+        self.directory(ROOT_INO, ROOT_INO, &[lost_found], &self.contents.root)
     }
 
     fn superblock(&self) -> [u8; 1024] {
@@ -140,8 +196,8 @@ impl<'a> Layout<'a> {
         put(0x00, &INODES_PER_GROUP.to_le_bytes()); // inodes: one group
         put(0x04, &self.blocks.to_le_bytes());
         put(0x08, &(self.blocks * ROOT_PERCENT).div_ceil(100).to_le_bytes());
-        put(0x0C, &(self.blocks - USED_BLOCKS).to_le_bytes());
-        put(0x10, &(INODES_PER_GROUP - USED_INODES).to_le_bytes());
+        put(0x0C, &(self.blocks - self.used_blocks()).to_le_bytes());
+        put(0x10, &(INODES_PER_GROUP - self.used_inodes()).to_le_bytes());
         put(0x18, &2u32.to_le_bytes()); // block size: 1024 << 2
         put(0x1C, &2u32.to_le_bytes()); // cluster size, the same
         put(0x20, &BLOCKS_PER_GROUP.to_le_bytes());
@@ -154,7 +210,7 @@ impl<'a> Layout<'a> {
         put(0x3C, &1u16.to_le_bytes()); // on errors: go on, as mke2fs has it
         put(0x40, &time); // last checked
         put(0x4C, &1u32.to_le_bytes()); // revision with the fields below
-        put(0x54, &USED_INODES.to_le_bytes()); // first inode that is not reserved
+        put(0x54, &LOST_FOUND_INO.to_le_bytes()); // first inode that is not reserved
         put(0x58, &(INODE_SIZE as u16).to_le_bytes());
         put(0x5C, &feature::COMPAT.to_le_bytes());
         put(0x60, &feature::INCOMPAT.to_le_bytes());
@@ -197,13 +253,13 @@ impl<'a> Layout<'a> {
         put(0x00, &BITMAP_BLOCK.to_le_bytes());
         put(0x04, &INODE_BITMAP.to_le_bytes());
         put(0x08, &INODE_TABLE.to_le_bytes());
-        put(0x0C, &((self.blocks - USED_BLOCKS) as u16).to_le_bytes());
-        put(0x0E, &((INODES_PER_GROUP - USED_INODES) as u16).to_le_bytes());
-        put(0x10, &2u16.to_le_bytes()); // directories
+        put(0x0C, &((self.blocks - self.used_blocks()) as u16).to_le_bytes());
+        put(0x0E, &((INODES_PER_GROUP - self.used_inodes()) as u16).to_le_bytes());
+        put(0x10, &((2 + self.contents.directories()) as u16).to_le_bytes());
         put(0x12, &INODES_ZEROED.to_le_bytes());
         put(0x18, &(bitmap_sum as u16).to_le_bytes());
         put(0x1A, &(inode_sum as u16).to_le_bytes());
-        put(0x1C, &((INODES_PER_GROUP - USED_INODES) as u16).to_le_bytes()); // never used
+        put(0x1C, &((INODES_PER_GROUP - self.used_inodes()) as u16).to_le_bytes()); // never used
         put(0x38, &((bitmap_sum >> 16) as u16).to_le_bytes());
         put(0x3A, &((inode_sum >> 16) as u16).to_le_bytes());
         // Of the group's number (0) and the descriptor, with its own field at 0x1E zero.
@@ -213,37 +269,34 @@ impl<'a> Layout<'a> {
     }
 
     fn inode_table(&self) -> Vec<u8> {
-        let root = Inode::new(MODE_DIR | 0o755, 3, 1, 1, extent(ROOT_DIR, 1));
-        let lost_found = Inode::new(
-            MODE_DIR | 0o700,
-            2,
-            u64::from(LOST_FOUND_BLOCKS),
-            LOST_FOUND_BLOCKS,
-            extent(LOST_FOUND, LOST_FOUND_BLOCKS),
-        );
-        let journal = Inode::new(
-            MODE_FILE | 0o600,
-            1,
-            u64::from(JOURNAL_BLOCKS),
-            JOURNAL_BLOCKS,
-            extent(JOURNAL, JOURNAL_BLOCKS),
-        );
+        let root_links = links(&self.contents.root) + 1; // lost+found's `..`
+        let root = Inode::new(MODE_DIR | 0o755, root_links, ROOT_DIR, 1);
+        let lost_found = Inode::new(MODE_DIR | 0o700, 2, LOST_FOUND, LOST_FOUND_BLOCKS);
+        let journal = Inode::new(MODE_FILE | 0o600, 1, JOURNAL, JOURNAL_BLOCKS);
         // Block-mapped, as the kernel expects of inode 7: its double-indirect block alone, and the
         // size of all that direct, indirect and double-indirect blocks could map.
         let mut map = [0; 60];
         map[13 * 4..14 * 4].copy_from_slice(&RESIZE_BLOCK.to_le_bytes());
         let pointers = BLOCK as u64 / 4;
         let size = 12 + pointers + pointers * pointers;
-        let mut resize = Inode::new(MODE_FILE | 0o600, 1, size, 1 + RESERVED_GDT, map);
-        resize.flags = 0;
+        let size = size * BLOCK as u64;
+        let resize = Inode::new(MODE_FILE | 0o600, 1, 0, 1 + RESERVED_GDT);
+        let resize = Inode { flags: 0, size, map, ..resize };
 
-        let mut table = vec![0; USED_INODES as usize * INODE_SIZE];
-        for (number, inode) in [
+        let files = self.contents.placed.iter().map(|placed| {
+            let mode = placed.node.st_mode();
+            let inode = Inode::new(mode, placed.links(), placed.first, placed.blocks);
+            let (uid, gid) = (placed.node.uid, placed.node.gid);
+            (placed.inode, Inode { uid, gid, size: placed.size(), ..inode })
+        });
+        let own = [
             (ROOT_INO, root),
             (RESIZE_INO, resize),
             (JOURNAL_INO, journal),
             (LOST_FOUND_INO, lost_found),
-        ] {
+        ];
+        let mut table = vec![0; self.used_inodes() as usize * INODE_SIZE];
+        for (number, inode) in own.into_iter().chain(files) {
             let at = (number as usize - 1) * INODE_SIZE;
             table[at..at + INODE_SIZE].copy_from_slice(&self.inode(number, &inode));
         }
@@ -254,17 +307,20 @@ impl<'a> Layout<'a> {
         let mut bytes = [0; INODE_SIZE];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         let time = self.options.time.to_le_bytes();
-        let size = inode.size_blocks * BLOCK as u64;
         put(0x00, &inode.mode.to_le_bytes());
-        put(0x04, &(size as u32).to_le_bytes());
+        put(0x02, &(inode.uid as u16).to_le_bytes());
+        put(0x04, &(inode.size as u32).to_le_bytes());
         for at in [0x08, 0x0C, 0x10, 0x90] {
             put(at, &time); // access, change, modification, creation
         }
+        put(0x18, &(inode.gid as u16).to_le_bytes());
         put(0x1A, &inode.links.to_le_bytes());
         put(0x1C, &(inode.blocks * (BLOCK as u32 / 512)).to_le_bytes());
         put(0x20, &inode.flags.to_le_bytes());
         put(0x28, &inode.map);
-        put(0x6C, &((size >> 32) as u32).to_le_bytes());
+        put(0x6C, &((inode.size >> 32) as u32).to_le_bytes());
+        put(0x78, &((inode.uid >> 16) as u16).to_le_bytes());
+        put(0x7A, &((inode.gid >> 16) as u16).to_le_bytes());
         put(0x80, &EXTRA_ISIZE.to_le_bytes());
         let checksum = crc32c::update(self.inode_seed(number), &bytes);
         bytes[0x7C..0x7E].copy_from_slice(&(checksum as u16).to_le_bytes());
@@ -277,24 +333,24 @@ impl<'a> Layout<'a> {
         crc32c::update(crc32c::update(self.seed, &number.to_le_bytes()), &[0; 4])
     }
 
-    fn directory(&self, number: u32, parent: u32, child: Option<(u32, &str)>) -> Vec<u8> {
-        let mut entries = vec![(number, "."), (parent, "..")];
-        entries.extend(child);
+    /// A directory's one block: `.`, `..`, and the entries of both lists.
+    fn directory(&self, number: u32, parent: u32, a: &[Entry], b: &[Entry]) -> Vec<u8> {
         let mut block = vec![0; BLOCK];
-        let mut at = 0;
-        for (index, (inode, name)) in entries.iter().enumerate() {
-            // The last entry reaches to the checksum.
-            let length = match index + 1 == entries.len() {
-                true => BLOCK - DIR_TAIL - at,
-                false => (8 + name.len()).next_multiple_of(4),
-            };
+        let (mut at, mut last) = (0, 0);
+        let own = [(number, ".", true), (parent, "..", true)];
+        let others = a.iter().chain(b).map(|entry| (entry.inode, entry.name, entry.is_dir));
+        for (inode, name, is_dir) in own.into_iter().chain(others) {
+            let length = entry_length(name);
             block[at..at + 4].copy_from_slice(&inode.to_le_bytes());
             block[at + 4..at + 6].copy_from_slice(&(length as u16).to_le_bytes());
             block[at + 6] = name.len() as u8;
-            block[at + 7] = 2; // a directory
+            block[at + 7] = if is_dir { 2 } else { 1 };
             block[at + 8..at + 8 + name.len()].copy_from_slice(name.as_bytes());
-            at += length;
+            (last, at) = (at, at + length);
         }
+        // The last entry reaches to the checksum.
+        let rest = (BLOCK - DIR_TAIL - last) as u16;
+        block[last + 4..last + 6].copy_from_slice(&rest.to_le_bytes());
         self.seal_directory(number, block)
     }
 
@@ -317,57 +373,6 @@ impl<'a> Layout<'a> {
 /// Bytes at a directory block's end that look like an unused entry and hold its checksum.
 const DIR_TAIL: usize = 12;
 
-/// What mke2fs gives an ext4, in the bits of fs/ext4/ext4.h.
-mod feature {
-    const HAS_JOURNAL: u32 = 0x4;
-    const EXT_ATTR: u32 = 0x8;
-    const RESIZE_INODE: u32 = 0x10;
-    const DIR_INDEX: u32 = 0x20;
-    pub const COMPAT: u32 = HAS_JOURNAL | EXT_ATTR | RESIZE_INODE | DIR_INDEX;
-
-    const FILETYPE: u32 = 0x2;
-    const EXTENTS: u32 = 0x40;
-    const BITS_64: u32 = 0x80;
-    const FLEX_BG: u32 = 0x200;
-    pub const INCOMPAT: u32 = FILETYPE | EXTENTS | BITS_64 | FLEX_BG;
-
-    const SPARSE_SUPER: u32 = 0x1;
-    const LARGE_FILE: u32 = 0x2;
-    const HUGE_FILE: u32 = 0x8;
-    const DIR_NLINK: u32 = 0x20;
-    const EXTRA_ISIZE: u32 = 0x40;
-    const METADATA_CSUM: u32 = 0x400;
-    pub const RO_COMPAT: u32 =
-        SPARSE_SUPER | LARGE_FILE | HUGE_FILE | DIR_NLINK | EXTRA_ISIZE | METADATA_CSUM;
-}
-
-struct Inode {
-    mode: u16,
-    links: u16,
-    size_blocks: u64,
-    /// Blocks it occupies, those of its map counted.
-    blocks: u32,
-    flags: u32,
-    map: [u8; 60],
-}
-
-impl Inode {
-    fn new(mode: u16, links: u16, size_blocks: u64, blocks: u32, map: [u8; 60]) -> Inode {
-        Inode { mode, links, size_blocks, blocks, flags: FLAG_EXTENTS, map }
-    }
-}
-
-/// An extent tree's root with one extent, which starts the file.
-fn extent(first: u32, blocks: u32) -> [u8; 60] {
-    let mut map = [0; 60];
-    map[..2].copy_from_slice(&0xF30Au16.to_le_bytes());
-    map[2..4].copy_from_slice(&1u16.to_le_bytes()); // extents in use
-    map[4..6].copy_from_slice(&4u16.to_le_bytes()); // room for
-    map[16..18].copy_from_slice(&(blocks as u16).to_le_bytes());
-    map[20..24].copy_from_slice(&first.to_le_bytes());
-    map
-}
-
 /// The first `used` bits set, and all from `end` on, which are outside the file system.
 fn bitmap(used: u32, end: u32) -> Vec<u8> {
     let mut bytes = vec![0; BLOCK];
@@ -375,10 +380,6 @@ fn bitmap(used: u32, end: u32) -> Vec<u8> {
         bytes[bit as usize / 8] |= 1 << (bit % 8);
     }
     bytes
-}
-
-fn bitmap_of_inodes() -> Vec<u8> {
-    bitmap(USED_INODES, INODES_PER_GROUP)
 }
 
 /// The double-indirect block of inode 7. Its entry for each future descriptor block names the block

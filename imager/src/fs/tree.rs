@@ -81,7 +81,6 @@ impl Node {
     }
 
     /// The same node with another owner and group.
-    #[cfg(test)]
     pub fn owned_by(mut self, uid: u32, gid: u32) -> Node {
         self.uid = uid;
         self.gid = gid;

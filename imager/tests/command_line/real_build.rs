@@ -70,6 +70,23 @@ fn what_was_built_verifies() {
 }
 
 #[test]
+fn an_image_says_whether_anybody_can_log_in() {
+    let shell = |world: &World| {
+        let report: Value = serde_json::from_slice(&inspect(world, IMG).stdout).unwrap();
+        report["slots"][0]["shell"].clone()
+    };
+    // The demo is a debug image.
+    let (world, _) = built();
+    assert_eq!(shell(world)["console"], "/usr/bin/busybox sh");
+    let production = World::new();
+    production.edit("demo/demo.toml", "\ndebug = true", "\ndebug = false");
+    succeeds(&mut production.build(&[]));
+    assert_eq!(shell(&production), serde_json::json!({ "console": null, "programs": [] }));
+    let text = succeeds(&mut production.imager(&["inspect", IMG])).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("no shell: nobody can log in, and no program"));
+}
+
+#[test]
 fn another_key_does_not_verify_it() {
     let (world, _) = built();
     let other = World::new();

@@ -12,6 +12,7 @@ use rustix::mount::{
 use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::Pid;
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use slot::layout;
 
 use super::cgroup::Cgroup;
 use crate::media;
@@ -20,8 +21,6 @@ use crate::system_conf::Workload;
 
 /// Exit status of a child that could not become its program.
 pub const CANNOT_START: i32 = 127;
-/// Where the workloads' own folders lie.
-const WORKLOADS: &str = "/data/workloads";
 /// The descriptor a workload says on that it is ready.
 const NOTIFY_FD: i32 = 3;
 
@@ -155,7 +154,7 @@ fn own_mounts(workload: &Workload) -> Result<(), Step> {
     }
     let safe = MountFlags::NOSUID | MountFlags::NODEV;
     if workload.data {
-        let folder = [WORKLOADS, "/", &workload.name].concat();
+        let folder = [layout::WORKLOADS, "/", &workload.name].concat();
         own_folder(&folder, workload.uid).map_err(step("make its data folder"))?;
         mount_bind(folder.as_str(), "/data").map_err(step("mount its data folder"))?;
     } else {
@@ -168,7 +167,7 @@ fn own_mounts(workload: &Workload) -> Result<(), Step> {
 
 /// Makes the folder if it is missing and hands it to its user.
 fn own_folder(folder: &str, uid: u32) -> Result<(), Errno> {
-    for (path, mode) in [(WORKLOADS, 0o711), (folder, 0o700)] {
+    for (path, mode) in [(layout::WORKLOADS, 0o711), (folder, 0o700)] {
         match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(e),

@@ -15,6 +15,7 @@ mod medium;
 mod passes;
 mod patch;
 mod progress;
+mod settings_patch;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
@@ -28,6 +29,7 @@ use self::image::Image;
 use self::machine::{Bus, Device, Machine, Roots};
 use self::medium::{Medium, Target};
 use self::patch::Patches;
+use crate::device_settings::SettingsArgs;
 
 /// Where the names are that `--yes` asks for.
 const BY_ID: &str = "/dev/disk/by-id";
@@ -39,6 +41,7 @@ const BY_ID: &str = "/dev/disk/by-id";
   sudo imager flash out/demo-qemu-arm64-1.0.0.img /dev/sdb    asks for the name once more
   sudo imager flash --yes out/demo.img.zst /dev/disk/by-id/usb-Generic_SD_Reader_1234-0:0
   imager flash out/demo-qemu-arm64-1.0.0.img card.img         a file, as a disk of its size
+  sudo imager flash out/demo.img /dev/sdb --hostname kitchen-1 --timezone Europe/Berlin --token token
 
 A disk is refused while anything on it is mounted, swapped to, or part of LVM, RAID or an encrypted
 volume. Everything on it is lost. What was written is read back from the medium and compared. A loop
@@ -53,6 +56,8 @@ pub struct FlashArgs {
     /// Do not ask; only with the disk's full name below /dev/disk/by-id
     #[arg(long, requires = "device")]
     yes: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
 }
 
 /// Runs `imager flash`.
@@ -60,14 +65,22 @@ pub fn run(args: FlashArgs) -> Result<()> {
     let image = Image::open(&args.image)?;
     let machine = Machine::read(&Roots::real())?;
     let Some(path) = &args.device else {
+        ensure!(args.settings.is_empty(), "settings are for a DEVICE; name it behind the image");
         print!("{}", choice::list(&machine, image.bytes()));
         println!("To write one: imager flash {} DEVICE", args.image.display());
         return Ok(());
     };
+    let settings = args.settings.collect()?;
     let (medium, device) = open(&image, &machine, path, args.yes)?;
     let mut patches = Patches::default();
-    if let Some((_, table)) = patch::table_for(&image.table, medium.bytes())? {
-        table.into_iter().for_each(|patch| patches.push(patch));
+    let mut table = image.table.clone();
+    if let Some((own, changes)) = patch::table_for(&image.table, medium.bytes())? {
+        table = own;
+        changes.into_iter().for_each(|patch| patches.push(patch));
+    }
+    let secret = settings.is_some();
+    if let Some(settings) = settings {
+        patches.push(settings_patch::make(&settings, &image.table, &table)?);
     }
     interrupt::listen();
     let name = medium.name().to_owned();
@@ -84,7 +97,7 @@ pub fn run(args: FlashArgs) -> Result<()> {
     );
     let compared = passes::compare(&image, &patches, &medium).context(state)?;
     println!("read back and compared {}: it is what was written", compared.rate());
-    let known = medium.finish(false)?;
+    let known = medium.finish(secret)?;
     println!("{}", farewell(&name, device, known));
     Ok(())
 }

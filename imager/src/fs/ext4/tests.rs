@@ -3,6 +3,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::foreign;
+use super::super::tree::Node;
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -130,4 +131,92 @@ fn impossible_sizes_and_labels_are_refused() {
         assert!(refused(&options(size)), "{size}");
     }
     assert!(refused(&Options { label: "seventeen letters".into(), ..options(16 * MIB) }));
+}
+
+/// A tree as it goes onto a data partition, and more than that.
+fn tree() -> Tree {
+    let mut tree = Tree::new(0);
+    let mut add = |path: &str, kind: Kind, mode: u16, uid: u32| {
+        tree.insert(path, Node::new(kind, mode).owned_by(uid, uid + 1)).unwrap();
+    };
+    let file = |bytes: &[u8]| Kind::File(bytes.into());
+    add("ferrite", Kind::Dir, 0o755, 0);
+    add("ferrite/settings", file(b"ferrite-settings 1\n"), 0o644, 0);
+    add("ferrite/empty", file(b""), 0o600, 0);
+    add("ferrite/secrets", Kind::Dir, 0o700, 0);
+    add("workloads", Kind::Dir, 0o711, 0);
+    add("workloads/face", Kind::Dir, 0o700, 41_234);
+    add("workloads/face/large", file(&[7; 3_000_001]), 0o640, 141_234);
+    add("workloads/face/block", file(&[9; BLOCK]), 0o755, 41_234);
+    tree
+}
+
+fn image_of(work: &Path, options: &Options, tree: &Tree) -> PathBuf {
+    let path = work.join("image");
+    let file = File::create(&path).unwrap();
+    file.set_len(options.size).unwrap();
+    for (at, bytes) in blocks(options, tree).unwrap() {
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, at).unwrap();
+    }
+    path
+}
+
+#[test]
+fn files_have_their_bytes_owners_and_modes() {
+    let work = tempfile::tempdir().unwrap();
+    let image = image_of(work.path(), &options(16 * MIB), &tree());
+    e2fsck(&image);
+    let debugfs = |request: &str| {
+        let args = ["-R".into(), request.into(), image.clone().into()];
+        foreign::run("debugfs", "e2fsprogs", &args)
+    };
+    let list = debugfs("ls -p /workloads/face");
+    for line in [
+        "/040700/41234/41235/.//",
+        "/100640/141234/141235/large/3000001/",
+        "/100755/41234/41235/block/4096/",
+    ] {
+        assert!(list.contains(line), "no {line} in {list}");
+    }
+    let list = debugfs("ls -p /ferrite");
+    for line in ["/100644/0/1/settings/19/", "/100600/0/1/empty/0/", "/040700/0/1/secrets//"] {
+        assert!(list.contains(line), "no {line} in {list}");
+    }
+    let to = work.path().join("to");
+    debugfs(&format!("dump /workloads/face/large {}", to.display()));
+    assert!(std::fs::read(to).unwrap() == vec![7; 3_000_001]);
+}
+
+#[test]
+fn one_with_files_grows_and_takes_more() {
+    let work = tempfile::tempdir().unwrap();
+    let image = image_of(work.path(), &options(16 * MIB), &tree());
+    File::options().write(true).open(&image).unwrap().set_len(900 * MIB).unwrap();
+    foreign::run("resize2fs", "e2fsprogs", &["-f".into(), image.clone().into()]);
+    let from = work.path().join("from");
+    std::fs::write(&from, vec![1; 50_000_000]).unwrap();
+    let request = format!("write {} workloads/face/more", from.display());
+    foreign::run(
+        "debugfs",
+        "e2fsprogs",
+        &["-w".into(), "-R".into(), request.into(), image.clone().into()],
+    );
+    e2fsck(&image);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_both_sizes() {
+    let mut tree = tree();
+    tree.file("huge", 0o644, vec![1; 20_000_000]).unwrap();
+    let error = blocks(&options(16 * MIB), &tree).unwrap_err().to_string();
+    assert!(error.contains("23027712") && error.contains("room for"), "{error}");
+    let work = tempfile::tempdir().unwrap();
+    e2fsck(&image_of(work.path(), &options(32 * MIB), &tree));
+    tree.symlink("link", "huge").unwrap();
+    assert!(blocks(&options(32 * MIB), &tree).is_err());
+    let mut names = Tree::new(0);
+    for number in 0..20 {
+        names.file(&format!("d/{}{number}", "x".repeat(250)), 0o644, vec![]).unwrap();
+    }
+    assert!(blocks(&options(32 * MIB), &names).unwrap_err().to_string().contains("/d has more"));
 }
