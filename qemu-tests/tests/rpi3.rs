@@ -33,7 +33,7 @@ fn next(disk: &Disk) -> Result<u32> {
 fn a_pi_3_boots_to_one_face_in_the_photograph() -> Result<()> {
     let lane = Lane::take()?;
     let (_, disk) = base(&lane)?;
-    let mut pi = PiMachine::start("rpi3-boots", &disk)?;
+    let mut pi = PiMachine::start("rpi3-boots", Model::Pi3, &disk)?;
     pi.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
     pi.wait_for("ferrite: first life: slot a of demo 1-pi (sequence 1) verified", TO_BOOT)?;
     pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
@@ -64,7 +64,7 @@ fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
     let good = lane.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(2) })?;
     offer(&repository, &base, &good)?;
 
-    let mut pi = PiMachine::start("rpi3-updates", &disk)?;
+    let mut pi = PiMachine::start("rpi3-updates", Model::Pi3, &disk)?;
     pi.wait_for("ota: installed 2-pi in slot b", TO_INSTALL)?;
     pi.wait_for("ota: trial armed", TO_BOOT)?;
     pi.wait_for("ferrite: shutdown: reboot", TO_BOOT)?;
@@ -119,7 +119,7 @@ fn a_trial_outlives_power_cuts_on_its_way() -> Result<()> {
     let disk = Disk::copy_of(&base.img)?;
     disk.grow(CARD)?;
 
-    let mut pi = PiMachine::start("rpi3-power-cuts", &disk)?;
+    let mut pi = PiMachine::start("rpi3-power-cuts", Model::Pi3, &disk)?;
     // Each line, and the power is cut. What comes next after it follows from the writes before it.
     for line in [
         "ota: trial armed",

@@ -43,9 +43,9 @@ pub struct Board {
 pub enum Proof {
     /// The finished card is checked by the rules of the board's firmware; nothing was started.
     Checked,
-    /// The tests boot it in QEMU, update it and let it fall back.
+    /// The tests boot it in QEMU; its page in docs/boards/ says what that leaves open.
     Qemu,
-    /// Somebody has seen a real one do that.
+    /// Somebody has seen a real one boot, update itself and fall back.
     Hardware,
 }
 

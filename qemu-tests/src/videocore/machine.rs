@@ -1,6 +1,7 @@
-//! A Raspberry Pi 3 in QEMU's `raspi3b`, its firmware played here. A reset ends QEMU's process;
+//! A Raspberry Pi 3 or 4 in QEMU, its firmware played here. A reset ends QEMU's process;
 //! then the firmware is played again on the same card, as it stands by then.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ const RESTARTS: &str = "reboot: Restarting system";
 /// A running board. Dropping it cuts its power.
 pub struct PiMachine<'a> {
     name: String,
+    model: Model,
     disk: &'a Disk,
     child: Child,
     /// The serial console since the last reset.
@@ -35,13 +37,14 @@ pub struct PiMachine<'a> {
 impl<'a> PiMachine<'a> {
     /// Switches a board with this card on. The card has to be a power of two in size, as QEMU asks:
     /// [`Disk::grow`].
-    pub fn start(name: &str, disk: &'a Disk) -> Result<PiMachine<'a>> {
+    pub fn start(name: &str, model: Model, disk: &'a Disk) -> Result<PiMachine<'a>> {
         let seat = Seat::take(&logs()?)?;
         let folder =
             tempfile::Builder::new().prefix("ferrite").tempdir().context("temporary folder")?;
         let mut boots = Vec::new();
-        let (child, console) = power_on(name, disk, &folder, &mut boots)?;
-        Ok(PiMachine { name: name.to_owned(), disk, child, console, boots, folder, _seat: seat })
+        let (child, console) = power_on(name, model, disk, &folder, &mut boots)?;
+        let name = name.to_owned();
+        Ok(PiMachine { name, model, disk, child, console, boots, folder, _seat: seat })
     }
 
     /// Waits for a line with `text`, over as many resets as come before it.
@@ -60,7 +63,8 @@ impl<'a> PiMachine<'a> {
     pub fn reset(&mut self) -> Result<()> {
         self.child.kill().context("killing QEMU")?;
         self.child.wait().context("waiting for QEMU")?;
-        let (child, console) = power_on(&self.name, self.disk, &self.folder, &mut self.boots)?;
+        let (child, console) =
+            power_on(&self.name, self.model, self.disk, &self.folder, &mut self.boots)?;
         (self.child, self.console) = (child, console);
         Ok(())
     }
@@ -76,19 +80,20 @@ impl Drop for PiMachine<'_> {
 
 fn power_on(
     name: &str,
+    model: Model,
     disk: &Disk,
     folder: &tempfile::TempDir,
     boots: &mut Vec<u32>,
 ) -> Result<(Child, Console)> {
     // The reset of upstream kernels carries no flag and no partition.
     let started =
-        boot(disk, Model::Pi3, Reset::default()).context("the firmware does not boot this card")?;
+        boot(disk, model, Reset::default()).context("the firmware does not boot this card")?;
     boots.push(started.partition);
     let serial = folder.path().join("serial");
     let _ = fs::remove_file(&serial);
     let listener = UnixListener::bind(&serial).context("console socket")?;
     let log = logs()?.join(format!("{name}.{}.log", boots.len()));
-    let mut child = qemu(disk, folder, &started)?
+    let mut child = qemu(model, disk, folder, &started)?
         .stderr(File::create(logs()?.join(format!("{name}.qemu.log"))).context("log")?)
         .spawn()
         .context("setpriv cannot be started; install util-linux and qemu-system-arm")?;
@@ -105,10 +110,49 @@ fn power_on(
     }
 }
 
+/// The emulator: $FERRITE_QEMU, else the installed one.
+fn emulator() -> OsString {
+    std::env::var_os("FERRITE_QEMU").unwrap_or_else(|| "qemu-system-aarch64".into())
+}
+
+/// QEMU's machine for this model, if it knows one by name.
+fn machine(model: Model) -> Option<&'static str> {
+    match model {
+        Model::Pi3 => Some("raspi3b"),
+        Model::Pi4 => Some("raspi4b"),
+        Model::Zero2W | Model::Pi5 | Model::Pi5D => None,
+    }
+}
+
+/// Whether the emulator on this computer can play this model: `raspi4b` came with QEMU 9.0.
+pub fn can_play(model: Model) -> Result<bool> {
+    let Some(machine) = machine(model) else { return Ok(false) };
+    let help = Command::new(emulator())
+        .args(["-machine", "help"])
+        .output()
+        .context("install the package qemu-system-arm")?;
+    let known = String::from_utf8_lossy(&help.stdout).into_owned();
+    Ok(known.lines().any(|line| line.split(' ').next() == Some(machine)))
+}
+
 /// QEMU's command line. Three of the four cores wait in a loop until Linux wakes them: with a
 /// thread for each they would take the time of the first.
-fn qemu(disk: &Disk, folder: &tempfile::TempDir, started: &Started) -> Result<Command> {
-    let tree = device_tree::without_watchdog(&started.device_tree)?;
+fn qemu(
+    model: Model,
+    disk: &Disk,
+    folder: &tempfile::TempDir,
+    started: &Started,
+) -> Result<Command> {
+    let tree = device_tree::for_qemu(model, &started.device_tree)?;
+    // The console is on the second UART, the first is Bluetooth's. QEMU's Pi 4 gives the second
+    // one no interrupts.
+    let second = model != Model::Pi4;
+    let arguments = match second {
+        true => started.arguments.clone(),
+        false => started.arguments.replace("console=ttyS1,", "console=ttyAMA0,"),
+    };
+    let serials = if second { ["null", "chardev:console"] } else { ["chardev:console", "null"] };
+    let machine = machine(model).with_context(|| format!("QEMU has no machine for {model:?}"))?;
     let file = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = folder.path().join(name);
         fs::write(&path, bytes).with_context(|| path.display().to_string())?;
@@ -116,7 +160,9 @@ fn qemu(disk: &Disk, folder: &tempfile::TempDir, started: &Started) -> Result<Co
     };
     let mut command = Command::new("setpriv");
     command
-        .args(["--pdeathsig", "KILL", "--", "qemu-system-aarch64", "-machine", "raspi3b"])
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(emulator())
+        .args(["-machine", machine])
         .args(["-accel", "tcg,thread=single", "-display", "none", "-monitor", "none"])
         .arg("-no-reboot")
         .arg("-kernel")
@@ -125,14 +171,13 @@ fn qemu(disk: &Disk, folder: &tempfile::TempDir, started: &Started) -> Result<Co
         .arg(file("initrd", &started.initramfs)?)
         .arg("-dtb")
         .arg(file("dtb", &tree)?)
-        .args(["-append", &started.arguments])
+        .args(["-append", &arguments])
         .arg("-drive")
         .arg(format!("if=sd,format=raw,cache=writeback,file={}", disk.path().display()))
         .args(["-netdev", "user,id=network", "-device", "usb-net,netdev=network"])
-        // The first UART is Bluetooth's; the console is on the second.
-        .args(["-serial", "null", "-chardev"])
+        .arg("-chardev")
         .arg(format!("socket,id=console,path={}", folder.path().join("serial").display()))
-        .args(["-serial", "chardev:console"])
+        .args(["-serial", serials[0], "-serial", serials[1]])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     Ok(command)

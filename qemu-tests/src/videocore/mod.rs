@@ -16,7 +16,7 @@ mod machine;
 mod model;
 mod volume;
 
-pub use machine::PiMachine;
+pub use machine::{can_play, PiMachine};
 pub use model::Model;
 
 use config::{Filters, Settings};

@@ -1,0 +1,36 @@
+//! The image for the Raspberry Pi 4 in QEMU's `raspi4b`, as far as that goes: no network, and a
+//! device tree without what QEMU lacks (docs/boards/rpi4.md).
+
+use std::time::Duration;
+
+use anyhow::Result;
+use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::videocore::{can_play, Model, PiMachine};
+use qemu_tests::Disk;
+
+const TO_BOOT: Duration = Duration::from_secs(90);
+
+#[test]
+fn a_pi_4_boots_to_its_first_inference_and_once_more() -> Result<()> {
+    if !can_play(Model::Pi4)? {
+        println!("NOT TESTED: this QEMU has no raspi4b; 9.0 and later have");
+        return Ok(());
+    }
+    let lane = Lane::take()?;
+    let board_file = Some("rpi4");
+    let built = lane.build(&Variant { label: "pi4", board_file, ..Variant::good(1) })?;
+    let disk = Disk::copy_of(&built.img)?;
+    // QEMU takes cards of a power of two only.
+    disk.grow(512 << 20)?;
+    let mut pi = PiMachine::start("rpi4-boots", Model::Pi4, &disk)?;
+    pi.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
+    pi.wait_for("ferrite: first life: slot a of demo 1-pi4 (sequence 1) verified", TO_BOOT)?;
+    pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let line = pi.wait_for("face: {", TO_BOOT)?.text;
+    assert_eq!(line.matches("\"score\":").count(), 1, "{line}");
+    pi.console.type_line("ctl reboot")?;
+    pi.wait_for("ferrite: slot a (active, strike ", TO_BOOT)?;
+    pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    assert_eq!(pi.boots, [2, 2]);
+    Ok(())
+}
