@@ -111,6 +111,7 @@ fn boot_image(files: &Tree, identity: &Identity) -> Result<(Vec<u8>, Vec<FileHas
     let options = fat::Options {
         size,
         reserved_sectors: 32,
+        file_alignment: 512,
         volume_id: boot_volume_id(identity),
         label: *b"FERRITEBOOT",
     };

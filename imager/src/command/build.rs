@@ -231,6 +231,8 @@ fn write_img(
     let options = fat::Options {
         size: board.partitions.firmware(),
         reserved_sectors: slot::layout::FIRMWARE_RESERVED_SECTORS,
+        // A write to autoboot.txt, which may tear a block of the medium, touches no other file.
+        file_alignment: slot::layout::BLOCK as usize,
         volume_id: u32::from_le_bytes([a, b, c, d]),
         label: *b"FIRMWARE   ",
     };

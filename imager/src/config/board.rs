@@ -7,7 +7,13 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::diagnostics::{nearest, Document, Finding};
-use super::values::{DevicePath, Line, Name, PackageName, PackageVersion, Size, Suite};
+use super::values::{Line, Name, PackageName, PackageVersion, Size, Suite};
+
+mod boot;
+mod machine;
+
+pub use boot::{BoardFirmware, Boot, Chooser};
+pub use machine::{Firmware, Qemu, Watchdog, WatchdogKind};
 
 /// The folder that board files are looked for in.
 pub const FOLDER: &str = "board-configs";
@@ -20,6 +26,7 @@ pub struct Board {
     /// One line for people.
     pub description: Line,
     /// How much has been seen of its images.
+    #[serde(default)]
     pub proof: Proof,
     /// Which Debian its packages come from.
     pub debian: Debian,
@@ -38,9 +45,12 @@ pub struct Board {
 }
 
 /// How much has been seen of a board's images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
+    /// Nothing, or nobody has said.
+    #[default]
+    Nothing,
     /// The finished card is checked by the rules of the board's firmware; nothing was started.
     Checked,
     /// The tests boot it in QEMU; its page in docs/boards/ says what that leaves open.
@@ -53,6 +63,7 @@ impl Proof {
     /// For people.
     pub fn in_words(self) -> &'static str {
         match self {
+            Proof::Nothing => "not seen by anybody",
             Proof::Checked => "card checked by its firmware's rules",
             Proof::Qemu => "boots in QEMU",
             Proof::Hardware => "seen on hardware",
@@ -144,58 +155,6 @@ pub enum ModuleSignatures {
     Strip,
 }
 
-/// `[boot]`: the boot chooser.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Boot {
-    /// Who chooses the slot.
-    pub chooser: Chooser,
-    /// Lines of `config.txt` beside those that `imager` writes; rpi choosers only.
-    #[serde(default)]
-    pub config: Vec<Line>,
-    /// The firmware files that the image carries; rpi choosers only. A board that has them all in
-    /// a flash memory of its own needs none.
-    pub firmware: Option<BoardFirmware>,
-}
-
-/// `[boot.firmware]`: files out of a package of Debian's non-free-firmware.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BoardFirmware {
-    /// The package.
-    pub package: PackageName,
-    /// The folder in it.
-    pub folder: DevicePath,
-    /// Files for `firmware`, which no update ever writes: what the boot ROM loads.
-    #[serde(default)]
-    pub loader_files: Vec<Line>,
-    /// Files for `boot-a` and `boot-b`.
-    pub slot_files: Vec<Line>,
-}
-
-/// Who chooses the slot before the kernel starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Chooser {
-    /// A U-Boot script and a redundant environment.
-    Uboot,
-    /// A Raspberry Pi's firmware reads `autoboot.txt`, the first life writes it.
-    Rpi,
-    /// The same, and a kernel that can ask the firmware to boot a slot once.
-    RpiTryboot,
-}
-
-impl Chooser {
-    /// As board files and the device's configuration write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Chooser::Uboot => "uboot",
-            Chooser::Rpi => "rpi",
-            Chooser::RpiTryboot => "rpi-tryboot",
-        }
-    }
-}
-
 /// What lies in the disk's first sector, for firmware that knows no GPT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -220,68 +179,6 @@ pub struct Partitions {
     data: Spanned<Size>,
 }
 
-/// `[watchdog]`: the hardware that resets the board when nothing feeds it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Watchdog {
-    /// What it is: how the boot chooser arms it.
-    pub kind: WatchdogKind,
-    /// Its device node.
-    pub device: DevicePath,
-    seconds: Spanned<u32>,
-}
-
-/// A kind of watchdog that the boot chooser can arm before the kernel starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WatchdogKind {
-    /// Intel 6300ESB, a PCI device.
-    I6300esb,
-    /// The power manager of every Raspberry Pi.
-    Bcm2835,
-}
-
-impl WatchdogKind {
-    /// The seconds it can be set to. The Broadcom counter has 20 bits of 1/65536 s, and the kernel's
-    /// driver takes whole seconds (Linux drivers/watchdog/bcm2835_wdt.c, `PM_WDOG_TIME_SET`).
-    fn seconds(self) -> std::ops::RangeInclusive<u32> {
-        match self {
-            WatchdogKind::I6300esb => 10..=600,
-            WatchdogKind::Bcm2835 => 10..=15,
-        }
-    }
-}
-
-/// `[qemu]`: how QEMU plays the board.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Qemu {
-    /// `-machine`.
-    pub machine: Line,
-    /// `-cpu`.
-    pub cpu: Line,
-    /// Number of processors.
-    pub processors: u32,
-    /// `-m`.
-    pub memory: Size,
-    /// The firmware, out of a Debian package that is locked like the others; none where the tests
-    /// play it.
-    pub firmware: Option<Firmware>,
-    /// More devices, one `-device` each.
-    #[serde(default)]
-    pub devices: Vec<Line>,
-}
-
-/// A firmware file in a Debian package.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Firmware {
-    /// The package.
-    pub package: PackageName,
-    /// The file in it.
-    pub path: DevicePath,
-}
-
 impl Partitions {
     /// Bytes of `firmware`.
     pub fn firmware(&self) -> u64 {
@@ -298,13 +195,6 @@ impl Partitions {
     /// Bytes of `data` before it grows.
     pub fn data(&self) -> u64 {
         self.data.get_ref().0
-    }
-}
-
-impl Watchdog {
-    /// Seconds until it fires unfed.
-    pub fn seconds(&self) -> u32 {
-        *self.seconds.get_ref()
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Options {
     pub size: u64,
     /// Sectors before the first FAT, the boot sector counted; at least 1, on FAT32 at least 8.
     pub reserved_sectors: u16,
+    /// Bytes: each file begins at a multiple of this in the volume, and nothing else lies before
+    /// the next multiple behind it, as exactly as clusters allow. 512 for no gaps.
+    pub file_alignment: usize,
     /// Serial number of the volume.
     pub volume_id: u32,
     /// Label in the boot sector and the root directory, padded with spaces: capital letters,
@@ -71,7 +74,7 @@ struct Geometry {
 pub fn write(tree: &Tree, options: &Options, out: &mut impl Write) -> Result<u64> {
     let geometry = Geometry::choose(options)?;
     let mut volume = Volume::collect(tree, options)?;
-    let used = volume.place(&geometry)?;
+    let used = volume.place(&geometry, options.file_alignment)?;
 
     let mut reserved = vec![0; geometry.reserved * SECTOR];
     boot_sectors(&geometry, options, used, &mut reserved);
@@ -99,6 +102,9 @@ pub fn write(tree: &Tree, options: &Options, out: &mut impl Write) -> Result<u64
         if node.clusters == 0 {
             continue;
         }
+        let gap = geometry.offset(node.first) - written;
+        pad(out, &[], gap)?;
+        written += gap;
         match node.content {
             Some(content) => {
                 out.write_all(content.bytes())?;
@@ -195,6 +201,12 @@ impl Geometry {
         })
     }
 
+    /// Where a cluster lies in the volume.
+    fn offset(&self, cluster: usize) -> usize {
+        let before = self.reserved + FATS * self.fat_sectors + self.root_sectors;
+        before * SECTOR + (cluster - 2) * self.cluster_bytes()
+    }
+
     fn cluster_bytes(&self) -> usize {
         self.cluster_sectors * SECTOR
     }
@@ -273,8 +285,13 @@ impl<'a> Volume<'a> {
     }
 
     /// Gives each node its clusters; returns how many are used.
-    fn place(&mut self, geometry: &Geometry) -> Result<usize> {
+    fn place(&mut self, geometry: &Geometry, alignment: usize) -> Result<usize> {
         let mut next = 2u64;
+        let aligned = |next: u64| {
+            let at = geometry.offset(next as usize);
+            next + ((at.next_multiple_of(alignment.max(SECTOR)) - at) as u64)
+                .div_ceil(geometry.cluster_bytes() as u64)
+        };
         for index in 0..self.nodes.len() {
             let bytes = match self.nodes[index].content {
                 Some(content) => content.len(),
@@ -282,12 +299,19 @@ impl<'a> Volume<'a> {
                 None => (self.entries(index) * ENTRY).max(1) as u64,
             };
             let clusters = bytes.div_ceil(geometry.cluster_bytes() as u64);
+            let is_file = self.nodes[index].content.is_some() && clusters > 0;
+            if is_file {
+                next = aligned(next);
+            }
             let node = &mut self.nodes[index];
             if clusters > 0 {
                 node.first = next as usize;
             }
             node.clusters = clusters as usize;
             next += clusters;
+            if is_file {
+                next = aligned(next);
+            }
         }
         let used = next - 2;
         ensure!(
@@ -296,7 +320,7 @@ impl<'a> Volume<'a> {
             used * geometry.cluster_bytes() as u64,
             geometry.clusters * geometry.cluster_bytes()
         );
-        Ok(used as usize)
+        Ok(self.nodes.iter().map(|node| node.clusters).sum())
     }
 
     fn entries(&self, index: usize) -> usize {

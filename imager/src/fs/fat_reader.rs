@@ -222,6 +222,7 @@ mod tests {
         tree.file("dir/a long name.text", 0o644, vec![1; 5000]).unwrap();
         tree.file("kernel", 0o644, vec![2; 700]).unwrap();
         let options = fat::Options {
+            file_alignment: 512,
             size: 3 << 20,
             reserved_sectors: 1,
             volume_id: 1,

@@ -9,7 +9,13 @@ use super::*;
 const MIB: u64 = 1 << 20;
 
 fn options(size: u64, reserved_sectors: u16) -> Options {
-    Options { size, reserved_sectors, volume_id: 0x1234_ABCD, label: *b"FIRMWARE   " }
+    Options {
+        size,
+        reserved_sectors,
+        file_alignment: SECTOR,
+        volume_id: 0x1234_ABCD,
+        label: *b"FIRMWARE   ",
+    }
 }
 
 fn image(tree: &Tree, options: &Options) -> Vec<u8> {
@@ -80,6 +86,20 @@ fn volumes_of_both_types_and_all_sizes_hold_their_files() {
         let kind = FatVolume::open(&bytes).unwrap().kind();
         assert_eq!(kind == FatType::Fat32, size >= 512 * MIB);
     }
+}
+
+#[test]
+fn aligned_files_share_no_block_with_anything() {
+    let options = Options { file_alignment: 4096, ..options(8 * MIB, 32) };
+    let bytes = check(&boot_files(), &options);
+    let at = |content: u8| {
+        let block = |block: &[u8]| block.starts_with(&[content; 512]);
+        bytes.chunks_exact(4096).position(block).map(|index| index * 4096)
+    };
+    // The shortest file has its block for itself.
+    let alone = at(3).expect("it begins a block");
+    assert!(bytes[alone + 512..alone + 4096].iter().all(|byte| *byte == 0));
+    assert!(at(1).is_some() && at(4).is_some() && at(5).is_some());
 }
 
 #[test]

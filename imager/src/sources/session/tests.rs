@@ -14,7 +14,6 @@ use crate::sources::sbom;
 const BOARD: &str = r#"
 name = "tiny"
 description = "a board for tests"
-proof = "checked"
 [debian]
 architecture = "arm64"
 suites = ["trixie", "trixie-security"]

@@ -1,0 +1,57 @@
+//! `[boot]`: who chooses the slot, and the firmware that goes along.
+
+use serde::Deserialize;
+
+use crate::config::values::{DevicePath, Line, PackageName};
+
+/// `[boot]`: the boot chooser.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// Who chooses the slot.
+    pub chooser: Chooser,
+    /// Lines of `config.txt` beside those that `imager` writes; rpi choosers only.
+    #[serde(default)]
+    pub config: Vec<Line>,
+    /// The firmware files that the image carries; rpi choosers only. A board that has them all in
+    /// a flash memory of its own needs none.
+    pub firmware: Option<BoardFirmware>,
+}
+
+/// `[boot.firmware]`: files out of a package of Debian's non-free-firmware.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoardFirmware {
+    /// The package.
+    pub package: PackageName,
+    /// The folder in it.
+    pub folder: DevicePath,
+    /// Files for `firmware`, which no update ever writes: what the boot ROM loads.
+    #[serde(default)]
+    pub loader_files: Vec<Line>,
+    /// Files for `boot-a` and `boot-b`.
+    pub slot_files: Vec<Line>,
+}
+
+/// Who chooses the slot before the kernel starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Chooser {
+    /// A U-Boot script and a redundant environment.
+    Uboot,
+    /// A Raspberry Pi's firmware reads `autoboot.txt`, the first life writes it.
+    Rpi,
+    /// The same, and a kernel that can ask the firmware to boot a slot once.
+    RpiTryboot,
+}
+
+impl Chooser {
+    /// As board files and the device's configuration write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Chooser::Uboot => "uboot",
+            Chooser::Rpi => "rpi",
+            Chooser::RpiTryboot => "rpi-tryboot",
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `[watchdog]` and `[qemu]`: the hardware, and what plays it.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::config::values::{DevicePath, Line, PackageName, Size};
+
+/// `[watchdog]`: the hardware that resets the board when nothing feeds it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watchdog {
+    /// What it is: how the boot chooser arms it.
+    pub kind: WatchdogKind,
+    /// Its device node.
+    pub device: DevicePath,
+    pub(super) seconds: Spanned<u32>,
+}
+
+/// A kind of watchdog that the boot chooser can arm before the kernel starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchdogKind {
+    /// Intel 6300ESB, a PCI device.
+    I6300esb,
+    /// The power manager of every Raspberry Pi.
+    Bcm2835,
+}
+
+impl WatchdogKind {
+    /// The seconds it can be set to. The Broadcom counter has 20 bits of 1/65536 s, and the kernel's
+    /// driver takes whole seconds (Linux drivers/watchdog/bcm2835_wdt.c, `PM_WDOG_TIME_SET`).
+    pub(super) fn seconds(self) -> std::ops::RangeInclusive<u32> {
+        match self {
+            WatchdogKind::I6300esb => 10..=600,
+            WatchdogKind::Bcm2835 => 10..=15,
+        }
+    }
+}
+
+/// `[qemu]`: how QEMU plays the board.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Qemu {
+    /// `-machine`.
+    pub machine: Line,
+    /// `-cpu`.
+    pub cpu: Line,
+    /// Number of processors.
+    pub processors: u32,
+    /// `-m`.
+    pub memory: Size,
+    /// The firmware, out of a Debian package that is locked like the others; none where the tests
+    /// play it.
+    pub firmware: Option<Firmware>,
+    /// More devices, one `-device` each.
+    #[serde(default)]
+    pub devices: Vec<Line>,
+}
+
+/// A firmware file in a Debian package.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Firmware {
+    /// The package.
+    pub package: PackageName,
+    /// The file in it.
+    pub path: DevicePath,
+}
+
+impl Watchdog {
+    /// Seconds until it fires unfed.
+    pub fn seconds(&self) -> u32 {
+        *self.seconds.get_ref()
+    }
+}
