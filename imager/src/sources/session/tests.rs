@@ -33,6 +33,8 @@ boot = "40M"
 root = "96M"
 data = "16M"
 "#;
+/// A package of non-free-firmware.
+const FIRMWARE: &str = "blobs";
 const PACKAGES: [&str; 5] = ["e2fsprogs", "libc6", "libgcc-s1", "libstdc++6", "linux-binary"];
 
 /// A mirror of one suite, a keyring that trusts it, and an image to lock.
@@ -88,6 +90,7 @@ impl World {
             "gpg",
             "wrong-gpg",
             "mirror/debian/dists/trixie/main/binary-arm64",
+            "mirror/debian/dists/trixie/non-free-firmware/binary-arm64",
             "mirror/debian/pool",
         ] {
             fs::create_dir_all(at(name)).unwrap();
@@ -117,18 +120,24 @@ impl World {
         fs::remove_dir_all(&pool).unwrap();
         fs::create_dir(&pool).unwrap();
         let mut index = String::new();
-        for name in PACKAGES {
+        let mut firmware = String::new();
+        for name in PACKAGES.into_iter().chain([FIRMWARE]) {
             let version = if name == "libc6" { libc } else { "1" };
             let deb = make_deb(&[(&format!("usr/lib/{name}"), version)], ".xz");
             fs::write(pool.join(format!("{name}_{version}.deb")), &deb).unwrap();
-            index += &format!("Package: {name}\nVersion: {version}\nArchitecture: arm64\nFilename: pool/{name}_{version}.deb\nSize: {}\nSHA256: {}\n\n", deb.len(), Sha256::of(&deb));
+            let part = if name == FIRMWARE { &mut firmware } else { &mut index };
+            *part += &format!("Package: {name}\nVersion: {version}\nArchitecture: arm64\nFilename: pool/{name}_{version}.deb\nSize: {}\nSHA256: {}\n\n", deb.len(), Sha256::of(&deb));
         }
-        let mut packed = liblzma::write::XzEncoder::new(Vec::new(), 1);
-        packed.write_all(index.as_bytes()).unwrap();
-        let packed = packed.finish().unwrap();
         let suite = self.at("mirror/debian/dists/trixie");
-        fs::write(suite.join("main/binary-arm64/Packages.xz"), &packed).unwrap();
-        let release = format!("Suite: stable\nCodename: {codename}\nValid-Until: Thu, 01 Jan {valid_until} 00:00:00 UTC\nSHA256:\n {} {} main/binary-arm64/Packages.xz\n", Sha256::of(&packed), packed.len());
+        let mut release = format!("Suite: stable\nCodename: {codename}\nValid-Until: Thu, 01 Jan {valid_until} 00:00:00 UTC\nSHA256:\n");
+        for (part, index) in [("main", index), ("non-free-firmware", firmware)] {
+            let mut packed = liblzma::write::XzEncoder::new(Vec::new(), 1);
+            packed.write_all(index.as_bytes()).unwrap();
+            let packed = packed.finish().unwrap();
+            let path = format!("{part}/binary-arm64/Packages.xz");
+            fs::write(suite.join(&path), &packed).unwrap();
+            release += &format!(" {} {} {path}\n", Sha256::of(&packed), packed.len());
+        }
         fs::write(suite.join("Release"), release).unwrap();
         let (from, to) = (suite.join("Release"), suite.join("InRelease"));
         gpg(
@@ -186,6 +195,30 @@ fn a_lock_is_written_names_no_mirror_and_then_needs_none() {
     fs::remove_file(world.at("demo.lock")).unwrap();
     world.run(&world.options()).unwrap();
     assert_eq!(world.lock(), lock, "the same mirror gives the same lock");
+}
+
+#[test]
+fn a_boards_firmware_is_locked_out_of_its_own_part_of_the_archive() {
+    let world = World::new();
+    world.run(&world.options()).unwrap();
+    assert!(!world.lock().contains(FIRMWARE), "nobody asked for it");
+    let named = format!(
+        "{}[boot.firmware]\npackage = \"{FIRMWARE}\"\nfolder = \"/usr/lib\"\nslot_files = [\"{FIRMWARE}\"]\n",
+        BOARD.replace("\"uboot\"", "\"rpi\"")
+    );
+    fs::write(world.at("tiny.toml"), &named).unwrap();
+    let inputs = world.run(&world.options()).unwrap();
+    let deb = inputs.board_firmware.expect("the package");
+    assert_eq!((&*deb.name, deb.file("usr/lib/blobs").unwrap()), (FIRMWARE, b"1".to_vec()));
+    assert!(world.lock().contains("board_firmware = \"blobs 1\""));
+    // The lock says it all: the mirror is not asked again.
+    let locked =
+        Options { locked: true, mirror: Some("http://127.0.0.1:9".into()), ..world.options() };
+    assert!(world.run(&locked).unwrap().board_firmware.is_some());
+    // Packages of main are not looked for there, nor the other way round.
+    fs::write(world.at("tiny.toml"), named.replace("\"blobs\"\nfolder", "\"libc6\"\nfolder"))
+        .unwrap();
+    assert!(world.run(&world.options()).unwrap_err().contains("no package `libc6`"));
 }
 
 #[test]
