@@ -42,10 +42,14 @@ pub struct Variant {
     pub commit_after: Option<&'static str>,
     /// `[update] sticks`.
     pub sticks: bool,
+    /// `[update] reboot`, if not at once.
+    pub reboot: Option<&'static str>,
     /// `[update] tries`, if not 1.
     pub tries: Option<u8>,
     /// Texts of the board file and what they are replaced with.
     pub board: &'static [(&'static str, &'static str)],
+    /// Texts of the lock and what they are replaced with.
+    pub lock: &'static [(&'static str, &'static str)],
     /// Texts of the model's golden result and what they are replaced with.
     pub golden: &'static [(&'static str, &'static str)],
     /// Another program instead of `init`.
@@ -164,7 +168,7 @@ impl Lane {
         let name = |board: &str| format!("name = \"{board}\"");
         let (from, to) = (name(variant.board_file()), name(variant.board_name()));
         let named = [(from.as_str(), to.as_str())];
-        let lock = replaced(&read(&demo.join("demo.lock"))?, &named)?;
+        let lock = replaced(&replaced(&read(&demo.join("demo.lock"))?, &named)?, variant.lock)?;
         write_if_new(&folder.join("demo.lock"), lock.as_bytes())?;
         fs::create_dir_all(folder.join("face")).context("face")?;
         for name in ["model.toml", "golden.png", "golden.json"] {
@@ -250,6 +254,9 @@ fn image_file(demo: &str, variant: &Variant, port: u16) -> Result<String> {
     }
     if variant.sticks {
         update.insert("sticks".into(), true.into());
+    }
+    if let Some(when) = variant.reboot {
+        update.insert("reboot".into(), when.into());
     }
     update.insert("tries".into(), i64::from(variant.tries.unwrap_or(1)).into());
     image.insert("update".into(), update.into());
