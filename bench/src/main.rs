@@ -3,7 +3,7 @@
 //!
 //! Every part gets what it needs from [`workshop`] (images and folders) and hands [`table`] its
 //! rows: [`building`], [`sizes`], [`boot`] (with [`peers`], which [`direct`] starts), [`memory`],
-//! [`updating`], [`inference`], [`deltas`].
+//! [`updating`], [`inference`], [`deltas`], [`flashing`].
 
 mod arguments;
 mod boot;
@@ -11,6 +11,7 @@ mod building;
 mod cpio;
 mod deltas;
 mod direct;
+mod flashing;
 mod guest;
 mod inference;
 mod memory;
@@ -31,7 +32,7 @@ use workshop::Workshop;
 type Part = fn(&Workshop, &Arguments, &mut Table) -> Result<()>;
 
 /// The parts in the order of the table. Each can be asked for alone.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("building", building::measure),
     ("sizes", sizes::measure),
     ("boot", boot::measure),
@@ -39,6 +40,7 @@ const PARTS: [(&str, Part); 7] = [
     ("updating", updating::measure),
     ("inference", inference::measure),
     ("deltas", deltas::measure),
+    ("flash", flashing::measure),
 ];
 
 fn main() -> ExitCode {

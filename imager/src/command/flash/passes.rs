@@ -102,14 +102,15 @@ fn difference(found: &[u8], expected: Option<&[u8]>) -> Option<usize> {
         Some(expected) if found == expected => None,
         Some(expected) => found.iter().zip(expected).position(|(a, b)| a != b),
         None => {
-            const STEP: usize = 4096;
-            let steps = found.chunks(STEP).enumerate();
-            let mut other = steps.filter(|(_, step)| **step != [0; STEP][..step.len()]);
+            let steps = found.chunks(ZEROS.len()).enumerate();
+            let mut other = steps.filter(|(_, step)| **step != ZEROS[..step.len()]);
             let (index, step) = other.next()?;
-            step.iter().position(|byte| *byte != 0).map(|byte| index * STEP + byte)
+            step.iter().position(|byte| *byte != 0).map(|byte| index * ZEROS.len() + byte)
         }
     }
 }
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 fn total(image: &Image, patches: &Patches) -> u64 {
     let beyond = patches.beyond(image.bytes());

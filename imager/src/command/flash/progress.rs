@@ -61,10 +61,10 @@ impl Pass {
         self.done - self.moved
     }
 
-    /// Like `78.3 MB in 3.1 s (25.1 MB/s)`.
+    /// Like `78.3 MB in 3.12 s (25.1 MB/s)`.
     pub fn rate(&self) -> String {
         format!(
-            "{:.1} MB in {:.1} s ({:.1} MB/s)",
+            "{:.1} MB in {:.2} s ({:.1} MB/s)",
             self.moved as f64 / 1e6,
             self.took.as_secs_f64(),
             per_second(self.moved, self.took)
