@@ -67,5 +67,17 @@ fn settings_of_one_device_take_effect_in_it() -> Result<()> {
     assert_eq!(said.first().map(|line| line.trim()), Some("0"), "{said:?}");
     machine.console.type_line("ctl poweroff")?;
     ensure!(machine.wait_off(SOON)?.success(), "QEMU did not end well");
+
+    // A card that was at work is still read: its file system grew, and has a journal that was used.
+    let shown = Command::new(imager()?).args(["settings", "--json"]).arg(disk.image()).output()?;
+    ensure!(shown.status.success(), "{shown:?}");
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
+    assert_eq!(shown["hostname"], "kitchen-1", "{shown}");
+    assert_eq!(shown["files"][0]["bytes"], 12, "{shown}");
+    assert_eq!(
+        (&shown["token"], &shown["not_unmounted"]),
+        (&true.into(), &false.into()),
+        "{shown}"
+    );
     Ok(())
 }

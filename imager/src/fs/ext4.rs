@@ -1,5 +1,5 @@
-//! An ext4, empty or with a few files, that the kernel can grow while it is mounted (Documentation/filesystems/ext4/ of
-//! Linux, fs/ext4/ext4.h, fs/jbd2).
+//! An ext4, empty or with a few files, that the kernel can grow while it is mounted
+//! (Documentation/filesystems/ext4/ of Linux, fs/ext4/ext4.h, fs/jbd2).
 //!
 //! One block group of 4 KiB blocks:
 //! ```text

@@ -5,10 +5,10 @@
 //! back comes from the medium and not from memory (open(2)).
 
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use slot::layout::SECTOR;
 
 use super::aligned::Aligned;
+use super::machine::Number;
 use crate::command::new_file::NewFile;
 use crate::sys;
 
@@ -59,8 +60,9 @@ enum Zeros {
 }
 
 impl Medium {
-    /// Opens a disk that nothing else uses. `name` is what people call it.
-    pub fn disk(path: &Path, name: &str) -> Result<Medium> {
+    /// Opens a disk that nothing else uses. `name` is what people call it, `number` the device that
+    /// was judged: a name may have come to mean another one since.
+    pub fn disk(path: &Path, name: &str, number: Number) -> Result<Medium> {
         let open = |extra: OFlags| {
             OpenOptions::new()
                 .read(true)
@@ -89,6 +91,12 @@ impl Medium {
                 _ => return Err(e).with_context(|| format!("{name} cannot be opened for writing")),
             },
         };
+        let about = file.metadata().with_context(|| name.to_owned())?;
+        ensure!(
+            number_of(&about) == number,
+            "{} became another disk while you were asked; nothing was written: start again",
+            path.display()
+        );
         let sector = rustix::fs::ioctl_blksszget(&file)
             .with_context(|| format!("{name} does not say how large its sectors are"))?;
         ensure!(
@@ -251,7 +259,7 @@ impl Medium {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target {
     /// A block device with this number.
-    Block(super::machine::Number),
+    Block(Number),
     /// A file that is there.
     OldFile(PathBuf),
     /// A name that is free.
@@ -261,7 +269,6 @@ pub enum Target {
 impl Target {
     /// Looks at what is there.
     pub fn of(path: &Path) -> Result<Target> {
-        use std::os::unix::fs::{FileTypeExt, MetadataExt};
         let about = match std::fs::metadata(path) {
             Ok(about) => about,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -275,8 +282,7 @@ impl Target {
             Err(e) => return Err(e).with_context(|| path.display().to_string()),
         };
         if about.file_type().is_block_device() {
-            let number = about.rdev();
-            return Ok(Target::Block((rustix::fs::major(number), rustix::fs::minor(number))));
+            return Ok(Target::Block(number_of(&about)));
         }
         ensure!(about.is_file(), "{} is neither a disk nor a file", path.display());
         // A slip of the fingers must not cost somebody a file: only what was a disk becomes one.
@@ -291,6 +297,11 @@ impl Target {
         );
         Ok(Target::OldFile(path.to_owned()))
     }
+}
+
+/// The number of the device that a node stands for.
+fn number_of(about: &Metadata) -> Number {
+    (rustix::fs::major(about.rdev()), rustix::fs::minor(about.rdev()))
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ fn open<'a>(
                 confirm(device, path, yes)?;
             }
             let name = format!("/dev/{}", device.name.replace('!', "/"));
-            return Ok((Medium::disk(path, &name)?, Some(device)));
+            return Ok((Medium::disk(path, &name, number)?, Some(device)));
         }
         Target::NewFile(path) => return Ok((Medium::new_file(&path, image.bytes())?, None)),
         Target::OldFile(path) => path,
