@@ -18,6 +18,8 @@ const MAX_LINE: usize = 78;
 /// The most the kernel takes of its arguments (arm64 `COMMAND_LINE_SIZE`), less what the firmware
 /// adds to them.
 const MAX_ARGUMENTS: usize = 2048 - 512;
+/// The firmware's licence, beside its files.
+const LICENCE: &str = "LICENCE.broadcom";
 /// Lines that every image has: a 64-bit kernel with the names and device trees of upstream
 /// Linux, and nothing on the way that takes time.
 const CONFIG: [&str; 6] = [
@@ -56,7 +58,7 @@ pub fn firmware_files(deb: &Deb, firmware: &BoardFirmware) -> Result<FirmwareFil
             })
             .collect()
     };
-    let files =
+    let mut files =
         FirmwareFiles { loader: take(&firmware.loader_files)?, slot: take(&firmware.slot_files)? };
     for (name, _) in &files.slot {
         let kind = name.strip_prefix("start").and_then(|rest| rest.strip_suffix(".elf"));
@@ -66,6 +68,14 @@ pub fn firmware_files(deb: &Deb, firmware: &BoardFirmware) -> Result<FirmwareFil
             files.slot.iter().any(|(name, _)| *name == fixup),
             "[boot.firmware] `slot_files` has {name} and no {fixup}"
         );
+    }
+    // The licence asks that its text goes along. Each package has it (Debian Policy 12.5).
+    let path = format!("usr/share/doc/{}/copyright", deb.name);
+    let licence = deb.file(&path).with_context(|| format!("{}: has no {path}", deb.name))?;
+    for part in [&mut files.loader, &mut files.slot] {
+        if !part.is_empty() {
+            part.push((LICENCE.to_owned(), licence.clone()));
+        }
     }
     Ok(files)
 }
@@ -158,6 +168,32 @@ mod tests {
         let arguments = text("cmdline.txt");
         assert!(arguments.ends_with(" ferrite.boot=00000abc\n"), "{arguments}");
         assert_eq!(arguments.lines().count(), 1);
+    }
+
+    #[test]
+    fn firmware_comes_in_pairs_and_with_its_licence() {
+        use crate::sources::deb::tests::open_deb;
+        let board = board();
+        let firmware = board.boot.firmware.as_ref().unwrap();
+        let lib = |name: &str| format!("usr/lib/raspi-firmware/{name}");
+        let (boot, start, fixup) = (lib("bootcode.bin"), lib("start.elf"), lib("fixup.dat"));
+        let licence = "usr/share/doc/raspi-firmware/copyright";
+        let (_folder, deb) = open_deb(
+            "raspi-firmware",
+            &[(&*boot, "b"), (&*start, "s"), (&*fixup, "f"), (licence, "terms")],
+        );
+        let files = firmware_files(&deb, firmware).unwrap();
+        let names = |files: &Files| files.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&files.loader), ["bootcode.bin", LICENCE]);
+        assert_eq!(names(&files.slot), ["start.elf", "fixup.dat", LICENCE]);
+        let (_folder, without) =
+            open_deb("raspi-firmware", &[(&*boot, "b"), (&*start, "s"), (&*fixup, "f")]);
+        assert!(firmware_files(&without, firmware).is_err());
+        let mut lonely = Board::load("rpi3", Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let alone = lonely.boot.firmware.as_mut().unwrap();
+        alone.slot_files.retain(|name| name.as_str() != "fixup.dat");
+        let message = firmware_files(&deb, alone).unwrap_err().to_string();
+        assert!(message.contains("start.elf and no fixup.dat"), "{message}");
     }
 
     #[test]

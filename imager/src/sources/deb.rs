@@ -255,6 +255,12 @@ pub(crate) mod tests {
         deb
     }
 
+    /// A package of that name with these files, and the folder that it lies in.
+    pub(crate) fn open_deb(name: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Deb) {
+        let (folder, deb) = open(&make_deb(files, ".xz")).unwrap();
+        (folder, Deb { name: name.to_owned(), ..deb })
+    }
+
     fn open(bytes: &[u8]) -> Result<(tempfile::TempDir, Deb)> {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path()).unwrap();
