@@ -112,7 +112,8 @@ fn power_on(
 
 /// The emulator: $FERRITE_QEMU, else the installed one.
 fn emulator() -> OsString {
-    std::env::var_os("FERRITE_QEMU").unwrap_or_else(|| "qemu-system-aarch64".into())
+    let named = std::env::var_os("FERRITE_QEMU").filter(|program| !program.is_empty());
+    named.unwrap_or_else(|| "qemu-system-aarch64".into())
 }
 
 /// QEMU's machine for this model, if it knows one by name.
