@@ -1,8 +1,9 @@
 //! Delegations: which other role speaks for which target paths (specification section 4.5).
 
 use crate::envelope::Authority;
+use crate::key::sha256_hex;
 use crate::key::KeySchemes;
-use crate::metadata::{sha256_hex, Role};
+use crate::role::Role;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::key::{bytes_of_hex, canonical, key_id, to_hex, KeySchemes};
-use crate::metadata::Metadata;
+use crate::role::Metadata;
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

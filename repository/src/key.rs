@@ -1,8 +1,8 @@
 //! Public keys, their ids and what counts as a signature by them (specification section 4.2).
 
-use crate::metadata::sha256_hex;
 use ed25519_dalek::VerifyingKey;
 use serde_json::{json, Value};
+use sha2::{Digest, Sha256};
 
 /// An ed25519 public key that can verify.
 pub type PublicKey = VerifyingKey;
@@ -20,6 +20,11 @@ pub fn key_object(key: &PublicKey) -> Value {
 /// has no canonical form (it holds a fraction).
 pub fn key_id(object: &Value) -> Option<String> {
     canonical(object).map(|bytes| sha256_hex(&bytes))
+}
+
+/// SHA-256 in lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    to_hex(&Sha256::digest(bytes))
 }
 
 /// Which kinds of keys count. Handed to the client rather than switched on when it is built: what

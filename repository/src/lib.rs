@@ -23,6 +23,7 @@ pub mod ferrite;
 mod fetch;
 mod key;
 mod metadata;
+mod role;
 mod store;
 mod time;
 
@@ -32,10 +33,11 @@ pub use envelope::{Envelope, Signature};
 pub use error::Error;
 pub use ferrite::{DeltaTarget, FerriteTarget, Rollout, Wave};
 pub use fetch::{Fetch, FetchError};
-pub use key::{key_id, key_object, Ed25519, KeySchemes, PublicKey};
+pub use key::{key_id, key_object, sha256_hex, Ed25519, KeySchemes, PublicKey};
 pub use metadata::{
-    sha256_hex, target_path, MetaFile, Role, RoleKeys, Root, Snapshot, TargetFile, Targets,
-    Timestamp, METADATA_DIR, SPEC_VERSION, TARGETS_DIR,
+    target_path, MetaFile, RoleKeys, Root, Snapshot, TargetFile, Targets, Timestamp, METADATA_DIR,
+    SPEC_VERSION, TARGETS_DIR,
 };
+pub use role::Role;
 pub use store::{DirStore, Store};
 pub use time::Time;

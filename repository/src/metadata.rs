@@ -4,11 +4,12 @@ use crate::delegation::Delegations;
 use crate::envelope::Authority;
 use crate::error::Error;
 use crate::ferrite::FerriteTarget;
-use crate::key::{to_hex, KeySchemes};
+use crate::key::{sha256_hex, to_hex, KeySchemes};
+use crate::role::{Metadata, Role};
 use crate::time::Time;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256, Sha512};
+use sha2::{Digest, Sha512};
 use std::collections::BTreeMap;
 
 /// The version of the specification written into metadata; any 1.x is read.
@@ -17,46 +18,6 @@ pub const SPEC_VERSION: &str = "1.0.31";
 pub const METADATA_DIR: &str = "metadata";
 /// Folder of the targets below the repository's URL.
 pub const TARGETS_DIR: &str = "targets";
-
-/// A top-level role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Says which keys speak for whom.
-    Root,
-    /// Says which files there are.
-    Targets,
-    /// Says which versions of the metadata belong together.
-    Snapshot,
-    /// Says what is newest.
-    Timestamp,
-}
-
-impl Role {
-    /// All of them, in the order of the specification.
-    pub const ALL: [Role; 4] = [Role::Root, Role::Targets, Role::Snapshot, Role::Timestamp];
-
-    /// The name in metadata and in file names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Root => "root",
-            Role::Targets => "targets",
-            Role::Snapshot => "snapshot",
-            Role::Timestamp => "timestamp",
-        }
-    }
-}
-
-/// What the four have in common.
-pub(crate) trait Metadata: for<'de> Deserialize<'de> {
-    const ROLE: Role;
-    fn kind(&self) -> &str;
-    fn spec_version(&self) -> &str;
-    fn version(&self) -> u64;
-    fn expires(&self) -> Time;
-    /// What the specification asks of the content beyond the types of its fields; the error is
-    /// for people.
-    fn sound(&self) -> Result<(), String>;
-}
 
 macro_rules! metadata {
     ($($type:ident),*) => {$(
@@ -325,11 +286,6 @@ pub fn target_path(consistent_snapshot: bool, name: &str, target: &TargetFile) -
         Some((folder, file)) => format!("{TARGETS_DIR}/{folder}/{hash}.{file}"),
         None => format!("{TARGETS_DIR}/{hash}.{name}"),
     })
-}
-
-/// SHA-256 in lower-case hex.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    to_hex(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

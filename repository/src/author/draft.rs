@@ -4,7 +4,8 @@ use super::root_change::Keyring;
 use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::key::Ed25519;
-use crate::metadata::{Metadata, Role, Root, Targets};
+use crate::metadata::{Root, Targets};
+use crate::role::{Metadata, Role};
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
 

@@ -4,9 +4,8 @@ use super::draft::{still_signed, Draft};
 use super::root_change::Keyring;
 use super::{next_targets, Dates, Published, RoleSigners};
 use crate::error::Error;
-use crate::metadata::{
-    MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp, SPEC_VERSION,
-};
+use crate::metadata::{MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp, SPEC_VERSION};
+use crate::role::Role;
 use std::collections::BTreeMap;
 
 /// Files to write below the metadata folder, in the order to write them: whoever reads meanwhile
@@ -144,7 +143,7 @@ impl Files<'_> {
     #[allow(private_bounds)]
     fn add<T>(&mut self, mut draft: Draft<T>, name: String) -> Result<MetaFile, Error>
     where
-        T: crate::metadata::Metadata + serde::Serialize,
+        T: crate::role::Metadata + serde::Serialize,
     {
         for root in self.old_root.into_iter().chain([self.root]) {
             draft.sign_with(self.keys, root)?;

@@ -2,7 +2,8 @@
 
 use crate::error::Error;
 use crate::key::{key_id, key_object, public_key, PublicKey};
-use crate::metadata::{Role, RoleKeys, Root, SPEC_VERSION};
+use crate::metadata::{RoleKeys, Root, SPEC_VERSION};
+use crate::role::Role;
 use crate::time::Time;
 use ed25519_dalek::SigningKey;
 use std::collections::BTreeMap;

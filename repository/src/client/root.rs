@@ -6,7 +6,8 @@ use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::fetch::FetchError;
 use crate::key::KeySchemes;
-use crate::metadata::{Role, Root, Snapshot, Timestamp};
+use crate::metadata::{Root, Snapshot, Timestamp};
+use crate::role::Role;
 
 const INITIAL: &str = "the image's root metadata";
 

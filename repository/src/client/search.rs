@@ -4,7 +4,8 @@ use super::{entry, Client, SNAPSHOT};
 use crate::author::Published;
 use crate::delegation::{encode, DelegatedRole, Delegations};
 use crate::error::Error;
-use crate::metadata::{target_path, Role, TargetFile, Targets};
+use crate::metadata::{target_path, TargetFile, Targets};
+use crate::role::Role;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 

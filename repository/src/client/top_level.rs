@@ -3,7 +3,8 @@
 use super::{entry, no_rollback, Client, SNAPSHOT, TARGETS, TIMESTAMP};
 use crate::envelope::{Authority, Envelope};
 use crate::error::Error;
-use crate::metadata::{MetaFile, Role, Root, Snapshot, Targets, Timestamp};
+use crate::metadata::{MetaFile, Root, Snapshot, Targets, Timestamp};
+use crate::role::Role;
 
 impl Client<'_> {
     /// Section 5.4.
