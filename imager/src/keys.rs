@@ -118,6 +118,13 @@ fn write_new(path: &Path, mode: u32, text: &str, written: &mut Vec<PathBuf>) -> 
 pub fn load_signing(path: &Path) -> Result<SigningKey> {
     let file = open_key(path)?;
     let mode = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.mode();
+    ensure_private(path, mode)?;
+    SigningKey::from_pkcs8_pem(&read_key(path, file)?)
+        .map_err(|e| anyhow!("{} is not an ed25519 private key: {e}", path.display()))
+}
+
+/// Fails when a file of this mode can be read by others than its owner.
+pub fn ensure_private(path: &Path, mode: u32) -> Result<()> {
     if mode & 0o077 != 0 {
         bail!(
             "{p} can be read by others (mode {:o}); close it with: chmod 600 {p}",
@@ -125,8 +132,7 @@ pub fn load_signing(path: &Path) -> Result<SigningKey> {
             p = path.display()
         );
     }
-    SigningKey::from_pkcs8_pem(&read_key(path, file)?)
-        .map_err(|e| anyhow!("{} is not an ed25519 private key: {e}", path.display()))
+    Ok(())
 }
 
 /// Reads a public key (SPKI PEM).
@@ -231,6 +237,26 @@ pub fn generate_one(dir: &Path, name: &str) -> Result<()> {
         }
     }
     result
+}
+
+/// Writes new files, with these modes, into `dir`, which is made too if it is not there: all of
+/// them or none.
+pub fn write_files(dir: &Path, files: &[(&Path, u32, &str)]) -> Result<()> {
+    make_dir(dir)?;
+    let mut written = Vec::new();
+    let result =
+        files.iter().try_for_each(|(path, mode, text)| write_new(path, *mode, text, &mut written));
+    if result.is_err() {
+        for path in written {
+            let _ = fs::remove_file(path);
+        }
+    }
+    result
+}
+
+/// The text of a key's file.
+pub fn read_text(path: &Path) -> Result<String> {
+    read_key(path, open_key(path)?)
 }
 
 fn make_dir(dir: &Path) -> Result<()> {

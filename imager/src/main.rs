@@ -6,6 +6,7 @@
 //! flashed), `fs/` (file system writers).
 
 mod assembly;
+mod boot_key;
 mod chooser;
 mod command;
 mod config;

@@ -60,6 +60,8 @@ pub struct Variant {
     pub other_board: Option<&'static str>,
     /// The board, if not `qemu-arm64`.
     pub board_file: Option<&'static str>,
+    /// `[secure_boot] raspberry_pi`, with the key of [`boot_key`].
+    pub signed_for_pi: bool,
 }
 
 /// What `imager build` made.
@@ -132,6 +134,9 @@ impl Lane {
         let folder = self.folder.join(variant.version());
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         self.write_sources(variant, &folder)?;
+        if variant.signed_for_pi {
+            boot_key()?;
+        }
         let mut command = Command::new(imager()?);
         command.arg("build").arg("--image").arg(folder.join("demo.toml"));
         let board = variant.board_name();
@@ -255,6 +260,10 @@ fn image_file(demo: &str, variant: &Variant, port: u16) -> Result<String> {
     if variant.sticks {
         update.insert("sticks".into(), true.into());
     }
+    if variant.signed_for_pi {
+        let table = toml::Table::from_iter([("raspberry_pi".to_owned(), true.into())]);
+        image.insert("secure_boot".into(), table.into());
+    }
     if let Some(when) = variant.reboot {
         update.insert("reboot".into(), when.into());
     }
@@ -299,6 +308,19 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// The public key that devices trust to sign slots: a file in SPKI PEM.
 pub fn image_key() -> Result<PathBuf> {
     Ok(keys("keys")?.join("image.pub"))
+}
+
+/// The public key that a Raspberry Pi's bootloader would have, made with its private half once: a
+/// file in SPKI PEM.
+pub fn boot_key() -> Result<PathBuf> {
+    let folder = keys("keys")?;
+    let _one = lock(&self::folder()?.join("making-keys"), FlockOperation::LockExclusive)?;
+    let path = folder.join("raspberry-pi-secure-boot.pub.pem");
+    if !path.is_file() {
+        let mut command = Command::new(imager()?);
+        run(command.args(["keygen", "--raspberry-pi-secure-boot", "--out"]).arg(&folder))?;
+    }
+    Ok(path)
 }
 
 /// The keys of all lanes, made once.

@@ -2,7 +2,7 @@
 //! What each rule is and where it comes from stands in `videocore`.
 
 use anyhow::{ensure, Context, Result};
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{boot_key, Lane, Variant};
 use qemu_tests::videocore::{self, Model, Reset};
 use qemu_tests::Disk;
 
@@ -30,6 +30,42 @@ fn each_models_firmware_boots_slot_a_of_its_image() -> Result<()> {
         let place = place.with_context(|| format!("{model:?}: no autoboot.txt"))?;
         disk.write("firmware", place as u64, &[0xFF; 512])?;
         assert_eq!(boot()?.partition, 2, "{model:?} with a torn autoboot.txt");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bootloader_with_the_key_boots_the_signed_card_and_no_altered_one() -> Result<()> {
+    let lane = Lane::take()?;
+    let key = boot_key()?;
+    for model in [Model::Pi4, Model::Pi5, Model::Pi5D] {
+        let variant = |label, signed_for_pi| {
+            let board_file = Some(model.board_file());
+            Variant { label, board_file, signed_for_pi, ..Variant::good(1) }
+        };
+        let boot = |disk: &Disk| videocore::boot_signed(disk, model, Reset::default(), &key);
+        let label = if model == Model::Pi4 { "signed-4" } else { "signed-5" };
+        let signed = lane.build(&variant(label, true))?;
+        let disk = Disk::copy_of(&signed.img)?;
+        let started = boot(&disk).with_context(|| format!("{model:?}"))?;
+        assert_eq!(started.partition, 2, "{model:?}");
+        ensure!(started.initramfs.starts_with(b"070701"), "{model:?}: no cpio archive");
+        // A board without a key, such as one that nobody has fused, boots the same.
+        let unsigned = videocore::boot(&disk, model, Reset::default())?;
+        ensure!(unsigned == started, "{model:?} boots something else without a key");
+
+        // One bit of the kernel in the RAM disk.
+        let at = disk.partition("boot-a")?;
+        let boot_files = disk.read("boot-a", 0, (at.end - at.start) as usize)?;
+        let code = &started.kernel[1 << 20..][..512];
+        let place = boot_files.windows(code.len()).position(|window| window == code);
+        disk.flip_bit("boot-a", place.context("the kernel is not found")? as u64, 3)?;
+        let refused = boot(&disk).unwrap_err();
+        ensure!(format!("{refused:#}").contains("not boot.sig's"), "{model:?}: {refused:#}");
+        // Whoever has no private key can write the files, not sign them.
+        let plain = lane.build(&variant(model.board_file(), false))?;
+        let refused = boot(&Disk::copy_of(&plain.img)?).unwrap_err();
+        ensure!(format!("{refused:#}").contains("not bootable"), "{model:?}: {refused:#}");
     }
     Ok(())
 }

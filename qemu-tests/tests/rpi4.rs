@@ -1,10 +1,11 @@
 //! The image for the Raspberry Pi 4 in QEMU's `raspi4b`, as far as that goes: no network, and a
-//! device tree without what QEMU lacks (docs/boards/rpi4.md).
+//! device tree without what QEMU lacks (docs/boards/rpi4.md). It is the image with signed boot files,
+//! in a board that boots no others; `pi_cards.rs` looks at the one without.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{boot_key, Lane, Variant};
 use qemu_tests::videocore::{can_play, Model, PiMachine};
 use qemu_tests::Disk;
 
@@ -18,11 +19,12 @@ fn a_pi_4_boots_to_its_first_inference_and_once_more() -> Result<()> {
     }
     let lane = Lane::take()?;
     let board_file = Some("rpi4");
-    let built = lane.build(&Variant { label: "pi4", board_file, ..Variant::good(1) })?;
-    let disk = Disk::copy_of(&built.img)?;
+    let variant = Variant { label: "pi4", board_file, signed_for_pi: true, ..Variant::good(1) };
+    let built = lane.build(&variant)?;
+    let (disk, key) = (Disk::copy_of(&built.img)?, boot_key()?);
     // QEMU takes cards of a power of two only.
     disk.grow(512 << 20)?;
-    let mut pi = PiMachine::start("rpi4-boots", Model::Pi4, &disk)?;
+    let mut pi = PiMachine::start_signed("rpi4-boots", Model::Pi4, &disk, &key)?;
     pi.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
     pi.wait_for("ferrite: first life: slot a of demo 1-pi4 (sequence 1) verified", TO_BOOT)?;
     pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;

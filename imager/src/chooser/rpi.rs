@@ -8,6 +8,8 @@ use slot::rpi::autoboot::{self, Method};
 use slot::rpi::BOOT_VOLUME;
 use slot::Slot;
 
+pub mod ramdisk;
+
 use super::{Files, SlotFiles, INITRD, KERNEL};
 use crate::config::board::{Board, BoardFirmware};
 use crate::sources::deb::Deb;

@@ -13,6 +13,8 @@ use super::stamp::{self, Stamp};
 use crate::assembly::root::{DeviceBinaries, DeviceKeys};
 use crate::assembly::slot_image::{self, Identity};
 use crate::assembly::{device_conf, disk_image, initramfs, kernel, root};
+use crate::boot_key::BootKey;
+use crate::chooser::rpi::ramdisk;
 use crate::config::{Board, Image};
 use crate::fs::tree::Tree;
 use crate::fs::{ext4, fat};
@@ -56,7 +58,9 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let image = Image::load(&args.image)?;
     let near = args.image.parent().unwrap_or(Path::new("."));
     let board = Board::load(&args.board, near)?;
+    image.secure_boot.check(&board)?;
     let device = device_folder(args.device.as_deref())?;
+    let boot_signer = BootSigner::load(&image, &args.keys)?;
     let signing = keys::image_signing(&args.keys)?;
     let carried: Vec<String> =
         keys::image_public(&args.keys)?.iter().map(keys::public_hex).collect();
@@ -78,6 +82,10 @@ pub fn run(args: BuildArgs) -> Result<()> {
     stamp.add_bytes("signing keys", signers.join(" ").as_bytes());
     stamp.add_bytes("carried keys", carried.join(" ").as_bytes());
     stamp.add_bytes("tuf root", &tuf_root);
+    if let Some(signer) = &boot_signer {
+        stamp.add_bytes("boot key", signer.key.public().pem()?.as_bytes());
+        stamp.add_bytes("boot time", &signer.time.to_le_bytes());
+    }
     stamp.add_self()?;
     let stamp = stamp.finish();
     if stamp::matches(&outputs.stamp, &stamp, &outputs.files()) {
@@ -97,16 +105,20 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let mut firmware = chooser::board_firmware(&board, inputs.board_firmware.as_ref())?;
     let firmware_files = chooser::firmware_files(&board, &firmware)?;
     firmware.loader.clear();
-    let boot_files = chooser::slot_files(
+    let volume_id = slot_image::boot_volume_id(&identity);
+    let mut boot_files = chooser::slot_files(
         &board,
         chooser::SlotFiles {
             kernel: kernel.image,
             initrd,
             device_trees: kernel.device_trees,
             firmware,
-            volume_id: slot_image::boot_volume_id(&identity),
+            volume_id,
         },
     )?;
+    if let Some(BootSigner { key, time }) = &boot_signer {
+        boot_files = ramdisk::signed(boot_files, volume_id, *time, key)?;
+    }
     let slot =
         slot_image::build(&image, &board, root, &tree(boot_files)?, &signing, &options.cache)?;
 
@@ -130,6 +142,22 @@ pub fn run(args: BuildArgs) -> Result<()> {
     stamp::write(&outputs.stamp, &stamp, &outputs.files())?;
     report(&outputs, &slot, start);
     Ok(())
+}
+
+/// Who signs a slot's boot files for the board's own loader, and the time that the signature tells.
+struct BootSigner {
+    key: BootKey,
+    time: u64,
+}
+
+impl BootSigner {
+    /// The one that the image file asks for, if it does.
+    fn load(image: &Image, keys: &Path) -> Result<Option<BootSigner>> {
+        if !image.secure_boot.raspberry_pi {
+            return Ok(None);
+        }
+        Ok(Some(BootSigner { key: BootKey::load(keys)?, time: ramdisk::time()? }))
+    }
 }
 
 fn report(outputs: &Outputs, slot: &slot_image::SlotImage, start: Instant) {

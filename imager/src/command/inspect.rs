@@ -1,6 +1,7 @@
 //! `imager inspect`: what a file is, what is in it, who signed it, whether it verifies.
 
 mod published;
+mod secure_boot;
 mod shell;
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use slot::manifest::{FileHash, Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::payload;
 use slot::{hex, verity, Slot};
 
+use self::secure_boot::SecureBootReport;
 use self::shell::ShellReport;
 use crate::fs::fat_reader::FatVolume;
 use crate::{keys, update_file};
@@ -95,6 +97,9 @@ struct SlotReport {
     /// Of a slot on a disk that verifies.
     #[serde(skip_serializing_if = "Option::is_none")]
     shell: Option<ShellReport>,
+    /// Of a slot on a disk whose boot files are a signed RAM disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secure_boot: Option<SecureBootReport>,
     /// Nothing if all of it verifies, else the reasons why not.
     problems: Vec<String>,
 }
@@ -143,7 +148,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
     } else {
         let table = gpt::read(bytes / SECTOR, |at, out| file.read_exact_at(out, at))
             .map_err(|e| not_ours(path, &e.to_string()))?;
-        image(&file, bytes, &table, &trusted).map_err(named)?
+        image(&file, bytes, &table, (&trusted, &args.keys)).map_err(named)?
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -175,7 +180,7 @@ impl Report {
     }
 }
 
-fn image(file: &File, bytes: u64, table: &Gpt, keys: &TrustedKeys) -> Result<Report> {
+fn image(file: &File, bytes: u64, table: &Gpt, keys: (&TrustedKeys, &Path)) -> Result<Report> {
     let partitions = table
         .partitions
         .iter()
@@ -208,7 +213,7 @@ fn slot_on_disk(
     table: &Gpt,
     slot: Slot,
     must_be_there: bool,
-    keys: &TrustedKeys,
+    (keys, folder): (&TrustedKeys, &Path),
 ) -> Result<SlotReport> {
     let root = table.find(slot.root_label()).map_err(|e| anyhow!(e))?.bytes();
     let boot = table.find(slot.boot_label()).map_err(|e| anyhow!(e))?.bytes();
@@ -231,6 +236,10 @@ fn slot_on_disk(
         let root_bytes = read_at(file, root.start, manifest.root_size + manifest.root_hash_size)?;
         let boot_bytes = read_at(file, boot.start, manifest.boot_size)?;
         report.problems.extend(image_problems(&manifest, &root_bytes, &boot_bytes));
+        match SecureBootReport::of(&boot_bytes, folder) {
+            Ok(secure_boot) => report.secure_boot = secure_boot,
+            Err(e) => report.problems.push(format!("{e:#}")),
+        }
         if report.problems.is_empty() {
             match ShellReport::of(&root_bytes[..manifest.root_size as usize]) {
                 Ok(shell) => report.shell = Some(shell),
@@ -291,6 +300,7 @@ fn header_report(bytes: &[u8], keys: &TrustedKeys, slot: Option<Slot>) -> SlotRe
         empty: false,
         signed_by,
         shell: None,
+        secure_boot: None,
         problems: verdict.as_ref().err().map(ToString::to_string).into_iter().collect(),
         manifest: verdict.ok().map(manifest_report),
     }
@@ -380,6 +390,9 @@ fn print_slot(report: &SlotReport) {
                 println!("  {kind} {} {} bytes sha256 {}", f.name, f.bytes, f.sha256);
             }
         }
+    }
+    if let Some(secure_boot) = &report.secure_boot {
+        secure_boot.lines().iter().for_each(|line| println!("  {line}"));
     }
     if let Some(shell) = &report.shell {
         println!("  {}", shell.text());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use repository::author::id_of_key;
 
+use crate::boot_key::{self, BootKey};
 use crate::keys;
 
 /// Makes the keys that sign images and repositories. Existing keys are never overwritten.
@@ -12,6 +13,7 @@ use crate::keys;
 #[command(after_help = "Examples:
   imager keygen --out keys
   imager keygen --out alice --role root-alice
+  imager keygen --out keys --raspberry-pi-secure-boot
 
 `imager repo` says which role of a repository a key signs for.")]
 pub struct KeygenArgs {
@@ -22,6 +24,10 @@ pub struct KeygenArgs {
     /// one of a role.
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
+    /// Make the RSA key of a Raspberry Pi's signed boot instead. It can be made once only: a board
+    /// whose fuses name its hash boots nothing that another key signed.
+    #[arg(long, conflicts_with = "role")]
+    raspberry_pi_secure_boot: bool,
 }
 
 /// Makes the key pairs and says what to do with them.
@@ -32,6 +38,16 @@ pub fn run(args: KeygenArgs) -> Result<()> {
         let id = id_of_key(&keys::load_public(&keys::public_path(&args.out, name))?)?;
         println!("{dir}/{name}.key and {dir}/{name}.pub (key {id})");
         println!("Keep {name}.key secret and a copy of it safe; hand on {name}.pub only.");
+        return Ok(());
+    }
+    if args.raspberry_pi_secure_boot {
+        BootKey::generate(&args.out)?;
+        println!("{}", boot_key::private_path(&args.out).display());
+        println!("{}", boot_key::public_path(&args.out).display());
+        println!(
+            "Keep the first secret and a copy of it safe. No board knows it yet, and nothing of"
+        );
+        println!("imager tells one: docs/choosers/rpi-secure-boot.md.");
         return Ok(());
     }
     keys::generate(&args.out)?;

@@ -301,6 +301,9 @@ impl Board {
                 );
             }
         }
+        if self.boot.secure_boot && self.boot.chooser == Chooser::Uboot {
+            return Err(document.whole("[boot] `secure_boot` is for the rpi choosers"));
+        }
         if let Some(watchdog) = &self.watchdog {
             let possible = watchdog.kind.seconds();
             if !possible.contains(&watchdog.seconds()) {
@@ -396,6 +399,8 @@ mod tests {
         );
         assert!(changed("suites = ", "suits = ").contains("did you mean `suites`?"));
         assert!(changed("seconds = 60", "seconds = 1").contains("between 10 and 600"));
+        let signed = "chooser = \"uboot\"\nsecure_boot = true";
+        assert!(changed("chooser = \"uboot\"", signed).contains("for the rpi choosers"));
         let broadcom = "kind = \"bcm2835\"";
         assert!(changed("kind = \"i6300esb\"", broadcom).contains("between 10 and 15"));
     }

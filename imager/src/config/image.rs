@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::diagnostics::{Document, Finding};
 pub use super::link::{Hours, Tls};
+pub use super::secure_boot::SecureBoot;
 use super::values::{
     DevicePath, Line, Mode, Name, PackageName, PlatformTag, ProjectName, ProjectVersion,
     PythonVersion, Size, Span, Version,
@@ -35,6 +36,9 @@ pub struct Image {
     pub debug: bool,
     /// Where updates come from; none if absent.
     pub update: Option<Update>,
+    /// What the board's own loader checks before it starts a slot.
+    #[serde(default)]
+    pub secure_boot: SecureBoot,
     /// The wired network.
     #[serde(default)]
     pub network: Network,

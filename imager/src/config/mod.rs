@@ -4,6 +4,7 @@ pub mod board;
 pub mod diagnostics;
 pub mod image;
 pub mod link;
+mod secure_boot;
 pub mod values;
 pub mod workload;
 

@@ -4,13 +4,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use super::{boot, device_tree, Model, Reset, Started};
+use super::{boot, boot_signed, device_tree, Model, Reset, Started};
 use crate::console::{Console, Line};
 use crate::disk::Disk;
 use crate::machine::{accept, logs};
@@ -20,11 +20,19 @@ use crate::seat::Seat;
 /// driver, which it must not have (see `device_tree`).
 const RESTARTS: &str = "reboot: Restarting system";
 
+/// What the power is switched on of.
+#[derive(Debug, Clone, Copy)]
+struct Board<'a> {
+    model: Model,
+    disk: &'a Disk,
+    /// The public key in its flash memory, if it boots signed cards only.
+    key: Option<&'a Path>,
+}
+
 /// A running board. Dropping it cuts its power.
 pub struct PiMachine<'a> {
     name: String,
-    model: Model,
-    disk: &'a Disk,
+    board: Board<'a>,
     child: Child,
     /// The serial console since the last reset.
     pub console: Console,
@@ -38,13 +46,28 @@ impl<'a> PiMachine<'a> {
     /// Switches a board with this card on. The card has to be a power of two in size, as QEMU asks:
     /// [`Disk::grow`].
     pub fn start(name: &str, model: Model, disk: &'a Disk) -> Result<PiMachine<'a>> {
+        PiMachine::start_board(name, Board { model, disk, key: None })
+    }
+
+    /// As [`PiMachine::start`], of a board whose bootloader has this public key and boots nothing
+    /// that it did not sign.
+    pub fn start_signed(
+        name: &str,
+        model: Model,
+        disk: &'a Disk,
+        key: &'a Path,
+    ) -> Result<PiMachine<'a>> {
+        PiMachine::start_board(name, Board { model, disk, key: Some(key) })
+    }
+
+    fn start_board(name: &str, board: Board<'a>) -> Result<PiMachine<'a>> {
         let seat = Seat::take(&logs()?)?;
         let folder =
             tempfile::Builder::new().prefix("ferrite").tempdir().context("temporary folder")?;
         let mut boots = Vec::new();
-        let (child, console) = power_on(name, model, disk, &folder, &mut boots)?;
+        let (child, console) = power_on(name, board, &folder, &mut boots)?;
         let name = name.to_owned();
-        Ok(PiMachine { name, model, disk, child, console, boots, folder, _seat: seat })
+        Ok(PiMachine { name, board, child, console, boots, folder, _seat: seat })
     }
 
     /// Waits for a line with `text`, over as many resets as come before it.
@@ -63,8 +86,7 @@ impl<'a> PiMachine<'a> {
     pub fn reset(&mut self) -> Result<()> {
         self.child.kill().context("killing QEMU")?;
         self.child.wait().context("waiting for QEMU")?;
-        let (child, console) =
-            power_on(&self.name, self.model, self.disk, &self.folder, &mut self.boots)?;
+        let (child, console) = power_on(&self.name, self.board, &self.folder, &mut self.boots)?;
         (self.child, self.console) = (child, console);
         Ok(())
     }
@@ -80,14 +102,18 @@ impl Drop for PiMachine<'_> {
 
 fn power_on(
     name: &str,
-    model: Model,
-    disk: &Disk,
+    board: Board,
     folder: &tempfile::TempDir,
     boots: &mut Vec<u32>,
 ) -> Result<(Child, Console)> {
     // The reset of upstream kernels carries no flag and no partition.
-    let started =
-        boot(disk, model, Reset::default()).context("the firmware does not boot this card")?;
+    let Board { model, disk, key } = board;
+    let reset = Reset::default();
+    let started = match key {
+        Some(key) => boot_signed(disk, model, reset, key),
+        None => boot(disk, model, reset),
+    };
+    let started = started.context("the firmware does not boot this card")?;
     boots.push(started.partition);
     let serial = folder.path().join("serial");
     let _ = fs::remove_file(&serial);

@@ -6,6 +6,8 @@
 //! "Conditional filters", "Boot options") as of 2026; where they are known from somewhere else, the
 //! place is named. Nothing here is shared with what makes images.
 
+use std::path::Path;
+
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::disk::Disk;
@@ -14,6 +16,7 @@ mod config;
 mod device_tree;
 mod machine;
 mod model;
+mod signed;
 mod volume;
 
 pub use machine::{can_play, PiMachine};
@@ -56,6 +59,17 @@ const MAX_ARGUMENTS: usize = 2048;
 
 /// Boots the card in a board of this model, as far as the ARM cores.
 pub fn boot(disk: &Disk, model: Model, reset: Reset) -> Result<Started> {
+    boot_by(disk, model, reset, None)
+}
+
+/// Boots the card in a board whose bootloader has this public key (PEM) and `SIGNED_BOOT=1`, or its
+/// hash in the fuses: nothing is read but what a `boot.sig` of that key covers.
+pub fn boot_signed(disk: &Disk, model: Model, reset: Reset, key: &Path) -> Result<Started> {
+    ensure!(model.can_verify(), "no loader of a {model:?} checks signatures");
+    boot_by(disk, model, reset, Some(key))
+}
+
+fn boot_by(disk: &Disk, model: Model, reset: Reset, key: Option<&Path>) -> Result<Started> {
     let table = Table::read(disk, model)?;
     let first = table.volume(disk, 1).context("partition 1")?;
     if model.boots_by_rom() {
@@ -68,12 +82,18 @@ pub fn boot(disk: &Disk, model: Model, reset: Reset) -> Result<Started> {
     let (partition, volume) = match wanted {
         Some(number) => {
             let volume = table.volume(disk, number).context("boot_partition")?;
-            ensure!(is_bootable(&volume, model)?, "partition {number} is not bootable");
+            let bootable = is_bootable(&volume, model, key)?;
+            ensure!(bootable, "partition {number} is not bootable");
             (number, volume)
         }
-        None => first_bootable(&table, disk, model)?,
+        None => first_bootable(&table, disk, model, key)?,
     };
-    start(&volume, partition, model, reset).with_context(|| format!("partition {partition}"))
+    let started = match signed::ramdisk(&volume, model, key) {
+        Ok(None) => start(&volume, partition, model, reset),
+        Ok(Some(ramdisk)) => start(&ramdisk.volume()?, partition, model, reset),
+        Err(error) => Err(error),
+    };
+    started.with_context(|| format!("partition {partition}"))
 }
 
 /// `boot_partition` of an `autoboot.txt`, if it has one.
@@ -92,17 +112,25 @@ fn autoboot_partition(bytes: &[u8], tryboot: bool) -> Result<Option<u32>> {
 }
 
 /// A partition with firmware on it counts as bootable, on a Pi 5 one with a `config.txt`
-/// (documentation, "boot_partition").
-fn is_bootable(volume: &Volume, model: Model) -> Result<bool> {
+/// (documentation, "boot_partition"), one with a RAM disk where that is what is going to be loaded.
+fn is_bootable(volume: &Volume, model: Model, key: Option<&Path>) -> Result<bool> {
+    if key.is_some() || signed::is_asked_for(volume, model)? {
+        return Ok(volume.read(signed::IMAGE)?.is_some());
+    }
     let sign = model.firmware().map_or("config.txt", |(start, _)| start);
     Ok(volume.read(sign)?.is_some())
 }
 
 /// The default: the first FAT partition that is bootable.
-fn first_bootable<'a>(table: &Table, disk: &'a Disk, model: Model) -> Result<(u32, Volume<'a>)> {
+fn first_bootable<'a>(
+    table: &Table,
+    disk: &'a Disk,
+    model: Model,
+    key: Option<&Path>,
+) -> Result<(u32, Volume<'a>)> {
     for number in 1..=4 {
         if let Ok(volume) = table.volume(disk, number) {
-            if is_bootable(&volume, model)? {
+            if is_bootable(&volume, model, key)? {
                 return Ok((number, volume));
             }
         }

@@ -35,6 +35,13 @@ impl Model {
         matches!(self, Model::Pi3 | Model::Zero2W)
     }
 
+    /// Whether it has a bootloader in flash memory, which can check signatures and load a RAM disk. A
+    /// `bootcode.bin` of before August 2025, as Debian 13 has it, does neither (rpi-eeprom,
+    /// firmware-2711/release-notes.md, 2025-08-20).
+    pub fn can_verify(self) -> bool {
+        !self.boots_by_rom()
+    }
+
     /// Whether it boots a numbered partition of a GPT. The ROM of a Pi 3 knows no GPT
     /// (documentation issue 1291), a `start4.elf` of before 2025, as Debian 13 has it, no number
     /// other than the default (rpi-eeprom issue 668). A hybrid MBR is right for both.

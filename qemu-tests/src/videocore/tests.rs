@@ -8,7 +8,7 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// A card: three FAT partitions of 4 MiB under the numbers 1 to 3, and the files on them.
+/// A card: three FAT partitions of 4 MiB (room for 8) under the numbers 1 to 3, and their files.
 struct Card {
     file: tempfile::NamedTempFile,
 }
@@ -16,13 +16,13 @@ struct Card {
 impl Card {
     fn new() -> Card {
         let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(16 * MIB).unwrap();
+        file.as_file().set_len(32 * MIB).unwrap();
         let mut mbr = vec![0; 512];
         for number in 0..3u64 {
             let entry = &mut mbr[446 + number as usize * 16..][..16];
             entry[4] = 0x0C;
-            entry[8..12].copy_from_slice(&(((number * 4 + 1) * MIB / 512) as u32).to_le_bytes());
-            entry[12..16].copy_from_slice(&((4 * MIB / 512) as u32).to_le_bytes());
+            entry[8..12].copy_from_slice(&(((number * 8 + 1) * MIB / 512) as u32).to_le_bytes());
+            entry[12..16].copy_from_slice(&((8 * MIB / 512) as u32).to_le_bytes());
         }
         mbr[510..].copy_from_slice(&[0x55, 0xAA]);
         file.as_file().write_all_at(&mbr, 0).unwrap();
@@ -45,12 +45,17 @@ impl Card {
     }
 
     fn start(number: u64) -> u64 {
-        ((number - 1) * 4 + 1) * MIB
+        ((number - 1) * 8 + 1) * MIB
     }
 
     fn format(&self, number: u64, options: &[&str]) {
+        self.format_to(number, 4, options);
+    }
+
+    /// An empty volume of so many MiB.
+    fn format_to(&self, number: u64, mib: u64, options: &[&str]) {
         let part = tempfile::NamedTempFile::new().unwrap();
-        part.as_file().set_len(4 * MIB).unwrap();
+        part.as_file().set_len(mib * MIB).unwrap();
         let made = Command::new("mkfs.fat")
             .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
             .args(options)
@@ -73,6 +78,21 @@ impl Card {
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         self.mtools(number, "mcopy", &["-o", path.to_str().unwrap(), "::"]);
+    }
+
+    fn get(&self, number: u64, name: &str) -> Vec<u8> {
+        let image = format!("{}@@{}", self.file.path().display(), Card::start(number));
+        let file = format!("::{name}");
+        let done = Command::new("mcopy").args(["-n", "-i", &image, &file, "-"]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        done.stdout
+    }
+
+    /// Another card like this one.
+    fn copy(&self) -> Card {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::copy(self.file.path(), file.path()).unwrap();
+        Card { file }
     }
 
     fn delete(&self, number: u64, name: &str) {
@@ -164,4 +184,89 @@ fn what_real_firmware_rejects_is_rejected() {
         spoil(&card);
         assert!(card.refusal().contains(why), "{why}: {}", card.refusal());
     }
+}
+
+/// A card whose slots are RAM disks that `key` signed, and `key`.
+fn signed_card() -> (Card, tempfile::TempDir) {
+    let card = Card::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let openssl = |arguments: &[&str]| {
+        let done = Command::new("openssl").args(arguments).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        done.stdout
+    };
+    openssl(&["genrsa", "-out", &path("key"), "2048"]);
+    openssl(&["rsa", "-in", &path("key"), "-pubout", "-out", &path("pub")]);
+    for number in [2, 3] {
+        // The partition's volume, files and all, becomes the RAM disk.
+        card.put(number, "start4.elf", b"firmware");
+        card.put(number, "fixup4.dat", b"fixup");
+        card.put(number, "bcm2711-rpi-4-b.dtb", b"tree\0raspberrypi,4-model-b\0");
+        let mut bytes = vec![0; 4 << 20];
+        card.file.as_file().read_exact_at(&mut bytes, Card::start(number)).unwrap();
+        std::fs::write(path("boot.img"), &bytes).unwrap();
+        let hash = openssl(&["dgst", "-sha256", "-r", &path("boot.img")]);
+        let signature = openssl(&["dgst", "-sha256", "-sign", &path("key"), &path("boot.img")]);
+        let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = String::from_utf8(hash[..64].to_vec()).unwrap();
+        card.format_to(number, 8, &["-s", "1"]);
+        card.put(number, "boot.img", &bytes);
+        card.put(number, "boot.sig", format!("{hash}\nts: 5\nrsa2048: {hex}\n").as_bytes());
+        card.put(number, "config.txt", b"[all]\nboot_ramdisk=1\n");
+    }
+    (card, folder)
+}
+
+#[test]
+fn a_bootloader_with_a_key_boots_what_the_key_signed_and_nothing_else() {
+    let (card, keys) = signed_card();
+    let key = keys.path().join("pub");
+    let signed = |card: &Card, reset| {
+        let disk = Disk::copy_of(card.file.path()).unwrap();
+        boot_signed(&disk, Model::Pi4, reset, &key).map_err(|e| format!("{e:#}"))
+    };
+    let started = signed(&card, Reset::default()).unwrap();
+    assert_eq!((started.partition, &*started.initramfs), (2, &b"initramfs"[..]));
+    let tryboot = Reset { tryboot: true, ..Reset::default() };
+    assert_eq!(signed(&card, tryboot).unwrap().partition, 3);
+    // Without a key the RAM disk is loaded because config.txt says so.
+    let disk = Disk::copy_of(card.file.path()).unwrap();
+    assert_eq!(boot(&disk, Model::Pi4, Reset::default()).unwrap().partition, 2);
+    // A Pi 3's loader knows neither.
+    let message = format!("{:#}", boot(&disk, Model::Pi3, Reset::default()).unwrap_err());
+    assert!(message.contains("not bootable"), "{message}");
+    assert!(boot_signed(&disk, Model::Pi3, Reset::default(), &key).is_err());
+
+    let (_, others) = signed_card();
+    let disk = Disk::copy_of(card.file.path()).unwrap();
+    let strange = boot_signed(&disk, Model::Pi4, Reset::default(), &others.path().join("pub"));
+    assert!(format!("{:#}", strange.unwrap_err()).contains("does not verify"));
+    type Spoils<'a> = &'a dyn Fn(&Card);
+    let broken: &[(&str, Spoils)] = &[
+        ("boot.sig is missing", &|c| c.delete(2, "boot.sig")),
+        ("not bootable", &|c| c.delete(2, "boot.img")),
+        ("hash of boot.img is not boot.sig's", &|c| {
+            let image = c.get(2, "boot.img");
+            let last = image.len() - 1;
+            c.put(2, "boot.img", &[&image[..last], &[image[last] ^ 1]].concat());
+        }),
+        ("not three", &|c| c.put(2, "boot.sig", b"hash\n")),
+        ("does not verify", &|c| {
+            let mut sig = c.get(2, "boot.sig");
+            let last = sig.len() - 2;
+            sig[last] = if sig[last] == b'0' { b'1' } else { b'0' };
+            c.put(2, "boot.sig", &sig);
+        }),
+    ];
+    for (why, spoil) in broken {
+        let card = card.copy();
+        spoil(&card);
+        let message = signed(&card, Reset::default()).unwrap_err();
+        assert!(message.contains(why), "{why}: {message}");
+    }
+    // Files beside the RAM disk are not looked at.
+    card.put(2, "cmdline.txt", b"init=/bin/sh\n");
+    card.put(2, "kernel", &[b'x'; 64]);
+    assert_eq!(signed(&card, Reset::default()).unwrap().arguments, "console=ttyS1 quiet");
 }

@@ -97,6 +97,13 @@ impl Table {
         Ok(Table(entries))
     }
 
+    /// The FAT volume that a RAM disk is: it has no partition table.
+    pub fn whole(disk: &Disk) -> Result<Volume<'_>> {
+        let volume = Volume { disk, range: 0..disk.size()? };
+        volume.check().context("the RAM disk")?;
+        Ok(volume)
+    }
+
     /// The FAT volume on partition `number`, counted from 1.
     pub fn volume<'a>(&self, disk: &'a Disk, number: u32) -> Result<Volume<'a>> {
         let index = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));

@@ -16,6 +16,9 @@ pub struct Boot {
     /// The firmware files that the image carries; rpi choosers only. A board that has them all in
     /// a flash memory of its own needs none.
     pub firmware: Option<BoardFirmware>,
+    /// Whether the board's own loader can be made to start signed slots only; rpi choosers only.
+    #[serde(default)]
+    pub secure_boot: bool,
 }
 
 /// `[boot.firmware]`: files out of a package of Debian's non-free-firmware.

@@ -1,0 +1,28 @@
+//! `[secure_boot]` of an image file: what the board's own loader checks before it starts a slot.
+
+use anyhow::{ensure, Result};
+use serde::Deserialize;
+
+use super::board::Board;
+
+/// `[secure_boot]`: signatures for loaders that lie in a board's ROM or flash memory.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecureBoot {
+    /// A Raspberry Pi's boot files become one signed RAM disk.
+    #[serde(default)]
+    pub raspberry_pi: bool,
+}
+
+impl SecureBoot {
+    /// Fails when the board has nothing that would check it.
+    pub fn check(&self, board: &Board) -> Result<()> {
+        ensure!(
+            !self.raspberry_pi || board.boot.secure_boot,
+            "[secure_boot] `raspberry_pi` is set, and no loader of the board {} checks signatures: \
+             build for another board, or leave it out (docs/choosers/rpi-secure-boot.md)",
+            board.name()
+        );
+        Ok(())
+    }
+}
