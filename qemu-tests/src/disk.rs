@@ -48,6 +48,11 @@ impl Disk {
         Ok(copy)
     }
 
+    /// The same disk once more, for somebody else to look at. It lives as long as this one.
+    pub(crate) fn view(&self) -> Disk {
+        Disk { image: self.image.clone(), path: self.path.clone(), _folder: None }
+    }
+
     /// The image it was copied from.
     pub fn image(&self) -> &Path {
         &self.image

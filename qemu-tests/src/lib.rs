@@ -9,6 +9,7 @@
 //! slow and uneven, so times to wait are stretched by the machine's load, and by the factor in
 //! `FERRITE_TIMEOUT_SCALE`.
 
+mod board;
 pub mod bundles;
 mod console;
 mod disk;
@@ -24,6 +25,7 @@ mod shell;
 mod stick;
 pub mod videocore;
 
+pub use board::Board;
 pub use console::{Console, Line};
 pub use disk::Disk;
 pub use machine::{imager, Machine, Options};

@@ -1,4 +1,5 @@
-//! A machine in QEMU, started by `imager run` and gone when it is dropped.
+//! A machine in QEMU, started by `imager run`, or as a Raspberry Pi by the harness, which plays its
+//! firmware; gone when it is dropped.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
-use serde_json::json;
+use serde_json::{json, Value};
 
 use crate::console::Console;
 use crate::disk::Disk;
@@ -17,6 +18,7 @@ use crate::patience::stretched;
 use crate::qmp::Qmp;
 use crate::seat::Seat;
 use crate::stick::Stick;
+use crate::videocore::{Card, Model, PiBoard};
 
 /// QEMU connects to our sockets before anything else.
 const TO_CONNECT: Duration = Duration::from_secs(60);
@@ -32,20 +34,37 @@ pub struct Options {
     pub memory: Option<String>,
     /// TCP ports of the guest that the host wants to reach; see [`Machine::port`].
     pub ports: Vec<u16>,
+    /// A Raspberry Pi, of which `imager run` knows nothing; `board` and `memory` do not count then.
+    pub pi: Option<Model>,
+    /// The public key (PEM) in its flash memory, if it boots signed cards only.
+    pub boot_key: Option<PathBuf>,
     /// The folder for its logs; else `target/qemu-logs/`.
     pub logs: Option<PathBuf>,
 }
 
 /// A running machine. Dropping it cuts its power.
 pub struct Machine {
-    child: Child,
     /// Its serial console.
     pub console: Console,
-    qmp: Qmp,
+    body: Body,
     ports: BTreeMap<u16, u16>,
     sticks: u32,
-    _sockets: tempfile::TempDir,
     _seat: Seat,
+}
+
+/// What runs it.
+enum Body {
+    /// `imager run`.
+    Run(Run),
+    /// The harness.
+    Pi(PiBoard),
+}
+
+/// A running `imager run`.
+struct Run {
+    child: Child,
+    qmp: Qmp,
+    _sockets: tempfile::TempDir,
 }
 
 impl Machine {
@@ -54,8 +73,12 @@ impl Machine {
     /// `NAME.qemu.log`.
     pub fn start(name: &str, disk: &Disk, options: &Options) -> Result<Machine> {
         let common = logs()?;
-        let mut seat = Some(Seat::take(&common)?);
+        let seat = Seat::take(&common)?;
         let logs = options.logs.clone().unwrap_or(common);
+        if let Some(model) = options.pi {
+            return start_pi(name, disk, options, model, logs, seat);
+        }
+        let mut seat = Some(seat);
         for _ in 0..PORT_TRIES {
             let ports = free_ports(&options.ports)?;
             if let Some(machine) = start(name, disk, options, ports, &logs, &mut seat)? {
@@ -73,55 +96,90 @@ impl Machine {
 
     /// Kills QEMU: what the guest has not flushed to the host is lost, what it has written is not.
     pub fn power_cut(mut self) -> Result<()> {
-        self.child.kill().context("killing QEMU")?;
-        self.child.wait().context("waiting for QEMU")?;
-        Ok(())
+        match &mut self.body {
+            Body::Run(run) => {
+                run.child.kill().context("killing QEMU")?;
+                run.child.wait().context("waiting for QEMU").map(drop)
+            }
+            Body::Pi(board) => board.power_cut(),
+        }
     }
 
-    /// Presses the reset button.
+    /// Presses the reset button; a Raspberry Pi, which has none, loses its power for a moment.
     pub fn reset(&mut self) -> Result<()> {
-        self.qmp.execute("system_reset", json!({})).map(drop)
+        match &mut self.body {
+            Body::Run(run) => run.qmp.execute("system_reset", json!({})).map(drop),
+            Body::Pi(board) => board.reset(),
+        }
+    }
+
+    fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        match &mut self.body {
+            Body::Run(run) => run.qmp.execute(command, arguments),
+            Body::Pi(board) => board.execute(command, arguments),
+        }
     }
 
     /// Stops the processors: the guest stands still as if hung, watchdog included.
     pub fn pause(&mut self) -> Result<()> {
-        self.qmp.execute("stop", json!({})).map(drop)
+        self.execute("stop", json!({})).map(drop)
     }
 
     /// Lets the processors go on.
     pub fn resume(&mut self) -> Result<()> {
-        self.qmp.execute("cont", json!({})).map(drop)
+        self.execute("cont", json!({})).map(drop)
     }
 
     /// Plugs the network cable in or out.
     pub fn set_link(&mut self, up: bool) -> Result<()> {
-        self.qmp.execute("set_link", json!({"name": "network", "up": up})).map(drop)
+        self.execute("set_link", json!({"name": "network", "up": up})).map(drop)
     }
 
-    /// Plugs a USB stick in; its number pulls it out again. The board has to have a controller
-    /// `usb` (`qemu-xhci,id=usb` among its devices).
+    /// Plugs a USB stick in; its number pulls it out again. A board of `imager run` has to have a
+    /// controller `usb` (`qemu-xhci,id=usb` among its devices).
     pub fn plug_in(&mut self, stick: &Stick) -> Result<u32> {
         self.sticks += 1;
-        let node = format!("stick-{}", self.sticks);
+        let number = self.sticks;
+        if let Body::Pi(board) = &self.body {
+            board.plug_in(number, stick.path())?;
+            return Ok(number);
+        }
+        let node = format!("stick-{number}");
         let file = json!({"driver": "file", "filename": stick.path()});
         let medium = json!({"driver": "raw", "node-name": node, "file": file});
-        self.qmp.execute("blockdev-add", medium)?;
+        self.execute("blockdev-add", medium)?;
         let device = json!({"driver": "usb-storage", "id": node, "bus": "usb.0", "drive": node, "removable": true});
-        self.qmp.execute("device_add", device)?;
-        Ok(self.sticks)
+        self.execute("device_add", device)?;
+        Ok(number)
     }
 
     /// Pulls a stick out, without asking the guest first.
     pub fn pull_out(&mut self, stick: u32) -> Result<()> {
-        self.qmp.execute("device_del", json!({"id": format!("stick-{stick}")})).map(drop)
+        match &self.body {
+            Body::Pi(board) => board.pull_out(stick),
+            Body::Run(_) => {
+                self.execute("device_del", json!({"id": format!("stick-{stick}")})).map(drop)
+            }
+        }
     }
 
-    /// Waits until the guest switches itself off.
+    /// The partitions that a Raspberry Pi's firmware booted so far; none of another board.
+    pub fn boots(&self) -> Vec<u32> {
+        match &self.body {
+            Body::Pi(board) => board.boots(),
+            Body::Run(_) => Vec::new(),
+        }
+    }
+
+    /// Waits until the guest switches itself off. A Raspberry Pi cannot.
     pub fn wait_off(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let Body::Run(run) = &mut self.body else {
+            bail!("a Raspberry Pi cannot switch itself off")
+        };
         let timeout = stretched(timeout);
         let start = Instant::now();
         while start.elapsed() < timeout {
-            if let Some(status) = self.child.try_wait().context("waiting for QEMU")? {
+            if let Some(status) = run.child.try_wait().context("waiting for QEMU")? {
                 return Ok(status);
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -134,12 +192,36 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for Run {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A Raspberry Pi with its console.
+fn start_pi(
+    name: &str,
+    disk: &Disk,
+    options: &Options,
+    model: Model,
+    logs: PathBuf,
+    seat: Seat,
+) -> Result<Machine> {
+    let (ours, guests) = UnixStream::pair().context("console")?;
+    let console = Console::new(ours, &logs.join(format!("{name}.log")), Instant::now())?;
+    let ports = free_ports(&options.ports)?;
+    let card = Card {
+        name: name.to_owned(),
+        model,
+        disk: disk.view(),
+        key: options.boot_key.clone(),
+        ports: ports.clone(),
+        logs,
+    };
+    let body = Body::Pi(PiBoard::start(card, guests)?);
+    Ok(Machine { console, body, ports, sticks: 0, _seat: seat })
 }
 
 /// One try to start; `None` when a port was taken in the meantime.
@@ -197,15 +279,10 @@ fn start(
     let parts = Console::new(serial, &logs.join(format!("{name}.log")), begin)
         .and_then(|console| Ok((console, Qmp::new(qmp)?)));
     match (parts, seat.take()) {
-        (Ok((console, qmp)), Some(seat)) => Ok(Some(Machine {
-            child,
-            console,
-            qmp,
-            ports,
-            sticks: 0,
-            _sockets: sockets,
-            _seat: seat,
-        })),
+        (Ok((console, qmp)), Some(seat)) => {
+            let body = Body::Run(Run { child, qmp, _sockets: sockets });
+            Ok(Some(Machine { console, body, ports, sticks: 0, _seat: seat }))
+        }
         (parts, _) => {
             let _ = child.kill();
             let _ = child.wait();

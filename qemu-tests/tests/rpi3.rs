@@ -5,23 +5,25 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
-use qemu_tests::videocore::{self, Model, PiMachine, Reset};
-use qemu_tests::Disk;
+use qemu_tests::videocore::{self, Model, Reset};
+use qemu_tests::{Board, Disk, Machine, Options};
 use serde_json::Value;
 use slot::Slot;
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 /// The emulated network is a full-speed USB adapter.
 const TO_INSTALL: Duration = Duration::from_secs(300);
-/// QEMU takes cards of a power of two only.
-const CARD: u64 = 512 << 20;
+
 const BOARD: Option<&str> = Some("rpi3");
 
 fn base(lane: &Lane) -> Result<(Built, Disk)> {
     let built = lane.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(1) })?;
-    let disk = Disk::copy_of(&built.img)?;
-    disk.grow(CARD)?;
+    let disk = Board::Rpi3.disk(&built)?;
     Ok((built, disk))
+}
+
+fn start(name: &str, disk: &Disk) -> Result<Machine> {
+    Machine::start(name, disk, &Options { pi: Some(Model::Pi3), ..Options::default() })
 }
 
 /// What the firmware would boot from the card as it is now.
@@ -33,19 +35,20 @@ fn next(disk: &Disk) -> Result<u32> {
 fn a_pi_3_boots_to_one_face_in_the_photograph() -> Result<()> {
     let lane = Lane::take()?;
     let (_, disk) = base(&lane)?;
-    let mut pi = PiMachine::start("rpi3-boots", Model::Pi3, &disk)?;
-    pi.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
-    pi.wait_for("ferrite: first life: slot a of demo 1-pi (sequence 1) verified", TO_BOOT)?;
-    pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
-    let line = pi.wait_for("face: {", TO_BOOT)?.text;
+    let mut pi = start("rpi3-boots", &disk)?;
+    pi.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
+    pi.console
+        .wait_for("ferrite: first life: slot a of demo 1-pi (sequence 1) verified", TO_BOOT)?;
+    pi.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let line = pi.console.wait_for("face: {", TO_BOOT)?.text;
     let json = line.find('{').map(|start| &line[start..]).context("a result line")?;
     let result: Value = serde_json::from_str(json).with_context(|| line.clone())?;
     let faces = result["detections"].as_array().with_context(|| line.clone())?;
     assert_eq!(faces.len(), 1, "{line}");
     assert!(faces[0]["score"].as_f64().is_some_and(|score| score > 0.5), "{line}");
     // The network behind the board's own USB controller.
-    pi.wait_for("ferrite: network: ", TO_BOOT)?;
-    assert_eq!(pi.boots, [2]);
+    pi.console.wait_for("ferrite: network: ", TO_BOOT)?;
+    assert_eq!(pi.boots(), [2]);
     Ok(())
 }
 
@@ -64,20 +67,20 @@ fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
     let good = lane.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(2) })?;
     offer(&repository, &base, &good)?;
 
-    let mut pi = PiMachine::start("rpi3-updates", Model::Pi3, &disk)?;
-    pi.wait_for("ota: installed 2-pi in slot b", TO_INSTALL)?;
-    pi.wait_for("ota: trial armed", TO_BOOT)?;
-    pi.wait_for("ferrite: shutdown: reboot", TO_BOOT)?;
+    let mut pi = start("rpi3-updates", &disk)?;
+    pi.console.wait_for("ota: installed 2-pi in slot b", TO_INSTALL)?;
+    pi.console.wait_for("ota: trial armed", TO_BOOT)?;
+    pi.console.wait_for("ferrite: shutdown: reboot", TO_BOOT)?;
     // Slot a's first life counts and points to slot b; slot b's points back before it goes on.
-    pi.wait_for("ferrite: slot b is next (trial, 0 tries left); resetting", TO_BOOT)?;
-    pi.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
+    pi.console.wait_for("ferrite: slot b is next (trial, 0 tries left); resetting", TO_BOOT)?;
+    pi.console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
     assert_eq!(next(&disk)?, 2, "any reset would lead back to slot a");
-    pi.wait_for("first life: slot b of demo 2-pi ", TO_BOOT)?;
-    pi.wait_for("ota: committed 2-pi in slot b", TO_BOOT)?;
-    assert_eq!((next(&disk)?, &pi.boots[..]), (3, &[2, 2, 3][..]));
+    pi.console.wait_for("first life: slot b of demo 2-pi ", TO_BOOT)?;
+    pi.console.wait_for("ota: committed 2-pi in slot b", TO_BOOT)?;
+    assert_eq!((next(&disk)?, &pi.boots()[..]), (3, &[2, 2, 3][..]));
     pi.reset()?;
-    pi.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
-    pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    pi.console.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
+    pi.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
 
     let broken = lane.build(&Variant {
         label: "pi-crashes",
@@ -92,13 +95,13 @@ fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
         ..Variant::good(3)
     })?;
     repository.publish_with(&broken, &["--deltas", "1"])?;
-    pi.wait_for("ota: installed 3-pi-crashes in slot a", TO_INSTALL)?;
-    pi.wait_for("ferrite: slot a (trial, 0 tries left)", TO_BOOT)?;
-    pi.wait_for("ferrite: vital workload crasher failed (", TO_BOOT)?;
-    pi.wait_for("ferrite: slot b (active, strike ", TO_BOOT)?;
-    let said = pi.wait_for("ota: fell back from 3-pi-crashes: ", TO_BOOT)?.text;
+    pi.console.wait_for("ota: installed 3-pi-crashes in slot a", TO_INSTALL)?;
+    pi.console.wait_for("ferrite: slot a (trial, 0 tries left)", TO_BOOT)?;
+    pi.console.wait_for("ferrite: vital workload crasher failed (", TO_BOOT)?;
+    pi.console.wait_for("ferrite: slot b (active, strike ", TO_BOOT)?;
+    let said = pi.console.wait_for("ota: fell back from 3-pi-crashes: ", TO_BOOT)?.text;
     assert!(said.contains("vital workload crasher failed"), "{said}");
-    assert_eq!(pi.boots, [2, 2, 3, 3, 3, 2, 3]);
+    assert_eq!(pi.boots(), [2, 2, 3, 3, 3, 2, 3]);
     let state = disk.boot_state()?.context("boot state")?;
     assert_eq!((state.active, state.trial), (Slot::B, None));
     Ok(())
@@ -116,10 +119,9 @@ fn a_trial_outlives_power_cuts_on_its_way() -> Result<()> {
     };
     let (base, good) = (lane.build(&variant(1))?, lane.build(&variant(2))?);
     offer(&repository, &base, &good)?;
-    let disk = Disk::copy_of(&base.img)?;
-    disk.grow(CARD)?;
+    let disk = Board::Rpi3.disk(&base)?;
 
-    let mut pi = PiMachine::start("rpi3-power-cuts", Model::Pi3, &disk)?;
+    let mut pi = start("rpi3-power-cuts", &disk)?;
     // Each line, and the power is cut. What comes next after it follows from the writes before it.
     for line in [
         "ota: trial armed",
@@ -131,16 +133,16 @@ fn a_trial_outlives_power_cuts_on_its_way() -> Result<()> {
         "ferrite: slot b (trial, 1 tries left)",
         "ferrite: slot b (trial, 0 tries left)",
     ] {
-        let timeout = if pi.boots.len() == 1 { TO_INSTALL } else { TO_BOOT };
-        pi.wait_for(line, timeout)?;
+        let timeout = if pi.boots().len() == 1 { TO_INSTALL } else { TO_BOOT };
+        pi.console.wait_for(line, timeout)?;
         if !line.contains("0 tries left") {
             pi.reset()?;
         }
     }
-    pi.wait_for("ota: committed 2-pi-tries in slot b", TO_BOOT)?;
+    pi.console.wait_for("ota: committed 2-pi-tries in slot b", TO_BOOT)?;
     pi.reset()?;
-    pi.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
-    pi.wait_for("ota: running 2-pi-tries (sequence 2) in slot b", TO_BOOT)?;
+    pi.console.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
+    pi.console.wait_for("ota: running 2-pi-tries (sequence 2) in slot b", TO_BOOT)?;
     assert_eq!(next(&disk)?, 3);
     Ok(())
 }

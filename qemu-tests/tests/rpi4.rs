@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use qemu_tests::fixture::{boot_key, Lane, Variant};
-use qemu_tests::videocore::{can_play, Model, PiMachine};
-use qemu_tests::Disk;
+use qemu_tests::videocore::{can_play, Model};
+use qemu_tests::{Disk, Machine, Options};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 
@@ -24,15 +24,17 @@ fn a_pi_4_boots_to_its_first_inference_and_once_more() -> Result<()> {
     let (disk, key) = (Disk::copy_of(&built.img)?, boot_key()?);
     // QEMU takes cards of a power of two only.
     disk.grow(512 << 20)?;
-    let mut pi = PiMachine::start_signed("rpi4-boots", Model::Pi4, &disk, &key)?;
-    pi.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
-    pi.wait_for("ferrite: first life: slot a of demo 1-pi4 (sequence 1) verified", TO_BOOT)?;
-    pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
-    let line = pi.wait_for("face: {", TO_BOOT)?.text;
+    let options = Options { pi: Some(Model::Pi4), boot_key: Some(key), ..Options::default() };
+    let mut pi = Machine::start("rpi4-boots", &disk, &options)?;
+    pi.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
+    pi.console
+        .wait_for("ferrite: first life: slot a of demo 1-pi4 (sequence 1) verified", TO_BOOT)?;
+    pi.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let line = pi.console.wait_for("face: {", TO_BOOT)?.text;
     assert_eq!(line.matches("\"score\":").count(), 1, "{line}");
     pi.console.type_line("ctl reboot")?;
-    pi.wait_for("ferrite: slot a (active, strike ", TO_BOOT)?;
-    pi.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
-    assert_eq!(pi.boots, [2, 2]);
+    pi.console.wait_for("ferrite: slot a (active, strike ", TO_BOOT)?;
+    pi.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    assert_eq!(pi.boots(), [2, 2]);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{ensure, Context, Result};
 use qemu_tests::bundles::Desk;
 use qemu_tests::fixture::{Built, Lane, Variant};
-use qemu_tests::{Disk, Machine, Options, Stick};
+use qemu_tests::{Board, Disk, Machine, Options, Stick};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_MOUNT: Duration = Duration::from_secs(60);
@@ -39,17 +39,36 @@ fn seen_by(machine: &mut Machine, process: &str) -> Result<Vec<String>> {
 
 #[test]
 fn sticks_come_and_go_for_those_who_may_see_them_and_a_broken_one_is_said() -> Result<()> {
+    come_and_go(Board::QemuArm64)
+}
+
+/// Through the USB controller of the board itself.
+#[test]
+fn a_raspberry_pi_3_sees_sticks_come_and_go() -> Result<()> {
+    come_and_go(Board::Rpi3)
+}
+
+fn come_and_go(board: Board) -> Result<()> {
     let lane = Lane::take()?;
-    let built = first(&lane, true)?;
-    let disk = Disk::copy_of(&built.img)?;
+    let built = match board {
+        Board::QemuArm64 => first(&lane, true)?,
+        Board::Rpi3 => lane.build(&board.variant(Variant {
+            label: "pi-sticks",
+            sticks: true,
+            ..Variant::good(1)
+        }))?,
+    };
+    let disk = board.disk(&built)?;
+    let to_mount = board.patience(TO_MOUNT);
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     let stick = Stick::with(&[("some file.toml", file)])?;
     let before = stick.sha256()?;
-    let mut machine = start("sticks-come", &disk, &built)?;
-    machine.console.wait_for("ota: running ", TO_BOOT)?;
+    let mut machine =
+        board.start(&format!("sticks-come-{}", board.name()), &disk, &built, Options::default())?;
+    machine.console.wait_for("ota: running ", board.patience(TO_BOOT))?;
 
     let number = machine.plug_in(&stick)?;
-    machine.console.wait_for("ferrite: media: sda1 mounted at /run/media/sda1-", TO_MOUNT)?;
+    machine.console.wait_for("ferrite: media: sda1 mounted at /run/media/sda1-", to_mount)?;
     ensure!(seen_by(&mut machine, "ota")?.len() == 1, "ota does not see the stick");
     ensure!(seen_by(&mut machine, "runner")?.is_empty(), "the model's workload sees the stick");
     let mounts = machine.console.shell("busybox grep sda1 /proc/mounts")?.join("\n");
@@ -59,16 +78,16 @@ fn sticks_come_and_go_for_those_who_may_see_them_and_a_broken_one_is_said() -> R
     let first = machine.console.shell("busybox head -n 1 /run/media/sda1-*/'some file.toml'")?;
     ensure!(first == ["[package]"], "the file is not what was put on the stick: {first:?}");
     machine.pull_out(number)?;
-    machine.console.wait_for("ferrite: media: sda1 is gone", TO_MOUNT)?;
+    machine.console.wait_for("ferrite: media: sda1 is gone", to_mount)?;
     ensure!(stick.sha256()? == before, "something was written to the stick");
 
     stick.break_file_system()?;
     let number = machine.plug_in(&stick)?;
-    machine.console.wait_for("ferrite: media: sda1: cannot be mounted as vfat: ", TO_MOUNT)?;
+    machine.console.wait_for("ferrite: media: sda1: cannot be mounted as vfat: ", to_mount)?;
     machine.pull_out(number)?;
     let again = Stick::with(&[("a.toml", file)])?;
     machine.plug_in(&again)?;
-    machine.console.wait_for("ferrite: media: sda1 mounted at /run/media/sda1-", TO_MOUNT)?;
+    machine.console.wait_for("ferrite: media: sda1 mounted at /run/media/sda1-", to_mount)?;
     ensure!(seen_by(&mut machine, "ota")?.len() == 1, "only the stick that is plugged in is seen");
     Ok(())
 }

@@ -26,3 +26,22 @@ impl SecureBoot {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn only_boards_whose_loader_checks_signatures_take_it() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs"));
+        let signed = SecureBoot { raspberry_pi: true };
+        for (board, takes) in
+            [("rpi4", true), ("rpi5", true), ("rpi3", false), ("qemu-arm64", false)]
+        {
+            let board = Board::load(board, folder).unwrap();
+            assert_eq!(signed.check(&board).is_ok(), takes, "{}", board.name());
+            SecureBoot::default().check(&board).unwrap();
+        }
+    }
+}

@@ -1,211 +1,260 @@
 //! A Raspberry Pi 3 or 4 in QEMU, its firmware played here. A reset ends QEMU's process;
-//! then the firmware is played again on the same card, as it stands by then.
+//! then the firmware is played again on the same card, as it stands by then. The console that the
+//! tests hear goes on over all of that.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::net::UnixListener;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Child;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{bail, Context, Result};
+use serde_json::{json, Value};
 
-use super::{boot, boot_signed, device_tree, Model, Reset, Started};
-use crate::console::{Console, Line};
+use super::qemu::{self, Sockets};
+use super::{boot, boot_signed, Model, Reset, Started};
 use crate::disk::Disk;
-use crate::machine::{accept, logs};
-use crate::seat::Seat;
+use crate::machine::accept;
+use crate::qmp::Qmp;
 
-/// The kernel's last line before a restart. QEMU's machine does not restart without its watchdog's
-/// driver, which it must not have (see `device_tree`).
-const RESTARTS: &str = "reboot: Restarting system";
+/// The kernel's last words before a restart, on purpose and after a panic. QEMU's machine does not
+/// restart without its watchdog's driver, which it must not have (see `device_tree`).
+const RESTARTS: [&[u8]; 2] = [b"reboot: Restarting system", b"Reboot failed -- System halted"];
 
 /// What the power is switched on of.
-#[derive(Debug, Clone, Copy)]
-struct Board<'a> {
-    model: Model,
-    disk: &'a Disk,
+pub(crate) struct Card {
+    /// Names the log of what QEMU itself says.
+    pub name: String,
+    /// The board.
+    pub model: Model,
+    /// The card, of a power of two in size, as QEMU asks: [`Disk::grow`].
+    pub disk: Disk,
     /// The public key in its flash memory, if it boots signed cards only.
-    key: Option<&'a Path>,
+    pub key: Option<PathBuf>,
+    /// TCP ports of the guest, and those of 127.0.0.1 that lead there.
+    pub ports: BTreeMap<u16, u16>,
+    /// The folder for logs.
+    pub logs: PathBuf,
 }
 
 /// A running board. Dropping it cuts its power.
-pub struct PiMachine<'a> {
-    name: String,
-    board: Board<'a>,
-    child: Child,
-    /// The serial console since the last reset.
-    pub console: Console,
-    /// The partition that the firmware booted each time.
-    pub boots: Vec<u32>,
+pub(crate) struct PiBoard(Arc<Shared>);
+
+struct Shared {
+    card: Card,
     folder: tempfile::TempDir,
-    _seat: Seat,
+    state: Mutex<State>,
 }
 
-impl<'a> PiMachine<'a> {
-    /// Switches a board with this card on. The card has to be a power of two in size, as QEMU asks:
-    /// [`Disk::grow`].
-    pub fn start(name: &str, model: Model, disk: &'a Disk) -> Result<PiMachine<'a>> {
-        PiMachine::start_board(name, Board { model, disk, key: None })
-    }
+/// The QEMU of now.
+struct State {
+    child: Option<Child>,
+    qmp: Option<Qmp>,
+    /// What is typed goes there.
+    serial: Option<UnixStream>,
+    /// What is heard comes from here, over all resets.
+    console: UnixStream,
+    /// The sticks that are plugged in, which a reset does not pull out.
+    sticks: BTreeMap<u32, PathBuf>,
+    /// The partition that the firmware booted each time.
+    boots: Vec<u32>,
+}
 
-    /// As [`PiMachine::start`], of a board whose bootloader has this public key and boots nothing
-    /// that it did not sign.
-    pub fn start_signed(
-        name: &str,
-        model: Model,
-        disk: &'a Disk,
-        key: &'a Path,
-    ) -> Result<PiMachine<'a>> {
-        PiMachine::start_board(name, Board { model, disk, key: Some(key) })
-    }
-
-    fn start_board(name: &str, board: Board<'a>) -> Result<PiMachine<'a>> {
-        let seat = Seat::take(&logs()?)?;
+impl PiBoard {
+    /// Switches the board on. The stream is the console's other end.
+    pub fn start(card: Card, console: UnixStream) -> Result<PiBoard> {
         let folder =
             tempfile::Builder::new().prefix("ferrite").tempdir().context("temporary folder")?;
-        let mut boots = Vec::new();
-        let (child, console) = power_on(name, board, &folder, &mut boots)?;
-        let name = name.to_owned();
-        Ok(PiMachine { name, board, child, console, boots, folder, _seat: seat })
-    }
-
-    /// Waits for a line with `text`, over as many resets as come before it.
-    pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<Line> {
-        loop {
-            // A line that has both is the one that was waited for.
-            let (which, line) = self.console.wait_for_any(&[text, RESTARTS], timeout)?;
-            if which == 0 {
-                return Ok(line);
-            }
-            self.reset()?;
-        }
+        let typed = console.try_clone().context("console")?;
+        let state = State {
+            child: None,
+            qmp: None,
+            serial: None,
+            console,
+            sticks: BTreeMap::new(),
+            boots: Vec::new(),
+        };
+        let shared = Arc::new(Shared { card, folder, state: Mutex::new(state) });
+        let board = PiBoard(shared.clone());
+        board.power_on(&mut shared.state())?;
+        std::thread::spawn(move || shared.type_on(typed));
+        Ok(board)
     }
 
     /// Cuts the power and switches the board on again.
-    pub fn reset(&mut self) -> Result<()> {
-        self.child.kill().context("killing QEMU")?;
-        self.child.wait().context("waiting for QEMU")?;
-        let (child, console) = power_on(&self.name, self.board, &self.folder, &mut self.boots)?;
-        (self.child, self.console) = (child, console);
+    pub fn reset(&self) -> Result<()> {
+        let mut state = self.0.state();
+        state.power_off()?;
+        self.power_on(&mut state)
+    }
+
+    fn power_on(&self, state: &mut State) -> Result<()> {
+        let heard = self.0.power_on(state)?;
+        let (shared, number) = (self.0.clone(), state.boots.len());
+        let out = state.console.try_clone().context("console")?;
+        std::thread::spawn(move || shared.listen(heard, out, number));
         Ok(())
     }
-}
 
-impl Drop for PiMachine<'_> {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// Cuts the power.
+    pub fn power_cut(&self) -> Result<()> {
+        self.0.state().power_off()
+    }
+
+    /// The partitions that the firmware booted so far.
+    pub fn boots(&self) -> Vec<u32> {
+        self.0.state().boots.clone()
+    }
+
+    /// Tells QEMU something.
+    pub fn execute(&self, command: &str, arguments: Value) -> Result<Value> {
+        self.0.state().execute(command, arguments)
+    }
+
+    /// Plugs a stick in under this number.
+    pub fn plug_in(&self, number: u32, path: &Path) -> Result<()> {
+        let mut state = self.0.state();
+        let node = qemu::stick(number);
+        let file = json!({"driver": "file", "filename": path});
+        let medium = json!({"driver": "raw", "node-name": node, "file": file});
+        state.execute("blockdev-add", medium)?;
+        let device = json!({"driver": "usb-storage", "id": node, "drive": node, "removable": true});
+        state.execute("device_add", device)?;
+        state.sticks.insert(number, path.to_owned());
+        Ok(())
+    }
+
+    /// Pulls a stick out.
+    pub fn pull_out(&self, number: u32) -> Result<()> {
+        let mut state = self.0.state();
+        state.sticks.remove(&number);
+        state.execute("device_del", json!({"id": qemu::stick(number)})).map(drop)
     }
 }
 
-fn power_on(
-    name: &str,
-    board: Board,
-    folder: &tempfile::TempDir,
-    boots: &mut Vec<u32>,
-) -> Result<(Child, Console)> {
-    // The reset of upstream kernels carries no flag and no partition.
-    let Board { model, disk, key } = board;
-    let reset = Reset::default();
-    let started = match key {
-        Some(key) => boot_signed(disk, model, reset, key),
-        None => boot(disk, model, reset),
-    };
-    let started = started.context("the firmware does not boot this card")?;
-    boots.push(started.partition);
-    let serial = folder.path().join("serial");
-    let _ = fs::remove_file(&serial);
-    let listener = UnixListener::bind(&serial).context("console socket")?;
-    let log = logs()?.join(format!("{name}.{}.log", boots.len()));
-    let mut child = qemu(model, disk, folder, &started)?
-        .stderr(File::create(logs()?.join(format!("{name}.qemu.log"))).context("log")?)
-        .spawn()
-        .context("setpriv cannot be started; install util-linux and qemu-system-arm")?;
-    let begin = Instant::now();
-    let console =
-        accept(&listener, &mut child).and_then(|stream| Console::new(stream, &log, begin));
-    match console {
-        Ok(console) => Ok((child, console)),
-        Err(error) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            bail!(error.context(format!("{name}: QEMU does not start")))
+impl Drop for PiBoard {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        let _ = state.power_off();
+        // The threads hold the rest.
+        let _ = state.console.shutdown(Shutdown::Both);
+    }
+}
+
+impl State {
+    fn power_off(&mut self) -> Result<()> {
+        (self.qmp, self.serial) = (None, None);
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill().context("killing QEMU")?;
+        child.wait().context("waiting for QEMU").map(drop)
+    }
+
+    fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        self.qmp.as_mut().context("the board is off")?.execute(command, arguments)
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plays the firmware and starts the cores. Gives the console's stream. The thread that does
+    /// this has to live as long as QEMU, which dies with it (`--pdeathsig`).
+    fn power_on(&self, state: &mut State) -> Result<UnixStream> {
+        let started = self.play_firmware().context("the firmware does not boot this card")?;
+        state.boots.push(started.partition);
+        let sockets = Sockets::in_folder(self.folder.path());
+        let listen = |path: &Path| {
+            let _ = fs::remove_file(path);
+            UnixListener::bind(path).with_context(|| path.display().to_string())
+        };
+        let (serial, qmp) = (listen(&sockets.serial)?, listen(&sockets.qmp)?);
+        let said = self.card.logs.join(format!("{}.qemu.log", self.card.name));
+        let said = File::create(&said).with_context(|| said.display().to_string())?;
+        let mut child = qemu::command(&self.card, &state.sticks, self.folder.path(), &started)?
+            .stderr(said)
+            .spawn()
+            .context("setpriv cannot be started; install util-linux and qemu-system-arm")?;
+        let connected = accept(&serial, &mut child)
+            .and_then(|serial| Ok((serial, Qmp::new(accept(&qmp, &mut child)?)?)));
+        match connected {
+            Ok((serial, qmp)) => {
+                let heard = serial.try_clone().context("console")?;
+                (state.child, state.qmp, state.serial) = (Some(child), Some(qmp), Some(serial));
+                Ok(heard)
+            }
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!(error.context(format!("{}: QEMU does not start", self.card.name)))
+            }
         }
     }
-}
 
-/// The emulator: $FERRITE_QEMU, else the installed one.
-fn emulator() -> OsString {
-    let named = std::env::var_os("FERRITE_QEMU").filter(|program| !program.is_empty());
-    named.unwrap_or_else(|| "qemu-system-aarch64".into())
-}
-
-/// QEMU's machine for this model, if it knows one by name.
-fn machine(model: Model) -> Option<&'static str> {
-    match model {
-        Model::Pi3 => Some("raspi3b"),
-        Model::Pi4 => Some("raspi4b"),
-        Model::Zero2W | Model::Pi5 | Model::Pi5D => None,
+    fn play_firmware(&self) -> Result<Started> {
+        // The reset of upstream kernels carries no flag and no partition.
+        let (card, reset) = (&self.card, Reset::default());
+        match &card.key {
+            Some(key) => boot_signed(&card.disk, card.model, reset, key),
+            None => boot(&card.disk, card.model, reset),
+        }
     }
-}
 
-/// Whether the emulator on this computer can play this model: `raspi4b` came with QEMU 9.0.
-pub fn can_play(model: Model) -> Result<bool> {
-    let Some(machine) = machine(model) else { return Ok(false) };
-    let help = Command::new(emulator())
-        .args(["-machine", "help"])
-        .output()
-        .context("install the package qemu-system-arm")?;
-    let known = String::from_utf8_lossy(&help.stdout).into_owned();
-    Ok(known.lines().any(|line| line.split(' ').next() == Some(machine)))
-}
+    /// Hands on what the guest of the QEMU with this number says, and resets the board when the
+    /// kernel has said that it does.
+    fn listen(&self, mut heard: UnixStream, mut out: UnixStream, mut number: usize) {
+        let (mut buffer, mut line) = ([0; 4096], Vec::new());
+        while let Ok(length @ 1..) = heard.read(&mut buffer) {
+            let _ = out.write_all(&buffer[..length]);
+            for byte in &buffer[..length] {
+                line.push(*byte);
+                if *byte != b'\n' {
+                    continue;
+                }
+                let said = std::mem::take(&mut line);
+                let restarts = |words: &&[u8]| said.windows(words.len()).any(|w| w == *words);
+                if RESTARTS.iter().any(restarts) {
+                    match self.restart(number) {
+                        Ok(Some(next)) => (heard, number) = next,
+                        Ok(None) => return,
+                        Err(error) => {
+                            let _ = out.write_all(format!("harness: {error:#}\n").as_bytes());
+                            let _ = out.shutdown(Shutdown::Both);
+                            return;
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        if !line.is_empty() {
+            let _ = out.write_all(b"\n");
+        }
+    }
 
-/// QEMU's command line. Three of the four cores wait in a loop until Linux wakes them: with a
-/// thread for each they would take the time of the first.
-fn qemu(
-    model: Model,
-    disk: &Disk,
-    folder: &tempfile::TempDir,
-    started: &Started,
-) -> Result<Command> {
-    let tree = device_tree::for_qemu(model, &started.device_tree)?;
-    // The console is on the second UART, the first is Bluetooth's. QEMU's Pi 4 gives the second
-    // one no interrupts.
-    let second = model != Model::Pi4;
-    let arguments = match second {
-        true => started.arguments.clone(),
-        false => started.arguments.replace("console=ttyS1,", "console=ttyAMA0,"),
-    };
-    let serials = if second { ["null", "chardev:console"] } else { ["chardev:console", "null"] };
-    let machine = machine(model).with_context(|| format!("QEMU has no machine for {model:?}"))?;
-    let file = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
-        let path = folder.path().join(name);
-        fs::write(&path, bytes).with_context(|| path.display().to_string())?;
-        Ok(path)
-    };
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(emulator())
-        .args(["-machine", machine])
-        .args(["-accel", "tcg,thread=single", "-display", "none", "-monitor", "none"])
-        .arg("-no-reboot")
-        .arg("-kernel")
-        .arg(file("kernel", &started.kernel)?)
-        .arg("-initrd")
-        .arg(file("initrd", &started.initramfs)?)
-        .arg("-dtb")
-        .arg(file("dtb", &tree)?)
-        .args(["-append", &arguments])
-        .arg("-drive")
-        .arg(format!("if=sd,format=raw,cache=writeback,file={}", disk.path().display()))
-        .args(["-netdev", "user,id=network", "-device", "usb-net,netdev=network"])
-        .arg("-chardev")
-        .arg(format!("socket,id=console,path={}", folder.path().join("serial").display()))
-        .args(["-serial", serials[0], "-serial", serials[1]])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    Ok(command)
+    /// The console's stream and the number of the next QEMU; none if somebody else has switched the
+    /// board off or on meanwhile.
+    fn restart(&self, number: usize) -> Result<Option<(UnixStream, usize)>> {
+        let mut state = self.state();
+        if state.boots.len() != number || state.child.is_none() {
+            return Ok(None);
+        }
+        state.power_off()?;
+        let heard = self.power_on(&mut state)?;
+        Ok(Some((heard, state.boots.len())))
+    }
+
+    /// Hands on what is typed.
+    fn type_on(&self, mut typed: UnixStream) {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = typed.read(&mut buffer) {
+            if let Some(serial) = &mut self.state().serial {
+                let _ = serial.write_all(&buffer[..length]);
+            }
+        }
+    }
 }

@@ -16,11 +16,13 @@ mod config;
 mod device_tree;
 mod machine;
 mod model;
+mod qemu;
 mod signed;
 mod volume;
 
-pub use machine::{can_play, PiMachine};
+pub(crate) use machine::{Card, PiBoard};
 pub use model::Model;
+pub use qemu::can_play;
 
 use config::{Filters, Settings};
 use volume::{Table, Volume};

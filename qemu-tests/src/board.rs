@@ -1,0 +1,75 @@
+//! The boards that the tests run on, so that one test is for all of them.
+
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::disk::Disk;
+use crate::fixture::{Built, Variant};
+use crate::machine::{Machine, Options};
+use crate::videocore::Model;
+
+/// A board that QEMU plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Board {
+    /// QEMU's own, with U-Boot.
+    QemuArm64,
+    /// Raspberry Pi 3, its firmware played by the harness.
+    Rpi3,
+}
+
+impl Board {
+    /// The board file's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Board::QemuArm64 => "qemu-arm64",
+            Board::Rpi3 => "rpi3",
+        }
+    }
+
+    /// The variant for this board.
+    pub fn variant(self, variant: Variant) -> Variant {
+        match self {
+            Board::QemuArm64 => variant,
+            Board::Rpi3 => Variant { board_file: Some(self.name()), ..variant },
+        }
+    }
+
+    /// A new device's disk with this image.
+    pub fn disk(self, built: &Built) -> Result<Disk> {
+        let disk = Disk::copy_of(&built.img)?;
+        if self == Board::Rpi3 {
+            // QEMU takes cards of a power of two only.
+            disk.grow(disk.size()?.next_power_of_two())?;
+        }
+        Ok(disk)
+    }
+
+    /// Switches a device on whose disk has an image of this version or a later one.
+    pub fn start(
+        self,
+        name: &str,
+        disk: &Disk,
+        built: &Built,
+        options: Options,
+    ) -> Result<Machine> {
+        ensure!(built.board.is_file(), "{} is not there", built.board.display());
+        let options = match self {
+            Board::QemuArm64 => {
+                Options { board: Some(built.board.display().to_string()), ..options }
+            }
+            Board::Rpi3 => Options { pi: Some(Model::Pi3), ..options },
+        };
+        let machine = Machine::start(name, disk, &options);
+        machine.with_context(|| format!("{name} on {}", self.name()))
+    }
+
+    /// How long something may take that takes `time` on [`Board::QemuArm64`]: the four cores of the
+    /// emulated Raspberry Pi share one thread, and its network is a USB adapter of full speed.
+    pub fn patience(self, time: Duration) -> Duration {
+        match self {
+            Board::QemuArm64 => time,
+            Board::Rpi3 => time * 5 / 2,
+        }
+    }
+}
