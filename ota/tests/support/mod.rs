@@ -53,6 +53,7 @@ pub struct Recipe {
     pub floor: u64,
     pub boot_size: u64,
     pub root_size: u64,
+    pub chunk_size: u64,
     pub key: SigningKey,
 }
 
@@ -65,6 +66,7 @@ pub fn recipe(sequence: u64) -> Recipe {
         floor: 0,
         boot_size: BOOT,
         root_size: ROOT,
+        chunk_size: CHUNK,
         key: image_key(),
     }
 }
@@ -108,14 +110,14 @@ impl Recipe {
         stream.extend_from_slice(&tree.bytes);
         let size = stream.len() as u64;
         let (mut chunks, mut frames) = (Vec::new(), Vec::new());
-        for plain in stream.chunks(CHUNK as usize) {
+        for plain in stream.chunks(self.chunk_size as usize) {
             let zeros = plain.iter().all(|b| *b == 0);
             let frame = if zeros { vec![] } else { zstd::bulk::compress(plain, 1).unwrap() };
             let sha256 = Sha256::digest(plain).into();
             chunks.push(Chunk { compressed: frame.len() as u32, sha256 });
             frames.extend(frame);
         }
-        let table = ChunkTable::new(chunks, CHUNK, size).unwrap();
+        let table = ChunkTable::new(chunks, self.chunk_size, size).unwrap();
         let manifest = Manifest {
             board: self.board.into(),
             name: self.name.into(),
@@ -127,7 +129,7 @@ impl Recipe {
             root_verity_hash: tree.root_hash,
             root_verity_salt: salt,
             boot_size: self.boot_size,
-            chunk_size: CHUNK,
+            chunk_size: self.chunk_size,
             chunk_table_sha256: Sha256::digest(table.to_bytes()).into(),
             boot_files: vec![],
             models: vec![],

@@ -46,6 +46,9 @@ struct Shared {
     served: u64,
     served_of: BTreeMap<String, u64>,
     requests: Vec<String>,
+    /// What happens once so many bytes were sent in all; then the link is down.
+    cut: Option<(u64, Box<dyn FnOnce() + Send>)>,
+    down: bool,
 }
 
 pub struct Server {
@@ -87,8 +90,17 @@ impl Server {
         self.shared.lock().unwrap().faults.push((path_end.into(), fault));
     }
 
+    /// Calls `then` at the moment when so many bytes were sent in all; from then on the link is
+    /// down, until it is healed.
+    pub fn cut_at(&self, sent: u64, then: impl FnOnce() + Send + 'static) {
+        self.shared.lock().unwrap().cut = Some((sent, Box::new(then)));
+    }
+
     pub fn heal(&self) {
-        self.shared.lock().unwrap().faults.clear();
+        let mut shared = self.shared.lock().unwrap();
+        shared.faults.clear();
+        shared.cut = None;
+        shared.down = false;
     }
 
     /// Bytes of bodies sent of files whose path ends so, since the log was taken.
@@ -125,6 +137,9 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
     let path = request.split(' ').nth(1).unwrap_or("").trim_start_matches('/').to_string();
     let (file, fault) = {
         let mut shared = shared.lock().unwrap();
+        if shared.down {
+            return Ok(());
+        }
         shared.requests.push(format!("{path} {ranges:?}"));
         let fault = shared.faults.iter_mut().find(|(end, _)| path.ends_with(end.as_str()));
         let fault = match fault {
@@ -226,13 +241,19 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
     };
     // In small pieces: what is counted is what a reader can have got.
     for piece in body.chunks(512) {
-        if shared.lock().unwrap().served >= link_ends {
+        let is_down = |shared: &Shared| shared.down || shared.served >= link_ends;
+        if is_down(&shared.lock().unwrap()) {
             return Ok(());
         }
         stream.write_all(piece)?;
         let mut shared = shared.lock().unwrap();
         shared.served += piece.len() as u64;
         *shared.served_of.entry(path.clone()).or_default() += piece.len() as u64;
+        let sent = shared.served;
+        if let Some((_, then)) = shared.cut.take_if(|(at, _)| sent >= *at) {
+            then();
+            shared.down = true;
+        }
     }
     Ok(())
 }

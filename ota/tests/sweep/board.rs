@@ -104,7 +104,7 @@ impl Root {
         root
     }
 
-    fn put(&self, path: &str, bytes: &[u8]) -> PathBuf {
+    pub fn put(&self, path: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.path().join(path);
         fs::write(&path, bytes).unwrap();
         path
@@ -154,7 +154,8 @@ impl Board<'_> {
         Running::load(&self.paths).map_err(|e| e.to_string())
     }
 
-    fn change_boot(&self, change: impl FnOnce(&mut BootState)) -> Result<(), String> {
+    /// What `init` and `ota` do to the boot state.
+    pub fn change_boot(&self, change: impl FnOnce(&mut BootState)) -> Result<(), String> {
         let loader = Loader::of(&self.disk.image());
         let chooser = loader.chooser(self.paths.partitions().clone());
         chooser::update(&*chooser, &self.paths.boot_state_lock(), change)

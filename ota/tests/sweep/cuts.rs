@@ -49,7 +49,12 @@ impl Dice {
     /// From `FERRITE_SEED`, or always the same.
     pub fn seeded() -> Dice {
         let seed = std::env::var("FERRITE_SEED").ok().and_then(|seed| seed.parse().ok());
-        Dice(seed.unwrap_or(0x5EED_u64).max(1))
+        Dice::new(seed.unwrap_or(0x5EED_u64))
+    }
+
+    /// From this seed.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.max(1))
     }
 
     /// A number below `end`.

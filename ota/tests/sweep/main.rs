@@ -8,6 +8,7 @@ mod cuts;
 mod disk;
 mod loader;
 mod lying;
+mod resume;
 #[path = "../support/mod.rs"]
 mod support;
 
