@@ -4,13 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use repository::author::{first_root, publication, Dates, RoleSigners};
 use repository::{TargetFile, Time};
 use slot::boot_state::BootState;
 use slot::gpt::{Gpt, Guid, Partition};
+use slot::rpi::autoboot::{self, Method};
 use slot::Slot;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,7 +56,138 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     save("conf", "network-time", b"ferrite-time 1\nunix 1800000000\nboot-ms 4000\n")?;
     let settings = r#"{"url": "http://10.0.2.2:8080", "name": "demo", "poll_seconds": 3600, "jitter_seconds": 600, "commit_after_seconds": 30, "tries": 3, "reboot": "23:00-04:30", "max_bytes_per_second": 5, "sticks": true, "groups": ["canary"]}"#;
     save("ota_settings", "all", settings.as_bytes())?;
+    let state = r#"{"pending":{"slot":"b","sequence":2,"version":"1.0.1","header_sha256":"ab"},"failed":[{"sequence":1,"version":"1","header_sha256":"ab","reason":"it fell silent"}],"last_check":1800000000,"last_error":"x","floor":1,"signed_at":5,"metadata_expires":6,"report":{"outcome":"fell-back","version":"1","reason":"y","time":7,"attempts":1,"not_before":8,"done":false},"waiting":{"sequence":3,"version":"2","turn":"later"}}"#;
+    save("ota_state", "all", state.as_bytes())?;
+    for (name, answer) in answers() {
+        save("http_answer", name, &answer)?;
+    }
+    save("dhcp", "offer-and-ack", &[packet(2), packet(5)].concat())?;
+    let mut time = vec![0; 56];
+    time[0..8].copy_from_slice(&1_800_000_000_000_000i64.to_le_bytes());
+    time[8..10].copy_from_slice(&[0x24, 2]);
+    for at in [40, 48] {
+        time[at..at + 4].copy_from_slice(&4_008_988_800u32.to_be_bytes());
+    }
+    save("sntp", "answer", &time)?;
+    let head =
+        "POST /infer?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\n";
+    save("request_head", "post", head.as_bytes())?;
+    save(
+        "request_head",
+        "get",
+        b"GET /metrics HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\nrest",
+    )?;
+    save("model_toml", "face", include_bytes!("../../demo/face/model.toml"))?;
+    save("model_toml", "tensor", MODEL.as_bytes())?;
+    for (name, bytes) in pictures()? {
+        save("picture", name, &bytes)?;
+    }
+    save("settings", "all", fuzz::media::CONF.as_bytes())?;
+    for medium in ["data_disk", "fat", "erofs"] {
+        save(medium, "sound", &[0; 4])?;
+        save(medium, "patched", &[0x0b, 0, 0, 2, 0, 4, 0x20, 4, 0, 4, 1, 2, 3, 4])?;
+    }
+    save("autoboot", "firmware", &firmware())?;
+    save("autoboot", "text", autoboot::text(Method::Pointer, Slot::B).as_bytes())?;
     Ok(())
+}
+
+const MODEL: &str = r#"name = "wake"
+sha256 = "abab"
+threads = 2
+delegate = "none"
+stateful = true
+heartbeat_ms = 500
+[input]
+kind = "tensor"
+tensor = 0
+[decoder]
+kind = "classification"
+[source]
+folder = "/data/in"
+poll_ms = 100
+repeat = true
+http = "0.0.0.0:8080"
+[results]
+max_bytes = 8192
+keep = 1
+[golden]
+sample = "golden.bin"
+"#;
+
+/// Small pictures of several kinds.
+fn pictures() -> image::ImageResult<Vec<(&'static str, Vec<u8>)>> {
+    let colour = RgbImage::from_fn(9, 7, |x, y| Rgb([x as u8 * 28, y as u8 * 36, 90]));
+    let colour = DynamicImage::from(colour);
+    let kinds = [
+        ("colour.jpg", ImageFormat::Jpeg, colour.clone()),
+        ("grey.jpg", ImageFormat::Jpeg, colour.clone().into_luma8().into()),
+        ("grey.png", ImageFormat::Png, colour.clone().into_luma8().into()),
+        ("deep.png", ImageFormat::Png, colour.clone().into_rgba16().into()),
+        ("colour.png", ImageFormat::Png, colour),
+    ];
+    let encoded = kinds.into_iter().map(|(name, format, picture)| {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format)?;
+        Ok((name, bytes.into_inner()))
+    });
+    encoded.collect()
+}
+
+/// What a server may say to each of the questions that the fuzzer asks.
+fn answers() -> Vec<(&'static str, Vec<u8>)> {
+    let with = |kind: u8, text: &str| [&[kind], text.as_bytes()].concat();
+    let parts = "HTTP/1.1 206 Partial Content\r\nContent-Type: multipart/byteranges; boundary=ab\r\nContent-Length: 204\r\n\r\n\
+        --ab\r\nContent-Range: bytes 0-9/2000\r\n\r\n0123456789\r\n--ab\r\nContent-Range: bytes 400-499/2000\r\n\r\n";
+    vec![
+        ("whole", with(0, "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 2\r\n\r\n{}")),
+        ("chunked", with(0x83, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nA: b\r\n\r\n")),
+        ("moved", with(0, "HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n")),
+        ("busy", with(1, "HTTP/1.1 503 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n")),
+        ("one-range", with(1, &format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-104/200\r\nContent-Length: 100\r\n\r\n{}", "x".repeat(100)))),
+        ("several", with(2, &[parts, &"y".repeat(100)].concat())),
+        ("not-satisfiable", with(2, "HTTP/1.1 416 No\r\nContent-Range: bytes */7\r\nContent-Length: 0\r\n\r\n")),
+    ]
+}
+
+/// A DHCP server's packet, behind its length.
+fn packet(kind: u8) -> Vec<u8> {
+    let options = [
+        &[53, 1, kind, 54, 4, 10, 0, 2, 2, 1, 4, 255, 255, 255, 0, 3, 4, 10, 0, 2, 2][..],
+        &[6, 8, 10, 0, 2, 3, 10, 0, 2, 4, 15, 5, b'l', b'o', b'c', b'a', b'l'],
+        &[42, 4, 10, 0, 2, 5, 51, 4, 0, 1, 0x51, 0x80, 58, 4, 0, 0, 1, 0, 59, 4, 0, 0, 2, 0, 255],
+    ]
+    .concat();
+    let mut message = vec![0; 236];
+    message[..3].copy_from_slice(&[2, 1, 6]);
+    message[16..20].copy_from_slice(&[10, 0, 2, 15]);
+    message.extend([99, 130, 83, 99]);
+    message.extend(options);
+    let mut packet = vec![0; 28];
+    packet[0] = 0x45;
+    let total = (28 + message.len()) as u16;
+    packet[2..4].copy_from_slice(&total.to_be_bytes());
+    packet[9] = 17;
+    packet[24..26].copy_from_slice(&(total - 20).to_be_bytes());
+    packet.extend(message);
+    [&(packet.len() as u16).to_le_bytes()[..], &packet].concat()
+}
+
+/// The first sectors of a Raspberry Pi's `firmware` partition.
+fn firmware() -> Vec<u8> {
+    let sector = autoboot::sector(Method::Pointer, Slot::A);
+    let text = autoboot::text(Method::Pointer, Slot::A);
+    let mut bytes = vec![0; 4 * 512];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(11, &512u16.to_le_bytes());
+    put(13, &[1, 1, 0, 1, 16, 0]);
+    put(22, &[1, 0]);
+    put(510, &[0x55, 0xAA]);
+    put(1024, b"AUTOBOOTTXT\x20");
+    put(1024 + 26, &[2, 0]);
+    put(1024 + 28, &(text.len() as u32).to_le_bytes());
+    put(1536, &sector);
+    bytes
 }
 
 /// The metadata of a repository with one update, in the order in which the fuzzer takes them.

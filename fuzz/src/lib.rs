@@ -5,6 +5,10 @@
 //! Where a signature or a hash stands before a parser, its function makes the one that holds, so
 //! that the input gets behind it.
 
+pub mod media;
+mod network;
+mod own_files;
+mod patched;
 mod tuf;
 
 use std::io::{self, Read};
@@ -16,6 +20,9 @@ use slot::boot_state::{self, BootState};
 use slot::manifest::{Header, Manifest, HEADER_SIZE};
 use slot::payload::{self, Chunk, ChunkTable, ENTRY_SIZE};
 
+pub use media::{autoboot, data_disk, erofs, fat, settings};
+pub use network::{dhcp, http_answer, model_toml, picture, request_head, sntp};
+pub use own_files::ota_state;
 pub use tuf::tuf;
 
 /// A form of every parser that is here, by name; the names of the folders in `corpus/`.
@@ -31,6 +38,18 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("byteranges", byteranges),
     ("conf", conf),
     ("ota_settings", ota_settings),
+    ("ota_state", ota_state),
+    ("http_answer", http_answer),
+    ("dhcp", dhcp),
+    ("sntp", sntp),
+    ("request_head", request_head),
+    ("model_toml", model_toml),
+    ("picture", picture),
+    ("settings", settings),
+    ("data_disk", data_disk),
+    ("fat", fat),
+    ("erofs", erofs),
+    ("autoboot", autoboot),
 ];
 
 /// Images that a delta is tried on, in bytes: what is larger only takes longer.

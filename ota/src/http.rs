@@ -13,7 +13,7 @@ use repository::{Fetch, FetchError};
 use ureq::config::{AutoHeaderValue, Config, RedirectAuthHeaders};
 use ureq::http::{header, Response, StatusCode, Uri};
 use ureq::typestate::WithoutBody;
-use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body, Proxy, RequestBuilder};
 
@@ -125,6 +125,12 @@ impl Client {
             busy: Arc::default(),
             manner: Manner::default(),
         }
+    }
+
+    /// A client whose connections `connector` makes: for who plays the server without a socket.
+    pub fn over(patience: Patience, connector: impl Connector, resolver: impl Resolver) -> Client {
+        let agent = Agent::with_parts(config(&patience, None), connector, resolver);
+        Client { agent, ..Client::new(patience, None) }
     }
 
     /// The device's client for `url`: through its proxy, with its TLS roots and what shows who it

@@ -286,10 +286,13 @@ fn golden_expected() -> PathBuf {
 pub fn load(folder: &Path, overrides: &Overrides) -> Result<Config, Error> {
     let path = folder.join("model.toml");
     let bytes = read_bounded(&path, MAX_CONFIG)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::config(format!("{}: is not UTF-8", path.display())))?;
-    let mut config: Config =
-        toml::from_str(&text).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    parse(&bytes, folder, overrides).map_err(|e| Error::config(format!("{}: {e}", path.display())))
+}
+
+/// The same, of the file's bytes.
+pub fn parse(bytes: &[u8], folder: &Path, overrides: &Overrides) -> Result<Config, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
+    let mut config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
     config.folder = folder.to_owned();
     if let Some(threads) = overrides.threads {
         config.threads = threads;
@@ -303,7 +306,7 @@ pub fn load(folder: &Path, overrides: &Overrides) -> Result<Config, Error> {
     if let Some(path) = &overrides.results {
         config.results.path.clone_from(path);
     }
-    config.check().map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    config.check()?;
     Ok(config)
 }
 

@@ -2,6 +2,7 @@
 
 pub mod folder;
 pub mod http;
+pub mod request_head;
 
 use crate::error::{Error, Exit};
 use crate::prepare::Received;

@@ -91,7 +91,7 @@ fn a_workload_says_ready_reads_its_folder_beats_and_stops() {
     }
     assert!(begun.elapsed() >= Duration::from_millis(150), "heartbeats come at their interval");
 
-    std::fs::copy(fetched("photos/astronaut.png"), photos.path().join("b.png")).unwrap();
+    put_photo(photos.path(), "b.png");
     let second = workload.result();
     assert!(
         second["source"].as_str().unwrap().ends_with("b.png"),
@@ -101,6 +101,13 @@ fn a_workload_says_ready_reads_its_folder_beats_and_stops() {
     let kept = std::fs::read_to_string(&log).unwrap();
     assert_eq!(kept.lines().count(), 2);
     kept.lines().for_each(|line| assert_one_face(&serde_json::from_str(line).unwrap()));
+}
+
+/// Whole from its first moment, as models.md tells who fills a watched folder.
+fn put_photo(folder: &std::path::Path, name: &str) {
+    let half = folder.join(format!(".{name}"));
+    std::fs::copy(fetched("photos/astronaut.png"), &half).unwrap();
+    std::fs::rename(half, folder.join(name)).unwrap();
 }
 
 #[test]
@@ -115,7 +122,7 @@ fn a_full_disk_is_said_and_inference_goes_on() {
         .args(["--http=127.0.0.1:0", "--results=/dev/full"]);
     let mut workload = Workload::start(command);
     workload.line("No space left");
-    std::fs::copy(fetched("photos/astronaut.png"), photos.path().join("b.png")).unwrap();
+    put_photo(photos.path(), "b.png");
     while !workload.result()["source"].as_str().unwrap().ends_with("b.png") {}
     let said = workload.seen.iter().filter(|l| l.contains("No space left")).count();
     assert_eq!(said, 1, "{:#?}", workload.seen);

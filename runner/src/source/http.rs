@@ -1,6 +1,7 @@
 //! A small HTTP/1.1 server: `POST /infer`, `GET /healthz`, `GET /metrics`. One request a
 //! connection, a bounded number of connections, a deadline for each.
 
+use super::request_head::{self, Head};
 use super::{Event, Metrics, MAX_INPUT};
 use crate::config::Config;
 use crate::error::{Error, Exit};
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant};
 const MAX_CONNECTIONS: usize = 4;
 /// Longest request head.
 const MAX_HEAD: usize = 8192;
-const MAX_HEADERS: usize = 32;
 /// A request must be whole within this time, however slowly it comes.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// An answer must be taken within this time.
@@ -160,22 +160,12 @@ fn infer(
     }
 }
 
-/// What matters of a request's head.
-#[derive(Debug)]
-struct Head {
-    method: String,
-    path: String,
-    length: Option<u64>,
-    chunked: bool,
-    expects_continue: bool,
-}
-
 /// Reads up to the empty line; returns the head and what came behind it.
 fn read_head(mut stream: &TcpStream, deadline: Instant) -> Result<(Head, Vec<u8>), Answer> {
     let mut bytes = Vec::with_capacity(1024);
     let mut piece = [0; 1024];
     loop {
-        match parse_head(&bytes)? {
+        match request_head::parse(&bytes).map_err(|reason| Answer::error(400, &reason))? {
             Some((head, length)) => return Ok((head, bytes.split_off(length))),
             None if bytes.len() >= MAX_HEAD => {
                 return Err(Answer::error(431, "request head is too long"))
@@ -185,43 +175,6 @@ fn read_head(mut stream: &TcpStream, deadline: Instant) -> Result<(Head, Vec<u8>
         let n = read_until(&mut stream, &mut piece, deadline)?;
         bytes.extend_from_slice(&piece[..n]);
     }
-}
-
-/// The head and its length, or `None` while it is not whole.
-fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Answer> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(Answer::error(400, &format!("not an HTTP request: {error}"))),
-    };
-    let mut head = Head {
-        method: request.method.unwrap_or_default().to_owned(),
-        path: request.path.unwrap_or_default().split('?').next().unwrap_or_default().to_owned(),
-        length: None,
-        chunked: false,
-        expects_continue: false,
-    };
-    for header in request.headers.iter() {
-        let value = std::str::from_utf8(header.value).unwrap_or_default().trim();
-        if header.name.eq_ignore_ascii_case("content-length") {
-            let length = value
-                .bytes()
-                .all(|b| b.is_ascii_digit())
-                .then(|| value.parse::<u64>().ok())
-                .flatten();
-            if length.is_none() || head.length.is_some_and(|before| Some(before) != length) {
-                return Err(Answer::error(400, "Content-Length is not a number of bytes"));
-            }
-            head.length = length;
-        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            head.chunked = true;
-        } else if header.name.eq_ignore_ascii_case("expect") {
-            head.expects_continue = value.eq_ignore_ascii_case("100-continue");
-        }
-    }
-    Ok(Some((head, length)))
 }
 
 fn read_body(
@@ -308,46 +261,6 @@ fn drain(mut stream: &TcpStream, deadline: Instant) {
         match read_until(&mut stream, &mut piece, deadline) {
             Ok(n) => drained += n,
             Err(_) => return,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn head(text: &str) -> Result<Option<(Head, usize)>, u16> {
-        parse_head(text.as_bytes()).map_err(|a| a.status)
-    }
-
-    #[test]
-    fn a_head_is_read_when_it_is_whole() {
-        let text = "POST /infer?x=1 HTTP/1.1\r\nHost: a\r\ncontent-LENGTH: 12\r\nExpect: 100-continue\r\n\r\n";
-        for cut in 0..text.len() {
-            assert!(head(&text[..cut]).unwrap().is_none(), "{cut}");
-        }
-        let (parsed, length) = head(text).unwrap().unwrap();
-        assert_eq!(
-            (parsed.method.as_str(), parsed.path.as_str(), parsed.length),
-            ("POST", "/infer", Some(12))
-        );
-        assert!(parsed.expects_continue && !parsed.chunked);
-        assert_eq!(length, text.len());
-    }
-
-    #[test]
-    fn lengths_that_disagree_or_are_no_numbers_are_refused() {
-        for wrong in ["-1", "+5", "12x", "99999999999999999999999", "", "5\r\nContent-Length: 6"] {
-            let text = format!("POST /infer HTTP/1.1\r\nContent-Length: {wrong}\r\n\r\n");
-            assert_eq!(head(&text).err(), Some(400), "{wrong:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_fall_over(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse_head(&bytes);
         }
     }
 }

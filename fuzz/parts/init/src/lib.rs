@@ -1,0 +1,8 @@
+//! DHCP and SNTP, as PID 1 reads them.
+
+#[path = "../../../../init/src/network/dhcp.rs"]
+pub mod dhcp;
+#[path = "../../../../init/src/network/dhcp_message.rs"]
+pub mod dhcp_message;
+#[path = "../../../../init/src/sntp.rs"]
+pub mod sntp;

@@ -1,0 +1,18 @@
+//! The way of an input, and `model.toml`, up to where TensorFlow Lite begins.
+
+#[allow(dead_code)]
+#[path = "../../../../runner/src"]
+mod runner {
+    pub mod args;
+    pub mod config;
+    pub mod decoder;
+    pub mod error;
+    pub mod picture;
+    pub mod prepare;
+    #[path = "source/request_head.rs"]
+    pub mod request_head;
+    pub mod tensor;
+}
+
+use runner::{decoder, error, picture, tensor};
+pub use runner::{args, config, prepare, request_head};
