@@ -55,6 +55,36 @@ fn an_unknown_board_is_answered_with_the_nearest_one() {
 }
 
 #[test]
+fn signed_boot_files_need_a_board_that_checks_them_and_a_key_that_is_made_once() {
+    let world = World::new();
+    let text = fs::read_to_string(world.at("demo/demo.toml")).unwrap();
+    let text = format!("{text}[secure_boot]\nraspberry_pi = true\n");
+    fs::write(world.at("demo/demo.toml"), text).unwrap();
+    world.refuses(
+        &mut world.build(&[]),
+        &["[secure_boot] `raspberry_pi`", "board qemu-arm64", "leave it out"],
+    );
+    let board = format!("{PROJECT}/board-configs/rpi4.toml");
+    let mut build = world.imager(&["build", "--image", "demo/demo.toml", "--out", "out"]);
+    world.refuses(
+        build.args(["--board", &board]),
+        &["keys/raspberry-pi-secure-boot.pem", "imager keygen --raspberry-pi-secure-boot"],
+    );
+    let make = || world.imager(&["keygen", "--raspberry-pi-secure-boot", "--out", "keys"]);
+    assert!(make().output().unwrap().status.success());
+    let key = fs::metadata(world.at("keys/raspberry-pi-secure-boot.pem")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    world.refuses(&mut make(), &["raspberry-pi-secure-boot.pem exists", "--out"]);
+    fs::set_permissions(
+        world.at("keys/raspberry-pi-secure-boot.pem"),
+        Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    let mut build = world.imager(&["build", "--image", "demo/demo.toml", "--out", "out"]);
+    world.refuses(build.args(["--board", &board]), &["chmod 600"]);
+}
+
+#[test]
 fn missing_files_are_named() {
     let world = World::new();
     let mut none = world.imager(&["build", "--image", "none.toml", "--out", "out"]);
