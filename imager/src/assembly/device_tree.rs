@@ -132,7 +132,9 @@ impl<'a> DeviceTree<'a> {
     }
 
     /// The nodes that this one needs to work: what it names as its clock, supply, power domain,
-    /// reset, mailbox or pins (Devicetree Specification and the bindings of each).
+    /// reset, mailbox, phy, interconnect or pins (Devicetree Specification and the bindings of each).
+    /// Of these the kernel can do without none; DMA engines and IOMMUs it can (Linux
+    /// drivers/of/property.c, `of_supplier_bindings`).
     pub fn suppliers(&self, index: usize) -> Vec<usize> {
         let mut found = Vec::new();
         for (name, value) in &self.nodes[index].properties {
@@ -141,9 +143,11 @@ impl<'a> DeviceTree<'a> {
                 "power-domains" => Some("#power-domain-cells"),
                 "resets" => Some("#reset-cells"),
                 "mboxes" => Some("#mbox-cells"),
+                "phys" => Some("#phy-cells"),
+                "interconnects" => Some("#interconnect-cells"),
                 "gpios" | "gpio" => Some("#gpio-cells"),
                 name if name.ends_with("-gpios") || name.ends_with("-gpio") => Some("#gpio-cells"),
-                "pinctrl-0" => None,
+                name if is_pins(name) => None,
                 name if name.ends_with("-supply") => None,
                 _ => continue,
             };
@@ -182,6 +186,13 @@ impl<'a> Node<'a> {
     fn number(&self, property: &str) -> Option<u32> {
         self.properties.get(property).and_then(|value| number(value, 0))
     }
+}
+
+/// `pinctrl-0`, `pinctrl-1` and so on.
+fn is_pins(property: &str) -> bool {
+    property
+        .strip_prefix("pinctrl-")
+        .is_some_and(|state| !state.is_empty() && state.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {

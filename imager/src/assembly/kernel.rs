@@ -1,37 +1,21 @@
 //! What is taken out of the kernel's packages: the image, the device trees and the modules of
 //! both lives, decompressed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Read;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 
 use super::device_tree::DeviceTree;
-use super::drivers::{self, Drivers};
-use super::elf::section;
-use super::modules::{self, canonical, Module, ModuleSource};
-use crate::config::board::{Kernel, ModuleSignatures};
+use super::drivers;
+use super::modules::{self, Module};
+use super::packaged_modules::{ending_with, PackagedModules};
+use crate::config::board::{Kernel, KernelSource};
 use crate::config::values::Line;
-use crate::sources::deb::{Deb, MemberKind};
+use crate::sources::tarball::Tarball;
 
-/// A module is at most this long unpacked; the largest of Debian's has a third of it.
-const MAX_MODULE: u64 = 32 << 20;
-/// Where the drivers of disks lie, and of what disks wait for.
-const DRIVER_FOLDERS: [&str; 13] = [
-    "/drivers/clk/",
-    "/drivers/firmware/",
-    "/drivers/gpio/",
-    "/drivers/mailbox/",
-    "/drivers/mfd/",
-    "/drivers/mmc/",
-    "/drivers/phy/",
-    "/drivers/pinctrl/",
-    "/drivers/pmdomain/",
-    "/drivers/power/",
-    "/drivers/regulator/",
-    "/drivers/reset/",
-    "/drivers/soc/",
-];
+/// A kernel image is at most this long unpacked.
+const MAX_IMAGE: u64 = 256 << 20;
 /// The module for the data partition. Workloads wait for it, so it is loaded early on.
 const DATA_FILE_SYSTEM: &str = "ext4";
 
@@ -51,25 +35,20 @@ pub struct KernelFiles {
     pub second_life: Vec<Module>,
 }
 
-/// Takes out of the packages what the board file names; the modules for USB sticks only for an
-/// image that `uses_media`.
+/// Takes out of the packages or archives what the board file names; the modules for USB sticks only
+/// for an image that `uses_media`.
 ///
 /// Fails when the image does and the board has none.
-pub fn extract(debs: &[Deb], kernel: &Kernel, uses_media: bool) -> Result<KernelFiles> {
+pub fn extract(sources: &[&Tarball], kernel: &Kernel, uses_media: bool) -> Result<KernelFiles> {
     let late_names = second_life_names(kernel, uses_media)?;
     let release = kernel.release.as_str();
-    let vmlinuz = format!("lib/modules/{release}/vmlinuz");
-    let image = file(debs, |path| path.ends_with(&vmlinuz))?
-        .with_context(|| format!("the kernel packages have no {vmlinuz}"))?;
+    let image = image(sources, kernel)?;
     let mut device_trees = Vec::new();
     for tree in &kernel.device_trees {
-        let suffix = format!("lib/modules/{release}/dtb/{tree}");
-        let bytes = file(debs, |path| path.ends_with(&suffix))?
-            .with_context(|| format!("the kernel packages have no device tree {tree}"))?;
         let name = tree.rsplit('/').next().unwrap_or(tree);
-        device_trees.push((name.to_owned(), bytes));
+        device_trees.push((name.to_owned(), device_tree(sources, kernel, tree)?));
     }
-    let source = PackagedModules::read(debs, release, kernel.module_signatures)?;
+    let source = PackagedModules::read(sources, release, kernel.module_signatures)?;
     let order = |names: &[&str], loaded: &[Module]| {
         let loaded = loaded.iter().map(|module| module.name.clone()).collect();
         modules::in_load_order(&source, names, &loaded)
@@ -86,16 +65,68 @@ pub fn extract(debs: &[Deb], kernel: &Kernel, uses_media: bool) -> Result<Kernel
     let (first_life, later): (Vec<_>, Vec<_>) =
         modules::chains(early).into_iter().partition(is_needed);
     if !device_trees.is_empty() {
-        let drivers = source.drivers(release)?;
+        let mut drivers = source.drivers(release)?;
         let loaded = [&chooser, &first_life].into_iter().flatten().flatten();
         let loaded: BTreeSet<_> = loaded.map(|module| module.name.clone()).collect();
         for (name, blob) in &device_trees {
-            DeviceTree::read(blob)
-                .and_then(|tree| drivers::check(&tree, &drivers, &loaded))
-                .with_context(|| format!("device tree {name}"))?;
+            let in_tree = || format!("device tree {name}");
+            let tree = DeviceTree::read(blob).with_context(in_tree)?;
+            drivers.add_image(&image, &tree);
+            drivers::check(&tree, &drivers, &loaded).with_context(in_tree)?;
         }
     }
     Ok(KernelFiles { image, device_trees, chooser, first_life, later, second_life })
+}
+
+/// The kernel image. One of the user's own may be packed with gzip.
+fn image(sources: &[&Tarball], kernel: &Kernel) -> Result<Vec<u8>> {
+    let KernelSource::Own { image, .. } = kernel.source() else {
+        let vmlinuz = format!("lib/modules/{}/vmlinuz", kernel.release);
+        return ending_with(sources, &vmlinuz)?
+            .with_context(|| format!("the kernel packages have no {vmlinuz}"));
+    };
+    let bytes = at(sources, image)?
+        .with_context(|| format!("none of the kernel's archives has {image}; correct `image`"))?;
+    if !bytes.starts_with(&[0x1F, 0x8B]) {
+        return Ok(bytes);
+    }
+    let mut unpacked = Vec::new();
+    flate2::read::MultiGzDecoder::new(bytes.as_slice())
+        .take(MAX_IMAGE + 1)
+        .read_to_end(&mut unpacked)
+        .with_context(|| format!("{image}: does not unpack"))?;
+    ensure!(
+        unpacked.len() as u64 <= MAX_IMAGE,
+        "{image}: is longer than {MAX_IMAGE} bytes unpacked"
+    );
+    Ok(unpacked)
+}
+
+/// The device tree that the board file calls `tree`.
+fn device_tree(sources: &[&Tarball], kernel: &Kernel, tree: &str) -> Result<Vec<u8>> {
+    match kernel.source() {
+        KernelSource::Debian { .. } => {
+            let path = format!("lib/modules/{}/dtb/{tree}", kernel.release);
+            ending_with(sources, &path)?
+                .with_context(|| format!("the kernel packages have no device tree {tree}"))
+        }
+        KernelSource::Own { device_tree_folder, .. } => {
+            let path = format!("{device_tree_folder}/{tree}");
+            at(sources, &path)?.with_context(|| {
+                format!("none of the kernel's archives has the device tree {path}; correct `device_trees` or `device_tree_folder`")
+            })
+        }
+    }
+}
+
+/// The file at `path` of the first archive that has it, links followed.
+fn at(sources: &[&Tarball], path: &str) -> Result<Option<Vec<u8>>> {
+    for source in sources {
+        if let Some(bytes) = source.follow(path)? {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// The modules of the second life, without those they depend on.
@@ -112,117 +143,6 @@ fn second_life_names(kernel: &Kernel, uses_media: bool) -> Result<Vec<&str>> {
 
 fn as_strs(names: &[Line]) -> Vec<&str> {
     names.iter().map(Line::as_str).collect()
-}
-
-fn file(debs: &[Deb], wanted: impl Fn(&str) -> bool) -> Result<Option<Vec<u8>>> {
-    for deb in debs {
-        for member in deb.members(|path| wanted(path))? {
-            if let MemberKind::File(bytes) = member.kind {
-                return Ok(Some(bytes));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// The modules of a kernel's packages: where each lies, unpacked when asked for.
-struct PackagedModules<'a> {
-    debs: &'a [Deb],
-    paths: BTreeMap<String, (usize, String)>,
-    built_in: BTreeSet<String>,
-    signatures: ModuleSignatures,
-}
-
-impl<'a> PackagedModules<'a> {
-    fn read(debs: &'a [Deb], release: &str, signatures: ModuleSignatures) -> Result<Self> {
-        let folder = format!("lib/modules/{release}/");
-        let mut paths = BTreeMap::new();
-        for (index, deb) in debs.iter().enumerate() {
-            for path in deb.paths()? {
-                if let Some(name) = module_name(&path).filter(|_| path.contains(&folder)) {
-                    paths.insert(name, (index, path));
-                }
-            }
-        }
-        let list = format!("{folder}modules.builtin");
-        let built_in = file(debs, |path| path.ends_with(&list))?
-            .with_context(|| format!("the kernel packages have no {list}"))?;
-        let built_in = String::from_utf8_lossy(&built_in).lines().filter_map(module_name).collect();
-        Ok(PackagedModules { debs, paths, built_in, signatures })
-    }
-}
-
-impl PackagedModules<'_> {
-    /// What the kernel's drivers drive, as far as a disk depends on it.
-    fn drivers(&self, release: &str) -> Result<Drivers> {
-        let mut drivers = Drivers::default();
-        let list = format!("lib/modules/{release}/modules.builtin.modinfo");
-        let built_in = file(self.debs, |path| path.ends_with(&list))?
-            .with_context(|| format!("the kernel packages have no {list}"))?;
-        drivers.add_built_in(&built_in);
-        let mut wanted: BTreeMap<usize, BTreeMap<&str, &str>> = BTreeMap::new();
-        for (name, (index, path)) in &self.paths {
-            if DRIVER_FOLDERS.iter().any(|folder| path.contains(folder)) {
-                wanted.entry(*index).or_default().insert(path, name);
-            }
-        }
-        for (index, wanted) in wanted {
-            for member in self.debs[index].members(|path| wanted.contains_key(path))? {
-                let (Some(name), MemberKind::File(packed)) =
-                    (wanted.get(member.path.as_str()), member.kind)
-                else {
-                    continue;
-                };
-                let object = unpack(&member.path, packed)
-                    .with_context(|| format!("kernel module {}", member.path))?;
-                drivers.add_module(name, section(&object, b".modinfo").unwrap_or_default());
-            }
-        }
-        Ok(drivers)
-    }
-}
-
-impl ModuleSource for PackagedModules<'_> {
-    fn object(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some((index, path)) = self.paths.get(name) else {
-            return Ok(None);
-        };
-        let packed = self.debs[*index].file(path)?;
-        let mut object = unpack(path, packed).with_context(|| format!("kernel module {path}"))?;
-        if self.signatures == ModuleSignatures::Strip {
-            object.truncate(modules::unsigned_length(&object));
-        }
-        Ok(Some(object))
-    }
-
-    fn is_built_in(&self, name: &str) -> bool {
-        self.built_in.contains(name)
-    }
-}
-
-/// `kernel/fs/ext4/ext4.ko.xz` is module `ext4`.
-fn module_name(path: &str) -> Option<String> {
-    let file = path.rsplit('/').next()?;
-    let stem = [".ko", ".ko.xz", ".ko.zst"].iter().find_map(|end| file.strip_suffix(end))?;
-    Some(canonical(stem))
-}
-
-fn unpack(path: &str, packed: Vec<u8>) -> Result<Vec<u8>> {
-    let mut object = Vec::new();
-    let read = if path.ends_with(".xz") {
-        liblzma::read::XzDecoder::new(packed.as_slice())
-            .take(MAX_MODULE + 1)
-            .read_to_end(&mut object)
-    } else if path.ends_with(".zst") {
-        zstd::Decoder::new(packed.as_slice())?.take(MAX_MODULE + 1).read_to_end(&mut object)
-    } else {
-        return Ok(packed);
-    };
-    read.context("does not unpack")?;
-    if object.len() as u64 > MAX_MODULE {
-        bail!("is longer than {MAX_MODULE} bytes unpacked");
-    }
-    Ok(object)
 }
 
 #[cfg(test)]

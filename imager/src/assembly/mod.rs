@@ -1,9 +1,10 @@
 //! From checked files and fetched inputs to the bytes of an image.
 //!
 //! [`root`] puts the root together out of what [`skeleton`], [`packages`], [`kernel`] (with
-//! [`modules`]), [`libraries`] and [`device_conf`] give; [`drivers`] compares the modules with the [`device_tree`]; [`initramfs`] packs the first life; [`slot_image`] makes
+//! [`modules`] out of [`packaged_modules`]), [`archives`], [`libraries`] and [`device_conf`] give; [`drivers`] compares the modules with the [`device_tree`]; [`initramfs`] packs the first life; [`slot_image`] makes
 //! both a signed slot, with [`payload_writer`] its update; [`disk_image`] lays out the disk.
 
+pub mod archives;
 pub mod device_conf;
 pub mod device_tree;
 pub mod disk_image;
@@ -14,6 +15,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod libraries;
 pub mod modules;
+pub mod packaged_modules;
 pub mod packages;
 pub mod payload_writer;
 pub mod root;

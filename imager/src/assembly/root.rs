@@ -8,12 +8,13 @@ use slot::manifest::FileHash;
 use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
 use super::modules::Module;
-use super::{libraries, packages, skeleton};
+use super::{archives, libraries, packages, skeleton};
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::fs::tree::{Kind, Node, Tree};
-use crate::sources::deb::{Deb, MemberKind};
+use crate::sources::deb::Deb;
 use crate::sources::request::ENGINE_WHEEL;
+use crate::sources::tarball::MemberKind;
 use crate::sources::Inputs;
 
 /// Where models lie on the root, each in a folder of its name.
@@ -95,6 +96,9 @@ pub fn build(
             tree.file(&file.path, mode, bytes)?;
         }
     }
+    for (entry, archive) in image.archives().zip(&inputs.archives) {
+        archives::add(&mut tree, &archive.contents, entry.only())?;
+    }
     for entry in &image.files {
         add_local(&mut tree, inputs, entry)?;
     }
@@ -138,16 +142,16 @@ fn module_path(module: &Module) -> String {
     format!("/usr/lib/modules/{}.ko", module.name)
 }
 
+/// Where a package's or archive's path lies once `/usr` is merged.
+pub fn merged(path: &str) -> String {
+    let top = path.split('/').next().unwrap_or_default();
+    match top {
+        "bin" | "lib" | "lib64" | "sbin" => format!("usr/{path}"),
+        _ => path.to_owned(),
+    }
+}
+
 fn add_package(tree: &mut Tree, deb: &Deb) -> Result<()> {
-    let merged = |path: &str| -> String {
-        let top = path.split('/').next().unwrap_or_default();
-        let moved = matches!(top, "bin" | "lib" | "lib64" | "sbin");
-        if moved {
-            format!("usr/{path}")
-        } else {
-            path.to_owned()
-        }
-    };
     for member in deb.members(|path| packages::wanted(&deb.name, &merged(path)))? {
         let path = merged(&member.path);
         let kind = match member.kind {

@@ -68,12 +68,13 @@ pub fn run(args: LockArgs) -> Result<()> {
             .fetch()
             .with_context(|| format!("locking {} for {}", image.name, board.name()))?;
         eprintln!(
-            "{} for {}: {} packages, {} wheels, {} local files locked",
+            "{} for {}: {} packages, {} archives, {} wheels, {} local files locked",
             image.name,
             board.name(),
             inputs.root.len()
                 + inputs.kernel.len()
                 + inputs.firmware.iter().chain(&inputs.board_firmware).count(),
+            inputs.kernel_archives.len() + inputs.archives.len(),
             inputs.wheels.len(),
             inputs.files.len()
         );

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::diagnostics::{nearest, Document, Finding};
-use super::values::{Line, Name, PackageName, PackageVersion, Size, Suite};
+use super::values::{Line, Name, Size, Suite};
 
 mod boot;
+mod kernel;
 mod machine;
 
 pub use boot::{BoardFirmware, Boot, Chooser};
+pub use kernel::{Kernel, KernelSource, ModuleSignatures};
 pub use machine::{Firmware, Qemu, Watchdog, WatchdogKind};
 
 /// The folder that board files are looked for in.
@@ -109,52 +111,6 @@ pub struct Debian {
     pub suites: Vec<Suite>,
 }
 
-/// `[kernel]`: the kernel's packages and what is taken out of them.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Kernel {
-    /// The suite that keeps this version.
-    pub suite: Suite,
-    /// The exact version of all its packages.
-    pub version: PackageVersion,
-    /// What `uname -r` says: names the files in the packages.
-    pub release: Line,
-    packages: Spanned<Vec<PackageName>>,
-    /// Kernel arguments on top of the ones `imager` adds, console included.
-    pub arguments: Line,
-    /// Device trees for the boot partition, by their paths under the packages' device tree
-    /// folder; empty where the loader passes its own.
-    #[serde(default)]
-    pub device_trees: Vec<String>,
-    /// Modules that the first life loads before it chooses the slot, where that is its part: disk
-    /// and watchdog, without those they depend on.
-    #[serde(default)]
-    pub chooser_modules: Vec<Line>,
-    /// Modules the first life loads, without those they depend on: disk, verity, EROFS, watchdog.
-    pub first_life_modules: Vec<Line>,
-    /// Whether modules keep the signatures that the kernel checks when it loads them.
-    #[serde(default)]
-    pub module_signatures: ModuleSignatures,
-    /// Modules the second life loads: network.
-    pub second_life_modules: Vec<Line>,
-    /// Modules for USB sticks, which the second life loads too where an image uses them; empty on
-    /// a board without a socket for them.
-    #[serde(default)]
-    pub media_modules: Vec<Line>,
-}
-
-/// What becomes of the modules' own signatures. Where modules come from is verified with or without
-/// them: they lie in the initramfs and on the verified root.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModuleSignatures {
-    /// They stay: a kernel in lockdown, as under Secure Boot, loads no others.
-    #[default]
-    Keep,
-    /// They are left out, for a processor that takes long to check them.
-    Strip,
-}
-
 /// What lies in the disk's first sector, for firmware that knows no GPT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -195,14 +151,6 @@ impl Partitions {
     /// Bytes of `data` before it grows.
     pub fn data(&self) -> u64 {
         self.data.get_ref().0
-    }
-}
-
-impl Kernel {
-    /// The packages that carry the kernel, its modules and device trees. They are taken without
-    /// what they depend on: that is for a Debian that installs kernels on itself.
-    pub fn packages(&self) -> &[PackageName] {
-        self.packages.get_ref()
     }
 }
 
@@ -252,6 +200,14 @@ impl Board {
         &self.path
     }
 
+    /// The folder that relative paths in it start from.
+    pub fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
     fn load_file(path: &Path) -> Result<Self> {
         let document = Document::read(path)?;
         Self::read(&document, path)
@@ -274,24 +230,7 @@ impl Board {
         if self.debian.suites.is_empty() {
             return Err(document.whole("[debian] `suites` is empty: name at least one"));
         }
-        if self.kernel.packages().is_empty() {
-            return Err(document.at(self.kernel.packages.span(), "[kernel] `packages` is empty"));
-        }
-        let release = self.kernel.release.as_str();
-        if release.is_empty() || release.contains(['/', ' ']) || release.starts_with('.') {
-            return Err(document
-                .whole(format!("[kernel] `release` {release:?} is not what `uname -r` prints")));
-        }
-        for tree in &self.kernel.device_trees {
-            if !tree.ends_with(".dtb")
-                || tree.starts_with('/')
-                || tree.split('/').any(|p| p == "..")
-            {
-                return Err(document.whole(format!(
-                    "[kernel] device tree {tree:?} is not a relative path to a .dtb"
-                )));
-            }
-        }
+        self.kernel.check(document)?;
         let sizes = &self.partitions;
         for size in [&sizes.firmware, &sizes.boot, &sizes.root, &sizes.data] {
             let bytes = size.get_ref().0;

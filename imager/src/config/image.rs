@@ -7,6 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use super::archive::{self, ArchiveEntry, Only};
 use super::diagnostics::{Document, Finding};
 pub use super::link::{Hours, Tls};
 pub use super::secure_boot::SecureBoot;
@@ -48,6 +49,8 @@ pub struct Image {
     /// Local files and folders to add.
     #[serde(default, rename = "file")]
     pub files: Vec<FileEntry>,
+    #[serde(default, rename = "archive")]
+    archives: Vec<Spanned<ArchiveEntry>>,
     /// Wheels to take files out of.
     #[serde(default, rename = "wheel")]
     pub wheels: Vec<WheelEntry>,
@@ -348,6 +351,11 @@ impl Image {
             || self.workloads.iter().any(|workload| workload.media)
     }
 
+    /// Archives to take files out of.
+    pub fn archives(&self) -> impl Iterator<Item = &ArchiveEntry> {
+        self.archives.iter().map(|entry| entry.get_ref())
+    }
+
     /// Where the image file lies; its lock lies beside it.
     pub fn path(&self) -> &Path {
         &self.path
@@ -399,6 +407,7 @@ impl Image {
             return Err(document.whole(format!("`ntp`: {:?} is not a host", host.as_str())));
         }
         self.update.as_ref().map_or(Ok(()), |update| super::link::check(update, document))?;
+        archive::check(&self.archives, Only::Needed, document)?;
         self.check_models(document)?;
         let builtin: &[&str] = if self.update.is_some() { &[UPDATE_WORKLOAD] } else { &[] };
         super::workload::check(&self.workloads, builtin, document)

@@ -1,5 +1,6 @@
 //! The two kinds of file people write: image files (what runs) and board files (on what).
 
+pub mod archive;
 pub mod board;
 pub mod diagnostics;
 pub mod image;

@@ -3,17 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 
 use super::cache::Cache;
 use super::hash::Sha256;
-
-/// A package's files take less than this, unpacked.
-const MAX_UNPACKED: u64 = 4 << 30;
-/// One file of a package takes less than this.
-const MAX_MEMBER: u64 = 1 << 30;
+use super::tarball::{Member, Tarball, MAX_UNPACKED};
 
 /// A fetched package, ready to be read.
 #[derive(Debug, Clone)]
@@ -26,31 +22,7 @@ pub struct Deb {
     pub architecture: String,
     /// Hash of the `.deb`.
     pub sha256: Sha256,
-    tar: PathBuf,
-}
-
-/// One file, folder or link of a package.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its path without a leading slash, like `usr/bin/x`.
-    pub path: String,
-    /// Its permissions.
-    pub mode: u32,
-    /// What it is.
-    pub kind: MemberKind,
-}
-
-/// What a member of a package is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MemberKind {
-    /// A folder.
-    Folder,
-    /// A file with its bytes.
-    File(Vec<u8>),
-    /// A symbolic link and where it points.
-    SymbolicLink(String),
-    /// Another name of an earlier file of the package, by its path.
-    HardLink(String),
+    contents: Tarball,
 }
 
 impl Deb {
@@ -71,96 +43,34 @@ impl Deb {
                 unpack_data(BufReader::new(file), to)
             })
             .with_context(|| format!("package {name} {version}: cannot be unpacked"))?;
+        let contents = Tarball::open(format!("package {name} {version}"), tar)?;
         Ok(Self {
             name: name.to_owned(),
             version: version.to_owned(),
             architecture: architecture.to_owned(),
             sha256,
-            tar,
+            contents,
         })
+    }
+
+    /// Its files.
+    pub fn contents(&self) -> &Tarball {
+        &self.contents
     }
 
     /// The members whose path (like `usr/bin/x`) `wanted` says yes to, in the package's order.
     pub fn members(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Member>> {
-        self.read(wanted).with_context(|| format!("package {} {}", self.name, self.version))
+        self.contents.members(wanted)
     }
 
     /// The bytes of one file; fails when the package has no file at exactly that path.
     pub fn file(&self, path: &str) -> Result<Vec<u8>> {
-        let path = path.trim_start_matches('/');
-        match self.members(|p| p == path)?.pop().map(|m| m.kind) {
-            Some(MemberKind::File(bytes)) => Ok(bytes),
-            _ => bail!("package {} {} has no file {path}", self.name, self.version),
-        }
+        self.contents.file(path)
     }
-
-    /// The paths of all its members.
-    pub fn paths(&self) -> Result<Vec<String>> {
-        let paths = std::cell::RefCell::new(Vec::new());
-        self.members(|p| {
-            paths.borrow_mut().push(p.to_owned());
-            false
-        })?;
-        Ok(paths.into_inner())
-    }
-
-    fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Member>> {
-        let file = File::open(&self.tar)
-            .with_context(|| format!("{}: cannot be read", self.tar.display()))?;
-        let mut archive = tar::Archive::new(BufReader::new(file));
-        let mut members = Vec::new();
-        for entry in archive.entries_with_seek().context("its data cannot be read")? {
-            let mut entry = entry.context("its data cannot be read")?;
-            let path = inner_path(&entry.path_bytes())?;
-            if path.is_empty() || !wanted(&path) {
-                continue;
-            }
-            let mode = entry.header().mode().with_context(|| format!("mode of {path}"))? & 0o7777;
-            let link = |entry: &tar::Entry<'_, _>| -> Result<String> {
-                let target = entry
-                    .link_name_bytes()
-                    .with_context(|| format!("link {path} has no target"))?;
-                String::from_utf8(target.into_owned())
-                    .with_context(|| format!("target of {path} is not UTF-8"))
-            };
-            let kind = match entry.header().entry_type() {
-                tar::EntryType::Directory => MemberKind::Folder,
-                tar::EntryType::Symlink => MemberKind::SymbolicLink(link(&entry)?),
-                tar::EntryType::Link => MemberKind::HardLink(inner_path(link(&entry)?.as_bytes())?),
-                tar::EntryType::Regular | tar::EntryType::Continuous => {
-                    if entry.size() > MAX_MEMBER {
-                        bail!("{path} has {} bytes, more than {MAX_MEMBER}", entry.size());
-                    }
-                    let mut bytes = Vec::with_capacity(entry.size() as usize);
-                    entry
-                        .read_to_end(&mut bytes)
-                        .with_context(|| format!("{path} cannot be read"))?;
-                    MemberKind::File(bytes)
-                }
-                other => bail!("{path} is neither file, folder nor link but {other:?}"),
-            };
-            members.push(Member { path, mode, kind });
-        }
-        Ok(members)
-    }
-}
-
-/// `./usr/bin/x` as `usr/bin/x`; refuses paths that lead out of the package.
-fn inner_path(bytes: &[u8]) -> Result<String> {
-    let text = std::str::from_utf8(bytes).context("a path is not UTF-8")?;
-    let mut parts = Vec::new();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => bail!("path {text:?} leads out of the package"),
-            part => parts.push(part),
-        }
-    }
-    Ok(parts.join("/"))
 }
 
 /// Copies the unpacked `data.tar` out of the ar(5) archive `deb`.
-fn unpack_data(mut deb: impl Read, to: &mut dyn Write) -> Result<()> {
+pub(super) fn unpack_data(mut deb: impl Read, to: &mut dyn Write) -> Result<()> {
     let mut magic = [0; 8];
     deb.read_exact(&mut magic).context("is too short for a .deb")?;
     if &magic != b"!<arch>\n" {
@@ -275,11 +185,14 @@ pub(crate) mod tests {
         for packing in [".xz", ".zst", ".gz", ""] {
             let (_folder, deb) =
                 open(&make_deb(&[("usr/share/x", "hello"), ("usr/y", "")], packing)).unwrap();
-            assert_eq!(deb.paths().unwrap(), ["usr/share/x", "usr/y", "usr/link"]);
+            assert_eq!(deb.contents().paths().unwrap(), ["usr/share/x", "usr/y", "usr/link"]);
             assert_eq!(deb.file("/usr/share/x").unwrap(), b"hello");
             assert!(deb.file("usr/z").unwrap_err().to_string().contains("has no file usr/z"));
             let link = deb.members(|p| p == "usr/link").unwrap();
-            assert_eq!(link[0].kind, MemberKind::SymbolicLink("share".into()));
+            assert_eq!(
+                link[0].kind,
+                crate::sources::tarball::MemberKind::SymbolicLink("share".into())
+            );
         }
     }
 
@@ -304,6 +217,5 @@ pub(crate) mod tests {
             assert!(open(&good[..length]).is_err(), "{length}");
         }
         assert!(open(b"MZ this is not a package").is_err());
-        assert!(inner_path(b"./a/../../b").is_err());
     }
 }

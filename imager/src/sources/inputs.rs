@@ -4,8 +4,10 @@ use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 
+use super::archive::Archive;
 use super::deb::Deb;
 use super::local::LocalFile;
+use super::tarball::Tarball;
 use super::wheel::Wheel;
 
 /// All inputs of an image on one board.
@@ -15,6 +17,11 @@ pub struct Inputs {
     pub root: Vec<Deb>,
     /// The packages of the kernel, sorted by name.
     pub kernel: Vec<Deb>,
+    /// The archives with the user's own kernel, in the board file's order; empty where it is
+    /// Debian's.
+    pub kernel_archives: Vec<Archive>,
+    /// The archives that the image file names, in its order.
+    pub archives: Vec<Archive>,
     /// The package with QEMU's firmware; not part of the image.
     pub firmware: Option<Deb>,
     /// The package with the firmware that the board's own loader reads from its boot partitions.
@@ -26,6 +33,12 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// What the kernel, its modules and device trees are taken out of.
+    pub fn kernel_contents(&self) -> Vec<&Tarball> {
+        let archives = self.kernel_archives.iter().map(|archive| &archive.contents);
+        self.kernel.iter().map(Deb::contents).chain(archives).collect()
+    }
+
     /// The wheel of that project.
     pub fn wheel(&self, name: &str) -> Result<&Wheel> {
         self.wheels

@@ -28,6 +28,9 @@ pub struct Lock {
     /// Debian packages.
     #[serde(default, rename = "deb", skip_serializing_if = "Vec::is_empty")]
     pub debs: Vec<DebPin>,
+    /// Archives.
+    #[serde(default, rename = "archive", skip_serializing_if = "Vec::is_empty")]
+    pub archives: Vec<ArchivePin>,
     /// Wheels.
     #[serde(default, rename = "wheel", skip_serializing_if = "Vec::is_empty")]
     pub wheels: Vec<WheelPin>,
@@ -76,9 +79,11 @@ pub struct Request {
     pub packages: Vec<String>,
     /// Packages left out, sorted.
     pub without: Vec<String>,
-    /// The suite of the kernel's packages.
+    /// The suite of the kernel's packages; empty where the kernel is the user's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel_suite: String,
-    /// Their version.
+    /// Their version; empty where the kernel is the user's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel_version: String,
     /// The kernel's packages, sorted.
     pub kernel: Vec<String>,
@@ -130,6 +135,19 @@ pub struct WheelPin {
     pub sha256: Sha256,
 }
 
+/// One archive that a board or the image file names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchivePin {
+    /// The board whose kernel it has a part of; none where the image file names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
+    /// Its path or address, as the file that names it has it.
+    pub from: String,
+    /// Its bytes' hash; of a folder, the hash over all that is in it.
+    pub sha256: Sha256,
+}
+
 /// One file, or symbolic link, beside the image file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,7 +169,14 @@ impl DebPin {
 
 impl Default for Lock {
     fn default() -> Self {
-        Self { format: FORMAT, boards: vec![], debs: vec![], wheels: vec![], files: vec![] }
+        Self {
+            format: FORMAT,
+            boards: vec![],
+            debs: vec![],
+            archives: vec![],
+            wheels: vec![],
+            files: vec![],
+        }
     }
 }
 
@@ -232,6 +257,10 @@ impl Lock {
             .flat_map(|b| b.ids().map(|id| (b.architecture.clone(), id.clone())))
             .collect();
         self.debs.retain(|d| used.contains(&(d.architecture.clone(), d.id())));
+        let boards = &self.boards;
+        let is_used = |name: &String| boards.iter().any(|board| board.name == *name);
+        self.archives.retain(|pin| pin.board.as_ref().is_none_or(is_used));
+        self.archives.sort();
         self.boards.sort_by(|a, b| a.name.cmp(&b.name));
         self.debs.sort_by(|a, b| {
             (&a.name, &a.architecture, &a.version).cmp(&(&b.name, &b.architecture, &b.version))

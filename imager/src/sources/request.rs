@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::lock::Request;
 use super::pypi::WheelRequest;
+use crate::config::board::KernelSource;
 use crate::config::image::Origin;
 use crate::config::{Board, Image};
 
@@ -29,13 +30,20 @@ pub fn packages(image: &Image, board: &Board) -> Request {
         names.dedup();
         names
     };
+    let (kernel_suite, kernel_version, kernel) = match board.kernel.source() {
+        KernelSource::Debian { suite, version, packages } => {
+            let names = packages.iter().map(|p| p.to_string()).collect();
+            (suite.to_string(), version.to_string(), names)
+        }
+        KernelSource::Own { .. } => Default::default(),
+    };
     Request {
         suites: board.debian.suites.iter().map(|s| s.to_string()).collect(),
         packages: sorted(packages),
         without: sorted(image.debian.without.iter().map(|p| p.to_string()).collect()),
-        kernel_suite: board.kernel.suite.to_string(),
-        kernel_version: board.kernel.version.to_string(),
-        kernel: sorted(board.kernel.packages().iter().map(|p| p.to_string()).collect()),
+        kernel_suite,
+        kernel_version,
+        kernel: sorted(kernel),
         firmware: board
             .qemu
             .as_ref()

@@ -4,11 +4,13 @@
 use anyhow::{Context, Result};
 use serde_json::{json, Value};
 
-use super::deb::{Deb, MemberKind};
+use super::archive::Archive;
+use super::deb::Deb;
 use super::hash::Sha256;
 use super::inputs::Inputs;
 use super::licence::{self, OwnNames};
 use super::release::format_date;
+use super::tarball::MemberKind;
 use crate::config::{Board, Image};
 
 /// Stands for "we do not know" in SPDX.
@@ -58,6 +60,11 @@ pub fn spdx(
         let name = wheel.name.to_lowercase().replace(['_', '.'], "-");
         let purl = format!("pkg:pypi/{}@{}", encode(&name), encode(&wheel.version));
         packages.push(package(&wheel.name, &wheel.version, &wheel.sha256, licence, Some(purl)));
+    }
+    let kernel = inputs.kernel_archives.iter().map(|a| (a, board.kernel.release.as_str()));
+    let others = inputs.archives.iter().map(|a| (a, UNKNOWN));
+    for (archive, version) in kernel.chain(others) {
+        packages.push(archive_package(archive, version));
     }
     for program in programs {
         let licence = Some("MIT OR Apache-2.0".to_owned());
@@ -128,6 +135,20 @@ fn package(
         package["externalRefs"] = json!([{
             "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl,
         }]);
+    }
+    package
+}
+
+/// An archive of the user's own. Who may have it, and under which terms, is not known here.
+fn archive_package(archive: &Archive, version: &str) -> Value {
+    let from = archive.from.trim_end_matches('/');
+    let name = from.split(['?', '#']).next().unwrap_or(from).rsplit('/').next().unwrap_or(from);
+    let mut package = package(name, version, &archive.sha256, None, None);
+    if from.contains("://") {
+        package["downloadLocation"] = json!(from);
+    }
+    if archive.is_folder {
+        package["comment"] = json!("A folder: the checksum is over a line for each of its files, `file`, `program` or `link`, the file's SHA-256 (of a link, its target's) and its path, sorted by path.");
     }
     package
 }

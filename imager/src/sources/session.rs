@@ -5,13 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, Context, Result};
 
-use super::apt::{Archive, Component, Mirror};
+use super::apt::{self, Component, Mirror};
+use super::archive::{self, Archive, Found};
 use super::cache::{Cache, WrongHash};
 use super::deb::Deb;
 use super::download::{Missing, TooMuch};
 use super::inputs::Inputs;
 use super::local::{self, LocalFile};
-use super::lock::{self, BoardPins, DebPin, FilePin, Lock};
+use super::lock::{self, ArchivePin, BoardPins, DebPin, FilePin, Lock};
 use super::openpgp::Keyring;
 use super::packages::{Index, Package};
 use super::release::Expired;
@@ -47,11 +48,13 @@ pub struct Locked<'a> {
     image: &'a Image,
     board: &'a Board,
     options: &'a Options,
-    archive: Option<Archive>,
+    archive: Option<apt::Archive>,
     lock: Lock,
     written: Lock,
     path: PathBuf,
     files: Vec<LocalFile>,
+    kernel_archives: Vec<Found>,
+    archives: Vec<Found>,
 }
 
 /// Resolves every input of `image` on `board` against its lock. What the lock has is taken as it
@@ -80,6 +83,8 @@ pub fn resolve_all<'a>(
         lock,
         path,
         files: Vec::new(),
+        kernel_archives: Vec::new(),
+        archives: Vec::new(),
     };
     locked.resolve_files()?;
     let wanted = request::packages(image, board);
@@ -97,6 +102,7 @@ pub fn resolve_all<'a>(
         }
         locked.resolve_debs()?;
     }
+    locked.resolve_archives()?;
     locked.resolve_wheels()?;
     locked.save()?;
     Ok(locked)
@@ -125,6 +131,13 @@ impl Locked<'_> {
             )?;
         }
         let wheels = self.fetch_wheels()?;
+        let cache = &self.options.cache;
+        let open = |found: Vec<Found>| -> Result<Vec<Archive>> {
+            found.into_iter().map(|f| f.open(cache)).collect()
+        };
+        let kernel_archives =
+            open(std::mem::take(&mut self.kernel_archives)).context("the kernel")?;
+        let archives = open(std::mem::take(&mut self.archives))?;
         self.save()?;
         let pins = self.pins()?;
         let open_all =
@@ -132,6 +145,8 @@ impl Locked<'_> {
         Ok(Inputs {
             root: open_all(&pins.root)?,
             kernel: open_all(&pins.kernel)?,
+            kernel_archives,
+            archives,
             firmware: pins.firmware.as_deref().map(|id| self.open_deb(id)).transpose()?,
             board_firmware: pins
                 .board_firmware
@@ -206,7 +221,57 @@ impl Locked<'_> {
         Ok(())
     }
 
-    fn archive(&mut self) -> Result<&mut Archive> {
+    /// Finds the archives, and compares their hashes with the lock's as it is done for local files.
+    fn resolve_archives(&mut self) -> Result<()> {
+        let (image, board) = (self.image, self.board);
+        let of_board = board.kernel.archives().map(|entry| archive::find(board.folder(), entry));
+        self.kernel_archives = of_board.collect::<Result<_>>()?;
+        let of_image = image.archives().map(|entry| archive::find(image.folder(), entry));
+        self.archives = of_image.collect::<Result<_>>()?;
+        let name = board.name().to_string();
+        let pin = |found: &Found, board: Option<String>| ArchivePin {
+            board,
+            from: found.from.clone(),
+            sha256: found.sha256,
+        };
+        let mut pins: Vec<ArchivePin> =
+            self.kernel_archives.iter().map(|found| pin(found, Some(name.clone()))).collect();
+        pins.extend(self.archives.iter().map(|found| pin(found, None)));
+        pins.sort();
+        let is_ours = |pin: &ArchivePin| pin.board.as_ref().is_none_or(|board| *board == name);
+        let before: Vec<ArchivePin> =
+            self.lock.archives.iter().filter(|pin| is_ours(pin)).cloned().collect();
+        if pins == before {
+            return Ok(());
+        }
+        for pin in &pins {
+            let same = |old: &&ArchivePin| (&old.board, &old.from) == (&pin.board, &pin.from);
+            let Some(old) = before.iter().find(same).filter(|old| old.sha256 != pin.sha256) else {
+                continue;
+            };
+            let change = format!(
+                "archive {} has changed: its SHA-256 is {} instead of {}",
+                pin.from, pin.sha256, old.sha256
+            );
+            if self.options.locked {
+                bail!("{}: {change}; {}", self.path.display(), self.relock());
+            }
+            eprintln!("NOTICE: {change} since {} was written", self.path.display());
+        }
+        if self.options.locked {
+            bail!(
+                "{}: was made for other archives than the image and {} name now; {}",
+                self.path.display(),
+                board.name(),
+                self.relock()
+            );
+        }
+        self.lock.archives.retain(|pin| !is_ours(pin));
+        self.lock.archives.extend(pins);
+        Ok(())
+    }
+
+    fn archive(&mut self) -> Result<&mut apt::Archive> {
         if self.archive.is_none() {
             let named = self.options.mirror.clone().or_else(|| std::env::var(MIRROR).ok());
             let named = named.filter(|url| !url.is_empty());
@@ -219,7 +284,7 @@ impl Locked<'_> {
                 .duration_since(UNIX_EPOCH)
                 .context("this machine's clock is before 1970")?
                 .as_secs();
-            self.archive = Some(Archive::new(
+            self.archive = Some(apt::Archive::new(
                 mirror,
                 keyring,
                 self.options.expired,
@@ -239,7 +304,10 @@ impl Locked<'_> {
         let suites: Vec<&str> = wanted.suites.iter().map(String::as_str).collect();
         let archive = self.archive()?;
         let index = archive.index(&suites, Component::Main, architecture)?;
-        let kernel_index = archive.index(&[&wanted.kernel_suite], Component::Main, architecture)?;
+        let kernel_index = match wanted.kernel.is_empty() {
+            true => Index::default(),
+            false => archive.index(&[&wanted.kernel_suite], Component::Main, architecture)?,
+        };
         // Only a board that carries such firmware has its index read.
         let firmware_index = match wanted.board_firmware {
             Some(_) => archive.index(&suites, Component::NonFreeFirmware, architecture)?,

@@ -2,5 +2,6 @@
 
 mod bad_input;
 mod image_keys;
+mod own_kernel;
 mod real_build;
 mod world;

@@ -140,6 +140,20 @@ fn values_out_of_range_name_the_line() {
 }
 
 #[test]
+fn archives_name_one_place_and_what_is_taken() {
+    let image = read("[[archive]]\npath = \"l4t.deb\"\nonly = [\"usr/lib/*.so\"]\n").unwrap();
+    let archive = image.archives().next().unwrap();
+    assert_eq!((archive.from(), archive.only()[0].as_str()), ("l4t.deb", "usr/lib/*.so"));
+    refused("[[archive]]\npath = \"a\"", "demo.toml:4: an archive of an image needs `only`");
+    refused("[[archive]]\npath = \"a\"\nonly = []", "demo.toml:6: `only` is empty");
+    for bad in ["../x", "", "usr//lib", "/"] {
+        let text = format!("[[archive]]\npath = \"a\"\nonly = [\"usr\", {bad:?}]");
+        refused(&text, "is not a path inside the archive");
+    }
+    refused("[[archive]]\nurl = \"http://x/a\"\nonly = [\"usr\"]", "demo.toml:5: what comes from");
+}
+
+#[test]
 fn workloads_are_checked_together() {
     let w = |name: &str, rest: &str| {
         format!("[[workload]]\nname = \"{name}\"\ncommand = [\"/bin/{name}\"]\n{rest}\n")
