@@ -2,7 +2,8 @@
 //!
 //! As `/init` in the initramfs it lives its *first life*: load modules, find the slot, verify it,
 //! mount it, move over. As `/sbin/init` on the root it lives its *second*: file systems, network,
-//! time, workloads, watchdog, and the way down. Called `ctl`, it talks to itself as PID 1.
+//! time, workloads, watchdog, and the way down. Called `ctl`, it talks to itself as PID 1; called
+//! `modprobe`, by the kernel, it loads a module.
 
 #![deny(unsafe_code)]
 // PID 1 needs nothing of what the standard library prepares before `main` (a guard page's signal
@@ -41,6 +42,7 @@ mod trial;
 mod uptime;
 mod verity_device;
 mod watchdog;
+mod wireless;
 mod workload;
 
 /// What the process is called and which process it is decide what it does.
@@ -52,6 +54,9 @@ fn road() -> ! {
     let first = std::process::id() == 1;
     match (name, first) {
         ("ctl", _) => sys::exit(ctl::run(arguments.get(1..).unwrap_or_default())),
+        ("modprobe", false) => {
+            sys::exit(modules::asked_for(arguments.get(1..).unwrap_or_default()))
+        }
         (_, true) if called == "/init" => first_life::run(),
         (_, true) => second_life::run(),
         _ => {

@@ -24,12 +24,14 @@ use crate::helper::{Helpers, Task};
 use crate::media::Media;
 use crate::network::Network;
 use crate::shutdown::{End, Shutdown};
-use crate::system_conf::System;
+use crate::system_conf::{Provision, System};
 use crate::trial::{Kind, Order, Probation};
 use crate::watchdog::Watchdog;
+use crate::wireless::Wireless;
 use crate::workload::precedence::Precedence;
 use crate::workload::standing::Verdict;
-use crate::workload::supervise::Supervisor;
+use crate::workload::supervise::{Supervisor, Unit};
+use crate::workload::table::State;
 use crate::{assistant, data, failure, haste, modules, reset, settings, sys, uptime};
 
 /// Everything the loop works on.
@@ -42,6 +44,7 @@ struct Life {
     supervisor: Supervisor,
     control: Option<Control>,
     network: Network,
+    wireless: Wireless,
     media: Media,
     clock: Clock,
     shell: Option<Shell>,
@@ -107,7 +110,11 @@ impl Life {
         match token {
             Token::Signals => self.on_signals(now),
             Token::Console => console::flush(),
-            Token::Workload(index, pipe) => self.supervisor.on_pipe(index, pipe, now),
+            Token::Workload(index, pipe) => {
+                let mut said = Vec::new();
+                self.supervisor.on_pipe(index, pipe, &mut said, now);
+                self.wireless.on_output(&said);
+            }
             Token::Listener => {
                 if let Some(control) = &mut self.control {
                     control.accept(now);
@@ -116,7 +123,7 @@ impl Life {
             Token::Client(index) => self.on_client(index, now),
             Token::Media => self.media.on_news(now),
             Token::Link => self.network.on_link(now),
-            Token::Dhcp => self.network.on_packet(now),
+            Token::Dhcp(number) => self.network.on_packet(number, now),
             Token::Time => self.clock.on_answer(now),
         }
     }
@@ -222,7 +229,7 @@ impl Life {
     }
 
     fn data_is_there(&mut self, now: u64) {
-        settings::apply(&mut self.supervisor.units);
+        settings::apply(&mut self.supervisor.units, &mut self.wireless);
         self.supervisor.surroundings.data = Some(true);
         if self.precedence == Precedence::Over {
             self.start_growth(now);
@@ -253,10 +260,14 @@ impl Life {
             self.network.open();
         }
         self.network.tick(now);
+        let joins =
+            |unit: &Unit| unit.conf.needs == Some(Provision::Wifi) && unit.state == State::Ready;
+        self.wireless.tick(self.supervisor.units.iter().any(joins), now);
         if self.shutdown.is_none() {
             self.media.tick(&mut self.helpers, now);
         }
         self.supervisor.surroundings.network = self.network.is_up();
+        self.supervisor.surroundings.wifi = self.network.has_radio() && self.wireless.is_settled();
         self.clock.tick(self.network.time_servers(), self.network.is_up(), now);
         if let Some(time) = self.clock.take_due_save() {
             self.helpers.start(Task::Write, now, move || crate::clock::save(time));

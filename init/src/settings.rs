@@ -8,18 +8,29 @@ use std::path::Path;
 use slot::{conf, layout, settings, Result};
 
 use crate::console::say;
+use crate::system_conf::Provision;
+use crate::wireless::Wireless;
 use crate::workload::supervise::Unit;
 
 /// Where the time zone database lies, in images that have it.
 const ZONES: &str = "/usr/share/zoneinfo";
 
-/// Gives the device its own name, and the workloads that start from now on its time zone.
-pub fn apply(units: &mut [Unit]) {
-    let Some(text) = read(layout::SETTINGS) else { return };
-    let conf = match settings::parse(&text) {
+/// Gives the device its own name, the workloads that start from now on its time zone, and `wireless`
+/// its network.
+pub fn apply(units: &mut [Unit], wireless: &mut Wireless) {
+    let text = read(layout::SETTINGS);
+    let conf = match text.as_ref().map(|text| settings::parse(text)).transpose() {
         Ok(conf) => conf,
-        Err(e) => return complain(&e.to_string()),
+        Err(e) => {
+            complain(&e.to_string());
+            None
+        }
     };
+    let joins = units.iter().find(|unit| unit.conf.needs == Some(Provision::Wifi));
+    if let Some(unit) = joins {
+        wireless.settle(conf.as_ref(), unit.conf.uid);
+    }
+    let Some(conf) = conf else { return };
     if let Some(name) = good(settings::hostname(&conf)) {
         match rustix::system::sethostname(name.as_bytes()) {
             Ok(()) => say(&["settings: host name ", name]),

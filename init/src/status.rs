@@ -10,6 +10,8 @@ pub struct Facts<'a> {
     pub slot: &'a [(String, String)],
     /// The interface's address, empty if there is none.
     pub address: &'a str,
+    /// The wireless network's name and how things stand with it, if there is one.
+    pub wifi: Option<(&'a str, &'a str)>,
     /// Milliseconds since the kernel started.
     pub now: u64,
 }
@@ -22,6 +24,9 @@ pub fn text(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
     }
     let address = if facts.address.is_empty() { "none" } else { facts.address };
     push(&mut out, &["address ", address, "\n"]);
+    if let Some((ssid, words)) = facts.wifi {
+        push(&mut out, &["wifi ", ssid, ": ", words, "\n"]);
+    }
     push(&mut out, &["up ", &seconds(facts.now), " s\n\n"]);
     let width = supervisor.units.iter().map(|unit| unit.conf.name.len()).max().unwrap_or(0).max(8);
     row(&mut out, width, ["WORKLOAD", "PID", "SINCE", "RESTARTS", "MEMORY", "STATE"]);
@@ -53,6 +58,13 @@ pub fn json(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
         out.push_str("null");
     } else {
         quote(&mut out, facts.address);
+    }
+    if let Some((ssid, words)) = facts.wifi {
+        out.push_str(",\"wifi\":{\"network\":");
+        quote(&mut out, ssid);
+        out.push_str(",\"state\":");
+        quote(&mut out, words);
+        out.push('}');
     }
     push(&mut out, &[",\"up_ms\":", &facts.now.to_string(), ",\"workloads\":["]);
     for (index, unit) in supervisor.units.iter().enumerate() {
@@ -177,7 +189,7 @@ mod tests {
     }
 
     fn facts(slot: &[(String, String)]) -> Facts<'_> {
-        Facts { slot, address: "10.0.2.15/24", now: 61_000 }
+        Facts { slot, address: "10.0.2.15/24", wifi: Some(("A \"b\"", "joined")), now: 61_000 }
     }
 
     #[test]
@@ -193,6 +205,8 @@ mod tests {
         assert_eq!(value["trial"], false);
         assert_eq!(value["sequence"], 7);
         assert_eq!(value["address"], "10.0.2.15/24");
+        assert_eq!(value["wifi"]["network"], "A \"b\"");
+        assert_eq!(value["wifi"]["state"], "joined");
         assert_eq!(value["workloads"][1]["name"], "longer-name");
         assert_eq!(value["workloads"][0]["state"], "waiting");
         assert_eq!(value["workloads"][0]["pid"], serde_json::Value::Null);
@@ -203,6 +217,7 @@ mod tests {
     fn status_for_people_has_a_row_for_each_workload() {
         let text = text(&supervisor(), &facts(&[]));
         assert!(text.contains("up 61 s"), "{text}");
+        assert!(text.contains("wifi A \"b\": joined\n"), "{text}");
         let row = text.lines().find(|line| line.starts_with("longer-name")).unwrap();
         assert!(row.contains("60 s") && row.ends_with("waiting"), "{row}");
     }

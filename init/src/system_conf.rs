@@ -3,6 +3,7 @@
 //! `imager` writes every line with its default filled in, so nothing is guessed here; numbers are
 //! clamped to what the device can bear.
 
+use rustix::thread::CapabilitySet;
 use slot::conf::{self, Line};
 use slot::manifest::is_word;
 use slot::{Error, Result};
@@ -33,8 +34,10 @@ pub struct System {
     pub watchdog: Option<(String, u32)>,
     /// Milliseconds a trial may take until it is committed.
     pub trial_timeout: u64,
-    /// Whether the first wired interface is configured by DHCP.
+    /// Whether interfaces are configured by DHCP.
     pub dhcp: bool,
+    /// The radio, in images that join wireless networks.
+    pub radio: Option<Radio>,
     /// Numeric addresses of time servers; those of DHCP are used as well.
     pub ntp: Vec<String>,
     /// Sticks are mounted when they are plugged in.
@@ -43,6 +46,22 @@ pub struct System {
     pub console_shell: Vec<String>,
     /// The workloads, in the order of the file.
     pub workloads: Vec<Workload>,
+}
+
+/// The radio that joins the network which the device's settings name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Radio {
+    /// Its interface.
+    pub interface: String,
+    /// The country whose rules it obeys: two capital letters.
+    pub country: String,
+}
+
+/// Something that only the device's settings can give a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provision {
+    /// A wireless network to join, and the radio for it.
+    Wifi,
 }
 
 /// One `[workload NAME]` section; all times in milliseconds.
@@ -58,6 +77,10 @@ pub struct Workload {
     pub uid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// What it may do beside what its user may.
+    pub capabilities: CapabilitySet,
+    /// What it waits for in the device's settings.
+    pub needs: Option<Provision>,
     /// Indices of the workloads that must be ready first.
     pub after: Vec<usize>,
     /// Needs `/data`.
@@ -121,6 +144,7 @@ pub fn parse(text: &[u8]) -> Result<System> {
             "off" => false,
             _ => return Err(Error::new("network must be dhcp or off")),
         },
+        radio: optional(head, "wifi")?.map(radio).transpose()?,
         ntp: all(head, "ntp"),
         media: conf::one(head, "media")?.yes_no()?,
         console_shell: all(head, "console-shell")
@@ -151,6 +175,36 @@ pub fn parse(text: &[u8]) -> Result<System> {
         system.workloads.push(parsed.map_err(|e| e.within(&named))?);
     }
     Ok(system)
+}
+
+fn radio(line: &Line<'_>) -> Result<Radio> {
+    let (interface, country) =
+        line.value.split_once(' ').ok_or_else(|| line.error("needs an interface and a country"))?;
+    let good = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
+    if !good {
+        return Err(line.error("the country is not two capital letters"));
+    }
+    Ok(Radio { interface: interface.to_string(), country: country.to_string() })
+}
+
+/// The only capabilities that an image gives away.
+fn capabilities(lines: &[Line<'_>]) -> Result<CapabilitySet> {
+    let mut set = CapabilitySet::empty();
+    for line in lines.iter().filter(|line| line.key == "capability") {
+        set |= match line.value {
+            "net-admin" => CapabilitySet::NET_ADMIN,
+            "net-raw" => CapabilitySet::NET_RAW,
+            _ => return Err(line.error("is net-admin or net-raw")),
+        };
+    }
+    Ok(set)
+}
+
+fn provision(line: &Line<'_>) -> Result<Provision> {
+    match line.value {
+        "wifi" => Ok(Provision::Wifi),
+        _ => Err(line.error("must be wifi")),
+    }
 }
 
 fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> {
@@ -185,6 +239,8 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         environment: all(lines, "env"),
         uid: id(get("uid")?)?,
         groups,
+        capabilities: capabilities(lines)?,
+        needs: optional(lines, "needs")?.map(provision).transpose()?,
         after,
         data: get("data")?.yes_no()?,
         network: get("network")?.yes_no()?,
@@ -314,6 +370,30 @@ pub mod tests {
         assert!(error.contains("[workload cam]") && error.contains("restart"), "{error}");
         let error = parse(with(&format!("[workload cam]\n{PLAIN}after x\n")).as_bytes());
         assert!(error.unwrap_err().to_string().contains("no workload has this name"));
+    }
+
+    #[test]
+    fn a_radio_and_who_joins_networks_with_it() {
+        let section = format!(
+            "[workload wifi]\n{PLAIN}capability net-admin\ncapability net-raw\nneeds wifi\n"
+        );
+        let text = with(&section).replace("media no\n", "media no\nwifi wlan0 DE\n");
+        let system = parse(text.as_bytes()).unwrap();
+        let radio = Radio { interface: "wlan0".into(), country: "DE".into() };
+        assert_eq!(system.radio, Some(radio));
+        let wifi = &system.workloads[0];
+        assert_eq!(wifi.capabilities, CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW);
+        assert_eq!(wifi.needs, Some(Provision::Wifi));
+        for (from, to) in [
+            ("wlan0 DE", "wlan0"),
+            ("wlan0 DE", "wlan0 de"),
+            ("net-raw", "sys-admin"),
+            ("needs wifi", "needs money"),
+        ] {
+            assert!(parse(text.replace(from, to).as_bytes()).is_err(), "{to}");
+        }
+        let plain = parse(with(&format!("[workload a]\n{PLAIN}")).as_bytes()).unwrap();
+        assert!(plain.radio.is_none() && plain.workloads[0].capabilities.is_empty());
     }
 
     #[test]

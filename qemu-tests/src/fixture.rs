@@ -48,6 +48,8 @@ pub struct Variant {
     pub tries: Option<u8>,
     /// Texts of the board file and what they are replaced with.
     pub board: &'static [(&'static str, &'static str)],
+    /// The lock, a file of this crate's folder, if not the demo's.
+    pub lock_file: Option<&'static str>,
     /// Texts of the lock and what they are replaced with.
     pub lock: &'static [(&'static str, &'static str)],
     /// Texts of the model's golden result and what they are replaced with.
@@ -173,7 +175,11 @@ impl Lane {
         let name = |board: &str| format!("name = \"{board}\"");
         let (from, to) = (name(variant.board_file()), name(variant.board_name()));
         let named = [(from.as_str(), to.as_str())];
-        let lock = replaced(&replaced(&read(&demo.join("demo.lock"))?, &named)?, variant.lock)?;
+        let lock = match variant.lock_file {
+            Some(path) => Path::new(env!("CARGO_MANIFEST_DIR")).join(path),
+            None => demo.join("demo.lock"),
+        };
+        let lock = replaced(&replaced(&read(&lock)?, &named)?, variant.lock)?;
         write_if_new(&folder.join("demo.lock"), lock.as_bytes())?;
         fs::create_dir_all(folder.join("face")).context("face")?;
         for name in ["model.toml", "golden.png", "golden.json"] {

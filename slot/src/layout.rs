@@ -48,6 +48,8 @@ pub const CTL_SOCKET: &str = "/run/ferrite/ctl.sock";
 pub const SETTINGS: &str = "/data/ferrite/settings";
 /// The wireless network's passphrase, readable for root only.
 pub const WIFI_PASSPHRASE: &str = "/data/ferrite/secrets/wifi-passphrase";
+/// The wireless network and its passphrase, as the workload that joins it reads them.
+pub const RUN_WIFI_CONF: &str = "/run/ferrite/wifi.conf";
 /// Each workload's own folder lies below this one.
 pub const WORKLOADS: &str = "/data/workloads";
 /// Conf form: what the first life needs. In the initramfs.

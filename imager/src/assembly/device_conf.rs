@@ -4,15 +4,19 @@
 use anyhow::{bail, Result};
 use sha2::{Digest, Sha256};
 use slot::conf::Writer;
-use slot::layout::{GROUP_CTL, GROUP_SLOTS};
+use slot::layout::{GROUP_CTL, GROUP_SLOTS, RUN_WIFI_CONF};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
 use crate::config::board::Board;
-use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, UPDATE_WORKLOAD};
+use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, WIFI_WORKLOAD};
 
 /// Where the update client lies on the root.
 pub const OTA_PATH: &str = "/usr/bin/ota";
+/// Who joins wireless networks, out of the package `wpasupplicant`.
+const SUPPLICANT_PATH: &str = "/usr/sbin/wpa_supplicant";
+/// What the kernel calls the first radio. Nothing on the device gives it another name.
+const WIFI_INTERFACE: &str = "wlan0";
 
 /// `boot.conf` for the initramfs. `keys` are public keys in hexadecimal.
 pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> String {
@@ -62,6 +66,9 @@ pub fn system_conf(
     image.network.ntp.iter().for_each(|host| {
         w.line("ntp", host);
     });
+    if let Some(wifi) = &image.network.wifi {
+        w.line("wifi", &format!("{WIFI_INTERFACE} {}", wifi.country));
+    }
     w.line("media", yes_no(image.uses_media()));
     for path in ahead {
         w.line("read-ahead", path);
@@ -72,6 +79,7 @@ pub fn system_conf(
     for user in users(image)? {
         match image.workloads.iter().find(|workload| workload.name().as_str() == user.name) {
             Some(workload) => workload_section(&mut w, workload, &user),
+            None if user.name == WIFI_WORKLOAD => wifi_section(&mut w, &user),
             None => {
                 let sticks = image.update.as_ref().is_some_and(|update| update.sticks);
                 update_section(&mut w, &user, sticks);
@@ -90,13 +98,13 @@ pub struct User {
     pub id: u32,
 }
 
-/// The users of all workloads, the update client's included, in the order they stand in.
+/// The users of all workloads, the imager's own included, in the order they stand in.
 ///
 /// A number follows from the name alone, so that a workload finds its files on the data partition
 /// again in every later version. Fails when two names share a number.
 pub fn users(image: &Image) -> Result<Vec<User>> {
-    let updates = image.update.as_ref().map(|_| UPDATE_WORKLOAD);
-    let names = image.workloads.iter().map(|w| w.name().as_str()).chain(updates);
+    let own = image.own_workloads().into_iter().map(|(name, _)| name);
+    let names = image.workloads.iter().map(|w| w.name().as_str()).chain(own);
     let mut users: Vec<User> = Vec::new();
     for name in names {
         let id = user_id(name);
@@ -214,6 +222,33 @@ fn update_section(w: &mut Writer, user: &User, sticks: bool) {
         .line("pids-max", "16")
         .line("log-size", "65536")
         .line("console", "yes")
+        .line("stop-timeout", "10");
+}
+
+/// Who joins the wireless network. It waits until the device's settings name one and the radio is
+/// there; a device without a network is a healthy device. What it says is read by `init`, which tells
+/// people in a line what has become of it.
+fn wifi_section(w: &mut Writer, user: &User) {
+    w.section("workload", &user.name);
+    let arguments = ["-i", WIFI_INTERFACE, "-D", "nl80211", "-c", RUN_WIFI_CONF];
+    command_lines(w, "command", "arg", [SUPPLICANT_PATH].into_iter().chain(arguments));
+    w.line("uid", &user.id.to_string())
+        .line("capability", "net-admin")
+        .line("capability", "net-raw")
+        .line("needs", "wifi")
+        .line("data", "yes")
+        .line("network", "no")
+        .line("media", "no")
+        .line("vital", "no")
+        .line("restart", "always")
+        .line("backoff", "1 60")
+        .line("budget", "5 300")
+        .line("ready", "started")
+        .line("ready-timeout", "30")
+        .line("memory-max", &(32u64 << 20).to_string())
+        .line("pids-max", "4")
+        .line("log-size", "65536")
+        .line("console", "no")
         .line("stop-timeout", "10");
 }
 

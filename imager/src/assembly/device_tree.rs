@@ -147,6 +147,7 @@ impl<'a> DeviceTree<'a> {
                 "interconnects" => Some("#interconnect-cells"),
                 "gpios" | "gpio" => Some("#gpio-cells"),
                 name if name.ends_with("-gpios") || name.ends_with("-gpio") => Some("#gpio-cells"),
+                "mmc-pwrseq" => None,
                 name if is_pins(name) => None,
                 name if name.ends_with("-supply") => None,
                 _ => continue,

@@ -109,9 +109,26 @@ fn compatible(alias: &[u8]) -> Option<String> {
 ///
 /// A tree without such a device says nothing about the disk, and passes.
 pub fn check(tree: &DeviceTree, drivers: &Drivers, loaded: &BTreeSet<String>) -> Result<()> {
-    for device in disks(tree) {
+    check_devices(tree, &disks(tree), drivers, loaded, "the card")
+}
+
+/// The same for the controllers of radios, and what both lives load: what is missing belongs into
+/// `modules` of the board file's `[wifi]`.
+pub fn check_radio(tree: &DeviceTree, drivers: &Drivers, loaded: &BTreeSet<String>) -> Result<()> {
+    check_devices(tree, &radios(tree), drivers, loaded, "the radio")
+        .context("the board file's [wifi] `modules` lacks a driver")
+}
+
+fn check_devices(
+    tree: &DeviceTree,
+    devices: &[usize],
+    drivers: &Drivers,
+    loaded: &BTreeSet<String>,
+    what: &str,
+) -> Result<()> {
+    for &device in devices {
         let path = tree.path(device);
-        check_driver(tree, device, drivers, loaded).context("it holds the card")?;
+        check_driver(tree, device, drivers, loaded).with_context(|| format!("it holds {what}"))?;
         let mut seen = BTreeSet::from([device]);
         let mut open = VecDeque::from([device]);
         while let Some(index) = open.pop_front() {
@@ -122,7 +139,7 @@ pub fn check(tree: &DeviceTree, drivers: &Drivers, loaded: &BTreeSet<String>) ->
                 seen.insert(needed);
                 open.push_back(needed);
                 check_driver(tree, needed, drivers, loaded)
-                    .with_context(|| format!("{path} holds the card and waits for it"))?;
+                    .with_context(|| format!("{path} holds {what} and waits for it"))?;
             }
         }
     }
@@ -132,14 +149,23 @@ pub fn check(tree: &DeviceTree, drivers: &Drivers, loaded: &BTreeSet<String>) ->
 /// The controllers of cards and eMMC: the generic name is `mmc` (Devicetree Specification, 2.2.2).
 /// One with a Wi-Fi chip below it has no room for a card.
 fn disks(tree: &DeviceTree) -> Vec<usize> {
-    let is_wifi = |index: usize| {
-        tree.nodes().any(|(_, node)| node.parent == index && node.name.starts_with("wifi@"))
-    };
+    controllers(tree).filter(|index| !has_radio(tree, *index)).collect()
+}
+
+/// The controllers that a radio is on.
+fn radios(tree: &DeviceTree) -> Vec<usize> {
+    controllers(tree).filter(|index| has_radio(tree, *index)).collect()
+}
+
+fn has_radio(tree: &DeviceTree, controller: usize) -> bool {
+    tree.nodes().any(|(_, node)| node.parent == controller && node.name.starts_with("wifi@"))
+}
+
+fn controllers<'a>(tree: &'a DeviceTree<'_>) -> impl Iterator<Item = usize> + 'a {
     tree.nodes()
         .filter(|(_, node)| node.name.starts_with("mmc@"))
         .map(|(index, _)| index)
-        .filter(|index| tree.is_enabled(*index) && !is_wifi(*index))
-        .collect()
+        .filter(|index| tree.is_enabled(*index))
 }
 
 /// The devices that this one waits for: what it names, and the bus that it is on.

@@ -8,10 +8,12 @@ use anyhow::{bail, ensure, Context, Result};
 
 use super::device_tree::DeviceTree;
 use super::drivers;
-use super::modules::{self, Module};
+use super::modules::{self, canonical, Module};
 use super::packaged_modules::{ending_with, PackagedModules};
+use super::wifi;
 use crate::config::board::{Kernel, KernelSource};
 use crate::config::values::Line;
+use crate::config::{Board, Image};
 use crate::sources::tarball::Tarball;
 
 /// A kernel image is at most this long unpacked.
@@ -33,14 +35,19 @@ pub struct KernelFiles {
     pub later: Vec<Vec<Module>>,
     /// Modules of the second life that the first has not loaded, in load order.
     pub second_life: Vec<Module>,
+    /// Modules that the kernel asks for by name when it needs them.
+    pub on_demand: Vec<Module>,
 }
 
-/// Takes out of the packages or archives what the board file names; the modules for USB sticks only
-/// for an image that `uses_media`.
+/// Takes out of the packages or archives what the board file names; the modules for USB sticks and for
+/// the radio only for an image that uses them.
 ///
 /// Fails when the image does and the board has none.
-pub fn extract(sources: &[&Tarball], kernel: &Kernel, uses_media: bool) -> Result<KernelFiles> {
-    let late_names = second_life_names(kernel, uses_media)?;
+pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<KernelFiles> {
+    let kernel = &board.kernel;
+    let mut late_names = second_life_names(kernel, wants.uses_media())?;
+    let radio = wifi::radio(wants, board)?;
+    late_names.extend(radio.iter().flat_map(|radio| as_strs(&radio.modules)));
     let release = kernel.release.as_str();
     let image = image(sources, kernel)?;
     let mut device_trees = Vec::new();
@@ -59,7 +66,15 @@ pub fn extract(sources: &[&Tarball], kernel: &Kernel, uses_media: bool) -> Resul
     let loaded = [chooser.as_slice(), &early].concat();
     early.extend(order(&[DATA_FILE_SYSTEM], &loaded)?);
     let loaded = [chooser.as_slice(), &early].concat();
-    let second_life = order(&late_names, &loaded)?;
+    let mut second_life = order(&late_names, &loaded)?;
+    let loaded = [loaded.as_slice(), &second_life].concat();
+    let asked_for = radio.map(|radio| as_strs(&radio.modules_on_demand)).unwrap_or_default();
+    // Nothing on the device knows what a module depends on: that is loaded in any case.
+    let is_asked_for =
+        |module: &Module| asked_for.iter().any(|name| canonical(name) == module.name);
+    let (on_demand, needed_by_it): (Vec<_>, Vec<_>) =
+        order(&asked_for, &loaded)?.into_iter().partition(is_asked_for);
+    second_life.extend(needed_by_it);
     let chooser = modules::chains(chooser);
     let is_needed = |chain: &Vec<Module>| chain.iter().any(|module| needed.contains(&module.name));
     let (first_life, later): (Vec<_>, Vec<_>) =
@@ -68,14 +83,19 @@ pub fn extract(sources: &[&Tarball], kernel: &Kernel, uses_media: bool) -> Resul
         let mut drivers = source.drivers(release)?;
         let loaded = [&chooser, &first_life].into_iter().flatten().flatten();
         let loaded: BTreeSet<_> = loaded.map(|module| module.name.clone()).collect();
+        let both = chooser.iter().chain(&first_life).chain(&later).flatten().chain(&second_life);
+        let all: BTreeSet<_> = both.map(|module| module.name.clone()).collect();
         for (name, blob) in &device_trees {
             let in_tree = || format!("device tree {name}");
             let tree = DeviceTree::read(blob).with_context(in_tree)?;
             drivers.add_image(&image, &tree);
             drivers::check(&tree, &drivers, &loaded).with_context(in_tree)?;
+            if radio.is_some() {
+                drivers::check_radio(&tree, &drivers, &all).with_context(in_tree)?;
+            }
         }
     }
-    Ok(KernelFiles { image, device_trees, chooser, first_life, later, second_life })
+    Ok(KernelFiles { image, device_trees, chooser, first_life, later, second_life, on_demand })
 }
 
 /// The kernel image. One of the user's own may be packed with gzip.
@@ -148,7 +168,6 @@ fn as_strs(names: &[Line]) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Board;
 
     #[test]
     fn modules_for_sticks_are_only_for_images_that_use_them() {

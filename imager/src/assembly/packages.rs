@@ -13,6 +13,8 @@ const LEFT_OUT: &[&str] = &[
     "usr/share/locale/",
     "usr/share/man/",
     "usr/lib/systemd/",
+    "usr/lib/sysusers.d/",
+    "usr/lib/tmpfiles.d/",
     "usr/lib/udev/",
     "usr/share/initramfs-tools/",
     "usr/include/",
@@ -48,6 +50,8 @@ pub fn wanted(package: &str, path: &str) -> bool {
             path.starts_with("usr/lib/") && KEPT.iter().any(|start| name.starts_with(start))
         }
         "busybox-static" => path == "usr/bin/busybox",
+        // It reads its settings from a file and says what happens on its output.
+        "wpasupplicant" => name == "wpa_supplicant" && path.starts_with("usr/sbin/"),
         // e2fsck and mke2fs need neither debugfs' command parser nor the boot log.
         "libss2" | "logsave" => false,
         _ => !LEFT_OUT.iter().any(|folder| path.starts_with(folder)),

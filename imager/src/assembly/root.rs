@@ -8,7 +8,7 @@ use slot::manifest::FileHash;
 use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
 use super::modules::Module;
-use super::{archives, libraries, packages, skeleton};
+use super::{archives, libraries, packages, skeleton, wifi};
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::fs::tree::{Kind, Node, Tree};
@@ -70,8 +70,11 @@ pub fn build(
     let users = device_conf::users(image)?;
     skeleton::add(&mut tree, image, &users, &binaries.init)?;
     let modules: Vec<String> = kernel.second_life.iter().map(module_path).collect();
-    for (module, path) in kernel.second_life.iter().zip(&modules) {
-        tree.file(path, 0o644, module.object.as_slice())?;
+    for module in kernel.second_life.iter().chain(&kernel.on_demand) {
+        tree.file(&module_path(module), 0o644, module.object.as_slice())?;
+    }
+    if let Some(radio) = wifi::radio(image, board)? {
+        wifi::add(&mut tree, radio, inputs, kernel)?;
     }
     if let Some(update) = &image.update {
         tree.file(OTA_PATH, 0o755, binaries.ota.as_slice())?;

@@ -96,7 +96,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let inputs = locked.fetch()?;
     let device_keys = DeviceKeys { manifest: carried, tuf_root };
     eprintln!("building {} {} for {}", image.name, image.version, board.name());
-    let kernel = kernel::extract(&inputs.kernel_contents(), &board.kernel, image.uses_media())?;
+    let kernel = kernel::extract(&inputs.kernel_contents(), &board, &image)?;
     let root = root::build(&image, &board, &inputs, &binaries, &device_keys, &kernel)?;
     let boot_conf = device_conf::boot_conf(&board, &kernel, &device_keys.manifest);
     let modules = kernel.chooser.iter().chain(&kernel.first_life).chain(&kernel.later).flatten();

@@ -73,7 +73,12 @@ pub fn run(args: LockArgs) -> Result<()> {
             board.name(),
             inputs.root.len()
                 + inputs.kernel.len()
-                + inputs.firmware.iter().chain(&inputs.board_firmware).count(),
+                + inputs
+                    .firmware
+                    .iter()
+                    .chain(&inputs.board_firmware)
+                    .chain(&inputs.wifi_firmware)
+                    .count(),
             inputs.kernel_archives.len() + inputs.archives.len(),
             inputs.wheels.len(),
             inputs.files.len()

@@ -12,10 +12,12 @@ use super::values::{Line, Name, Size, Suite};
 mod boot;
 mod kernel;
 mod machine;
+mod wifi;
 
 pub use boot::{BoardFirmware, Boot, Chooser};
 pub use kernel::{Kernel, KernelSource, ModuleSignatures};
 pub use machine::{Firmware, Qemu, Watchdog, WatchdogKind};
+pub use wifi::Wifi;
 
 /// The folder that board files are looked for in.
 pub const FOLDER: &str = "board-configs";
@@ -38,6 +40,8 @@ pub struct Board {
     pub boot: Boot,
     /// Sizes of the partitions.
     pub partitions: Partitions,
+    /// Its radio, if it has one.
+    pub wifi: Option<Wifi>,
     /// The hardware watchdog, if it has one.
     pub watchdog: Option<Watchdog>,
     /// How QEMU plays it, if it can.

@@ -11,6 +11,7 @@ use super::archive::{self, ArchiveEntry, Only};
 use super::diagnostics::{Document, Finding};
 pub use super::link::{Hours, Tls};
 pub use super::secure_boot::SecureBoot;
+use super::values::Country;
 use super::values::{
     DevicePath, Line, Mode, Name, PackageName, PlatformTag, ProjectName, ProjectVersion,
     PythonVersion, Size, Span, Version,
@@ -19,6 +20,8 @@ pub use super::workload::{Group, Ready, Restart, Workload};
 
 /// Name of the workload that the imager adds when an image file has `[update]`.
 pub const UPDATE_WORKLOAD: &str = "ota";
+/// Name of the workload that it adds for `[network] wifi`.
+pub const WIFI_WORKLOAD: &str = "wifi";
 
 /// A checked image file.
 #[derive(Debug, Deserialize)]
@@ -40,7 +43,7 @@ pub struct Image {
     /// What the board's own loader checks before it starts a slot.
     #[serde(default)]
     pub secure_boot: SecureBoot,
-    /// The wired network.
+    /// The network and the time.
     #[serde(default)]
     pub network: Network,
     /// Packages to add.
@@ -118,13 +121,15 @@ pub enum Reboot {
     Window(u16, u16),
 }
 
-/// `[network]`: the wired interface and the time.
+/// `[network]`: wired, wireless, and the time.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// Ask for an address by DHCP; without it only loopback is up.
     #[serde(default = "yes")]
     pub dhcp: bool,
+    /// The image can join a wireless network, which each device's settings name.
+    pub wifi: Option<Wifi>,
     /// Time servers' names or addresses.
     #[serde(default)]
     pub ntp: Vec<Line>,
@@ -132,8 +137,16 @@ pub struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { dhcp: true, ntp: Vec::new() }
+        Self { dhcp: true, wifi: None, ntp: Vec::new() }
     }
+}
+
+/// `[network] wifi`: what is the same for all devices with this image.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wifi {
+    /// The country whose rules the radio obeys.
+    pub country: Country,
 }
 
 /// `[debian]`: packages to add.
@@ -409,8 +422,17 @@ impl Image {
         self.update.as_ref().map_or(Ok(()), |update| super::link::check(update, document))?;
         archive::check(&self.archives, Only::Needed, document)?;
         self.check_models(document)?;
-        let builtin: &[&str] = if self.update.is_some() { &[UPDATE_WORKLOAD] } else { &[] };
-        super::workload::check(&self.workloads, builtin, document)
+        if self.network.wifi.is_some() && !self.network.dhcp {
+            return Err(document.whole("[network] `wifi` needs `dhcp`: leave `dhcp = false` out"));
+        }
+        super::workload::check(&self.workloads, &self.own_workloads(), document)
+    }
+
+    /// The workloads that the imager adds: the name of each, and the key that asks for it.
+    pub fn own_workloads(&self) -> Vec<(&'static str, &'static str)> {
+        let update = self.update.as_ref().map(|_| (UPDATE_WORKLOAD, "[update]"));
+        let wifi = self.network.wifi.as_ref().map(|_| (WIFI_WORKLOAD, "[network] wifi"));
+        update.into_iter().chain(wifi).collect()
     }
 
     fn check_models(&self, document: &Document) -> Result<(), Finding> {

@@ -80,6 +80,11 @@ checked_text!(
 );
 
 checked_text!(
+    /// A country of ISO 3166-1, as two capital letters: whose radio rules are obeyed.
+    Country, check_country
+);
+
+checked_text!(
     /// A project's name on a Python package index (PEP 508).
     ProjectName, check_project_name
 );
@@ -103,6 +108,12 @@ fn check_name(s: &str) -> Result<(), String> {
     ok.then_some(()).ok_or_else(|| {
         format!("{s:?} is not a name: use 1 to 32 of a-z, 0-9 and -, not starting with -")
     })
+}
+
+fn check_country(s: &str) -> Result<(), String> {
+    let ok = s.len() == 2 && s.bytes().all(|b| b.is_ascii_uppercase());
+    ok.then_some(())
+        .ok_or_else(|| format!("{s:?} is not a country: use two capital letters, like \"DE\""))
 }
 
 fn check_version(s: &str) -> Result<(), String> {

@@ -244,14 +244,18 @@ impl Workload {
 }
 
 /// Checks all workloads of an image: each alone, unique names, and an order that exists.
-/// `builtin` are names that the imager adds workloads under by itself.
-pub fn check(workloads: &[Workload], builtin: &[&str], document: &Document) -> Result<(), Finding> {
+/// `builtin` are names that the imager adds workloads under by itself, each with the key that asks
+/// for it.
+pub fn check(
+    workloads: &[Workload],
+    builtin: &[(&str, &str)],
+    document: &Document,
+) -> Result<(), Finding> {
     let mut names: BTreeMap<&str, &Workload> = BTreeMap::new();
     for w in workloads {
         w.check_alone(document)?;
-        if builtin.contains(&w.name().as_str()) {
-            let why =
-                format!("workload `{}` is added by [update] itself; choose another name", w.name());
+        if let Some((name, key)) = builtin.iter().find(|(name, _)| *name == w.name().as_str()) {
+            let why = format!("workload `{name}` is added by {key} itself; choose another name");
             return Err(document.at(w.name.span(), why));
         }
         if names.insert(w.name().as_str(), w).is_some() {
@@ -262,8 +266,8 @@ pub fn check(workloads: &[Workload], builtin: &[&str], document: &Document) -> R
     }
     for after in workloads.iter().flat_map(|w| &w.after) {
         let name = after.get_ref().as_str();
-        if !names.contains_key(name) && !builtin.contains(&name) {
-            let known = names.keys().copied().chain(builtin.iter().copied());
+        if !names.contains_key(name) && !builtin.iter().any(|(own, _)| *own == name) {
+            let known = names.keys().copied().chain(builtin.iter().map(|(own, _)| *own));
             let hint =
                 nearest(name, known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             return Err(document.at(after.span(), format!("no workload is named `{name}`{hint}")));

@@ -37,7 +37,7 @@ pub struct SettingsArgs {
     /// Its time zone, like Europe/Berlin: TZ of every workload
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
-    /// Its wireless network; the passphrase is asked for. Kept, not used by any image yet
+    /// Its wireless network; the passphrase is asked for. For images with [network] wifi
     #[arg(long, value_name = "SSID")]
     wifi: Option<String>,
     /// The file with that passphrase in its first line

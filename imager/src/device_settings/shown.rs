@@ -14,7 +14,7 @@ use crate::config::image::UPDATE_WORKLOAD;
 use crate::fs::ext4_reader::Volume;
 
 /// What is kept and read by nothing on the device yet.
-const NOT_USED_YET: [&str; 2] = ["wifi", "ssh-key"];
+const NOT_USED_YET: [&str; 1] = ["ssh-key"];
 
 /// What `imager settings` shows.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]

@@ -26,6 +26,8 @@ pub struct Inputs {
     pub firmware: Option<Deb>,
     /// The package with the firmware that the board's own loader reads from its boot partitions.
     pub board_firmware: Option<Deb>,
+    /// The packages with the radio's firmware, sorted by name.
+    pub wifi_firmware: Vec<Deb>,
     /// The wheels, sorted by name.
     pub wheels: Vec<Wheel>,
     /// All local files, sorted by path.

@@ -59,12 +59,15 @@ pub struct BoardPins {
     /// The package with the firmware that the image carries, as `name version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub board_firmware: Option<String>,
+    /// The packages with the radio's firmware, as `name version`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wifi_firmware: Vec<String>,
 }
 
 impl BoardPins {
     /// All its packages, as `name version`.
     pub fn ids(&self) -> impl Iterator<Item = &String> {
-        let firmware = self.firmware.iter().chain(&self.board_firmware);
+        let firmware = self.firmware.iter().chain(&self.board_firmware).chain(&self.wifi_firmware);
         self.root.iter().chain(&self.kernel).chain(firmware)
     }
 }
@@ -93,6 +96,9 @@ pub struct Request {
     /// The package with the firmware that the image carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub board_firmware: Option<String>,
+    /// The packages with the radio's firmware, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wifi_firmware: Vec<String>,
 }
 
 /// One Debian package.
@@ -321,11 +327,13 @@ mod tests {
                 kernel: vec![],
                 firmware: None,
                 board_firmware: None,
+                wifi_firmware: vec![],
             },
             root: root.iter().map(|s| (*s).to_owned()).collect(),
             kernel: vec![],
             firmware: None,
             board_firmware: None,
+            wifi_firmware: vec![],
         }
     }
 

@@ -14,6 +14,10 @@ const EVERY_IMAGE: [&str; 4] = ["e2fsprogs", "libc6", "libgcc-s1", "libstdc++6"]
 /// What a debug image has on top: the shell on its console.
 const DEBUG: &str = "busybox-static";
 
+/// What an image that joins wireless networks has on top: who joins them, and every country's
+/// rules, signed for the kernel.
+const WIFI: [&str; 2] = ["wpasupplicant", "wireless-regdb"];
+
 /// The wheel that carries TensorFlow Lite's C library, with XNNPACK, for images with models.
 pub const ENGINE_WHEEL: &str = "pymicro-wakeword";
 /// Its version. The runner is built against the interface of this one.
@@ -24,6 +28,8 @@ const ENGINE_PYTHON: &str = "3.12";
 pub fn packages(image: &Image, board: &Board) -> Request {
     let mut packages: Vec<String> = EVERY_IMAGE.map(str::to_owned).into();
     packages.extend(image.debug.then(|| DEBUG.to_owned()));
+    let wifi = image.network.wifi.is_some();
+    packages.extend(WIFI.iter().filter(|_| wifi).map(|name| (*name).to_owned()));
     packages.extend(image.debian.packages.iter().map(|p| p.to_string()));
     let sorted = |mut names: Vec<String>| {
         names.sort();
@@ -50,6 +56,12 @@ pub fn packages(image: &Image, board: &Board) -> Request {
             .and_then(|q| q.firmware.as_ref())
             .map(|f| f.package.to_string()),
         board_firmware: board.boot.firmware.as_ref().map(|f| f.package.to_string()),
+        wifi_firmware: match &board.wifi {
+            Some(radio) if wifi => {
+                sorted(radio.firmware.iter().map(|f| f.package.to_string()).collect())
+            }
+            _ => Vec::new(),
+        },
     }
 }
 

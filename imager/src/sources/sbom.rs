@@ -38,7 +38,8 @@ pub fn spdx(
 ) -> Result<String> {
     let mut own = OwnNames::new();
     let mut packages = Vec::new();
-    for deb in inputs.root.iter().chain(&inputs.kernel).chain(&inputs.board_firmware) {
+    let firmware = inputs.board_firmware.iter().chain(&inputs.wifi_firmware);
+    for deb in inputs.root.iter().chain(&inputs.kernel).chain(firmware) {
         let licence = copyright_of(deb, &inputs.root)?
             .and_then(|text| licence::of_copyright(&text, &mut own));
         let purl = format!(

@@ -153,6 +153,7 @@ impl Locked<'_> {
                 .as_deref()
                 .map(|id| self.open_deb(id))
                 .transpose()?,
+            wifi_firmware: open_all(&pins.wifi_firmware)?,
             wheels,
             files: self.files,
         })
@@ -309,9 +310,9 @@ impl Locked<'_> {
             false => archive.index(&[&wanted.kernel_suite], Component::Main, architecture)?,
         };
         // Only a board that carries such firmware has its index read.
-        let firmware_index = match wanted.board_firmware {
-            Some(_) => archive.index(&suites, Component::NonFreeFirmware, architecture)?,
-            None => Index::default(),
+        let firmware_index = match (&wanted.board_firmware, &wanted.wifi_firmware[..]) {
+            (None, []) => Index::default(),
+            _ => archive.index(&suites, Component::NonFreeFirmware, architecture)?,
         };
         let pinned = |p: &Package| {
             old.debs
@@ -341,6 +342,11 @@ impl Locked<'_> {
             .as_deref()
             .map(|name| resolve::newest(&firmware_index, name, &pinned))
             .transpose()?;
+        let wifi_firmware = wanted
+            .wifi_firmware
+            .iter()
+            .map(|name| resolve::newest(&firmware_index, name, &pinned))
+            .collect::<Result<Vec<_>>>()?;
         let ids = |all: &[&Package]| {
             all.iter().map(|p| format!("{} {}", p.name, p.version)).collect::<Vec<_>>()
         };
@@ -351,12 +357,18 @@ impl Locked<'_> {
             kernel: ids(&kernel),
             firmware: firmware.map(|p| format!("{} {}", p.name, p.version)),
             board_firmware: board_firmware.map(|p| format!("{} {}", p.name, p.version)),
+            wifi_firmware: ids(&wifi_firmware),
             request: wanted,
         };
         if let Some(before) = old.board(&pins.name) {
             report_changes(before, &pins);
         }
-        let all = root.iter().chain(&kernel).chain(&firmware).chain(&board_firmware);
+        let all = root
+            .iter()
+            .chain(&kernel)
+            .chain(&firmware)
+            .chain(&board_firmware)
+            .chain(&wifi_firmware);
         let debs = all.map(|p| pin(p, architecture)).collect();
         self.lock.set_board(pins, debs);
         Ok(())

@@ -49,7 +49,7 @@ fn settings_are_shown_without_the_secrets_and_never_touch_the_image() {
         "ssh-key    ssh-ed25519 (me@here)\n",
         "token      set\n",
         "file       face/ca.pem (8 bytes)\n",
-        "not used by any image yet: wifi, ssh-key\n",
+        "not used by any image yet: ssh-key\n",
     ] {
         assert!(text.contains(line), "no {line:?} in: {text}");
     }

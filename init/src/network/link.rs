@@ -20,6 +20,8 @@ const REPLACE: u16 = 0x100;
 const CREATE: u16 = 0x400;
 
 const FLAG_UP: u32 = 1;
+/// Data can pass (RFC 2863, ifOperStatus): on a radio only when the network has let it in.
+const FLAG_RUNNING: u32 = 1 << 6;
 /// The driver sees a carrier.
 const FLAG_LOWER_UP: u32 = 1 << 16;
 /// ARPHRD_ETHER
@@ -50,8 +52,10 @@ pub struct Interface {
     pub hardware: [u8; 6],
     /// Switched on.
     pub up: bool,
-    /// A cable is plugged in.
+    /// A cable is plugged in, or a network is joined.
     pub carrier: bool,
+    /// Data can pass.
+    pub running: bool,
 }
 
 /// Opens the socket and asks for the interfaces there are; later ones are reported as they come.
@@ -82,14 +86,18 @@ pub fn switch_on(index: i32) -> Vec<u8> {
     message(NEW_LINK, REQUEST, &body, &[])
 }
 
-/// Gives an interface an address.
-pub fn add_address(index: i32, address: Ipv4Addr, prefix: u8) -> Vec<u8> {
+/// Gives an interface an address. `metric`: how much its roads are worth; the lowest wins.
+pub fn add_address(index: i32, address: Ipv4Addr, prefix: u8, metric: u32) -> Vec<u8> {
     let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
     let broadcast = Ipv4Addr::from(u32::from(address) | host).octets();
-    let attributes: [(u16, &[u8]); 3] =
-        [(1, &address.octets()), (2, &address.octets()), (4, &broadcast)];
+    let attributes: [(u16, &[u8]); 4] = [
+        (1, &address.octets()),
+        (2, &address.octets()),
+        (9, &metric.to_ne_bytes()),
+        (4, &broadcast),
+    ];
     // On a /31 or /32 there is no broadcast address (RFC 3021).
-    let used = if prefix < 31 { 3 } else { 2 };
+    let used = if prefix < 31 { 4 } else { 3 };
     let body = address_body(index, prefix);
     message(NEW_ADDRESS, REQUEST | CREATE | REPLACE, &body, &attributes[..used])
 }
@@ -105,10 +113,11 @@ fn address_body(index: i32, prefix: u8) -> [u8; 8] {
 }
 
 /// Sends everything without a better road to `router`.
-pub fn default_route(index: i32, router: Ipv4Addr) -> Vec<u8> {
+pub fn default_route(index: i32, router: Ipv4Addr, metric: u32) -> Vec<u8> {
     // family, destination and source bits, tos, main table, from DHCP, global, unicast, flags.
     let body = [libc::AF_INET as u8, 0, 0, 0, 254, 16, 0, 1, 0, 0, 0, 0];
-    let attributes: [(u16, &[u8]); 2] = [(5, &router.octets()), (4, &index.to_ne_bytes())];
+    let attributes: [(u16, &[u8]); 3] =
+        [(5, &router.octets()), (4, &index.to_ne_bytes()), (6, &metric.to_ne_bytes())];
     message(NEW_ROUTE, REQUEST | CREATE | REPLACE, &body, &attributes)
 }
 
@@ -162,6 +171,7 @@ fn parse_one(kind: u16, body: &[u8]) -> Option<News> {
                 hardware: attribute(attributes, 1)?.try_into().ok()?,
                 up: flags & FLAG_UP != 0,
                 carrier: flags & FLAG_LOWER_UP != 0,
+                running: flags & FLAG_RUNNING != 0,
             }))
         }
         _ => None,
@@ -209,6 +219,7 @@ mod tests {
             hardware: [2, 0, 0, 0, 0, 1],
             up: true,
             carrier: true,
+            running: false,
         };
         assert_eq!(parse(&datagram), [News::Interface(eth0), News::Gone(2)]);
     }

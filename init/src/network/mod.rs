@@ -1,29 +1,29 @@
-//! The network: loopback, and the first wired interface configured by DHCP. `link` talks to the
-//! kernel, `dhcp` decides, `dhcp_message` reads and writes packets, and this file carries out.
+//! The network: loopback, the first wired interface, and the radio in images that have one, each
+//! configured by DHCP. Where both lead to the same place the wired road is taken. `link` talks to the
+//! kernel, `dhcp` decides, `dhcp_message` reads and writes packets, `port` is one interface, and this
+//! file has them all.
 
 mod dhcp;
 mod dhcp_message;
 mod link;
+mod port;
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{bind, sendto, socket_with, AddressFamily, SendFlags, SocketFlags, SocketType};
-
-use self::dhcp::{Action, Client, Road};
-use self::dhcp_message::{broadcast, message, Lease, Request};
-use self::link::{Interface, News};
 use slot::{Error, Result};
 
+use self::dhcp_message::Lease;
+use self::link::{Interface, News};
+use self::port::{Kind, Port};
 use crate::console::say;
-use crate::sys::{self, LinkAddress};
+use crate::sys;
 
 /// The kernel numbers interfaces from the loopback on.
 const LOOPBACK: i32 = 1;
-const IPV4: u16 = 0x0800;
 /// What the resolver reads; `/etc/resolv.conf` of the root is a link to it.
 const RESOLV_CONF: &str = "/run/ferrite/resolv.conf";
-/// The largest packet or netlink datagram taken.
+/// The largest netlink datagram taken.
 const BUFFER: usize = 8192;
 /// Datagrams taken before others get their turn.
 const AT_ONCE: usize = 16;
@@ -42,10 +42,12 @@ enum Link {
 pub struct Network {
     link: Link,
     dhcp: bool,
-    interface: Option<Interface>,
-    client: Option<Client>,
-    packets: Option<OwnedFd>,
-    lease: Option<Lease>,
+    /// The radio's interface, in images that use it.
+    radio: Option<String>,
+    /// At most one of each kind.
+    ports: Vec<Port>,
+    /// The interface that data leaves by, with its lease.
+    in_use: Option<(i32, Lease)>,
     address: String,
     time_servers: Vec<IpAddr>,
     failures_said: u32,
@@ -59,15 +61,14 @@ pub fn switch_loopback_on() -> Result<()> {
 }
 
 impl Network {
-    /// Nothing happens before [`Network::open`].
-    pub fn new(dhcp: bool) -> Network {
+    /// Nothing happens before [`Network::open`]. `radio`: the interface that joins wireless networks.
+    pub fn new(dhcp: bool, radio: Option<String>) -> Network {
         Network {
             link: Link::NotYet,
             dhcp,
-            interface: None,
-            client: None,
-            packets: None,
-            lease: None,
+            radio,
+            ports: Vec::new(),
+            in_use: None,
             address: String::new(),
             time_servers: Vec::new(),
             failures_said: 0,
@@ -79,8 +80,8 @@ impl Network {
         matches!(self.link, Link::NotYet)
     }
 
-    /// Switches the loopback on, if it is not, and waits for a wired interface if one is to be
-    /// configured by DHCP.
+    /// Switches the loopback on, if it is not, and waits for interfaces if they are to be configured
+    /// by DHCP.
     pub fn open(&mut self) {
         self.link = match link::open() {
             Ok(link) => Link::Open(link),
@@ -103,20 +104,25 @@ impl Network {
         }
     }
 
-    /// The socket that DHCP answers come through.
-    pub fn packet_socket(&self) -> Option<BorrowedFd<'_>> {
-        self.packets.as_ref().map(|packets| packets.as_fd())
+    /// The sockets that DHCP answers come through, each with its number.
+    pub fn packet_sockets(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        let sockets = self.ports.iter().map(|port| port.packets.as_ref().map(|fd| fd.as_fd()));
+        sockets.enumerate().filter_map(|(number, fd)| Some((number, fd?)))
     }
 
     /// When [`Network::tick`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
-        let carrier = self.interface.as_ref().is_some_and(|interface| interface.carrier);
-        self.client.as_ref().filter(|_| carrier).map(Client::deadline)
+        self.ports.iter().filter_map(Port::deadline).min()
     }
 
     /// There is an address.
     pub fn is_up(&self) -> bool {
-        self.lease.is_some()
+        self.in_use.is_some()
+    }
+
+    /// The radio is there.
+    pub fn has_radio(&self) -> bool {
+        self.ports.iter().any(|port| port.kind == Kind::Wireless)
     }
 
     /// The address with its prefix, empty if there is none.
@@ -141,16 +147,17 @@ impl Network {
         let mut buffer = [0; BUFFER];
         for _ in 0..AT_ONCE {
             let Link::Open(link) = &self.link else { return };
-            let Some(n) = sys::read_ready(link, &mut buffer) else { return };
+            let Some(n) = sys::read_ready(link, &mut buffer) else { break };
             if n == 0 {
                 // The queue ran over: news are lost, so ask for all of them.
                 self.request(&link::list());
-                return;
+                break;
             }
             for news in link::parse(&buffer[..n]) {
                 self.take(news, now);
             }
         }
+        self.settle();
     }
 
     fn take(&mut self, news: News, now: u64) {
@@ -164,11 +171,10 @@ impl Network {
                 }
             }
             News::Gone(index) => {
-                if self.interface.as_ref().is_some_and(|i| i.index == index) {
-                    self.remove();
-                    self.interface = None;
-                    self.client = None;
-                    self.packets = None;
+                let gone = self.ports.iter().position(|port| port.interface.index == index);
+                if let Some(mut port) = gone.map(|gone| self.ports.remove(gone)) {
+                    // The kernel has taken its addresses along.
+                    port.remove();
                     self.request(&link::list());
                 }
             }
@@ -177,163 +183,95 @@ impl Network {
     }
 
     fn on_interface(&mut self, new: Interface, now: u64) {
-        let ours = self.interface.as_ref().map(|interface| interface.index);
-        if !self.dhcp || ours.is_some_and(|ours| ours != new.index) || !is_wired(&new.name) {
+        if !self.dhcp {
             return;
         }
-        if !new.up {
+        let kind = match (is_wireless(&new.name), &self.radio) {
+            (false, _) => Kind::Wired,
+            (true, Some(radio)) if *radio == new.name => Kind::Wireless,
+            (true, _) => return,
+        };
+        // Who joins the network switches the radio on.
+        if !new.up && kind == Kind::Wired {
             self.request(&link::switch_on(new.index));
         }
-        let had_carrier = self.interface.as_ref().is_some_and(|old| old.carrier);
-        if new.carrier && !had_carrier {
-            match &mut self.client {
-                Some(client) => client.start_anew(now),
-                None => self.client = Some(Client::new(transaction(&new, now), now)),
+        match self.ports.iter_mut().find(|port| port.kind == kind) {
+            Some(port) if port.interface.index == new.index => port.update(new, now),
+            Some(_) => {}
+            None => {
+                if self.radio.is_some() {
+                    leave_dead_roads(&new.name);
+                }
+                let mut port = Port::new(new.clone(), kind);
+                port.update(new, now);
+                self.ports.push(port);
             }
         }
-        self.interface = Some(new);
     }
 
-    /// A packet for the DHCP client arrived.
-    pub fn on_packet(&mut self, now: u64) {
-        let mut buffer = [0; 2048];
-        for _ in 0..AT_ONCE {
-            let (Some(packets), Some(client), Some(interface)) =
-                (&self.packets, &mut self.client, &self.interface)
-            else {
-                return;
-            };
-            let Some(n) = sys::read_ready(packets, &mut buffer) else { return };
-            let reply = dhcp_message::parse(&buffer[..n], client.transaction, interface.hardware);
-            if let Some(reply) = reply {
-                let actions = client.reply(reply, now);
-                self.act(actions, now);
-            }
-        }
+    /// A packet for the DHCP client of this number arrived.
+    pub fn on_packet(&mut self, number: usize, now: u64) {
+        let requests = self.ports.get_mut(number).map(|port| port.on_packet(now));
+        self.carry_out(requests.unwrap_or_default());
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: u64) {
-        if self.deadline().is_some_and(|deadline| now >= deadline) {
-            let actions = self.client.as_mut().map(|client| client.timer(now)).unwrap_or_default();
-            self.act(actions, now);
-        }
+        let requests: Vec<_> = self.ports.iter_mut().flat_map(|port| port.tick(now)).collect();
+        self.carry_out(requests);
     }
 
-    fn act(&mut self, actions: Vec<Action>, now: u64) {
-        for action in actions {
-            match action {
-                Action::Send(request, road) => self.send(request, road, now),
-                Action::Apply(lease) => self.apply(lease),
-                Action::Remove => self.remove(),
-            }
-        }
-        if !self.client.as_ref().is_some_and(Client::listens) {
-            self.packets = None;
-        }
-    }
-
-    fn send(&mut self, request: Request, road: Road, now: u64) {
-        let (Some(interface), Some(client)) = (&self.interface, &self.client) else { return };
-        if self.packets.is_none() {
-            self.packets = listen(interface.index)
-                .map_err(|e| say(&["network: ", &interface.name, ": ", &e.to_string()]))
-                .ok();
-        }
-        let Some(packets) = &self.packets else { return };
-        let seconds = (now / 1000).min(u64::from(u16::MAX)) as u16;
-        let message = message(request, client.transaction, interface.hardware, seconds);
-        let from = match request {
-            Request::Renew { address } => address,
-            _ => Ipv4Addr::UNSPECIFIED,
-        };
-        // A packet that cannot be sent is like one that was lost: the timer sends another.
-        match (road, &self.lease) {
-            (Road::Server, Some(lease)) => {
-                if let Ok(socket) = UdpSocket::bind((lease.address, 68)) {
-                    let _ = socket.set_nonblocking(true);
-                    let _ = socket.send_to(&message, (lease.server, 67));
-                }
-            }
-            _ => {
-                let everybody =
-                    LinkAddress { interface: interface.index, protocol: IPV4, hardware: [0xff; 6] };
-                let packet = broadcast(from, &message);
-                let _ = sendto(packets, &packet, SendFlags::empty(), &everybody);
-            }
-        }
-    }
-
-    fn apply(&mut self, lease: Lease) {
-        let Some(interface) = &self.interface else { return };
-        let (index, name) = (interface.index, interface.name.clone());
-        if self.lease.as_ref() == Some(&lease) {
+    fn carry_out(&mut self, requests: Vec<Vec<u8>>) {
+        if requests.is_empty() {
             return;
         }
-        let moved = self
-            .lease
-            .as_ref()
-            .is_some_and(|old| (old.address, old.prefix) != (lease.address, lease.prefix));
-        if moved {
-            self.remove();
-        }
-        let address = [lease.address.to_string().as_str(), "/", &lease.prefix.to_string()].concat();
-        self.request(&link::add_address(index, lease.address, lease.prefix));
-        if let Some(router) = lease.router {
-            self.request(&link::default_route(index, router));
-        }
-        if let Err(e) = write_resolv_conf(&lease) {
-            say(&["network: ", RESOLV_CONF, ": ", &e.to_string()]);
-        }
-        if self.address != address {
-            say(&["network: ", &name, " has address ", &address]);
-        }
-        self.address = address;
-        self.time_servers = lease.time_servers.iter().copied().map(IpAddr::V4).collect();
-        self.lease = Some(lease);
+        requests.iter().for_each(|request| self.request(request));
+        self.settle();
     }
 
-    fn remove(&mut self) {
-        let (Some(interface), Some(lease)) = (&self.interface, self.lease.take()) else { return };
-        self.request(&link::remove_address(interface.index, lease.address, lease.prefix));
-        say(&["network: ", &interface.name, " lost its address ", &self.address]);
-        self.address.clear();
+    /// Lets resolver, clock and status follow the interface that data leaves by now.
+    fn settle(&mut self) {
+        let best = best(&self.ports);
+        let found = best.and_then(|port| Some((port.interface.index, port.lease.clone()?)));
+        if found == self.in_use {
+            return;
+        }
+        if let (Some(port), Some((index, _)), Some((before, _))) = (best, &found, &self.in_use) {
+            if index != before {
+                say(&["network: data leaves by ", &port.interface.name, " now"]);
+            }
+        }
+        self.address = found.as_ref().map(|(_, lease)| port::address(lease)).unwrap_or_default();
+        if let Some((_, lease)) = &found {
+            if let Err(e) = write_resolv_conf(lease) {
+                say(&["network: ", RESOLV_CONF, ": ", &e.to_string()]);
+            }
+            self.time_servers = lease.time_servers.iter().copied().map(IpAddr::V4).collect();
+        }
+        self.in_use = found;
     }
 }
 
-/// An Ethernet interface that is not Wi-Fi.
-fn is_wired(name: &str) -> bool {
-    !std::path::Path::new(&["/sys/class/net/", name, "/phy80211"].concat()).exists()
+/// The wired interface if it can be used, else the radio if that can. A cable that is out for a moment
+/// does not take the address away.
+fn best(ports: &[Port]) -> Option<&Port> {
+    let of = |kind| ports.iter().find(move |port| port.kind == kind);
+    let (cable, radio) = (of(Kind::Wired), of(Kind::Wireless));
+    let usable = |port: &&Port| port.is_usable();
+    cable.filter(usable).or(radio.filter(usable)).or(cable.filter(|port| port.lease.is_some()))
 }
 
-/// A number that tells our transaction from others' on this link.
-fn transaction(interface: &Interface, now: u64) -> u32 {
-    let [_, _, a, b, c, d] = interface.hardware;
-    u32::from_be_bytes([a, b, c, d]) ^ (now as u32).wrapping_mul(0x9E37_79B9)
+fn is_wireless(name: &str) -> bool {
+    std::path::Path::new(&["/sys/class/net/", name, "/phy80211"].concat()).exists()
 }
 
-/// A socket for the IPv4 packets to UDP port 68 on an interface. The filter stands before the
-/// socket is bound, so that PID 1 is never woken by other traffic.
-fn listen(interface: i32) -> std::io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
-    let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    sys::attach_filter(
-        socket.as_fd(),
-        &[
-            op(0x30, 0, 0, 9),      // load the protocol
-            op(0x15, 0, 6, 17),     // not UDP: drop
-            op(0x28, 0, 0, 6),      // load flags and fragment offset
-            op(0x45, 4, 0, 0x1fff), // a later fragment: drop
-            op(0xb1, 0, 0, 0),      // length of the IP header
-            op(0x48, 0, 0, 2),      // load the destination port
-            op(0x15, 0, 1, 68),     // not for us: drop
-            op(0x06, 0, 0, 0xffff), // take all of it
-            op(0x06, 0, 0, 0),      // drop
-        ],
-    )?;
-    bind(&socket, &LinkAddress { interface, protocol: IPV4, hardware: [0; 6] })?;
-    Ok(socket)
+/// Lets the kernel take the other road as soon as this interface's cable is out
+/// (Documentation/networking/ip-sysctl.rst, `ignore_routes_with_linkdown`).
+fn leave_dead_roads(name: &str) {
+    let path = ["/proc/sys/net/ipv4/conf/", name, "/ignore_routes_with_linkdown"].concat();
+    if let Err(e) = std::fs::write(&path, "1") {
+        say(&["network: ", &path, ": ", &e.to_string()]);
+    }
 }
 
 /// Replaces the file in one step, so that no resolver reads half of it.

@@ -23,7 +23,7 @@ pub enum Token {
     Client(usize),
     Media,
     Link,
-    Dhcp,
+    Dhcp(usize),
     Time,
 }
 
@@ -49,13 +49,15 @@ impl Life {
         let net = [
             (Token::Media, self.media.socket()),
             (Token::Link, self.network.link_socket()),
-            (Token::Dhcp, self.network.packet_socket()),
             (Token::Time, self.clock.socket()),
         ];
         for (token, fd) in net {
             if let Some(fd) = fd {
                 add(token, fd, PollFlags::IN);
             }
+        }
+        for (number, fd) in self.network.packet_sockets() {
+            add(Token::Dhcp(number), fd, PollFlags::IN);
         }
         let console = console::duplicate_if_pending();
         if let Some(fd) = &console {
@@ -81,6 +83,7 @@ impl Life {
             self.supervisor.deadline(),
             self.control.as_ref().and_then(Control::deadline),
             self.network.deadline(),
+            self.wireless.deadline(),
             self.media.deadline().filter(|_| self.shutdown.is_none()),
             self.clock.deadline(),
             self.shell.as_ref().and_then(Shell::deadline),

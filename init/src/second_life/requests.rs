@@ -20,8 +20,12 @@ impl Life {
     }
 
     fn answer(&mut self, request: Request, now: u64) -> Answer {
-        let facts =
-            status::Facts { slot: &self.booted.facts, address: self.network.address(), now };
+        let facts = status::Facts {
+            slot: &self.booted.facts,
+            address: self.network.address(),
+            wifi: self.wireless.status(),
+            now,
+        };
         match request {
             Request::Status { json: true } => Answer::ok(&status::json(&self.supervisor, &facts)),
             Request::Status { json: false } => Answer::ok(&status::text(&self.supervisor, &facts)),

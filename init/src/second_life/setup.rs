@@ -15,6 +15,7 @@ use crate::network::Network;
 use crate::system_conf::{self, System};
 use crate::trial::{Kind, Probation};
 use crate::watchdog::Watchdog;
+use crate::wireless::Wireless;
 use crate::workload::precedence::Precedence;
 use crate::workload::supervise::Supervisor;
 use crate::{ahead, control, devices, failure, mounts, sys, uptime};
@@ -87,7 +88,11 @@ pub fn start(booted: &Booted) -> Result<Life> {
         next_feed: now,
         supervisor,
         control,
-        network: Network::new(system.dhcp),
+        network: Network::new(
+            system.dhcp,
+            system.radio.as_ref().map(|radio| radio.interface.clone()),
+        ),
+        wireless: Wireless::new(system.radio.take()),
         media: match system.media {
             true => Media::open(booted.disk.trim_start_matches("/dev/"), now),
             false => Media::default(),

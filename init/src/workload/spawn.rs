@@ -11,7 +11,10 @@ use rustix::mount::{
 };
 use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::Pid;
-use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    configure_capability_in_ambient_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid, CapabilitySets,
+};
 use slot::layout;
 
 use super::cgroup::Cgroup;
@@ -181,12 +184,25 @@ fn own_folder(folder: &str, uid: u32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The workload's user and groups. Capabilities that it has are kept over the change of the user and,
+/// as ambient ones, over the exec; `no_new_privs` does not touch those (capabilities(7)).
 fn credentials(workload: &Workload) -> Result<(), Errno> {
+    let kept = workload.capabilities;
     let groups: Vec<Gid> = workload.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     let (uid, gid) = (Uid::from_raw(workload.uid), Gid::from_raw(workload.uid));
     set_thread_groups(&groups)?;
     set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)
+    if kept.is_empty() {
+        return set_thread_res_uid(uid, uid, uid);
+    }
+    set_keep_capabilities(true)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
+    set_capabilities(None, sets)?;
+    for capability in kept {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
 }
 
 /// The environment of a workload; what its own configuration says comes last and wins.

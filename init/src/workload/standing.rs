@@ -1,7 +1,7 @@
 //! What a workload's state means for the board: may the watchdog be fed, is a trial going well?
 
 use super::table::State;
-use crate::system_conf::Workload;
+use crate::system_conf::{Provision, Workload};
 
 /// How one workload stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Need {
     Network,
     /// Another workload, by index.
     Workload(usize),
+    /// Something in the device's settings, or the device for it.
+    Provision(Provision),
     /// Its turn: the vital workloads go first.
     Turn,
 }
@@ -47,6 +49,7 @@ pub fn of(workload: &Workload, state: State, need: Need, since: u64, ended_well:
         (State::Stopped, _) => Standing::Held("stopped"),
         (State::Waiting, Need::Data) => Standing::Held("waits for the data partition"),
         (State::Waiting, Need::Network) => Standing::Held("waits for an address"),
+        (State::Waiting, Need::Provision(_)) => Standing::Held("waits for the device's settings"),
         (State::Waiting, Need::Workload(_)) => Standing::Held("waits for another workload"),
         (State::Waiting, Need::Turn) => Standing::Held("waits for its turn"),
         _ => Standing::Coming { lost_at: since.saturating_add(patience(workload)) },

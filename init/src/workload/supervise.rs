@@ -17,7 +17,7 @@ use super::spawn::{self, Process, Program};
 use super::standing::{self, Need, Standing, Verdict};
 use super::table::{step, Action, Event, State};
 use crate::console::say;
-use crate::system_conf::Workload;
+use crate::system_conf::{Provision, Workload};
 
 /// Milliseconds after which a kill that did not work is repeated.
 const KILL_AGAIN: u64 = 2_000;
@@ -62,6 +62,8 @@ pub struct Surroundings {
     pub data: Option<bool>,
     /// There is an address.
     pub network: bool,
+    /// There is a wireless network to join and a radio.
+    pub wifi: bool,
     /// Only what goes [first](Unit::first) may start.
     pub first_only: bool,
 }
@@ -177,6 +179,12 @@ impl Supervisor {
                 Some(true) => {}
             }
         }
+        match conf.needs {
+            Some(Provision::Wifi) if !self.surroundings.wifi => {
+                return Need::Provision(Provision::Wifi);
+            }
+            _ => {}
+        }
         let ready = |other: &usize| {
             let unit = &self.units[*other];
             unit.state == State::Ready || unit.state == State::Finished && unit.ended_well
@@ -195,11 +203,12 @@ impl Supervisor {
         self.units[index].event(event, "asked", now);
     }
 
-    /// A pipe has something to read.
-    pub fn on_pipe(&mut self, index: usize, pipe: Pipe, now: u64) {
+    /// A pipe has something to read. What a workload says that others wait for (`needs`) is left in
+    /// `said`, too.
+    pub fn on_pipe(&mut self, index: usize, pipe: Pipe, said: &mut Vec<u8>, now: u64) {
         let Some(unit) = self.units.get_mut(index) else { return };
         match pipe {
-            Pipe::Output => unit.on_output(),
+            Pipe::Output => unit.on_output(said),
             Pipe::Notify => unit.on_notify(now),
             Pipe::Start => unit.on_start(now),
             Pipe::Check => unit.on_check_output(),
@@ -348,7 +357,8 @@ impl Unit {
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
-        self.on_output();
+        // Its last words are kept; nobody else waits for them any more.
+        self.on_output(&mut Vec::new());
         self.process = None;
         self.check = None;
         self.end_console_line();

@@ -182,3 +182,15 @@ fn missing_keys_are_named() {
     let message = Image::read(&document, Path::new("x.toml")).unwrap_err().to_string();
     assert!(message.contains("missing field `version`"), "{message}");
 }
+
+#[test]
+fn a_wireless_network_needs_a_country_and_an_address() {
+    let image = read("[network]\nwifi = { country = \"DE\" }\n").unwrap();
+    assert_eq!(image.network.wifi.as_ref().map(|wifi| wifi.country.as_str()), Some("DE"));
+    refused("[network]\nwifi = { country = \"de\" }\n", "two capital letters");
+    refused("[network]\nwifi = {}\n", "country");
+    refused("[network]\ndhcp = false\nwifi = { country = \"DE\" }\n", "needs `dhcp`");
+    let own = "[network]\nwifi = { country = \"DE\" }\n[[workload]]\nname = \"wifi\"\ncommand = [\"/x\"]\n";
+    refused(own, "added by [network] wifi itself");
+    assert!(read("[[workload]]\nname = \"wifi\"\ncommand = [\"/x\"]\n").is_ok());
+}

@@ -68,13 +68,18 @@ impl Unit {
         }
     }
 
-    pub(super) fn on_output(&mut self) {
+    pub(super) fn on_output(&mut self, said: &mut Vec<u8>) {
         let mut buffer = [0; READ_AT_ONCE];
         let Some(process) = &mut self.process else { return };
         match process.output.as_ref().and_then(|output| sys::read_ready(output, &mut buffer)) {
             None => {}
             Some(0) => process.output = None,
-            Some(n) => self.log(&buffer[..n]),
+            Some(n) => {
+                self.log(&buffer[..n]);
+                if self.conf.needs.is_some() {
+                    said.extend_from_slice(&buffer[..n]);
+                }
+            }
         }
     }
 
