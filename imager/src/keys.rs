@@ -112,14 +112,24 @@ fn write_new(path: &Path, mode: u32, text: &str, written: &mut Vec<PathBuf>) -> 
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(cannot)
 }
 
-/// Reads a private key (PKCS#8 PEM).
+/// Writes a private key into a new file that only its owner can read.
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    write_new(path, 0o600, text, &mut Vec::new())
+}
+
+/// The text of a private key's file.
 ///
 /// Fails when others than its owner can read the file: a key that leaked signs for everybody.
-pub fn load_signing(path: &Path) -> Result<SigningKey> {
+pub fn read_private(path: &Path) -> Result<String> {
     let file = open_key(path)?;
     let mode = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.mode();
     ensure_private(path, mode)?;
-    SigningKey::from_pkcs8_pem(&read_key(path, file)?)
+    read_key(path, file)
+}
+
+/// Reads a private key (PKCS#8 PEM), as [`read_private`] does.
+pub fn load_signing(path: &Path) -> Result<SigningKey> {
+    SigningKey::from_pkcs8_pem(&read_private(path)?)
         .map_err(|e| anyhow!("{} is not an ed25519 private key: {e}", path.display()))
 }
 

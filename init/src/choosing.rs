@@ -141,25 +141,8 @@ fn say_next(slot: Slot, state: Option<&BootState>) {
     say(&["slot ", slot.letter(), " is next", &described(kind, state), "; resetting"]);
 }
 
-/// As `boot.scr` says it, numbers in hexadecimal.
 fn described(kind: Boot, state: Option<&BootState>) -> String {
-    let Some(state) = state else { return String::new() };
-    let number = |number: u8| {
-        let two = slot::hex::encode(&[number]);
-        two.strip_prefix('0').map_or(two.clone(), str::to_string)
-    };
-    match kind {
-        Boot::Trial => [" (trial, ", &number(state.tries), " tries left)"].concat(),
-        Boot::Active => [" (active, strike ", &number(state.strikes), ")"].concat(),
-        Boot::Fallback => [
-            " (fallback, slot ",
-            state.active.letter(),
-            " had ",
-            &number(state.strikes),
-            " strikes)",
-        ]
-        .concat(),
-    }
+    state.map_or(String::new(), |state| slot::loader::described(kind, state))
 }
 
 #[cfg(test)]

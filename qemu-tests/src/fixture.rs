@@ -213,6 +213,12 @@ impl Lane {
             })?;
             write_if_new(&to.join(name), &bytes)?;
         }
+        // Boards with UEFI have one more.
+        for name in ["BOOTAA64.EFI", "BOOTX64.EFI"] {
+            if let Ok(bytes) = fs::read(from.join(name)) {
+                write_if_new(&to.join(name), &bytes)?;
+            }
+        }
         Ok(())
     }
 }

@@ -4,6 +4,8 @@
 //! is that of U-Boot's non-redundant `env_t` (include/env_internal.h): little-endian CRC-32 of the
 //! data, then `name=value` strings each ended by a zero byte, the last followed by another.
 
+use alloc::string::{String, ToString};
+
 use crate::{Error, Result, Slot};
 
 /// Bytes of one copy of the boot state, CRC included.
@@ -133,7 +135,7 @@ impl BootState {
         let variable = |name: &str| -> Result<&str> {
             data.split(|byte| *byte == 0)
                 .take_while(|string| !string.is_empty())
-                .filter_map(|string| std::str::from_utf8(string).ok()?.split_once('='))
+                .filter_map(|string| core::str::from_utf8(string).ok()?.split_once('='))
                 .find_map(|(key, value)| (key == name).then_some(value))
                 .ok_or_else(|| Error::new(["boot state: no variable ", name].concat()))
         };

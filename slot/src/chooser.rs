@@ -32,7 +32,7 @@ pub trait Chooser {
     }
 }
 
-/// The chooser of this name (`uboot`, `rpi`, `rpi-tryboot`), keeping its state on the disk whose partitions are linked
+/// The chooser of this name (`uboot`, `efi`, `rpi`, `rpi-tryboot`), keeping its state on the disk whose partitions are linked
 /// in the folder `devices`.
 pub fn open(name: &str, devices: &Path) -> Result<Box<dyn Chooser>> {
     open_on(name, DeviceFolder::shared(devices))
@@ -41,11 +41,13 @@ pub fn open(name: &str, devices: &Path) -> Result<Box<dyn Chooser>> {
 /// As [`open`], on partitions that may be a test's.
 pub fn open_on(name: &str, partitions: Arc<dyn Partitions>) -> Result<Box<dyn Chooser>> {
     match name {
-        "uboot" => Ok(Box::new(Redundant::new(partitions))),
+        // They differ in what reads the state before the kernel starts.
+        "uboot" | "efi" => Ok(Box::new(Redundant::new(partitions))),
         "rpi" => Ok(Box::new(Rpi::new(partitions, Method::Pointer))),
         "rpi-tryboot" => Ok(Box::new(Rpi::new(partitions, Method::Tryboot))),
         _ => Err(Error::new(
-            ["no boot chooser is named `", name, "`; there are: uboot, rpi, rpi-tryboot"].concat(),
+            ["no boot chooser is named `", name, "`; there are: uboot, efi, rpi, rpi-tryboot"]
+                .concat(),
         )),
     }
 }

@@ -1,6 +1,7 @@
 //! One error type: a sentence that names the thing that failed.
 
-use std::fmt;
+use alloc::string::String;
+use core::fmt;
 
 /// An error is a sentence for a person; it names the file, partition or field and, where there is
 /// one, the next step. Nothing matches on it, so it carries no variants.
@@ -8,7 +9,7 @@ use std::fmt;
 pub struct Error(String);
 
 /// Result with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = core::result::Result<T, Error>;
 
 impl Error {
     /// Makes an error from its sentence.
@@ -29,8 +30,9 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl core::error::Error for Error {}
 
+#[cfg(feature = "std")]
 /// An I/O error with the path it happened on.
 pub fn io(path: &std::path::Path, error: &std::io::Error) -> Error {
     Error(concat(&[&path.to_string_lossy(), ": ", &error.to_string()]))

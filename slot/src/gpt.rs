@@ -3,6 +3,11 @@
 //! `imager` writes it, `init` moves its backup to a larger disk's end and lets `data` grow, the
 //! tests read it. 512-byte sectors and 128 entries of 128 bytes, as every tool writes them.
 
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Display;
+
 use crate::boot_state::crc32;
 use crate::layout::SECTOR;
 use crate::{Error, Result};
@@ -68,7 +73,7 @@ pub struct Partition {
 
 impl Partition {
     /// The bytes it occupies on the disk.
-    pub fn bytes(&self) -> std::ops::Range<u64> {
+    pub fn bytes(&self) -> core::ops::Range<u64> {
         self.first * SECTOR..(self.last + 1) * SECTOR
     }
 }
@@ -234,9 +239,9 @@ impl Gpt {
 
 /// Reads the table of a disk through `read`, which fills a buffer from a byte offset. The backup
 /// in the last of `sectors` sectors is used when the primary is not valid.
-pub fn read(
+pub fn read<E: Display>(
     sectors: u64,
-    mut read: impl FnMut(u64, &mut [u8]) -> std::io::Result<()>,
+    mut read: impl FnMut(u64, &mut [u8]) -> core::result::Result<(), E>,
 ) -> Result<Gpt> {
     if sectors < FIRST_USABLE * 2 {
         return Err(Error::new("too small for a partition table"));
@@ -253,10 +258,10 @@ pub fn read(
     Err(first_error.unwrap_or_else(|| Error::new("no partition table")))
 }
 
-fn read_one(
+fn read_one<E: Display>(
     sectors: u64,
     own: u64,
-    read: &mut impl FnMut(u64, &mut [u8]) -> std::io::Result<()>,
+    read: &mut impl FnMut(u64, &mut [u8]) -> core::result::Result<(), E>,
 ) -> Result<Gpt> {
     let mut at = |sector: u64, bytes: &mut [u8]| {
         read(sector * SECTOR, bytes)
@@ -368,7 +373,7 @@ mod tests {
     fn read_disk(disk: &[u8]) -> Result<Gpt> {
         read(disk.len() as u64 / SECTOR, |offset, bytes| {
             bytes.copy_from_slice(&disk[offset as usize..][..bytes.len()]);
-            Ok(())
+            std::io::Result::Ok(())
         })
     }
 
@@ -423,7 +428,7 @@ mod tests {
             bytes[16..20].fill(0);
             let crc = crc32(&bytes[..92]);
             bytes[16..20].copy_from_slice(&crc.to_le_bytes());
-            let _ = read(sectors, |_, out| { let n = out.len().min(512); out[..n].copy_from_slice(&bytes[..n]); Ok(()) });
+            let _ = read(sectors, |_, out| { let n = out.len().min(512); out[..n].copy_from_slice(&bytes[..n]); std::io::Result::Ok(()) });
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Lower-case hexadecimal, the form of every hash and key in Ferrite's text.
 
+use alloc::string::String;
+
 use crate::{Error, Result};
 
 /// Encodes bytes as lower-case hexadecimal.

@@ -5,28 +5,47 @@
 //! [`payload`] (the `.update` file), [`block_index`] (its blocks by hash), [`verity`] (the hash
 //! tree behind the root), [`gpt`] (the partition table), [`boot_state`] and [`chooser`] (which
 //! slot boots next, with [`rpi`] for firmware that
-//! cannot read the state), [`disk`] (finding partitions on a running device), [`medium`] (reading and
+//! cannot read the state), [`loader`] and [`efi`] (how a loader of ours goes through its choices), [`disk`] (finding partitions on a running device), [`medium`] (reading and
 //! writing them) and [`network_time`] (what a time server said).
 //!
 //! Everything here is plain data and pure functions, apart from [`chooser`], [`disk`] and
 //! [`medium`], which take paths or a trait so that a test can stand in. No network, no processes,
 //! no allocation that input could make large: every length is bounded before it is used.
+//!
+//! Without the feature `std` only what a loader needs is there.
 
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
+#[cfg(feature = "std")]
 pub mod block_index;
 pub mod boot_state;
+#[cfg(feature = "std")]
 pub mod chooser;
+#[cfg(feature = "std")]
 pub mod conf;
+#[cfg(feature = "std")]
 pub mod disk;
+pub mod efi;
 pub mod error;
 pub mod gpt;
 pub mod hex;
 pub mod layout;
+pub mod loader;
+#[cfg(feature = "std")]
 pub mod manifest;
+#[cfg(feature = "std")]
 pub mod medium;
+#[cfg(feature = "std")]
 pub mod network_time;
+#[cfg(feature = "std")]
 pub mod payload;
+#[cfg(feature = "std")]
 pub mod rpi;
+#[cfg(feature = "std")]
 pub mod settings;
+#[cfg(feature = "std")]
 pub mod verity;
 
 pub use error::{Error, Result};

@@ -30,7 +30,7 @@ pub struct Contents<'a> {
 pub fn table(board: &Board, seed: &[u8; 32]) -> Gpt {
     let sizes = &board.partitions;
     let (firmware, boot) = match board.boot.chooser {
-        Chooser::Uboot => (gpt::EFI_SYSTEM, gpt::LINUX_DATA),
+        Chooser::Uboot | Chooser::Efi => (gpt::EFI_SYSTEM, gpt::LINUX_DATA),
         // The type under which people have seen the Raspberry Pi's bootloader take FAT partitions
         // of a GPT (rpi-eeprom issue 359).
         Chooser::Rpi | Chooser::RpiTryboot => (gpt::BASIC_DATA, gpt::BASIC_DATA),

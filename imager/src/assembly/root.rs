@@ -36,6 +36,8 @@ pub struct DeviceBinaries {
     pub ota: Vec<u8>,
     /// The model runner.
     pub runner: Vec<u8>,
+    /// The boot chooser of boards with UEFI, where it is one.
+    pub efi_chooser: Option<Vec<u8>>,
 }
 
 /// The keys that an image carries.

@@ -5,8 +5,10 @@ use anyhow::{ensure, Context, Result};
 use slot::rpi::autoboot::Method;
 
 use crate::config::board::{Board, Chooser};
+use crate::secure_boot::Signer;
 use crate::sources::deb::Deb;
 
+pub mod efi;
 pub mod rpi;
 pub mod uboot;
 
@@ -30,6 +32,8 @@ pub struct SlotFiles {
     pub firmware: rpi::FirmwareFiles,
     /// Serial number of the partition's FAT.
     pub volume_id: u32,
+    /// What only the efi chooser needs.
+    pub efi: Option<efi::Parts>,
 }
 
 /// The firmware that the board file names, out of its package.
@@ -43,12 +47,20 @@ pub fn board_firmware(board: &Board, package: Option<&Deb>) -> Result<rpi::Firmw
     }
 }
 
-/// What lies on the `firmware` partition.
-pub fn firmware_files(board: &Board, firmware: &rpi::FirmwareFiles) -> Result<Files> {
+/// What lies on the `firmware` partition. `program` is the efi chooser's own, and who signs it.
+pub fn firmware_files(
+    board: &Board,
+    firmware: &rpi::FirmwareFiles,
+    program: Option<(&[u8], Option<&Signer>)>,
+) -> Result<Files> {
     let method = match board.boot.chooser {
         Chooser::Uboot => {
             let script = uboot::boot_script(board.watchdog.as_ref())?;
             return Ok(vec![(uboot::BOOT_SCRIPT.to_owned(), uboot::script_image(&script))]);
+        }
+        Chooser::Efi => {
+            let (program, signer) = program.context("the chooser is not there")?;
+            return efi::firmware_files(board, program, signer);
         }
         Chooser::Rpi => Method::Pointer,
         Chooser::RpiTryboot => Method::Tryboot,
@@ -72,6 +84,11 @@ pub fn slot_files(board: &Board, files: SlotFiles) -> Result<Files> {
                 tree,
             )?;
             vec![(uboot::SLOT_SCRIPT.to_owned(), uboot::script_image(&script))]
+        }
+        // One file is the kernel, the initramfs and the rest.
+        Chooser::Efi => {
+            let parts = files.efi.as_ref().context("the stub is not there")?;
+            return efi::slot_files(board, &files, parts);
         }
         Chooser::Rpi | Chooser::RpiTryboot => rpi::slot_files(board, &files)?,
     };

@@ -146,6 +146,7 @@ mod tests {
             device_trees: vec![("bcm2837-rpi-3-b.dtb".to_owned(), vec![0xd0, 0x0d, 0xfe, 0xed])],
             firmware: FirmwareFiles::default(),
             volume_id: 0xABC,
+            efi: None,
         }
     }
 

@@ -14,11 +14,15 @@ use crate::assembly::root::{DeviceBinaries, DeviceKeys};
 use crate::assembly::slot_image::{self, Identity};
 use crate::assembly::{device_conf, disk_image, initramfs, kernel, root};
 use crate::boot_key::BootKey;
+use crate::chooser::efi;
 use crate::chooser::rpi::ramdisk;
+use crate::config::board::Chooser;
 use crate::config::{Board, Image};
 use crate::fs::tree::Tree;
 use crate::fs::{ext4, fat};
+use crate::secure_boot::{self, Signer};
 use crate::sources::hash::Sha256;
+use crate::sources::Inputs;
 use crate::sources::{self, sbom};
 use crate::{chooser, keys};
 
@@ -62,6 +66,10 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let device = device_folder(args.device.as_deref())?;
     let boot_signer = BootSigner::load(&image, &args.keys)?;
     let signing = keys::image_signing(&args.keys)?;
+    let secure_boot = match board.boot.chooser {
+        Chooser::Efi => secure_boot::signer(&args.keys)?,
+        _ => None,
+    };
     let carried: Vec<String> =
         keys::image_public(&args.keys)?.iter().map(keys::public_hex).collect();
     let tuf_root = keys::tuf_root(&args.keys)?;
@@ -69,7 +77,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
 
     let locked = sources::resolve_all(&image, &board, &options)?;
     let outputs = Outputs::new(&args.out, &image, &board);
-    let binaries = read_binaries(&device)?;
+    let binaries = read_binaries(&device, &board)?;
     let signers: Vec<String> =
         signing.iter().map(|key| keys::public_hex(&key.verifying_key())).collect();
     let mut stamp = Stamp::new();
@@ -79,8 +87,11 @@ pub fn run(args: BuildArgs) -> Result<()> {
     stamp.add_bytes("init", &binaries.init);
     stamp.add_bytes("ota", &binaries.ota);
     stamp.add_bytes("runner", &binaries.runner);
+    stamp.add_bytes("efi chooser", binaries.efi_chooser.as_deref().unwrap_or_default());
     stamp.add_bytes("signing keys", signers.join(" ").as_bytes());
     stamp.add_bytes("carried keys", carried.join(" ").as_bytes());
+    let secured = secure_boot.as_ref().map(Signer::certificate).transpose()?;
+    stamp.add_bytes("secure boot", secured.as_deref().unwrap_or_default());
     stamp.add_bytes("tuf root", &tuf_root);
     if let Some(signer) = &boot_signer {
         stamp.add_bytes("boot key", signer.key.public().pem()?.as_bytes());
@@ -103,7 +114,8 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let initrd = initramfs::build(&binaries.init, &boot_conf, modules)?;
     let identity = Identity { image: &image, board: &board };
     let mut firmware = chooser::board_firmware(&board, inputs.board_firmware.as_ref())?;
-    let firmware_files = chooser::firmware_files(&board, &firmware)?;
+    let program = binaries.efi_chooser.as_deref().map(|bytes| (bytes, secure_boot.as_ref()));
+    let firmware_files = chooser::firmware_files(&board, &firmware, program)?;
     firmware.loader.clear();
     let volume_id = slot_image::boot_volume_id(&identity);
     let mut boot_files = chooser::slot_files(
@@ -114,6 +126,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
             device_trees: kernel.device_trees,
             firmware,
             volume_id,
+            efi: efi_parts(&board, &image, &inputs, secure_boot)?,
         },
     )?;
     if let Some(BootSigner { key, time }) = &boot_signer {
@@ -158,6 +171,23 @@ impl BootSigner {
         }
         Ok(Some(BootSigner { key: BootKey::load(keys)?, time: ramdisk::time()? }))
     }
+}
+
+/// What goes into a unified kernel image beside kernel and initramfs.
+fn efi_parts(
+    board: &Board,
+    image: &Image,
+    inputs: &Inputs,
+    signer: Option<Signer>,
+) -> Result<Option<efi::Parts>> {
+    if board.boot.chooser != Chooser::Efi {
+        return Ok(None);
+    }
+    let (name, version) = (&image.name, &image.version);
+    let os_release = format!(
+        "ID=ferrite\nNAME=Ferrite\nPRETTY_NAME=\"{name} {version}\"\nVERSION_ID={version}\n"
+    );
+    Ok(Some(efi::Parts { stub: efi::stub(board, inputs.stub.as_ref())?, os_release, signer }))
 }
 
 fn report(outputs: &Outputs, slot: &slot_image::SlotImage, start: Instant) {
@@ -209,7 +239,7 @@ fn device_folder(given: Option<&Path>) -> Result<PathBuf> {
     )
 }
 
-fn read_binaries(folder: &Path) -> Result<DeviceBinaries> {
+fn read_binaries(folder: &Path, board: &Board) -> Result<DeviceBinaries> {
     let read = |name: &str| {
         let path = folder.join(name);
         let bytes = fs::read(&path).with_context(|| {
@@ -218,12 +248,19 @@ fn read_binaries(folder: &Path) -> Result<DeviceBinaries> {
                 path.display()
             )
         })?;
-        if !bytes.starts_with(b"\x7FELF") {
-            bail!("{}: is not a Linux program", path.display());
+        if !bytes.starts_with(b"\x7FELF") && !bytes.starts_with(b"MZ") {
+            bail!("{}: is not a program", path.display());
         }
         Ok(bytes)
     };
-    Ok(DeviceBinaries { init: read("init")?, ota: read("ota")?, runner: read("runner")? })
+    let is_efi = board.boot.chooser == Chooser::Efi;
+    let chooser = efi::program_name(board.debian.architecture);
+    Ok(DeviceBinaries {
+        init: read("init")?,
+        ota: read("ota")?,
+        runner: read("runner")?,
+        efi_chooser: is_efi.then(|| read(chooser)).transpose()?,
+    })
 }
 
 /// The device's programs as the bill of materials names them.
@@ -233,11 +270,13 @@ fn programs(binaries: &DeviceBinaries) -> Vec<sbom::Program> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sha256: Sha256::of(bytes),
     };
-    vec![
+    let mut all = vec![
         program("init", &binaries.init),
         program("ota", &binaries.ota),
         program("runner", &binaries.runner),
-    ]
+    ];
+    all.extend(binaries.efi_chooser.as_ref().map(|bytes| program("efi-chooser", bytes)));
+    all
 }
 
 fn tree(files: Vec<(String, Vec<u8>)>) -> Result<Tree> {

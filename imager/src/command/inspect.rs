@@ -3,6 +3,7 @@
 mod published;
 mod secure_boot;
 mod shell;
+mod unified;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -21,6 +22,7 @@ use slot::{hex, verity, Slot};
 
 use self::secure_boot::SecureBootReport;
 use self::shell::ShellReport;
+use self::unified::UnifiedReport;
 use crate::fs::fat_reader::FatVolume;
 use crate::{keys, update_file};
 
@@ -100,6 +102,9 @@ struct SlotReport {
     /// Of a slot on a disk whose boot files are a signed RAM disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     secure_boot: Option<SecureBootReport>,
+    /// Of a slot on a disk that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unified_kernel_image: Option<UnifiedReport>,
     /// Nothing if all of it verifies, else the reasons why not.
     problems: Vec<String>,
 }
@@ -240,6 +245,10 @@ fn slot_on_disk(
             Ok(secure_boot) => report.secure_boot = secure_boot,
             Err(e) => report.problems.push(format!("{e:#}")),
         }
+        match UnifiedReport::of(&boot_bytes) {
+            Ok(unified) => report.unified_kernel_image = unified,
+            Err(e) => report.problems.push(format!("{e:#}")),
+        }
         if report.problems.is_empty() {
             match ShellReport::of(&root_bytes[..manifest.root_size as usize]) {
                 Ok(shell) => report.shell = Some(shell),
@@ -301,6 +310,7 @@ fn header_report(bytes: &[u8], keys: &TrustedKeys, slot: Option<Slot>) -> SlotRe
         signed_by,
         shell: None,
         secure_boot: None,
+        unified_kernel_image: None,
         problems: verdict.as_ref().err().map(ToString::to_string).into_iter().collect(),
         manifest: verdict.ok().map(manifest_report),
     }
@@ -393,6 +403,9 @@ fn print_slot(report: &SlotReport) {
     }
     if let Some(secure_boot) = &report.secure_boot {
         secure_boot.lines().iter().for_each(|line| println!("  {line}"));
+    }
+    if let Some(unified) = &report.unified_kernel_image {
+        println!("  {}", unified.in_words());
     }
     if let Some(shell) = &report.shell {
         println!("  {}", shell.text());

@@ -6,7 +6,7 @@ use anyhow::Result;
 use repository::author::id_of_key;
 
 use crate::boot_key::{self, BootKey};
-use crate::keys;
+use crate::{keys, secure_boot};
 
 /// Makes the keys that sign images and repositories. Existing keys are never overwritten.
 #[derive(Debug, clap::Args)]
@@ -14,6 +14,7 @@ use crate::keys;
   imager keygen --out keys
   imager keygen --out alice --role root-alice
   imager keygen --out keys --raspberry-pi-secure-boot
+  imager keygen --out keys --secure-boot
 
 `imager repo` says which role of a repository a key signs for.")]
 pub struct KeygenArgs {
@@ -28,6 +29,9 @@ pub struct KeygenArgs {
     /// whose fuses name its hash boots nothing that another key signed.
     #[arg(long, conflicts_with = "role")]
     raspberry_pi_secure_boot: bool,
+    /// Make the keys of Secure Boot instead, in DIR/secure-boot: PK, KEK and db.
+    #[arg(long, conflicts_with_all = ["role", "raspberry_pi_secure_boot"])]
+    secure_boot: bool,
 }
 
 /// Makes the key pairs and says what to do with them.
@@ -48,6 +52,15 @@ pub fn run(args: KeygenArgs) -> Result<()> {
             "Keep the first secret and a copy of it safe. No board knows it yet, and nothing of"
         );
         println!("imager tells one: docs/choosers/rpi-secure-boot.md.");
+        return Ok(());
+    }
+    if args.secure_boot {
+        let folder = secure_boot::generate(&args.out)?;
+        println!("the keys of Secure Boot are in {}:", folder.display());
+        println!("  PK, KEK    own the platform, and may change what it starts");
+        println!("  db         signs what it starts: `imager build` does so from now on");
+        println!("Keep the .key files secret. The .cer files go into the firmware of each board,");
+        println!("db first, PK last: docs/secure-boot.md");
         return Ok(());
     }
     keys::generate(&args.out)?;

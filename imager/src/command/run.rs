@@ -205,7 +205,7 @@ fn arguments(args: &RunArgs, qemu: &Qemu, firmware: &Path, disk: &Path) -> Vec<O
     add(&[text("-bios"), firmware.into()]);
     // writeback: what the guest wrote is in the host's page cache, so it survives a killed QEMU.
     add(&[text("-drive"), option("if=none,id=disk,format=raw,cache=writeback,file=", disk)]);
-    add(&[text("-device"), text("virtio-blk-pci,drive=disk")]);
+    add(&[text("-device"), text("virtio-blk-pci,drive=disk,bootindex=0")]);
     let mut network = text("user,id=network");
     for forward in &args.forward {
         network.push(format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));

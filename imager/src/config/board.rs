@@ -235,6 +235,9 @@ impl Board {
             return Err(document.whole("[debian] `suites` is empty: name at least one"));
         }
         self.kernel.check(document)?;
+        if self.boot.stub.is_some() != (self.boot.chooser == Chooser::Efi) {
+            return Err(document.whole("[boot.stub] is for the efi chooser, which needs it"));
+        }
         let sizes = &self.partitions;
         for size in [&sizes.firmware, &sizes.boot, &sizes.root, &sizes.data] {
             let bytes = size.get_ref().0;

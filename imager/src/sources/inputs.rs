@@ -28,6 +28,8 @@ pub struct Inputs {
     pub board_firmware: Option<Deb>,
     /// The packages with the radio's firmware, sorted by name.
     pub wifi_firmware: Vec<Deb>,
+    /// The package with the head of unified kernel images.
+    pub stub: Option<Deb>,
     /// The wheels, sorted by name.
     pub wheels: Vec<Wheel>,
     /// All local files, sorted by path.

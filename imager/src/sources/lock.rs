@@ -62,12 +62,16 @@ pub struct BoardPins {
     /// The packages with the radio's firmware, as `name version`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wifi_firmware: Vec<String>,
+    /// The package with the head of unified kernel images, as `name version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stub: Option<String>,
 }
 
 impl BoardPins {
     /// All its packages, as `name version`.
     pub fn ids(&self) -> impl Iterator<Item = &String> {
-        let firmware = self.firmware.iter().chain(&self.board_firmware).chain(&self.wifi_firmware);
+        let firmware = self.firmware.iter().chain(&self.board_firmware);
+        let firmware = firmware.chain(&self.wifi_firmware).chain(&self.stub);
         self.root.iter().chain(&self.kernel).chain(firmware)
     }
 }
@@ -99,6 +103,9 @@ pub struct Request {
     /// The packages with the radio's firmware, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wifi_firmware: Vec<String>,
+    /// The package with the head of unified kernel images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stub: Option<String>,
 }
 
 /// One Debian package.
@@ -328,12 +335,14 @@ mod tests {
                 firmware: None,
                 board_firmware: None,
                 wifi_firmware: vec![],
+                stub: None,
             },
             root: root.iter().map(|s| (*s).to_owned()).collect(),
             kernel: vec![],
             firmware: None,
             board_firmware: None,
             wifi_firmware: vec![],
+            stub: None,
         }
     }
 

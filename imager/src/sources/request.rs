@@ -62,6 +62,7 @@ pub fn packages(image: &Image, board: &Board) -> Request {
             }
             _ => Vec::new(),
         },
+        stub: board.boot.stub.as_ref().map(|f| f.package.to_string()),
     }
 }
 

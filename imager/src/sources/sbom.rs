@@ -39,7 +39,8 @@ pub fn spdx(
     let mut own = OwnNames::new();
     let mut packages = Vec::new();
     let firmware = inputs.board_firmware.iter().chain(&inputs.wifi_firmware);
-    for deb in inputs.root.iter().chain(&inputs.kernel).chain(firmware) {
+    let boot = firmware.chain(&inputs.stub);
+    for deb in inputs.root.iter().chain(&inputs.kernel).chain(boot) {
         let licence = copyright_of(deb, &inputs.root)?
             .and_then(|text| licence::of_copyright(&text, &mut own));
         let purl = format!(

@@ -154,6 +154,7 @@ impl Locked<'_> {
                 .map(|id| self.open_deb(id))
                 .transpose()?,
             wifi_firmware: open_all(&pins.wifi_firmware)?,
+            stub: pins.stub.as_deref().map(|id| self.open_deb(id)).transpose()?,
             wheels,
             files: self.files,
         })
@@ -347,6 +348,11 @@ impl Locked<'_> {
             .iter()
             .map(|name| resolve::newest(&firmware_index, name, &pinned))
             .collect::<Result<Vec<_>>>()?;
+        let stub = wanted
+            .stub
+            .as_deref()
+            .map(|name| resolve::newest(&index, name, &pinned))
+            .transpose()?;
         let ids = |all: &[&Package]| {
             all.iter().map(|p| format!("{} {}", p.name, p.version)).collect::<Vec<_>>()
         };
@@ -358,6 +364,7 @@ impl Locked<'_> {
             firmware: firmware.map(|p| format!("{} {}", p.name, p.version)),
             board_firmware: board_firmware.map(|p| format!("{} {}", p.name, p.version)),
             wifi_firmware: ids(&wifi_firmware),
+            stub: stub.map(|p| format!("{} {}", p.name, p.version)),
             request: wanted,
         };
         if let Some(before) = old.board(&pins.name) {
@@ -368,7 +375,8 @@ impl Locked<'_> {
             .chain(&kernel)
             .chain(&firmware)
             .chain(&board_firmware)
-            .chain(&wifi_firmware);
+            .chain(&wifi_firmware)
+            .chain(&stub);
         let debs = all.map(|p| pin(p, architecture)).collect();
         self.lock.set_board(pins, debs);
         Ok(())

@@ -73,7 +73,7 @@ fn check(medium: &[u8], what_was_there: u8) {
     let read = |medium: &[u8]| {
         gpt::read(sectors, |at, out| {
             out.copy_from_slice(&medium[at as usize..][..out.len()]);
-            Ok(())
+            std::io::Result::Ok(())
         })
     };
     let table = read(medium).unwrap();

@@ -1,4 +1,4 @@
-//! Who chooses the slot after a reset: U-Boot's script, or a Raspberry Pi's firmware together with
+//! Who chooses the slot after a reset: U-Boot's script, our EFI program, or a Raspberry Pi's firmware together with
 //! the first life of `init`. The rules are those of docs/choosers/; what writes is the real code
 //! where it is code of ours.
 
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use slot::boot_state::{Boot, BLOB_SIZE};
 use slot::chooser::{Chooser, Redundant};
 use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
+use slot::loader::{self, Started};
 use slot::medium::{Access, Partitions};
 use slot::rpi::autoboot::{self, Method};
 use slot::rpi::plan::{plan, Found, Then};
@@ -19,6 +20,10 @@ use crate::disk::{Disk, Image};
 /// Sectors of `firmware` up to the file in the volume that [`Loader::firmware`] makes: reserved
 /// ones, one of FAT, one of root directory.
 const RPI_SECTORS: usize = 32 + 1 + 1;
+/// Sectors of `firmware` on the other disks: nothing but the state is there, and the number tells
+/// them apart.
+const UBOOT_SECTORS: usize = 32;
+const EFI_SECTORS: usize = 33;
 /// More lives in a row than any choice takes.
 const MOST_LIVES: usize = 4;
 
@@ -26,17 +31,17 @@ const MOST_LIVES: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loader {
     Uboot,
+    Efi,
     Rpi,
 }
 
 impl Loader {
     /// The one of the board that this disk belongs to.
     pub fn of(image: &Image) -> Loader {
-        let is_rpi = image.partitions[FIRMWARE].len() > RPI_SECTORS * SECTOR as usize;
-        if is_rpi {
-            Loader::Rpi
-        } else {
-            Loader::Uboot
+        match image.partitions[FIRMWARE].len() / SECTOR as usize {
+            UBOOT_SECTORS => Loader::Uboot,
+            EFI_SECTORS => Loader::Efi,
+            _ => Loader::Rpi,
         }
     }
 
@@ -44,6 +49,7 @@ impl Loader {
     pub fn name(self) -> &'static str {
         match self {
             Loader::Uboot => "uboot",
+            Loader::Efi => "efi",
             Loader::Rpi => "rpi",
         }
     }
@@ -51,8 +57,10 @@ impl Loader {
     /// The `firmware` partition without a boot state.
     pub fn firmware(self) -> Vec<u8> {
         let sector = SECTOR as usize;
-        if self == Loader::Uboot {
-            return vec![0; 32 * sector];
+        match self {
+            Loader::Uboot => return vec![0; UBOOT_SECTORS * sector],
+            Loader::Efi => return vec![0; EFI_SECTORS * sector],
+            Loader::Rpi => {}
         }
         let text = autoboot::text(Method::Pointer, Slot::A);
         let mut bytes = vec![0; RPI_SECTORS * sector];
@@ -71,7 +79,7 @@ impl Loader {
     /// The chooser that `init` and `ota` use on it.
     pub fn chooser(self, partitions: Arc<dyn Partitions>) -> Box<dyn Chooser> {
         match self {
-            Loader::Uboot => Box::new(Redundant::new(partitions)),
+            Loader::Uboot | Loader::Efi => Box::new(Redundant::new(partitions)),
             Loader::Rpi => Box::new(Rpi::new(partitions, Method::Pointer)),
         }
     }
@@ -89,6 +97,7 @@ impl Loader {
     pub fn reset(self, disk: &Disk) -> Result<(Slot, Boot), String> {
         match self {
             Loader::Uboot => uboot(disk),
+            Loader::Efi => efi(disk),
             Loader::Rpi => rpi(disk),
         }
     }
@@ -110,6 +119,34 @@ fn uboot(disk: &Disk) -> Result<(Slot, Boot), String> {
     let firmware = disk.open(FIRMWARE, Access::Write).map_err(|e| e.to_string())?;
     firmware.write_at(BOOT_STATE_OFFSETS[1 - ruling], &blob).map_err(|e| e.to_string())?;
     Ok((slot, boot))
+}
+
+/// The real choices of the EFI program, on this disk. Its flush is left out: not every firmware's
+/// driver hands one on to the medium.
+fn efi(disk: &Disk) -> Result<(Slot, Boot), String> {
+    struct Board<'a>(&'a Disk);
+    impl loader::Board for Board<'_> {
+        fn read(&mut self, copy: usize) -> Option<[u8; BLOB_SIZE]> {
+            let mut blob = [0; BLOB_SIZE];
+            let firmware = self.0.open(FIRMWARE, Access::Read).ok()?;
+            firmware.read_at(BOOT_STATE_OFFSETS[copy], &mut blob).ok().map(|()| blob)
+        }
+
+        fn write(&mut self, copy: usize, blob: &[u8; BLOB_SIZE]) -> bool {
+            self.0
+                .open(FIRMWARE, Access::Write)
+                .and_then(|firmware| firmware.write_at(BOOT_STATE_OFFSETS[copy], blob))
+                .is_ok()
+        }
+
+        fn start(&mut self, _: Slot, _: Boot) -> Started {
+            Started::Yes
+        }
+
+        fn say(&mut self, _: &str) {}
+    }
+    boot_state(&disk.image()).ok_or("both copies of the boot state are lost")?;
+    loader::choose(&mut Board(disk)).ok_or_else(|| "nothing can be started".to_owned())
 }
 
 /// First lives, until one goes on (docs/choosers/rpi.md).

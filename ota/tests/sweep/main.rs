@@ -101,6 +101,20 @@ fn an_update_that_forbids_the_way_back() {
     );
 }
 
+/// The same with our EFI program, whose own choices run here.
+#[test]
+fn an_update_on_a_board_with_efi() {
+    let (one, two, three) = (version(1), version(2), version(3));
+    let versions = [&one, &two, &three];
+    let road = Road { versions: &versions, offered: &two, offered_is_bad: false };
+    no_brick("efi, first", sweep(&road, shipped(Loader::Efi, &one, |_| ()), Effort::wanted()));
+    let start = updated(Loader::Efi, &one, &two);
+    let road = Road { versions: &versions, offered: &three, offered_is_bad: false };
+    no_brick("efi, over the fallback", sweep(&road, start.clone(), Effort::wanted()));
+    let road = Road { versions: &versions, offered: &three, offered_is_bad: true };
+    no_brick("efi, bad", sweep(&road, start, Effort::wanted()));
+}
+
 /// The same on a Raspberry Pi, where the first life chooses and `autoboot.txt` has to follow: what
 /// the firmware boots by itself is whole at every moment, too.
 #[test]

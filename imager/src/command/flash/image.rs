@@ -198,7 +198,7 @@ fn table(head: &[u8]) -> Result<Gpt> {
         let start = usize::try_from(at).map_err(|_| outside())?;
         let found = start.checked_add(out.len()).and_then(|end| head.get(start..end));
         out.copy_from_slice(found.ok_or_else(outside)?);
-        Ok(())
+        std::io::Result::Ok(())
     })
     .map_err(|e| anyhow!(e))?;
     ensure!(table.sectors <= MAX_SECTORS, "its size is out of bounds");

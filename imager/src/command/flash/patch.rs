@@ -153,7 +153,7 @@ mod tests {
             let read = |disk: &[u8]| {
                 gpt::read(sectors, |at, out| {
                     out.copy_from_slice(&disk[at as usize..][..out.len()]);
-                    Ok(())
+                    std::io::Result::Ok(())
                 })
             };
             assert_eq!(read(&disk).unwrap(), table, "{bytes}");

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::machine::Firmware;
 use crate::config::values::{DevicePath, Line, PackageName};
 
 /// `[boot]`: the boot chooser.
@@ -19,6 +20,9 @@ pub struct Boot {
     /// Whether the board's own loader can be made to start signed slots only; rpi choosers only.
     #[serde(default)]
     pub secure_boot: bool,
+    /// systemd's stub, out of a Debian package: the head of a unified kernel image; efi chooser
+    /// only.
+    pub stub: Option<Firmware>,
 }
 
 /// `[boot.firmware]`: files out of a package of Debian's non-free-firmware.
@@ -42,6 +46,8 @@ pub struct BoardFirmware {
 pub enum Chooser {
     /// A U-Boot script and a redundant environment.
     Uboot,
+    /// A UEFI program of our own and unified kernel images.
+    Efi,
     /// A Raspberry Pi's firmware reads `autoboot.txt`, the first life writes it.
     Rpi,
     /// The same, and a kernel that can ask the firmware to boot a slot once.
@@ -53,6 +59,7 @@ impl Chooser {
     pub fn as_str(self) -> &'static str {
         match self {
             Chooser::Uboot => "uboot",
+            Chooser::Efi => "efi",
             Chooser::Rpi => "rpi",
             Chooser::RpiTryboot => "rpi-tryboot",
         }
