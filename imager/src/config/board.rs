@@ -13,7 +13,7 @@ mod boot;
 mod kernel;
 mod machine;
 
-pub use boot::{BoardFirmware, Boot, Chooser};
+pub use boot::{BoardFirmware, Boot, BootMemory, Chooser};
 pub use kernel::{Kernel, KernelSource, ModuleSignatures};
 pub use machine::{Firmware, Qemu, Watchdog, WatchdogKind};
 
@@ -243,6 +243,17 @@ impl Board {
         if self.boot.secure_boot && self.boot.chooser == Chooser::Uboot {
             return Err(document.whole("[boot] `secure_boot` is for the rpi choosers"));
         }
+        if let Some(memory) = &self.boot.memory {
+            if self.boot.chooser != Chooser::Uboot {
+                return Err(document.whole("[boot.memory] is for the uboot chooser: remove it"));
+            }
+            let aligned =
+                memory.kernel.is_multiple_of(2 << 20) && memory.scratch.is_multiple_of(4096);
+            if memory.kernel == 0 || !aligned {
+                let why = "[boot.memory] `kernel` is a multiple of 2 MiB (0x200000), `scratch` one of 4 KiB";
+                return Err(document.whole(why));
+            }
+        }
         if let Some(watchdog) = &self.watchdog {
             let possible = watchdog.kind.seconds();
             if !possible.contains(&watchdog.seconds()) {
@@ -342,5 +353,21 @@ mod tests {
         assert!(changed("chooser = \"uboot\"", signed).contains("for the rpi choosers"));
         let broadcom = "kind = \"bcm2835\"";
         assert!(changed("kind = \"i6300esb\"", broadcom).contains("between 10 and 15"));
+        let kept = "device = \"/dev/watchdog0\"
+seconds = ";
+        let (from, to) = (
+            format!(
+                "{0}
+{kept}60",
+                "kind = \"i6300esb\""
+            ),
+            format!(
+                "{0}
+{kept}256",
+                "kind = \"tegra\""
+            ),
+        );
+        assert!(changed(&from, &to).contains("between 10 and 255"));
+        assert!(changed("kernel = 0x4040_0000", "kernel = 0x4040_1000").contains("2 MiB"));
     }
 }

@@ -24,15 +24,21 @@ pub enum WatchdogKind {
     I6300esb,
     /// The power manager of every Raspberry Pi.
     Bcm2835,
+    /// The timers of an NVIDIA Tegra.
+    Tegra,
 }
 
 impl WatchdogKind {
     /// The seconds it can be set to. The Broadcom counter has 20 bits of 1/65536 s, and the kernel's
-    /// driver takes whole seconds (Linux drivers/watchdog/bcm2835_wdt.c, `PM_WDOG_TIME_SET`).
+    /// driver takes whole seconds (Linux drivers/watchdog/bcm2835_wdt.c, `PM_WDOG_TIME_SET`). Tegra's
+    /// period has 8 bits of seconds (drivers/watchdog/tegra_wdt.c, `WDT_CFG_PERIOD_MASK` and
+    /// `MAX_WDT_TIMEOUT`; it counts quarters of a second, and resets when the period ends the fourth
+    /// time).
     pub(super) fn seconds(self) -> std::ops::RangeInclusive<u32> {
         match self {
             WatchdogKind::I6300esb => 10..=600,
             WatchdogKind::Bcm2835 => 10..=15,
+            WatchdogKind::Tegra => 10..=255,
         }
     }
 }
