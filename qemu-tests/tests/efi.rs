@@ -33,8 +33,10 @@ fn can_be_tested() -> bool {
     built
 }
 
-fn version(lane: &Lane, label: &'static str, sequence: u64) -> Result<Built> {
-    lane.build(&Variant { label, board_file: BOARD, tries: Some(3), ..Variant::good(sequence) })
+/// The version that gives the next one so many tries.
+fn version(lane: &Lane, sequence: u64, tries: u8) -> Result<Built> {
+    let good = Variant::good(sequence);
+    lane.build(&Variant { label: "efi", board_file: BOARD, tries: Some(tries), ..good })
 }
 
 /// Flips a bit of a slot's unified kernel image, which fills most of the partition from its start.
@@ -49,7 +51,7 @@ fn the_chooser_goes_by_the_boot_state_alone() -> Result<()> {
         return Ok(());
     }
     let lane = Lane::take()?;
-    let disk = Disk::copy_of(&version(&lane, "efi", 1)?.img)?;
+    let disk = Disk::copy_of(&version(&lane, 1, 3)?.img)?;
     // Slot a's kernel has decayed, slot b is empty.
     spoil_kernel(&disk, Slot::A)?;
     let armed = BootState {
@@ -106,7 +108,7 @@ fn a_good_version_is_committed_through_power_cuts_and_broken_ones_fall_back() ->
     }
     let lane = Lane::take()?;
     let repository = lane.repository()?;
-    let disk = Disk::copy_of(&version(&lane, "efi", 1)?.img)?;
+    let disk = Disk::copy_of(&version(&lane, 1, 3)?.img)?;
     let start = || Machine::start("efi-updates", &disk, &Options::default());
 
     let mut machine = start()?;
@@ -117,7 +119,7 @@ fn a_good_version_is_committed_through_power_cuts_and_broken_ones_fall_back() ->
     let result: Value = serde_json::from_str(json).with_context(|| line.clone())?;
     assert_eq!(result["detections"].as_array().map(Vec::len), Some(1), "{line}");
 
-    repository.publish(&version(&lane, "efi", 2)?)?;
+    repository.publish(&version(&lane, 2, 1)?)?;
     machine.console.wait_for("ota: installed 2-efi in slot b", TO_INSTALL)?;
     // Each line, and the power is cut: the trial is tried again while it has tries left.
     machine.console.wait_for("ferrite: slot b (trial, 2 tries left)", TO_BOOT)?;
