@@ -240,7 +240,7 @@ fn device_folder(given: Option<&Path>) -> Result<PathBuf> {
 }
 
 fn read_binaries(folder: &Path, board: &Board) -> Result<DeviceBinaries> {
-    let read = |name: &str| {
+    let read = |name: &str, magic: &[u8], kind: &str| {
         let path = folder.join(name);
         let bytes = fs::read(&path).with_context(|| {
             format!(
@@ -248,18 +248,19 @@ fn read_binaries(folder: &Path, board: &Board) -> Result<DeviceBinaries> {
                 path.display()
             )
         })?;
-        if !bytes.starts_with(b"\x7FELF") && !bytes.starts_with(b"MZ") {
-            bail!("{}: is not a program", path.display());
+        if !bytes.starts_with(magic) {
+            bail!("{}: is not a {kind} program", path.display());
         }
         Ok(bytes)
     };
+    let linux = |name: &str| read(name, b"\x7FELF", "Linux");
     let is_efi = board.boot.chooser == Chooser::Efi;
     let chooser = efi::program_name(board.debian.architecture);
     Ok(DeviceBinaries {
-        init: read("init")?,
-        ota: read("ota")?,
-        runner: read("runner")?,
-        efi_chooser: is_efi.then(|| read(chooser)).transpose()?,
+        init: linux("init")?,
+        ota: linux("ota")?,
+        runner: linux("runner")?,
+        efi_chooser: is_efi.then(|| read(chooser, b"MZ", "UEFI")).transpose()?,
     })
 }
 
