@@ -232,7 +232,8 @@ fn an_interrupted_build_leaves_what_was_there() {
         if status.signal() == Some(SIGINT) {
             assert!(world.everything() == before, "interrupted, writing: {writing}, {more}");
         } else {
-            assert!(more > 0.0, "it was not interrupted: {status:?}");
+            // It was quicker than the signal, as it may be on a busy machine.
+            assert!(writing, "it was not interrupted: {status:?}");
             assert!(status.success() && inspect(&world, IMG).status.success(), "{status:?}");
         }
     }
