@@ -6,7 +6,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use anyhow::{ensure, Context, Result};
 use rustix::fs::{flock, FlockOperation};
 
 use crate::machine::imager;
-use crate::server::Server;
+use crate::server::{listen, Server};
 
 /// As many as there are seats for machines.
 const LANES: usize = 2;
@@ -350,10 +349,10 @@ pub(crate) fn keys(name: &str) -> Result<PathBuf> {
 fn port(lane: &Path) -> Result<u16> {
     let path = lane.join("port");
     let known = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-    if let Some(port) = known.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
+    if let Some(port) = known.filter(|port| listen(*port).is_ok()) {
         return Ok(port);
     }
-    let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    let free = listen(0).and_then(|listener| listener.local_addr());
     let port = free.context("a free port")?.port();
     fs::write(&path, port.to_string()).with_context(|| path.display().to_string())?;
     Ok(port)
@@ -435,7 +434,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = port(dir.path()).unwrap();
         assert_eq!(port(dir.path()).unwrap(), first);
-        let _taken = TcpListener::bind(("127.0.0.1", first)).unwrap();
+        let _taken = listen(first).unwrap();
         assert_ne!(port(dir.path()).unwrap(), first);
     }
 }

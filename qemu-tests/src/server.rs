@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -18,6 +18,8 @@ use crate::http::{self, Request};
 const HOST_IN_GUEST: &str = "10.0.2.2";
 /// How often a connection that waits looks whether the server is gone.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a port stays taken at most by a program that is about to be started.
+const GIVEN_UP: Duration = Duration::from_secs(3);
 /// Bytes written at a time, so that a fault comes where it was asked for.
 const PIECE: usize = 16 << 10;
 
@@ -79,6 +81,22 @@ struct Shared {
     gone: AtomicBool,
 }
 
+/// Listens on this port of the loopback, or on a free one if it is 0.
+///
+/// A port that was given up a moment ago may still be taken: a program that another thread starts
+/// has this process's sockets from its fork to its exec. That is waited for.
+pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
+    let patience = Instant::now() + GIVEN_UP;
+    loop {
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < patience => {
+                std::thread::sleep(TICK / 5);
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -105,8 +123,7 @@ impl Server {
 
     /// Like [`Server::start`], on this port: for a device whose image names the URL.
     pub fn start_on(root: &Path, port: u16) -> Result<Server> {
-        let listener = TcpListener::bind(("127.0.0.1", port))
-            .with_context(|| format!("cannot listen on port {port}"))?;
+        let listener = listen(port).with_context(|| format!("cannot listen on port {port}"))?;
         let address = listener.local_addr().context("listening socket")?;
         let shared = Arc::new(Shared {
             root: root.to_owned(),
@@ -353,6 +370,18 @@ mod tests {
         let text = String::from_utf8_lossy(answer).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         (head[..head.len().min(12)].to_owned(), body.to_owned())
+    }
+
+    #[test]
+    fn a_port_that_is_given_up_late_is_waited_for() {
+        let held = listen(0).unwrap();
+        let port = held.local_addr().unwrap().port();
+        let holder = std::thread::spawn(move || {
+            std::thread::sleep(2 * TICK);
+            drop(held);
+        });
+        listen(port).unwrap();
+        holder.join().unwrap();
     }
 
     #[test]
