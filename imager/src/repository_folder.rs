@@ -30,8 +30,20 @@ pub fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
+/// The right to write a repository, given back when dropped.
+#[derive(Debug)]
+pub struct RepositoryLock(File);
+
+impl Drop for RepositoryLock {
+    fn drop(&mut self) {
+        // A program that another thread is starting has the file, and with it the lock, from its
+        // fork to its exec; unlocking ends it for both.
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
 /// Two publishers at once would overwrite each other's versions.
-pub fn lock(repo: &Path) -> Result<File> {
+pub fn lock(repo: &Path) -> Result<RepositoryLock> {
     fs::create_dir_all(repo).with_context(|| cannot_write(repo))?;
     let path = repo.join(".lock");
     let file = OpenOptions::new()
@@ -42,7 +54,7 @@ pub fn lock(repo: &Path) -> Result<File> {
         .with_context(|| cannot_write(&path))?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| anyhow!("another `imager publish` is writing {}", repo.display()))?;
-    Ok(file)
+    Ok(RepositoryLock(file))
 }
 
 /// What is published now, verified as a device does it, expiry aside; `None` in a new repository.

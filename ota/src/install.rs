@@ -56,8 +56,14 @@ struct Accepted {
 
 /// Holds off other installers for as long as it lives.
 #[derive(Debug)]
-pub struct InstallerLock {
-    _file: File,
+pub struct InstallerLock(File);
+
+impl Drop for InstallerLock {
+    fn drop(&mut self) {
+        // A program that another thread is starting has the file, and with it the lock, from its
+        // fork to its exec; unlocking ends it for both.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl InstallerLock {
@@ -67,7 +73,7 @@ impl InstallerLock {
         std::fs::create_dir_all(paths.data()).map_err(|e| Error::at(paths.data(), e))?;
         let file = state::open_lock(&path).map_err(|e| Error::at(&path, e))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(InstallerLock { _file: file }),
+            Ok(()) => Ok(InstallerLock(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::failed(
                 "another installer is at work; wait until it is done (`ota status` shows it)",
             )),

@@ -4,15 +4,15 @@
 //! `target/qemu-fixtures/` that keeps what was built, so that a second run builds only what has
 //! changed. Tests that run at the same time, in one process or in several, get different lanes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use rustix::fs::{flock, FlockOperation};
 
+use crate::locked::Locked;
 use crate::machine::imager;
 use crate::server::{listen, Server};
 
@@ -25,7 +25,7 @@ const BOARD: &str = "qemu-arm64";
 pub struct Lane {
     port: u16,
     folder: PathBuf,
-    _lock: File,
+    _lock: Locked,
 }
 
 /// What is special about an image. The sequence makes its version.
@@ -115,9 +115,7 @@ impl Lane {
             for number in 0..LANES {
                 let lane = folder.join(format!("lane-{number}"));
                 fs::create_dir_all(&lane).with_context(|| lane.display().to_string())?;
-                if let Some(lock) =
-                    lock(&lane.join("lock"), FlockOperation::NonBlockingLockExclusive)?
-                {
+                if let Some(lock) = Locked::if_free(&lane.join("lock"))? {
                     return Ok(Lane { port: port(&lane)?, folder: lane, _lock: lock });
                 }
             }
@@ -145,7 +143,7 @@ impl Lane {
         command.arg("--keys").arg(keys(if variant.strange_keys { "strange" } else { "keys" })?);
         command.arg("--device").arg(folder.join("device")).arg("--out").arg(&folder);
         // One build at a time: they share the cache of compressed frames, and few processors.
-        let _one = lock(&self::folder()?.join("building"), FlockOperation::LockExclusive)?;
+        let _one = Locked::wait(&self::folder()?.join("building"))?;
         run(&mut command)?;
         let output = |end: &str| folder.join(format!("demo-{board}-{}.{end}", variant.version()));
         Ok(Built {
@@ -325,7 +323,7 @@ pub fn image_key() -> Result<PathBuf> {
 /// file in SPKI PEM.
 pub fn boot_key() -> Result<PathBuf> {
     let folder = keys("keys")?;
-    let _one = lock(&self::folder()?.join("making-keys"), FlockOperation::LockExclusive)?;
+    let _one = Locked::wait(&self::folder()?.join("making-keys"))?;
     let path = folder.join("raspberry-pi-secure-boot.pub.pem");
     if !path.is_file() {
         let mut command = Command::new(imager()?);
@@ -337,7 +335,7 @@ pub fn boot_key() -> Result<PathBuf> {
 /// The keys of all lanes, made once.
 pub(crate) fn keys(name: &str) -> Result<PathBuf> {
     let folder = folder()?;
-    let _one = lock(&folder.join("making-keys"), FlockOperation::LockExclusive)?;
+    let _one = Locked::wait(&folder.join("making-keys"))?;
     let keys = folder.join(name);
     if !keys.is_dir() {
         run(Command::new(imager()?).arg("keygen").arg("--out").arg(&keys))?;
@@ -356,17 +354,6 @@ fn port(lane: &Path) -> Result<u16> {
     let port = free.context("a free port")?.port();
     fs::write(&path, port.to_string()).with_context(|| path.display().to_string())?;
     Ok(port)
-}
-
-/// `None` when somebody else has it and `how` does not wait.
-fn lock(path: &Path, how: FlockOperation) -> Result<Option<File>> {
-    let file = File::options().create(true).truncate(false).write(true).open(path);
-    let file = file.with_context(|| format!("{} cannot be opened", path.display()))?;
-    match flock(&file, how) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("{} cannot be locked", path.display())),
-    }
 }
 
 fn workspace() -> &'static Path {

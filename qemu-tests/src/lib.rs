@@ -15,6 +15,7 @@ mod console;
 mod disk;
 pub mod fixture;
 mod http;
+mod locked;
 mod machine;
 mod patience;
 mod qmp;

@@ -1,19 +1,19 @@
 //! At most two machines at a time, over all test processes: more of them on few processors only
 //! run into each other's timeouts.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use rustix::fs::{flock, FlockOperation};
+use anyhow::Result;
+
+use crate::locked::Locked;
 
 const SEATS: usize = 2;
 
 /// The right to run one machine, given back when dropped (or when the process ends).
 #[derive(Debug)]
 pub struct Seat {
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Seat {
@@ -30,18 +30,8 @@ impl Seat {
     }
 
     fn try_take(folder: &Path, number: usize) -> Result<Option<Seat>> {
-        let path = folder.join(format!("seat-{number}"));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("{} cannot be opened", path.display()))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Seat { _lock: file })),
-            Err(e) if e == rustix::io::Errno::WOULDBLOCK => Ok(None),
-            Err(e) => Err(e).with_context(|| format!("{} cannot be locked", path.display())),
-        }
+        let lock = Locked::if_free(&folder.join(format!("seat-{number}")))?;
+        Ok(lock.map(|lock| Seat { _lock: lock }))
     }
 }
 
