@@ -153,7 +153,7 @@ fn any_state(random: &mut Random) -> BootState {
     let mut one_of = |numbers: &[u32]| numbers[random.below(numbers.len() as u64) as usize];
     let slot = |number| [None, Some(Slot::A), Some(Slot::B)][number as usize];
     BootState {
-        generation: one_of(&[1, 9, 0x10, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF0]),
+        generation: one_of(&[1, 9, 0xF, 0x10, 0x9F, 0xFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF0]),
         active: slot(one_of(&[1, 2])).unwrap_or(Slot::A),
         trial: slot(one_of(&[0, 1, 2])),
         tries: one_of(&[0, 1, 2, 0x10, 0xFF]) as u8,

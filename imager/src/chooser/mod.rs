@@ -4,7 +4,7 @@
 use anyhow::{ensure, Context, Result};
 use slot::rpi::autoboot::Method;
 
-use crate::config::board::{Board, Chooser};
+use crate::config::board::{Board, BootMemory, Chooser};
 use crate::secure_boot::Signer;
 use crate::sources::deb::Deb;
 
@@ -55,7 +55,7 @@ pub fn firmware_files(
 ) -> Result<Files> {
     let method = match board.boot.chooser {
         Chooser::Uboot => {
-            let script = uboot::boot_script(board.watchdog.as_ref())?;
+            let script = uboot::boot_script(memory(board)?, board.watchdog.as_ref())?;
             return Ok(vec![(uboot::BOOT_SCRIPT.to_owned(), uboot::script_image(&script))]);
         }
         Chooser::Efi => {
@@ -70,6 +70,15 @@ pub fn firmware_files(
     Ok(files)
 }
 
+fn memory(board: &Board) -> Result<&BootMemory> {
+    board.boot.memory.as_ref().with_context(|| {
+        format!(
+            "board {}: the uboot chooser needs [boot.memory] with `scratch` and `kernel`: addresses of free memory under this board's U-Boot",
+            board.name()
+        )
+    })
+}
+
 /// What lies on a slot's boot partition: the kernel, the initramfs, the device trees and what the
 /// loader needs to start them.
 pub fn slot_files(board: &Board, files: SlotFiles) -> Result<Files> {
@@ -78,6 +87,7 @@ pub fn slot_files(board: &Board, files: SlotFiles) -> Result<Files> {
             let tree =
                 files.device_trees.first().map(|(name, bytes)| uboot::SlotFile { name, bytes });
             let script = uboot::slot_script(
+                memory(board)?,
                 &board.kernel.arguments,
                 uboot::SlotFile { name: KERNEL, bytes: &files.kernel },
                 uboot::SlotFile { name: INITRD, bytes: &files.initrd },

@@ -3,9 +3,9 @@
 
 use anyhow::{bail, ensure, Context, Result};
 use slot::boot_state::{crc32, MAX_STRIKES};
-use slot::layout::{BOOT_STATE_OFFSETS, SECTOR};
+use slot::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, SECTOR};
 
-use crate::config::board::{Watchdog, WatchdogKind};
+use crate::config::board::{BootMemory, Watchdog, WatchdogKind};
 
 /// File name of the script U-Boot's standard boot looks for on the firmware partition.
 pub const BOOT_SCRIPT: &str = "boot.scr";
@@ -26,6 +26,8 @@ const I6300ESB_MAX_SECONDS: u32 = 0xF_FFFF / I6300ESB_TICKS;
 
 /// Kernels start at a multiple of this (Documentation/arch/arm64/booting.rst).
 const KERNEL_ALIGNMENT: u64 = 2 << 20;
+/// The device tree starts at a multiple of this; booting.rst asks for 8.
+const TREE_ALIGNMENT: u64 = 1 << 16;
 /// More than any kernel needs, and little enough to leave room in 512 MiB.
 const MAX_KERNEL_ROOM: u64 = 256 << 20;
 
@@ -38,8 +40,20 @@ pub struct SlotFile<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Where `boot.scr` keeps things, from the board's scratch memory on: the state's copies, a new one
+/// (an export clears as much as U-Boot's own environment has, 8 KiB on a Jetson Nano), the CRC of a
+/// file, a number, and `slot.scr`.
+const STATES: [u64; 3] = [0, 0x1000, 0x2000];
+const SUM: u64 = 0x8000;
+const NUMBER: u64 = 0x8100;
+const SLOT_SCRIPT_AT: u64 = 0x1_0000;
+/// `number=` stands before a number in memory.
+const NUMBER_NAME: u64 = 7;
+/// A generation has at most so many digits.
+const NUMBER_DIGITS: u64 = 8;
+
 /// The text of `boot.scr`. Fails when the watchdog cannot be set to its seconds.
-pub fn boot_script(watchdog: Option<&Watchdog>) -> Result<String> {
+pub fn boot_script(memory: &BootMemory, watchdog: Option<&Watchdog>) -> Result<String> {
     let arm = match watchdog {
         None => "# This board has no watchdog.\n".to_owned(),
         Some(watchdog) => match watchdog.kind {
@@ -49,10 +63,21 @@ pub fn boot_script(watchdog: Option<&Watchdog>) -> Result<String> {
             ),
         },
     };
-    let sector = |copy: usize| format!("{:x}", BOOT_STATE_OFFSETS[copy] / SECTOR);
+    let sector = |copy: usize| format!("{:x}", (ALIGNMENT + BOOT_STATE_OFFSETS[copy]) / SECTOR);
+    let at = |offset: u64| format!("{:x}", memory.scratch + offset);
+    let digits: Vec<String> =
+        (0..NUMBER_DIGITS).rev().map(|digit| at(NUMBER + NUMBER_NAME + digit)).collect();
+    let bytes: Vec<String> = (0..=0xFF).map(|byte| format!("{byte:x}")).collect();
     Ok(BOOT
         .replace("@SECTOR_0@", &sector(0))
         .replace("@SECTOR_1@", &sector(1))
+        .replace("@STATE_0@", &at(STATES[0]))
+        .replace("@STATE_1@", &at(STATES[1]))
+        .replace("@STATE_NEW@", &at(STATES[2]))
+        .replace("@NUMBER@", &at(NUMBER))
+        .replace("@DIGITS@", &digits.join(" "))
+        .replace("@BYTES@", &bytes.join(" "))
+        .replace("@SLOT_SCRIPT@", &at(SLOT_SCRIPT_AT))
         .replace("@STRIKES@", &format!("{MAX_STRIKES:x}"))
         .replace("@WATCHDOG@\n", &arm))
 }
@@ -73,6 +98,7 @@ fn i6300esb(seconds: u32) -> Result<String> {
 ///
 /// Fails when the kernel is not an uncompressed arm64 `Image`, or a text would end its quotes.
 pub fn slot_script(
+    memory: &BootMemory,
     kernel_arguments: &str,
     kernel: SlotFile,
     initrd: SlotFile,
@@ -84,33 +110,38 @@ pub fn slot_script(
     }
     let room = kernel_room(kernel.bytes)
         .with_context(|| format!("{}: U-Boot cannot start this kernel", kernel.name))?;
-    let mut files = load(kernel, "${kernel_addr_r}")? + &load(initrd, "${initrd_at}")?;
+    let initrd_at = memory.kernel + room;
+    let tree_at = (initrd_at + initrd.bytes.len() as u64).next_multiple_of(TREE_ALIGNMENT);
+    let mut files = load(kernel, memory.kernel)? + &load(initrd, initrd_at)?;
     if let Some(tree) = device_tree {
-        files += &load(tree, "${device_tree_at}")?;
+        files += &load(tree, tree_at)?;
     }
+    let tree_at = match device_tree {
+        Some(_) => format!("{tree_at:x}"),
+        None => "${fdtcontroladdr}".to_owned(),
+    };
     Ok(SLOT
         .replace("@KERNEL_ARGUMENTS@", kernel_arguments)
-        .replace("@KERNEL_ROOM@", &format!("{room:x}"))
-        .replace(
-            "@DEVICE_TREE_AT@",
-            if device_tree.is_some() { "${fdt_addr_r}" } else { "${fdtcontroladdr}" },
-        )
+        .replace("@KERNEL_AT@", &format!("{:x}", memory.kernel))
+        .replace("@INITRD_AT@", &format!("{initrd_at:x}"))
+        .replace("@DEVICE_TREE_AT@", &tree_at)
         .replace("@INITRD_SIZE@", &format!("{:x}", initrd.bytes.len()))
+        .replace("@SUM_AT@", &format!("{:x}", memory.scratch + SUM))
         .replace("@FILES@\n", &files))
 }
 
 /// The lines that load one file and check it.
-fn load(file: SlotFile, at: &str) -> Result<String> {
+fn load(file: SlotFile, at: u64) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
     ensure!(
         !file.name.is_empty() && file.name.chars().all(plain),
         "{:?}: a file on the boot partition is named with A-Z, a-z, 0-9 and ._+- only",
         file.name
     );
-    // `crc32` leaves its result in memory big-endian, `setexpr` reads it little-endian.
+    // `crc32` leaves its result in memory big-endian, `itest` reads it little-endian.
     let sum = crc32(file.bytes).swap_bytes();
     Ok(format!(
-        "setenv file {}\nsetenv at {at}\nsetenv size {:x}\nsetenv sum {sum:x}\nrun load_file\n",
+        "setenv file {}\nsetenv at {at:x}\nsetenv size {:x}\nsetenv sum {sum:x}\nrun load_file\n",
         file.name,
         file.bytes.len()
     ))
@@ -170,6 +201,10 @@ mod tests {
         Board::load("qemu-arm64", Path::new(folder)).unwrap()
     }
 
+    fn boot(board: &Board, watchdog: Option<&Watchdog>) -> Result<String> {
+        boot_script(board.boot.memory.as_ref().unwrap(), watchdog)
+    }
+
     fn image(size: u64) -> Vec<u8> {
         let mut image = vec![0; 4096];
         image[16..24].copy_from_slice(&size.to_le_bytes());
@@ -179,16 +214,25 @@ mod tests {
 
     fn script_for(arguments: &str, kernel: &[u8]) -> Result<String> {
         let kernel = SlotFile { name: "kernel", bytes: kernel };
-        slot_script(arguments, kernel, SlotFile { name: "initrd", bytes: b"123456789" }, None)
+        let memory = board().boot.memory.unwrap();
+        slot_script(
+            &memory,
+            arguments,
+            kernel,
+            SlotFile { name: "initrd", bytes: b"123456789" },
+            None,
+        )
     }
 
     #[test]
     fn a_script_image_is_what_mkimage_makes() {
         let dir = tempfile::tempdir().unwrap();
         let (text, out) = (dir.path().join("in"), dir.path().join("out"));
-        for script in
-            [boot_script(board().watchdog.as_ref()).unwrap(), "echo x\n".into(), String::from("#")]
-        {
+        for script in [
+            boot(&board(), board().watchdog.as_ref()).unwrap(),
+            "echo x\n".into(),
+            String::from("#"),
+        ] {
             std::fs::write(&text, &script).unwrap();
             let made = Command::new("mkimage")
                 .args([
@@ -206,26 +250,49 @@ mod tests {
 
     #[test]
     fn no_placeholder_is_left() {
-        let boot = boot_script(board().watchdog.as_ref()).unwrap();
+        let script = boot(&board(), board().watchdog.as_ref()).unwrap();
         let slot = script_for("console=ttyAMA0 panic=5", &image(1 << 20)).unwrap();
-        for script in [&boot, &slot, &boot_script(None).unwrap()] {
+        for script in [&script, &slot, &boot(&board(), None).unwrap()] {
             assert!(!script.contains('@'), "{script}");
             assert!(script.is_ascii());
         }
-        assert!(boot.contains("setexpr sector_0 ${firmware_start} + 10\n"));
-        assert!(boot.contains("setexpr sector_1 ${firmware_start} + 18\n"));
-        assert!(boot.contains("mw.l ${timer} 7800\n"), "60 s in two stages");
+        assert!(script.contains("setenv sector 810\n") && script.contains("setenv sector 818\n"));
+        assert!(script.contains("for digit_at in 4024810e 4024810d "), "the last digit first");
+        assert!(script.contains("mw.l ${timer} 7800\n"), "60 s in two stages");
+    }
+
+    /// The shell looks a name up in the environment first, and among its own variables, of which a
+    /// loop's is one, only then (U-Boot common/cli_hush.c, `lookup_param`): a loop whose variable is
+    /// in the environment too sees one value all the time.
+    #[test]
+    fn no_loop_variable_is_hidden_by_the_environment() {
+        let board = board();
+        let script = boot(&board, board.watchdog.as_ref()).unwrap();
+        let slot = script_for("panic=5", &image(1 << 20)).unwrap();
+        let both = [script, slot].concat();
+        let after = |word: &str| -> Vec<String> {
+            let words: Vec<&str> = both.split_whitespace().collect();
+            let pairs = words.windows(2).filter(|pair| pair[0] == word);
+            pairs.map(|pair| pair[1].trim_end_matches(';').to_owned()).collect()
+        };
+        let (loops, mut set) = (after("for"), after("setenv"));
+        let state = both.lines().find_map(|line| line.strip_prefix("setenv state_vars \""));
+        set.extend(state.unwrap().trim_end_matches('"').split(' ').map(str::to_owned));
+        assert!(loops.len() >= 4 && set.len() > 30, "{loops:?} {set:?}");
+        for name in loops {
+            assert!(!set.contains(&name), "{name} is in the environment");
+        }
     }
 
     #[test]
     fn a_slot_script_knows_its_files() {
         let script = script_for("console=ttyAMA0", &image(0x2F9_0000)).unwrap();
-        assert!(script.contains("${kernel_addr_r} + 3200000\n"));
+        assert!(script.contains("setenv file kernel\nsetenv at 40400000\n"), "{script}");
         // CBF43926 is the check value of CRC-32; its bytes come swapped.
         assert!(script.contains(
-            "setenv file initrd\nsetenv at ${initrd_at}\nsetenv size 9\nsetenv sum 2639f4cb\n"
+            "setenv file initrd\nsetenv at 43600000\nsetenv size 9\nsetenv sum 2639f4cb\n"
         ));
-        assert!(script.contains("booti ${kernel_addr_r} ${initrd_at}:9 ${device_tree_at}"));
+        assert!(script.contains("booti 40400000 43600000:9 ${fdtcontroladdr}"));
     }
 
     #[test]
@@ -239,6 +306,7 @@ mod tests {
         let tree = SlotFile { name: "a b.dtb", bytes: b"" };
         let image = image(4096);
         let kernel = SlotFile { name: "kernel", bytes: &image };
-        assert!(slot_script("x", kernel, kernel, Some(tree)).is_err());
+        let memory = board().boot.memory.unwrap();
+        assert!(slot_script(&memory, "x", kernel, kernel, Some(tree)).is_err());
     }
 }

@@ -14,7 +14,7 @@ mod kernel;
 mod machine;
 mod wifi;
 
-pub use boot::{BoardFirmware, Boot, Chooser};
+pub use boot::{BoardFirmware, Boot, BootMemory, Chooser};
 pub use kernel::{Kernel, KernelSource, ModuleSignatures};
 pub use machine::{Firmware, Qemu, Watchdog, WatchdogKind};
 pub use wifi::Wifi;
@@ -250,6 +250,17 @@ impl Board {
         if self.boot.secure_boot && self.boot.chooser == Chooser::Uboot {
             return Err(document.whole("[boot] `secure_boot` is for the rpi choosers"));
         }
+        if let Some(memory) = &self.boot.memory {
+            if self.boot.chooser != Chooser::Uboot {
+                return Err(document.whole("[boot.memory] is for the uboot chooser: remove it"));
+            }
+            let aligned =
+                memory.kernel.is_multiple_of(2 << 20) && memory.scratch.is_multiple_of(4096);
+            if memory.kernel == 0 || !aligned {
+                let why = "[boot.memory] `kernel` is a multiple of 2 MiB (0x200000), `scratch` one of 4 KiB";
+                return Err(document.whole(why));
+            }
+        }
         if let Some(watchdog) = &self.watchdog {
             let possible = watchdog.kind.seconds();
             if !possible.contains(&watchdog.seconds()) {
@@ -349,5 +360,9 @@ mod tests {
         assert!(changed("chooser = \"uboot\"", signed).contains("for the rpi choosers"));
         let broadcom = "kind = \"bcm2835\"";
         assert!(changed("kind = \"i6300esb\"", broadcom).contains("between 10 and 15"));
+        assert!(changed("kernel = 0x4040_0000", "kernel = 0x4040_1000").contains("2 MiB"));
+        assert!(changed("scratch = 0x4024_0000", "scratch = 0x4024_0100").contains("4 KiB"));
+        let rpi = changed("chooser = \"uboot\"", "chooser = \"rpi\"");
+        assert!(rpi.contains("[boot.memory] is for the uboot chooser"), "{rpi}");
     }
 }

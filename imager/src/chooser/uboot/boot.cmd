@@ -5,18 +5,14 @@
 # The shell of U-Boot has no functions, so steps used twice are variables that `run` executes.
 # All numbers are hexadecimal.
 
-# Room for the state and for slot.scr behind this script, below the kernel.
-setexpr state_0 ${scriptaddr} + 40000
-setexpr state_1 ${scriptaddr} + 41000
-setexpr state_new ${scriptaddr} + 42000
-setexpr slot_script ${scriptaddr} + 50000
+# It uses nothing that the U-Boot of a Jetson Nano leaves out: no setexpr, so places are written
+# here when the image is built, and numbers are counted by going through a list. A loop's variable
+# has a name that nothing else has: one in the environment would hide it.
+
 setenv state_vars "gen active trial tries strikes fallback note"
 
 # The state's two copies lie in the reserved sectors of the FAT this script came from.
 ${devtype} dev ${devnum}
-part start ${devtype} ${devnum} ${distro_bootpart} firmware_start
-setexpr sector_0 ${firmware_start} + @SECTOR_0@
-setexpr sector_1 ${firmware_start} + @SECTOR_1@
 
 # Reads one copy and judges it. A variable the blob lacks is gone after the import, so nothing
 # is left over from the other copy.
@@ -37,13 +33,13 @@ if ${devtype} read ${at} ${sector} 1; then
   fi;
 fi'
 
-setenv at ${state_0}
-setenv sector ${sector_0}
+setenv at @STATE_0@
+setenv sector @SECTOR_0@
 run read_copy
 setenv copy_0 ${copy}
 setenv gen_0 ${gen}
-setenv at ${state_1}
-setenv sector ${sector_1}
+setenv at @STATE_1@
+setenv sector @SECTOR_1@
 run read_copy
 setenv copy_1 ${copy}
 setenv gen_1 ${gen}
@@ -62,13 +58,13 @@ if test "${copy_1}" = "valid"; then
   fi
 fi
 if test "${rules}" = "0"; then
-  env import -c ${state_0} 200 ${state_vars}
-  setenv next ${sector_1}
-  setenv after_next ${sector_0}
+  env import -c @STATE_0@ 200 ${state_vars}
+  setenv next @SECTOR_1@
+  setenv after_next @SECTOR_0@
 elif test "${rules}" = "1"; then
-  env import -c ${state_1} 200 ${state_vars}
-  setenv next ${sector_0}
-  setenv after_next ${sector_1}
+  env import -c @STATE_1@ 200 ${state_vars}
+  setenv next @SECTOR_0@
+  setenv after_next @SECTOR_1@
 else
   # Nobody knows which slot was committed. Try both; each proves itself to the first life.
   setenv gen 0
@@ -78,8 +74,8 @@ else
   setenv strikes 0
   setenv fallback b
   setenv note boot-state-lost
-  setenv next ${sector_0}
-  setenv after_next ${sector_1}
+  setenv next @SECTOR_0@
+  setenv after_next @SECTOR_1@
   echo "ferrite: boot state lost (copy 0 ${copy_0}, copy 1 ${copy_1}), starting afresh with slot a"
   # A medium that did not answer may still hold a good state: do not write over it.
   if test "${copy_0}" = "unreadable" -o "${copy_1}" = "unreadable"; then
@@ -87,15 +83,49 @@ else
   fi
 fi
 
+# One more than ${number}: as text in memory, digit by digit from the last one on. A digit that is
+# f becomes 0 and carries; what is no digit, behind the number's end, is passed over.
+setenv digits "30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66 30"
+setenv count_up '
+mw.b @NUMBER@ 0 40;
+env export -t @NUMBER@ number;
+setenv carry yes;
+for digit_at in @DIGITS@; do
+  if test "${carry}" = "yes"; then
+    setenv was;
+    setenv now;
+    for digit in ${digits}; do
+      if test -n "${was}"; then
+        if itest.b *${digit_at} == ${was}; then
+          setenv now ${digit};
+        fi;
+      fi;
+      setenv was ${digit};
+    done;
+    if test -n "${now}"; then
+      mw.b ${digit_at} ${now};
+      if test "${now}" != "30"; then
+        setenv carry no;
+      fi;
+    fi;
+  fi;
+done;
+env import -t @NUMBER@ 40 number;
+if test "${carry}" = "yes"; then
+  setenv number 1${number};
+fi'
+
 # Writes the state over the older copy and reads it back. Fails if the medium did not take it.
 setenv save '
 setenv saved no;
 if test "${next}" != "none"; then
-  setexpr gen ${gen} + 1;
-  if env export -c -s 200 ${state_new} ${state_vars}; then
-    if ${devtype} write ${state_new} ${next} 1; then
+  setenv number ${gen};
+  run count_up;
+  setenv gen ${number};
+  if env export -c -s 200 @STATE_NEW@ ${state_vars}; then
+    if ${devtype} write @STATE_NEW@ ${next} 1; then
       if ${devtype} read ${at} ${next} 1; then
-        if cmp.b ${state_new} ${at} 200; then
+        if cmp.b @STATE_NEW@ ${at} 200; then
           setenv saved yes;
         fi;
       fi;
@@ -115,8 +145,8 @@ setenv start '
 setenv boot_part;
 part number ${devtype} ${devnum} boot-${slot} boot_part;
 if test -n "${boot_part}"; then
-  if load ${devtype} ${devnum}:${boot_part} ${slot_script} slot.scr; then
-    source ${slot_script};
+  if load ${devtype} ${devnum}:${boot_part} @SLOT_SCRIPT@ slot.scr; then
+    source @SLOT_SCRIPT@;
   fi;
 fi;
 setenv note boot-${slot}-not-loadable;
@@ -125,10 +155,23 @@ echo "ferrite: slot ${slot} cannot be loaded"'
 # Armed before anything of a slot runs: from here on whatever hangs is reset.
 @WATCHDOG@
 
+# What tries and strikes can be.
+setenv bytes "@BYTES@"
+
 # The count goes down before the slot gets its turn. If that cannot be written, the trial would
 # never end: the committed slot is started instead.
 setenv try_trial '
-setexpr tries ${tries} - 1;
+setenv was;
+setenv left 0;
+for byte in ${bytes}; do
+  if test -n "${was}"; then
+    if itest ${byte} == ${tries}; then
+      setenv left ${was};
+    fi;
+  fi;
+  setenv was ${byte};
+done;
+setenv tries ${left};
 if run save; then
   setenv slot ${trial};
   setenv chooser_args "ferrite.trial=1";
@@ -137,9 +180,17 @@ if run save; then
 fi'
 
 setenv try_active '
-if itest ${strikes} -lt ff; then
-  setexpr strikes ${strikes} + 1;
-fi;
+setenv was;
+setenv more ff;
+for byte in ${bytes}; do
+  if test -n "${was}"; then
+    if itest ${was} == ${strikes}; then
+      setenv more ${byte};
+    fi;
+  fi;
+  setenv was ${byte};
+done;
+setenv strikes ${more};
 run save;
 setenv slot ${active};
 setenv chooser_args;

@@ -4,14 +4,12 @@
 
 # Loads ${file} to ${at} and compares size and CRC-32 with what the image was built with. This
 # finds decay; whether the slot can be trusted is for the first life to say.
-setexpr sum_at ${scriptaddr} + 43000
 setenv load_file '
 setenv loaded no;
 if load ${devtype} ${devnum}:${boot_part} ${at} ${file}; then
   if itest ${filesize} == ${size}; then
-    crc32 ${at} ${filesize} ${sum_at};
-    setexpr.l is *${sum_at};
-    if itest ${is} == ${sum}; then
+    crc32 ${at} ${filesize} @SUM_AT@;
+    if itest.l *@SUM_AT@ == ${sum}; then
       setenv loaded yes;
     fi;
   fi;
@@ -26,10 +24,9 @@ fi'
 setenv bootargs "@KERNEL_ARGUMENTS@ ferrite.slot=${slot} ${chooser_args}"
 setenv ready yes
 
-# The initramfs lies behind the room that the kernel says it needs, its .bss included.
-setexpr initrd_at ${kernel_addr_r} + @KERNEL_ROOM@
-setenv device_tree_at @DEVICE_TREE_AT@
+# The initramfs lies behind the room that the kernel says it needs, its .bss included, the device
+# tree behind that.
 @FILES@
 if test "${ready}" = "yes"; then
-  booti ${kernel_addr_r} ${initrd_at}:@INITRD_SIZE@ ${device_tree_at}
+  booti @KERNEL_AT@ @INITRD_AT@:@INITRD_SIZE@ @DEVICE_TREE_AT@
 fi

@@ -14,6 +14,8 @@ pub struct Boot {
     /// Lines of `config.txt` beside those that `imager` writes; rpi choosers only.
     #[serde(default)]
     pub config: Vec<Line>,
+    /// Where the uboot chooser may put things; needed there.
+    pub memory: Option<BootMemory>,
     /// The firmware files that the image carries; rpi choosers only. A board that has them all in
     /// a flash memory of its own needs none.
     pub firmware: Option<BoardFirmware>,
@@ -23,6 +25,18 @@ pub struct Boot {
     /// systemd's stub, out of a Debian package: the head of a unified kernel image; efi chooser
     /// only.
     pub stub: Option<Firmware>,
+}
+
+/// `[boot.memory]`: addresses that are free while U-Boot runs. They are written into its scripts,
+/// because not every U-Boot can reckon them.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootMemory {
+    /// 256 KiB for the scripts and what they keep, behind the script that U-Boot loaded itself.
+    pub scratch: u64,
+    /// Where the kernel is loaded, a multiple of 2 MiB; the initramfs and the device tree lie
+    /// behind it.
+    pub kernel: u64,
 }
 
 /// `[boot.firmware]`: files out of a package of Debian's non-free-firmware.
