@@ -24,6 +24,7 @@ mod seat;
 mod server;
 mod shell;
 mod stick;
+pub mod uboot_card;
 pub mod videocore;
 
 pub use board::Board;

@@ -32,6 +32,8 @@ struct Listed {
     description: String,
     architecture: &'static str,
     chooser: &'static str,
+    /// Whether something outside of the kernel resets a board that hangs.
+    watchdog: bool,
     proof: Proof,
 }
 
@@ -54,6 +56,7 @@ fn listed(near: &Path) -> Result<Vec<Listed>> {
             description: board.description.to_string(),
             architecture: board.debian.architecture.as_str(),
             chooser: board.boot.chooser.as_str(),
+            watchdog: board.watchdog.is_some(),
             proof: board.proof,
         })
     };
@@ -65,7 +68,8 @@ fn table(boards: &[Listed]) -> String {
     let width = |text: fn(&Listed) -> &str| boards.iter().map(|b| text(b).len()).max().unwrap_or(0);
     let (names, proofs) = (width(|b| &b.name), width(|b| b.proof.in_words()));
     let line = |b: &Listed| {
-        format!("{:names$}  {:proofs$}  {}\n", b.name, b.proof.in_words(), b.description)
+        let lacks = if b.watchdog { "" } else { "; no watchdog: a hang waits for somebody" };
+        format!("{:names$}  {:proofs$}  {}{lacks}\n", b.name, b.proof.in_words(), b.description)
     };
     boards.iter().map(line).collect()
 }
@@ -86,5 +90,9 @@ mod tests {
         };
         assert!(line("rpi3").contains("boots in QEMU"));
         assert!(line("rpi5").contains("card checked by its firmware's rules"));
+        assert!(
+            line("jetson-nano").contains("card checked") && !line("rpi5").contains("no watchdog")
+        );
+        assert!(line("jetson-nano").ends_with("no watchdog: a hang waits for somebody"));
     }
 }

@@ -104,3 +104,71 @@ fn debians_kernel_repacked_gives_the_same_image() {
     succeeds(&mut world.build(&[]));
     assert!(built("out") == built("folder"), "Debian's own packages give another image");
 }
+
+/// The Jetson Nano's board file with the device tree of another Jetson.
+fn jetson(tree: &str) -> String {
+    let text = fs::read_to_string(format!("{PROJECT}/board-configs/jetson-nano.toml")).unwrap();
+    let changed = text
+        .replace("name = \"jetson-nano\"", "name = \"other\"")
+        .replace("tegra210-p3450-0000.dtb", tree);
+    assert!(changed.contains("\"other\"") && changed.contains(tree));
+    changed
+}
+
+/// Debian's kernel has neither the driver of the processor that all clocks and resets of these
+/// boards come from, nor of the mailbox that it is spoken to by: their card would never be there.
+#[test]
+fn a_kernel_that_cannot_reach_the_boards_card_is_refused() {
+    let world = World::new();
+    let build = || {
+        world.imager(&[
+            "build",
+            "--image",
+            "demo/demo.toml",
+            "--board",
+            "./other.toml",
+            "--out",
+            "out",
+        ])
+    };
+    for tree in [
+        "tegra194-p2972-0000.dtb",
+        "tegra194-p3509-0000+p3668-0000.dtb",
+        "tegra194-p3509-0000+p3668-0001.dtb",
+        "tegra234-p3768-0000+p3767-0000.dtb",
+        "tegra234-p3768-0000+p3767-0005.dtb",
+        "tegra234-p3737-0000+p3701-0000.dtb",
+        "tegra234-p3737-0000+p3701-0008.dtb",
+    ] {
+        fs::write(world.at("other.toml"), jetson(tree)).unwrap();
+        let words = [tree, "holds the card and waits for it", "no driver for /bpmp (nvidia,tegra"];
+        complaint(&build().output().unwrap(), &words);
+    }
+
+    // A kernel that has both, as far as anybody can tell who does not start it.
+    let tree = "tegra234-p3768-0000+p3767-0005.dtb";
+    fs::create_dir(world.at("kernel")).unwrap();
+    for package in packages(&world) {
+        succeeds(Command::new("dpkg-deb").arg("--extract").arg(package).arg(world.at("kernel")));
+    }
+    let folder = format!("usr/lib/modules/{RELEASE}");
+    let image = world.at("kernel").join(&folder).join("vmlinuz");
+    let whole = fs::read(&image).unwrap();
+    let keys = format!("image = \"{folder}/vmlinuz\"\ndevice_tree_folder = \"{folder}/dtb\"\n");
+    let own = with_archive(&jetson(tree), &keys, "kernel");
+    fs::write(world.at("other.toml"), own).unwrap();
+    let mut kernel = whole.clone();
+    for (name, missing) in
+        [("nvidia,tegra186-bpmp", Some("/bus@0/hsp@3c00000 (")), ("nvidia,tegra194-hsp", None)]
+    {
+        // An entry of a driver's table.
+        kernel.extend([0; 64]);
+        kernel.extend(name.as_bytes());
+        kernel.extend(vec![0; 136 - name.len()]);
+        fs::write(&image, &kernel).unwrap();
+        match missing {
+            Some(missing) => complaint(&build().output().unwrap(), &[tree, missing]),
+            None => succeeds(&mut build()),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The image of every board whose U-Boot is not in QEMU, looked at as that U-Boot looks at a card,
+//! and run up to the kernel by the U-Boot that is. What each rule is and where it comes from stands
+//! in `uboot_card`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use qemu_tests::fixture::{Built, Lane, Variant};
+use qemu_tests::{uboot_card, Disk, Machine, Options};
+
+/// Boards, and what the root of their device tree is compatible with.
+const BOARDS: [(&str, &str); 1] = [("jetson-nano", "nvidia,p3450-0000")];
+const TO_KERNEL: Duration = Duration::from_secs(90);
+
+fn build(lane: &Lane, board: &'static str) -> Result<Built> {
+    lane.build(&Variant { label: board, board_file: Some(board), ..Variant::good(1) })
+}
+
+fn run(command: &mut Command) -> Result<Output> {
+    let output = command.env("MTOOLS_SKIP_CHECK", "1").output().context("mtools, gdisk?")?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output)
+}
+
+/// One of mtools on a partition.
+fn mtool(disk: &Disk, label: &str, name: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+    let image = format!("{}@@{}", disk.path().display(), disk.partition(label)?.start);
+    Ok(run(Command::new(name).args(["-i", &image]).args(arguments).stdin(Stdio::null()))?.stdout)
+}
+
+/// Puts a file on a partition.
+fn put(disk: &Disk, label: &str, name: &str, bytes: &[u8]) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(&file, bytes)?;
+    let path = file.path().to_str().context("a path")?;
+    mtool(disk, label, "mcopy", &["-o", path, &format!("::{name}")]).map(drop)
+}
+
+/// Changes a script and wraps it again, with sums that hold.
+fn edit(disk: &Disk, label: &str, name: &str, from: &str, to: &str) -> Result<()> {
+    let image = mtool(disk, label, "mtype", &[&format!("::{name}")])?;
+    let text = String::from_utf8(image[72..].to_vec())?;
+    ensure!(text.contains(from), "{name} has no {from:?}");
+    let folder = tempfile::tempdir()?;
+    let (script, wrapped) = (folder.path().join("script"), folder.path().join("wrapped"));
+    fs::write(&script, text.replacen(from, to, 1))?;
+    let mut mkimage = Command::new("mkimage");
+    mkimage.args(["-A", "arm64", "-T", "script", "-C", "none", "-d"]).arg(&script).arg(&wrapped);
+    run(&mut mkimage)?;
+    put(disk, label, name, &fs::read(&wrapped)?)
+}
+
+/// Flips a bit in the first place on a partition that has these bytes.
+fn decay(disk: &Disk, label: &str, bytes: &[u8]) -> Result<()> {
+    let range = disk.partition(label)?;
+    let whole = disk.read(label, 0, (range.end - range.start) as usize)?;
+    let at = whole.windows(bytes.len()).position(|window| window == bytes);
+    disk.flip_bit(label, at.context("not found")? as u64, 0)
+}
+
+#[test]
+fn the_boards_u_boot_starts_slot_a_of_its_image() -> Result<()> {
+    let lane = Lane::take()?;
+    for (board, compatible) in BOARDS {
+        let disk = Disk::copy_of(&build(&lane, board)?.img)?;
+        let started = uboot_card::check(&disk).with_context(|| board.to_owned())?;
+        ensure!(started.compatible[0] == compatible, "{board}: {:?}", started.compatible);
+        let arguments = &started.arguments;
+        ensure!(arguments.contains("console=tty") && arguments.contains("panic="), "{arguments}");
+        ensure!(arguments.ends_with("ferrite.slot=${slot} ${chooser_args}"), "{arguments}");
+    }
+    Ok(())
+}
+
+/// What is done to a card, and what the check has to say of it.
+type Spoil = (fn(&Disk) -> Result<()>, &'static str);
+
+#[test]
+fn a_spoilt_card_is_refused() -> Result<()> {
+    const SPOILS: [Spoil; 15] = [
+        (|disk| decay(disk, "firmware", b"setenv count_up"), "boot.scr: has a bad data CRC"),
+        (|disk| decay(disk, "boot-a", b"setenv load_file"), "slot.scr: has a bad data CRC"),
+        (|disk| decay(disk, "boot-a", b"Linux version "), "kernel has another CRC"),
+        (|disk| decay(disk, "boot-a", b"nvidia,p3450-0000"), "dtb has another CRC"),
+        (|disk| mtool(disk, "boot-a", "mdel", &["::initrd"]).map(drop), "boot-a has no initrd"),
+        (|disk| mtool(disk, "firmware", "mdel", &["::boot.scr"]).map(drop), "has no boot.scr"),
+        (|disk| put(disk, "firmware", "u-boot-preboot.scr", b"x"), "has a file u-boot-preboot.scr"),
+        (
+            |disk| {
+                mtool(disk, "firmware", "mmd", &["::extlinux"])?;
+                put(disk, "firmware", "extlinux/extlinux.conf", b"x")
+            },
+            "has a file extlinux/extlinux.conf",
+        ),
+        // U-Boot goes by the name.
+        (|disk| disk.write("boot-a", 54, b"FAT12"), "boot-a: calls itself FAT12"),
+        (
+            |disk| {
+                run(Command::new("sgdisk").arg("--attributes=3:set:2").arg(disk.path())).map(drop)
+            },
+            "the bootable partitions are [1, 3]",
+        ),
+        (spoil_table, "sgdisk: "),
+        (
+            |disk| edit(disk, "firmware", "boot.scr", "\nrun read_copy\n", "\nsetexpr x 1 + 1\n"),
+            "\"setexpr\" is not in this U-Boot",
+        ),
+        (
+            |disk| edit(disk, "boot-a", "slot.scr", "setenv at 84000000", "setenv at 83000000"),
+            "the firmware's device tree",
+        ),
+        (
+            |disk| edit(disk, "boot-a", "slot.scr", "booti 84000000", "booti 84200000"),
+            "its files call for",
+        ),
+        (
+            |disk| edit(disk, "boot-a", "slot.scr", "setenv file tegra", "setenv file other-tegra"),
+            "boot-a has no other-tegra",
+        ),
+    ];
+    let lane = Lane::take()?;
+    let built = build(&lane, "jetson-nano")?;
+    for (spoil, says) in SPOILS {
+        let disk = Disk::copy_of(&built.img)?;
+        spoil(&disk).with_context(|| format!("making a card of which is to be said {says:?}"))?;
+        let Err(refused) = uboot_card::check(&disk) else {
+            anyhow::bail!("not found: {says}");
+        };
+        ensure!(format!("{refused:#}").contains(says), "{refused:#}, not {says}");
+    }
+    Ok(())
+}
+
+/// A bit of the partition table's entries, whose sum then does not hold.
+fn spoil_table(disk: &Disk) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let file = fs::OpenOptions::new().write(true).open(disk.path())?;
+    Ok(file.write_all_at(&[0x5A], 1024 + 56)?)
+}
+
+/// The card's own bytes in QEMU's U-Boot, on a machine with as much memory as reaches from there to
+/// where the board's begins: the scripts run at the board's addresses, every file is loaded, its sum
+/// holds, and the kernel is started. It is a kernel with another machine's device tree, and silent.
+#[test]
+fn qemus_u_boot_runs_the_card_up_to_the_kernel() -> Result<()> {
+    let lane = Lane::take()?;
+    for (board, _) in BOARDS {
+        let disk = Disk::copy_of(&build(&lane, board)?.img)?;
+        let options = Options {
+            board: Some("qemu-arm64".into()),
+            memory: Some("2560M".into()),
+            ..Options::default()
+        };
+        let mut machine = Machine::start(&format!("card-{board}"), &disk, &options)?;
+        for line in ["ferrite: slot a (active, strike 1)", "Starting kernel"] {
+            machine.console.wait_for(line, TO_KERNEL)?;
+        }
+        machine.power_cut()?;
+        let state = disk.boot_state()?.context("both copies are spoilt")?;
+        ensure!(state.strikes == 1, "{state:?}");
+    }
+    Ok(())
+}
+
+/// A board file that says its card is checked has to be in one of these lists: here, or in that of
+/// the Raspberry Pis (`videocore::Model`).
+#[test]
+fn no_board_file_is_forgotten() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../board-configs");
+    let mut checked = BOARDS.map(|(board, _)| board).to_vec();
+    checked.extend(qemu_tests::videocore::Model::ALL.map(|model| model.board_file()));
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path)?;
+        let name = path.file_stem().and_then(|stem| stem.to_str()).context("a name")?;
+        let says = text.lines().any(|line| line == "proof = \"checked\"");
+        ensure!(!says || checked.contains(&name), "{name}: nothing checks its card");
+    }
+    Ok(())
+}
