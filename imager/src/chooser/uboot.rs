@@ -58,8 +58,8 @@ pub fn boot_script(memory: &BootMemory, watchdog: Option<&Watchdog>) -> Result<S
         None => "# This board has no watchdog.\n".to_owned(),
         Some(watchdog) => match watchdog.kind {
             WatchdogKind::I6300esb => i6300esb(watchdog.seconds())?,
-            WatchdogKind::Bcm2835 => bail!(
-                "[watchdog] `bcm2835` is armed by the first life; the uboot chooser cannot do it"
+            WatchdogKind::Bcm2835 | WatchdogKind::Tegra => bail!(
+                "[watchdog] `bcm2835` and `tegra` are armed by the first life; the uboot chooser cannot do it"
             ),
         },
     };

@@ -48,7 +48,8 @@ pub struct LockArgs {
     /// The image file; the lock is written beside it
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
-    /// Board to lock for, by name or as a path to its file; else all of board-configs
+    /// Board to lock for, by name or as a path to its file; else all of board-configs but those
+    /// whose own kernel is not there
     #[arg(long, value_name = "BOARD")]
     pub board: Vec<String>,
     #[command(flatten)]
@@ -61,9 +62,17 @@ pub struct LockArgs {
 pub fn run(args: LockArgs) -> Result<()> {
     let image = Image::load(&args.image)?;
     let options = args.sources.options()?;
-    let boards = if args.board.is_empty() { Board::all(image.folder())? } else { args.board };
+    let all = args.board.is_empty();
+    let boards = if all { Board::all(image.folder())? } else { args.board };
     for name in boards {
         let board = Board::load(&name, image.folder())?;
+        if let Some(path) = board.missing_archive().filter(|_| all) {
+            eprintln!(
+                "NOTICE: {name} is passed over: its kernel {} is not there (docs/board-file.md, \"A kernel of your own\")",
+                path.display()
+            );
+            continue;
+        }
         let inputs = resolve_all(&image, &board, &options)?
             .fetch()
             .with_context(|| format!("locking {} for {}", image.name, board.name()))?;

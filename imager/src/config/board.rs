@@ -6,6 +6,7 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::archive::Place;
 use super::diagnostics::{nearest, Document, Finding};
 use super::values::{Line, Name, Size, Suite};
 
@@ -212,6 +213,15 @@ impl Board {
         }
     }
 
+    /// The first file or folder of its own kernel that is not there, if any.
+    pub fn missing_archive(&self) -> Option<PathBuf> {
+        let mut paths = self.kernel.archives().filter_map(|archive| match archive.place() {
+            Place::Path(path) => Some(self.folder().join(path)),
+            Place::Url(..) => None,
+        });
+        paths.find(|path| !path.exists())
+    }
+
     fn load_file(path: &Path) -> Result<Self> {
         let document = Document::read(path)?;
         Self::read(&document, path)
@@ -360,6 +370,10 @@ mod tests {
         assert!(changed("chooser = \"uboot\"", signed).contains("for the rpi choosers"));
         let broadcom = "kind = \"bcm2835\"";
         assert!(changed("kind = \"i6300esb\"", broadcom).contains("between 10 and 15"));
+        let kept = "device = \"/dev/watchdog0\"\nseconds = ";
+        let tegra = format!("kind = \"tegra\"\n{kept}1343");
+        let shipped = format!("kind = \"i6300esb\"\n{kept}60");
+        assert!(changed(&shipped, &tegra).contains("between 10 and 1342"));
         assert!(changed("kernel = 0x4040_0000", "kernel = 0x4040_1000").contains("2 MiB"));
         assert!(changed("scratch = 0x4024_0000", "scratch = 0x4024_0100").contains("4 KiB"));
         let rpi = changed("chooser = \"uboot\"", "chooser = \"rpi\"");

@@ -60,7 +60,9 @@ pub fn find(folder: &Path, entry: &ArchiveEntry) -> Result<Found> {
         Place::Url(_, sha256) => return Ok(Found { from, sha256, source: Source::Url }),
         Place::Path(path) => folder.join(path),
     };
-    let named = || format!("archive {}: cannot be read", path.display());
+    let named = || {
+        format!("archive {}: cannot be read; put it there, or correct its `path`", path.display())
+    };
     if fs::metadata(&path).with_context(named)?.is_dir() {
         ensure!(
             entry.sha256().is_none(),

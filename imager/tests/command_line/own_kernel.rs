@@ -105,70 +105,96 @@ fn debians_kernel_repacked_gives_the_same_image() {
     assert!(built("out") == built("folder"), "Debian's own packages give another image");
 }
 
-/// The Jetson Nano's board file with the device tree of another Jetson.
-fn jetson(tree: &str) -> String {
-    let text = fs::read_to_string(format!("{PROJECT}/board-configs/jetson-nano.toml")).unwrap();
-    let changed = text
-        .replace("name = \"jetson-nano\"", "name = \"other\"")
-        .replace("tegra210-p3450-0000.dtb", tree);
-    assert!(changed.contains("\"other\"") && changed.contains(tree));
-    changed
+/// A Jetson's board file for Debian's kernel out of the folder `kernel`. Its boot loader's own part
+/// of the image is left out, which needs a UEFI program.
+fn jetson(name: &str) -> String {
+    let text = fs::read_to_string(format!("{PROJECT}/board-configs/{name}.toml")).unwrap();
+    let (text, _) = text.split_once("\n[watchdog]\n").unwrap();
+    let (before, behind) = text.split_once("\n[boot]\n").unwrap();
+    let (_, partitions) = behind.split_once("\n[partitions]\n").unwrap();
+    let folder = format!("usr/lib/modules/{RELEASE}");
+    let line = |line: &str| match line.split_once(" = ") {
+        Some(("release", _)) => format!("release = \"{RELEASE}\""),
+        Some(("image", _)) => format!("image = \"{folder}/vmlinuz\""),
+        Some(("device_tree_folder", _)) => format!("device_tree_folder = \"{folder}/dtb\""),
+        Some(("second_life_modules", _)) => "second_life_modules = []".to_owned(),
+        Some(("path", _)) => "path = \"kernel\"".to_owned(),
+        _ => line.to_owned(),
+    };
+    let changed: Vec<String> = before.lines().map(line).collect();
+    let memory = "[boot.memory]\nscratch = 0x9004_0000\nkernel = 0x8400_0000";
+    format!(
+        "{}\n[boot]\nchooser = \"uboot\"\n{memory}\n[partitions]\n{partitions}",
+        changed.join("\n")
+    )
 }
 
 /// Debian's kernel has neither the driver of the processor that all clocks and resets of these
 /// boards come from, nor of the mailbox that it is spoken to by: their card would never be there.
 #[test]
-fn a_kernel_that_cannot_reach_the_boards_card_is_refused() {
+fn a_kernel_that_cannot_reach_a_jetsons_card_is_refused_and_one_that_can_is_not() {
+    const BOARDS: [&str; 4] =
+        ["jetson-xavier-nx", "jetson-agx-xavier", "jetson-orin-nano", "jetson-agx-orin"];
     let world = World::new();
-    let build = || {
-        world.imager(&[
-            "build",
-            "--image",
-            "demo/demo.toml",
-            "--board",
-            "./other.toml",
-            "--out",
-            "out",
-        ])
-    };
-    for tree in [
-        "tegra194-p2972-0000.dtb",
-        "tegra194-p3509-0000+p3668-0000.dtb",
-        "tegra194-p3509-0000+p3668-0001.dtb",
-        "tegra234-p3768-0000+p3767-0000.dtb",
-        "tegra234-p3768-0000+p3767-0005.dtb",
-        "tegra234-p3737-0000+p3701-0000.dtb",
-        "tegra234-p3737-0000+p3701-0008.dtb",
-    ] {
-        fs::write(world.at("other.toml"), jetson(tree)).unwrap();
-        let words = [tree, "holds the card and waits for it", "no driver for /bpmp (nvidia,tegra"];
-        complaint(&build().output().unwrap(), &words);
+    for board in BOARDS {
+        fs::write(world.at(&format!("{board}.toml")), jetson(board)).unwrap();
     }
-
-    // A kernel that has both, as far as anybody can tell who does not start it.
-    let tree = "tegra234-p3768-0000+p3767-0005.dtb";
+    let build = |board: &str| {
+        let file = format!("./{board}.toml");
+        world.imager(&["build", "--image", "demo/demo.toml", "--board", &file, "--out", "out"])
+    };
     fs::create_dir(world.at("kernel")).unwrap();
     for package in packages(&world) {
         succeeds(Command::new("dpkg-deb").arg("--extract").arg(package).arg(world.at("kernel")));
     }
-    let folder = format!("usr/lib/modules/{RELEASE}");
-    let image = world.at("kernel").join(&folder).join("vmlinuz");
-    let whole = fs::read(&image).unwrap();
-    let keys = format!("image = \"{folder}/vmlinuz\"\ndevice_tree_folder = \"{folder}/dtb\"\n");
-    let own = with_archive(&jetson(tree), &keys, "kernel");
-    fs::write(world.at("other.toml"), own).unwrap();
-    let mut kernel = whole.clone();
-    for (name, missing) in
-        [("nvidia,tegra186-bpmp", Some("/bus@0/hsp@3c00000 (")), ("nvidia,tegra194-hsp", None)]
-    {
-        // An entry of a driver's table.
-        kernel.extend([0; 64]);
-        kernel.extend(name.as_bytes());
-        kernel.extend(vec![0; 136 - name.len()]);
-        fs::write(&image, &kernel).unwrap();
-        match missing {
-            Some(missing) => complaint(&build().output().unwrap(), &[tree, missing]),
-            None => succeeds(&mut build()),
-        }
+    for board in BOARDS {
+        let words = ["holds the card and waits for it", "no driver for /bpmp (nvidia,tegra"];
+        complaint(&build(board).output().unwrap(), &words);
     }
+
+    // A kernel that has them, as far as anybody can tell who does not start it: a processor's
+    // driver alone, then all.
+    let image = world.at("kernel").join(format!("usr/lib/modules/{RELEASE}/vmlinuz"));
+    let mut kernel = fs::read(&image).unwrap();
+    let mut add = |names: &[&str]| {
+        for name in names {
+            // An entry of a driver's table.
+            kernel.extend([0; 64]);
+            kernel.extend(name.as_bytes());
+            kernel.extend(vec![0; 136 - name.len()]);
+        }
+        fs::write(&image, &kernel).unwrap();
+    };
+    add(&["nvidia,tegra186-bpmp"]);
+    complaint(
+        &build("jetson-orin-nano").output().unwrap(),
+        &["no driver for /bus@0/hsp@3c00000 ("],
+    );
+    add(&["nvidia,tegra194-hsp", "nvidia,tegra186-bpmp-i2c"]);
+    for board in BOARDS {
+        succeeds(&mut build(board));
+    }
+}
+
+/// The board files of these boards come without a kernel: who locks for all boards has to be able
+/// to go on, who asks for one of them has to be told.
+#[test]
+fn a_board_whose_kernel_is_not_there_is_passed_over_when_all_are_locked() {
+    let world = World::new();
+    fs::create_dir(world.at("board-configs")).unwrap();
+    for board in ["qemu-arm64", "jetson-orin-nano"] {
+        let file = format!("board-configs/{board}.toml");
+        fs::copy(Path::new(PROJECT).join(&file), world.at(&file)).unwrap();
+    }
+    let lock = |more: &[&str]| {
+        let mut command = world.imager(&["lock", "--image", "demo/demo.toml"]);
+        command.args(more).output().unwrap()
+    };
+    let output = lock(&[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("NOTICE: jetson-orin-nano is passed over"), "{said}");
+    assert!(said.contains("jetson-kernel is not there"), "{said}");
+    assert!(said.contains("demo for qemu-arm64"), "{said}");
+    complaint(&lock(&["--board", "jetson-orin-nano"]), &["jetson-kernel", "put it there"]);
 }

@@ -24,6 +24,8 @@ pub enum WatchdogKind {
     I6300esb,
     /// The power manager of every Raspberry Pi.
     Bcm2835,
+    /// The timers of a Tegra186 or a later one.
+    Tegra,
 }
 
 impl WatchdogKind {
@@ -33,6 +35,9 @@ impl WatchdogKind {
         match self {
             WatchdogKind::I6300esb => 10..=600,
             WatchdogKind::Bcm2835 => 10..=15,
+            // Microseconds in 28 bits, and it resets when they are over for the fifth time (Linux
+            // drivers/clocksource/timer-tegra186.c, `TMRCR_PTV`, `tegra186_wdt_enable`).
+            WatchdogKind::Tegra => 10..=1342,
         }
     }
 }
