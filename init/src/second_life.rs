@@ -18,8 +18,8 @@ use self::events::Token;
 use self::setup::Booted;
 use crate::clock::Clock;
 use crate::console::{self, say};
-use crate::console_shell::Shell;
 use crate::control::Control;
+use crate::debug_programs::DebugPrograms;
 use crate::helper::{Helpers, Task};
 use crate::media::Media;
 use crate::network::Network;
@@ -47,7 +47,7 @@ struct Life {
     wireless: Wireless,
     media: Media,
     clock: Clock,
-    shell: Option<Shell>,
+    debug: DebugPrograms,
     helpers: Helpers,
     probation: Probation,
     precedence: Precedence,
@@ -145,7 +145,7 @@ impl Life {
             if self.supervisor.on_exit(pid, exit, now) {
                 continue;
             }
-            if self.shell.as_mut().is_some_and(|shell| shell.on_exit(pid, now)) {
+            if self.debug.on_exit(pid, now) {
                 continue;
             }
             if let Some(task) = self.helpers.ended(pid) {
@@ -208,7 +208,7 @@ impl Life {
         if self.supervisor.surroundings.data == Some(true) {
             self.start_growth(now);
         }
-        self.shell = Shell::new(&self.system.console_shell);
+        self.debug.open_console(&self.system.console_shell);
     }
 
     /// Mounts `/data`, after a check or afresh where that is needed.
@@ -229,7 +229,7 @@ impl Life {
     }
 
     fn data_is_there(&mut self, now: u64) {
-        settings::apply(&mut self.supervisor.units, &mut self.wireless);
+        settings::apply(&mut self.supervisor.units, &mut self.wireless, &mut self.debug);
         self.supervisor.surroundings.data = Some(true);
         if self.precedence == Precedence::Over {
             self.start_growth(now);
@@ -273,9 +273,7 @@ impl Life {
             self.helpers.start(Task::Write, now, move || crate::clock::save(time));
         }
         self.supervisor.tick(now);
-        if let Some(shell) = &mut self.shell {
-            shell.tick(now);
-        }
+        self.debug.tick(now);
         if let Some(control) = &mut self.control {
             let units = &self.supervisor.units;
             control.serve(|index: usize| units.get(index).map(|unit| &unit.ring), now);
@@ -365,9 +363,7 @@ impl Life {
             return;
         }
         self.ending = Some(shutdown.end);
-        if let Some(shell) = &mut self.shell {
-            shell.close();
-        }
+        self.debug.close();
         let time = self.clock.now_if_known();
         let started = self.helpers.start(Task::Unmount, now, || {
             if let Some(time) = time {

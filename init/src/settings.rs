@@ -8,6 +8,7 @@ use std::path::Path;
 use slot::{conf, layout, settings, Result};
 
 use crate::console::say;
+use crate::debug_programs::DebugPrograms;
 use crate::system_conf::Provision;
 use crate::wireless::Wireless;
 use crate::workload::supervise::Unit;
@@ -16,8 +17,8 @@ use crate::workload::supervise::Unit;
 const ZONES: &str = "/usr/share/zoneinfo";
 
 /// Gives the device its own name, the workloads that start from now on its time zone, and `wireless`
-/// its network.
-pub fn apply(units: &mut [Unit], wireless: &mut Wireless) {
+/// its network, `debug` who may log in.
+pub fn apply(units: &mut [Unit], wireless: &mut Wireless, debug: &mut DebugPrograms) {
     let text = read(layout::SETTINGS);
     let conf = match text.as_ref().map(|text| settings::parse(text)).transpose() {
         Ok(conf) => conf,
@@ -36,6 +37,9 @@ pub fn apply(units: &mut [Unit], wireless: &mut Wireless) {
             Ok(()) => say(&["settings: host name ", name]),
             Err(e) => complain(&["host name: ", &e.to_string()].concat()),
         }
+    }
+    if let Err(e) = settings::ssh_keys(&conf).and_then(|keys| debug.admit(&keys)) {
+        complain(&e.to_string());
     }
     if let Some(zone) = good(settings::timezone(&conf)) {
         let has_database = Path::new(ZONES).join(zone.name).is_file();

@@ -44,6 +44,8 @@ pub struct System {
     pub media: bool,
     /// Command line of a shell on the console; empty outside of debug images.
     pub console_shell: Vec<String>,
+    /// Command line of the SSH server; empty outside of debug images.
+    pub ssh_server: Vec<String>,
     /// The workloads, in the order of the file.
     pub workloads: Vec<Workload>,
 }
@@ -147,10 +149,8 @@ pub fn parse(text: &[u8]) -> Result<System> {
         radio: optional(head, "wifi")?.map(radio).transpose()?,
         ntp: all(head, "ntp"),
         media: conf::one(head, "media")?.yes_no()?,
-        console_shell: all(head, "console-shell")
-            .first()
-            .map(|line| line.split_ascii_whitespace().map(String::from).collect())
-            .unwrap_or_default(),
+        console_shell: words(head, "console-shell"),
+        ssh_server: words(head, "ssh-server"),
         workloads: Vec::new(),
     };
     if let Some(line) = optional(head, "watchdog")? {
@@ -302,6 +302,13 @@ fn value(lines: &[Line<'_>], key: &str) -> Result<String> {
 
 fn all(lines: &[Line<'_>], key: &str) -> Vec<String> {
     lines.iter().filter(|line| line.key == key).map(|line| line.value.to_string()).collect()
+}
+
+/// The words of the first line with this key; none without one.
+fn words(lines: &[Line<'_>], key: &str) -> Vec<String> {
+    let line = lines.iter().find(|line| line.key == key);
+    line.map(|line| line.value.split_ascii_whitespace().map(String::from).collect())
+        .unwrap_or_default()
 }
 
 fn optional<'a, 'l>(lines: &'l [Line<'a>], key: &str) -> Result<Option<&'l Line<'a>>> {

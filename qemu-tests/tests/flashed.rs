@@ -1,11 +1,12 @@
 //! A card as `imager flash` leaves it: with settings of its own, and a partition table for its size.
 
 use std::fs::File;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use qemu_tests::fixture::Lane;
+use qemu_tests::fixture::{Lane, Variant};
 use qemu_tests::{imager, wait_until, Disk, Machine, Options};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
@@ -15,11 +16,21 @@ const CARD: u64 = 2 << 30;
 #[test]
 fn settings_of_one_device_take_effect_in_it() -> Result<()> {
     let lane = Lane::take()?;
-    let base = lane.base()?;
+    let base = lane.build(&Variant {
+        label: "flashed",
+        workloads: "[network]\nssh = true\n",
+        lock_file: Some("ssh.lock"),
+        ..Variant::good(1)
+    })?;
     let folder = tempfile::tempdir()?;
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("token"), "s3cret\n")?;
     std::fs::write(at("greeting"), "hello, face\n")?;
+    for name in ["admitted", "stranger"] {
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(at(name));
+        ensure!(command.status().context("ssh-keygen")?.success(), "ssh-keygen");
+    }
     File::create(at("card-qemu-arm64-1.img"))?.set_len(CARD)?;
     let flash = Command::new(imager()?)
         .current_dir(folder.path())
@@ -27,15 +38,23 @@ fn settings_of_one_device_take_effect_in_it() -> Result<()> {
         .arg(&base.img)
         .args(["card-qemu-arm64-1.img", "--hostname", "kitchen-1", "--timezone", "Europe/Berlin"])
         .args(["--token", "token", "--file", "greeting:face/greetings/first"])
+        .args(["--ssh-key", "admitted.pub"])
         .output()?;
     ensure!(flash.status.success(), "{flash:?}");
 
     let disk = Disk::copy_of(&at("card-qemu-arm64-1.img"))?;
-    let mut machine = Machine::start("flashed", &disk, &Options::default())?;
+    let options = Options { ports: vec![22], ..Options::default() };
+    let mut machine = Machine::start("flashed", &disk, &options)?;
+    let port = machine.port(22)?;
     let console = &mut machine.console;
     console.wait_for("ferrite: settings: host name kitchen-1", TO_BOOT)?;
+    console.wait_for("ferrite: debug image: root may log in by SSH with admitted", SOON)?;
     console.wait_for("ferrite: settings: time zone Europe/Berlin", SOON)?;
     console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    // What the server says as it starts shall not come between a command and its answer.
+    wait_until("the SSH server", TO_BOOT, || {
+        Ok(console.lines().iter().any(|line| line.text.contains("Not backgrounding")))
+    })?;
 
     let mut line = |command: &str| -> Result<String> {
         let lines = console.shell(command)?;
@@ -54,8 +73,22 @@ fn settings_of_one_device_take_effect_in_it() -> Result<()> {
     assert_eq!(zone.trim(), "TZ=CET-1CEST,M3.5.0,M10.5.0/3");
     // The token is as `ota` wants it: there, its own, and nobody else's.
     let token = line("busybox stat -c %a:%u /data/workloads/ota/token")?;
-    let folder = line("busybox stat -c 700:%u /data/workloads/ota")?;
-    assert_eq!(token.trim().strip_prefix("600:"), folder.trim().strip_prefix("700:"));
+    let own = line("busybox stat -c 700:%u /data/workloads/ota")?;
+    assert_eq!(token.trim().strip_prefix("600:"), own.trim().strip_prefix("700:"));
+
+    // Root, with the key of the settings, and no other way.
+    wait_until("an answer over SSH", TO_BOOT, || {
+        Ok(ssh(folder.path(), port, "admitted", &["ctl", "status"])?.status.success())
+    })?;
+    let status = ssh(folder.path(), port, "admitted", &["busybox hostname && ctl status"])?;
+    let text = String::from_utf8_lossy(&status.stdout);
+    ensure!(text.contains("face") && text.contains("kitchen-1"), "{status:?}");
+    let terminal = ssh(folder.path(), port, "admitted", &["-tt", "busybox tty; busybox id -u"])?;
+    let text = String::from_utf8_lossy(&terminal.stdout);
+    ensure!(text.contains("/dev/pts/0") && text.contains("\n0"), "{terminal:?}");
+    let refused = ssh(folder.path(), port, "stranger", &["ctl", "status"])?;
+    let text = String::from_utf8_lossy(&refused.stderr);
+    ensure!(!refused.status.success() && text.contains("denied (publickey)"), "{refused:?}");
 
     // The file system comes to fill the card, whose table was right from the start.
     wait_until("/data of nearly the card's size", SOON, || {
@@ -80,4 +113,26 @@ fn settings_of_one_device_take_effect_in_it() -> Result<()> {
         "{shown}"
     );
     Ok(())
+}
+
+/// A command over SSH, with this key of `folder` and none of the user's own settings. The host's key is
+/// believed at first sight and has to stay the same.
+fn ssh(folder: &Path, port: u16, key: &str, arguments: &[&str]) -> Result<Output> {
+    let known = format!("UserKnownHostsFile={}", folder.join("known_hosts").display());
+    let mut child = Command::new("ssh")
+        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
+        .args(["-o", "IdentityAgent=none", "-o", "ConnectTimeout=20"])
+        .args(["-o", "StrictHostKeyChecking=accept-new", "-o", &known])
+        .arg("-i")
+        .arg(folder.join(key))
+        .args(["-p", &port.to_string(), "-l", "root", "127.0.0.1"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("ssh, of the package openssh-client")?;
+    // A terminal whose input ends is hung up, with what runs on it.
+    let _open = child.stdin.take();
+    Ok(child.wait_with_output()?)
 }

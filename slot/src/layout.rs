@@ -50,6 +50,8 @@ pub const SETTINGS: &str = "/data/ferrite/settings";
 pub const WIFI_PASSPHRASE: &str = "/data/ferrite/secrets/wifi-passphrase";
 /// The wireless network and its passphrase, as the workload that joins it reads them.
 pub const RUN_WIFI_CONF: &str = "/run/ferrite/wifi.conf";
+/// The SSH keys that root may log in with, in debug images with a server; readable for root only.
+pub const RUN_SSH_KEYS: &str = "/run/ferrite/ssh/authorized_keys";
 /// Each workload's own folder lies below this one.
 pub const WORKLOADS: &str = "/data/workloads";
 /// Conf form: what the first life needs. In the initramfs.

@@ -8,6 +8,7 @@ use slot::layout::{GROUP_CTL, GROUP_SLOTS, RUN_WIFI_CONF};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
+use super::ssh;
 use crate::config::board::Board;
 use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, WIFI_WORKLOAD};
 
@@ -75,6 +76,9 @@ pub fn system_conf(
     }
     if image.debug {
         w.line("console-shell", "/usr/bin/busybox sh");
+    }
+    if image.network.ssh {
+        w.line("ssh-server", ssh::SERVER_PATH);
     }
     for user in users(image)? {
         match image.workloads.iter().find(|workload| workload.name().as_str() == user.name) {

@@ -21,4 +21,5 @@ pub mod payload_writer;
 pub mod root;
 pub mod skeleton;
 pub mod slot_image;
+pub mod ssh;
 pub mod wifi;

@@ -50,6 +50,7 @@ pub fn wanted(package: &str, path: &str) -> bool {
             path.starts_with("usr/lib/") && KEPT.iter().any(|start| name.starts_with(start))
         }
         "busybox-static" => path == "usr/bin/busybox",
+        "dropbear-bin" => matches!(path, "usr/sbin/dropbear" | "usr/bin/dropbearkey"),
         // It reads its settings from a file and says what happens on its output.
         "wpasupplicant" => name == "wpa_supplicant" && path.starts_with("usr/sbin/"),
         // e2fsck and mke2fs need neither debugfs' command parser nor the boot log.

@@ -8,7 +8,7 @@ use slot::manifest::FileHash;
 use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
 use super::modules::Module;
-use super::{archives, libraries, packages, skeleton, wifi};
+use super::{archives, libraries, packages, skeleton, ssh, wifi};
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::fs::tree::{Kind, Node, Tree};
@@ -77,6 +77,9 @@ pub fn build(
     }
     if let Some(radio) = wifi::radio(image, board)? {
         wifi::add(&mut tree, radio, inputs, kernel)?;
+    }
+    if image.network.ssh {
+        ssh::add(&mut tree)?;
     }
     if let Some(update) = &image.update {
         tree.file(OTA_PATH, 0o755, binaries.ota.as_slice())?;

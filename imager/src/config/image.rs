@@ -130,6 +130,9 @@ pub struct Network {
     pub dhcp: bool,
     /// The image can join a wireless network, which each device's settings name.
     pub wifi: Option<Wifi>,
+    /// Root may log in over SSH with the keys of the device's settings; in debug images only.
+    #[serde(default)]
+    pub ssh: bool,
     /// Time servers' names or addresses.
     #[serde(default)]
     pub ntp: Vec<Line>,
@@ -137,7 +140,7 @@ pub struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { dhcp: true, wifi: None, ntp: Vec::new() }
+        Self { dhcp: true, wifi: None, ssh: false, ntp: Vec::new() }
     }
 }
 
@@ -422,6 +425,14 @@ impl Image {
         self.update.as_ref().map_or(Ok(()), |update| super::link::check(update, document))?;
         archive::check(&self.archives, Only::Needed, document)?;
         self.check_models(document)?;
+        if self.network.ssh && !self.debug {
+            return Err(document.whole(
+                "[network] `ssh` needs `debug = true`: an image that is shipped has no shell to log in to",
+            ));
+        }
+        if self.network.ssh && !self.network.dhcp {
+            return Err(document.whole("[network] `ssh` needs `dhcp`: leave `dhcp = false` out"));
+        }
         if self.network.wifi.is_some() && !self.network.dhcp {
             return Err(document.whole("[network] `wifi` needs `dhcp`: leave `dhcp = false` out"));
         }

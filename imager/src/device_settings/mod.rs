@@ -43,7 +43,8 @@ pub struct SettingsArgs {
     /// The file with that passphrase in its first line
     #[arg(long, value_name = "FILE", requires = "wifi")]
     wifi_passphrase_file: Option<PathBuf>,
-    /// A public SSH key (a .pub file); may be repeated. Kept, not used by any image yet
+    /// A public SSH key (a .pub file) that root may log in with; may be repeated. For images with
+    /// [network] ssh
     #[arg(long, value_name = "FILE")]
     ssh_key: Vec<PathBuf>,
     /// The file with the token that it shows the update server
@@ -53,6 +54,24 @@ pub struct SettingsArgs {
     /// repeated
     #[arg(long, value_name = "SRC:DST")]
     file: Vec<String>,
+}
+
+/// What settings need of an image, to be more than bytes on its data partition.
+#[derive(Debug, Default)]
+pub struct Wants {
+    /// It joins wireless networks.
+    pub wifi: bool,
+    /// It has an SSH server.
+    pub ssh: bool,
+    /// Options, and the workloads that have to see their files.
+    pub workloads: Vec<(String, String)>,
+}
+
+impl Wants {
+    /// Any image will do.
+    pub fn is_empty(&self) -> bool {
+        !self.wifi && !self.ssh && self.workloads.is_empty()
+    }
 }
 
 /// Settings that hold what they should.
@@ -70,6 +89,20 @@ impl SettingsArgs {
             && self.ssh_key.is_empty()
             && self.token.is_none()
             && self.file.is_empty()
+    }
+
+    /// What they need of the image.
+    pub fn wants(&self) -> Wants {
+        let token = self.token.iter().map(|_| ("--token".to_owned(), UPDATE_WORKLOAD.to_owned()));
+        let files = self.file.iter().filter_map(|both| {
+            let (workload, _) = both.rsplit_once(':')?.1.split_once('/')?;
+            Some((format!("--file {both}"), workload.to_owned()))
+        });
+        Wants {
+            wifi: self.wifi.is_some(),
+            ssh: !self.ssh_key.is_empty(),
+            workloads: token.chain(files).collect(),
+        }
     }
 
     /// Looks at every setting and reads what it names. Asks for the passphrase if there is to be

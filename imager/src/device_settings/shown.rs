@@ -13,9 +13,6 @@ use super::below_data;
 use crate::config::image::UPDATE_WORKLOAD;
 use crate::fs::ext4_reader::Volume;
 
-/// What is kept and read by nothing on the device yet.
-const NOT_USED_YET: [&str; 1] = ["ssh-key"];
-
 /// What `imager settings` shows.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Shown {
@@ -29,8 +26,6 @@ pub struct Shown {
     files: Vec<ShownFile>,
     /// The device was switched off without unmounting: what it changed last may not show here.
     not_unmounted: bool,
-    /// Of what is set, what no image does anything with yet.
-    not_used_yet: Vec<&'static str>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -81,8 +76,6 @@ impl Shown {
                 in_workloads(line.value)?.filter(|stat| stat.is_file()).map(|stat| stat.size);
             shown.files.push(ShownFile { path: line.value.to_owned(), bytes });
         }
-        let is_set = |key: &&str| found.head.iter().any(|line| line.key == *key);
-        shown.not_used_yet = NOT_USED_YET.into_iter().filter(is_set).collect();
         Ok(shown)
     }
 }
@@ -118,9 +111,6 @@ impl fmt::Display for Shown {
         }
         if !any {
             writeln!(f, "no settings of its own: all is as the image has it")?;
-        }
-        if !self.not_used_yet.is_empty() {
-            writeln!(f, "kept, and not used by any image yet: {}", self.not_used_yet.join(", "))?;
         }
         if self.not_unmounted {
             writeln!(

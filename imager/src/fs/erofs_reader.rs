@@ -7,6 +7,8 @@ const BLOCK: u64 = 4096;
 const SUPER: usize = 1024;
 const MAGIC: u32 = 0xE0F5_E1E2;
 const DIRENT: usize = 12;
+/// From the start to the superblock's end.
+pub const HEAD: usize = SUPER + 128;
 /// Folders and files of more bytes are not read.
 const MAX_SIZE: u64 = 4 << 20;
 const FT_DIR: u8 = 2;
@@ -15,6 +17,13 @@ const FT_DIR: u8 = 2;
 pub struct Volume<'a> {
     image: &'a [u8],
     root: u64,
+}
+
+/// Bytes of the file system that begins with these [`HEAD`] bytes.
+pub fn size(head: &[u8]) -> Result<u64> {
+    let sb = head.get(SUPER..HEAD).context("it is too short for a superblock")?;
+    ensure!(u32_at(sb, 0) == MAGIC && sb[12] == 12, "there is no EROFS of 4 KiB blocks on it");
+    Ok(u64::from(u32_at(sb, 36)) * BLOCK)
 }
 
 struct Inode {
@@ -102,7 +111,11 @@ impl<'a> Volume<'a> {
             true => (inode.size / BLOCK * BLOCK, inode.size % BLOCK),
             false => (inode.size, 0),
         };
-        let mut bytes = self.bytes(u64::from(inode.block) * BLOCK, blocks)?.to_vec();
+        let mut bytes = match blocks {
+            // Nothing lies elsewhere, and the address may be none at all.
+            0 => Vec::new(),
+            _ => self.bytes(u64::from(inode.block) * BLOCK, blocks)?.to_vec(),
+        };
         bytes.extend_from_slice(self.bytes(inode.at.saturating_add(inode.header), end)?);
         Ok(bytes)
     }

@@ -13,6 +13,8 @@ use crate::config::{Board, Image};
 const EVERY_IMAGE: [&str; 4] = ["e2fsprogs", "libc6", "libgcc-s1", "libstdc++6"];
 /// What a debug image has on top: the shell on its console.
 const DEBUG: &str = "busybox-static";
+/// What a debug image with an SSH server has on top.
+const SSH: &str = "dropbear-bin";
 
 /// What an image that joins wireless networks has on top: who joins them, and every country's
 /// rules, signed for the kernel.
@@ -28,6 +30,7 @@ const ENGINE_PYTHON: &str = "3.12";
 pub fn packages(image: &Image, board: &Board) -> Request {
     let mut packages: Vec<String> = EVERY_IMAGE.map(str::to_owned).into();
     packages.extend(image.debug.then(|| DEBUG.to_owned()));
+    packages.extend(image.network.ssh.then(|| SSH.to_owned()));
     let wifi = image.network.wifi.is_some();
     packages.extend(WIFI.iter().filter(|_| wifi).map(|name| (*name).to_owned()));
     packages.extend(image.debian.packages.iter().map(|p| p.to_string()));

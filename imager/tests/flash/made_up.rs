@@ -1,4 +1,8 @@
-//! A small disk image with Ferrite's partitions and bytes that belong to nothing.
+//! A small disk image with Ferrite's partitions, a root that says what the image makes of settings, and
+//! bytes that belong to nothing.
+
+use std::process::Command;
+use std::sync::OnceLock;
 
 use slot::gpt::{self, Gpt, Guid, Partition};
 use slot::layout::{DATA, LABELS};
@@ -46,5 +50,31 @@ pub fn image() -> Vec<u8> {
         }
         at += length + 1_500_001;
     }
+    let start = table.find("root-a").unwrap().bytes().start as usize;
+    bytes[start..start + root().len()].copy_from_slice(root());
     bytes
+}
+
+/// Slot a's root, as mkfs.erofs makes it: it joins wireless networks and has a workload that sees its
+/// files; it has no SSH server.
+fn root() -> &'static [u8] {
+    static ROOT: OnceLock<Vec<u8>> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let etc = folder.path().join("root/etc/ferrite");
+        std::fs::create_dir_all(&etc).unwrap();
+        let text = "ferrite-system 1\nwifi wlan0 DE\n[workload face]\ndata yes\n[workload ota]\ndata yes\n\
+            [workload blind]\ndata no\n";
+        std::fs::write(etc.join("system.conf"), text).unwrap();
+        let out = folder.path().join("root.erofs");
+        let made = Command::new("mkfs.erofs")
+            .env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin")
+            .args(["--quiet", "-x-1", "-T0", "-U00000000-0000-0000-0000-000000000001"])
+            .arg(&out)
+            .arg(folder.path().join("root"))
+            .output()
+            .expect("mkfs.erofs of package erofs-utils");
+        assert!(made.status.success(), "{made:?}");
+        std::fs::read(out).unwrap()
+    })
 }

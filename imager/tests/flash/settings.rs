@@ -16,11 +16,7 @@ impl Folder {
 #[test]
 fn settings_are_shown_without_the_secrets_and_never_touch_the_image() {
     let folder = Folder::new();
-    let key =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJtSBkP1XUF1BPUiOHuvDFZQLvrQGRTLV3MI7VtZZkvx me@here";
-    for (name, text) in
-        [("token", "s3cret-t\n"), ("pass", "s3cret-w\n"), ("id.pub", key), ("ca", "s3cret-f")]
-    {
+    for (name, text) in [("token", "s3cret-t\n"), ("pass", "s3cret-w\n"), ("ca", "s3cret-f")] {
         fs::write(folder.at(name), text).unwrap();
     }
     done(folder.flash(&[
@@ -32,8 +28,6 @@ fn settings_are_shown_without_the_secrets_and_never_touch_the_image() {
         "My net",
         "--wifi-passphrase-file",
         "pass",
-        "--ssh-key",
-        "id.pub",
         "--token",
         "token",
         "--file",
@@ -46,10 +40,8 @@ fn settings_are_shown_without_the_secrets_and_never_touch_the_image() {
     for line in [
         "hostname   kitchen-1\n",
         "wifi       My net (with a passphrase)\n",
-        "ssh-key    ssh-ed25519 (me@here)\n",
         "token      set\n",
         "file       face/ca.pem (8 bytes)\n",
-        "not used by any image yet: ssh-key\n",
     ] {
         assert!(text.contains(line), "no {line:?} in: {text}");
     }
@@ -96,6 +88,34 @@ fn a_wrong_setting_stops_it_before_anything_is_written() {
     folder.refuses(&["a.img", "card.img", "--wifi", "x"], &["--wifi-passphrase-file"]);
     folder.refuses(&["a.img", "--hostname", "a"], &["DEVICE"]);
     assert_eq!(folder.names(), ["a.img"]);
+}
+
+#[test]
+fn what_the_image_would_not_use_is_refused_before_anything_is_written() {
+    let folder = Folder::new();
+    let key =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJtSBkP1XUF1BPUiOHuvDFZQLvrQGRTLV3MI7VtZZkvx me@here";
+    fs::write(folder.at("id.pub"), key).unwrap();
+    fs::write(folder.at("b.img.zst"), zstd::encode_all(&made_up::image()[..], 1).unwrap()).unwrap();
+    for image in ["a.img", "b.img.zst"] {
+        let refuses = |arguments: &[&str], words: &[&str]| {
+            folder.refuses(&[&[image, "card.img"], arguments].concat(), words);
+        };
+        refuses(
+            &["--ssh-key", "id.pub"],
+            &["--ssh-key: this image has no SSH server", "ssh = true"],
+        );
+        refuses(&["--file", "id.pub:fcae/x"], &["no workload `fcae`", "face"]);
+        refuses(&["--file", "id.pub:blind/x"], &["`blind` does not see its files", "data = true"]);
+    }
+    // An image whose root cannot be read says so, and needs none for what needs nothing of it.
+    let mut spoilt = made_up::image();
+    let at = made_up::table(16).find("root-a").unwrap().bytes().start as usize;
+    spoilt[at + 1024] ^= 1;
+    fs::write(folder.at("a.img"), spoilt).unwrap();
+    folder.refuses(&["a.img", "card.img", "--file", "id.pub:face/x"], &["slot a", "no EROFS"]);
+    assert!(!folder.at("card.img").exists());
+    done(folder.flash(&["a.img", "card.img", "--hostname", "kitchen-1"]));
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
 use super::Life;
-use crate::console_shell::Shell;
 use crate::control::Control;
 use crate::workload::supervise::Pipe;
 use crate::{console, uptime};
@@ -86,7 +85,7 @@ impl Life {
             self.wireless.deadline(),
             self.media.deadline().filter(|_| self.shutdown.is_none()),
             self.clock.deadline(),
-            self.shell.as_ref().and_then(Shell::deadline),
+            self.debug.deadline(),
             self.probation.next_look(),
             self.precedence.deadline(),
             self.helpers.deadline(),

@@ -9,6 +9,7 @@ use slot::{chooser, conf, Error, Result};
 use super::Life;
 use crate::clock::Clock;
 use crate::console::say;
+use crate::debug_programs::DebugPrograms;
 use crate::helper::{Helpers, Task};
 use crate::media::Media;
 use crate::network::Network;
@@ -76,6 +77,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
             say(&[what, ": ", &e]);
         }
     }
+    let debug = DebugPrograms::new(&system);
     supervisor.make_groups();
     supervisor.tick(now);
 
@@ -98,7 +100,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
             false => Media::default(),
         },
         clock: Clock::new(&system.ntp),
-        shell: None,
+        debug,
         helpers,
         probation: Probation::new(booted.kind, now + system.trial_timeout),
         precedence: Precedence::begin(now),

@@ -109,6 +109,22 @@ impl Image {
         &self.path
     }
 
+    /// Its bytes from this offset on; a compressed image is unpacked up to there.
+    pub fn reader_at(&self, offset: u64) -> Result<Box<dyn Read + '_>> {
+        let failed = || format!("{}: cannot be read", self.path.display());
+        let mut reader = stream(&self.file, self.form).with_context(failed)?;
+        match self.form {
+            Form::Plain => {
+                seek(&self.file, SeekFrom::Start(offset)).map(drop).with_context(failed)?;
+            }
+            Form::Zstd => {
+                let mut before = reader.by_ref().take(offset);
+                std::io::copy(&mut before, &mut std::io::sink()).map(drop).with_context(failed)?;
+            }
+        }
+        Ok(reader)
+    }
+
     fn wrong_length(&self, bytes: u64) -> anyhow::Error {
         anyhow!(
             "{} is damaged: it has {bytes} bytes where its partition table says {}; copy or build it again",

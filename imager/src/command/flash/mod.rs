@@ -1,10 +1,11 @@
 //! `imager flash`: an image onto a card, a stick or a disk, and nothing onto anything else.
 //!
-//! The road: look at the image ([`image`]) and at this machine's disks ([`machine`]), decide
+//! The road: look at the image ([`image`], [`acceptance`]) and at this machine's disks ([`machine`]), decide
 //! whether the target may be written ([`choice`], [`in_use`]), ask, open it so that nobody else
 //! can use it ([`medium`]), lay over the image what only this device has ([`patch`]), write, read
 //! back and compare ([`passes`]).
 
+mod acceptance;
 mod aligned;
 mod choice;
 mod image;
@@ -70,6 +71,7 @@ pub fn run(args: FlashArgs) -> Result<()> {
         println!("To write one: imager flash {} DEVICE", args.image.display());
         return Ok(());
     };
+    acceptance::check(&image, &args.settings.wants())?;
     let settings = args.settings.collect()?;
     let (medium, device) = open(&image, &machine, path, args.yes)?;
     let mut patches = Patches::default();

@@ -20,6 +20,8 @@ const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/loc
 pub struct ShellReport {
     /// What `init` starts on the console, as root, for whoever is there.
     pub console: Option<String>,
+    /// Root may log in over SSH, with the keys that a device was flashed with.
+    pub ssh: bool,
     /// Shells on the root, whether anything starts them or not.
     pub programs: Vec<String>,
 }
@@ -38,7 +40,8 @@ impl ShellReport {
             let shells = names.filter(|name| SHELLS.contains(&name.as_str()));
             programs.extend(shells.map(|name| format!("{folder}/{name}")));
         }
-        Ok(ShellReport { console: console.map(|line| line.value.to_owned()), programs })
+        let ssh = system.head.iter().any(|line| line.key == "ssh-server");
+        Ok(ShellReport { console: console.map(|line| line.value.to_owned()), ssh, programs })
     }
 
     /// For people, in one line.
@@ -47,7 +50,12 @@ impl ShellReport {
         match (&self.console, programs.as_str()) {
             (Some(command), _) => format!(
                 "shell: `{command}` on the console, as root and without a password, for whoever reaches it; \
-                 no other way in (a debug image: do not ship it)"
+                 {} (a debug image: do not ship it)",
+                if self.ssh {
+                    "over SSH as root, with the keys that a device was flashed with and no other way"
+                } else {
+                    "no other way in"
+                }
             ),
             (None, "") => "no shell: nobody can log in, and no program on it is a shell".into(),
             (None, _) => format!("no shell: nobody can log in; a workload could start {programs}"),
@@ -76,7 +84,7 @@ mod tests {
     fn a_production_image_has_no_shell_and_a_debug_image_says_who_gets_in() {
         let plain = "ferrite-system 1\nhostname x\n";
         let report = ShellReport::of(&root(plain, &["usr/bin/runner", "usr/bin/bashful"])).unwrap();
-        assert_eq!(report, ShellReport { console: None, programs: vec![] });
+        assert_eq!(report, ShellReport { console: None, ssh: false, programs: vec![] });
         assert!(report.text().starts_with("no shell: nobody can log in"), "{}", report.text());
 
         // One that a package brought along is told, wherever a link leads to it.
@@ -87,6 +95,10 @@ mod tests {
         let debug = format!("{plain}console-shell /usr/bin/busybox sh\n");
         let report = ShellReport::of(&root(&debug, &["usr/bin/busybox"])).unwrap();
         assert_eq!(report.console.as_deref(), Some("/usr/bin/busybox sh"));
+        assert!(report.text().contains("no other way in") && !report.ssh, "{}", report.text());
+        let with_server = format!("{debug}ssh-server /usr/lib/ferrite/ssh-server\n");
+        let report = ShellReport::of(&root(&with_server, &["usr/bin/busybox"])).unwrap();
+        assert!(report.ssh && report.text().contains("over SSH as root"), "{}", report.text());
         for words in ["as root", "without a password", "console", "do not ship it"] {
             assert!(report.text().contains(words), "{}", report.text());
         }

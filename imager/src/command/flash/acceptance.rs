@@ -1,0 +1,96 @@
+//! Whether an image makes anything of a device's settings, told from its root before anything is
+//! written: a card whose settings do nothing is found out on a roof, not on the desk.
+//!
+//! The root is not verified here. Whoever altered it can have no more than a wrong answer.
+
+use std::io::Read;
+
+use anyhow::{anyhow, ensure, Context, Result};
+use slot::conf::{self, Conf};
+use slot::layout::{Slot, SYSTEM_CONF};
+
+use super::image::Image;
+use crate::device_settings::Wants;
+use crate::fs::erofs_reader::{self, Volume};
+
+/// Refuses settings that the image would not use.
+pub fn check(image: &Image, wants: &Wants) -> Result<()> {
+    if wants.is_empty() {
+        return Ok(());
+    }
+    let text = system_conf(image)
+        .with_context(|| format!("cannot see what {} makes of settings", image.path().display()))?;
+    let system =
+        conf::parse(&text, "ferrite-system 1").map_err(|e| anyhow!(e.within(SYSTEM_CONF)))?;
+    judge(&system, wants)
+}
+
+/// `system.conf` of the slot that a new image starts from.
+fn system_conf(image: &Image) -> Result<Vec<u8>> {
+    let partition = image.table.find(Slot::A.root_label()).map_err(|e| anyhow!(e))?.bytes();
+    let mut reader = image.reader_at(partition.start)?;
+    let mut root = vec![0; erofs_reader::HEAD];
+    reader.read_exact(&mut root).context("slot a")?;
+    let bytes = erofs_reader::size(&root).context("slot a")?;
+    ensure!(bytes <= partition.end - partition.start, "slot a's root is larger than its partition");
+    reader
+        .take(bytes.saturating_sub(root.len() as u64))
+        .read_to_end(&mut root)
+        .context("slot a")?;
+    let volume = Volume::open(&root).context("slot a")?;
+    volume.file(SYSTEM_CONF)?.with_context(|| format!("slot a has no {SYSTEM_CONF}"))
+}
+
+fn judge(system: &Conf<'_>, wants: &Wants) -> Result<()> {
+    let says = |key: &str| system.head.iter().any(|line| line.key == key);
+    ensure!(
+        !wants.wifi || says("wifi"),
+        "--wifi: this image joins no wireless network; build it with `[network] wifi = {{ country = \"..\" }}`"
+    );
+    ensure!(
+        !wants.ssh || says("ssh-server"),
+        "--ssh-key: this image has no SSH server; build it with `debug = true` and `[network] ssh = true`"
+    );
+    for (option, name) in &wants.workloads {
+        let section = system.sections.iter().find(|section| section.name == name);
+        let names: Vec<&str> = system.sections.iter().map(|section| section.name).collect();
+        let section = section.with_context(|| {
+            format!("{option}: this image has no workload `{name}`; it has {}", names.join(", "))
+        })?;
+        let data = conf::one(&section.lines, "data").and_then(|line| line.yes_no());
+        ensure!(
+            data.map_err(|e| anyhow!(e))?,
+            "{option}: the workload `{name}` does not see its files; build the image with `data = true` for it"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYSTEM: &str = "ferrite-system 1\nwifi wlan0 DE\n[workload face]\ndata yes\n\
+        [workload clock]\ndata no\n";
+
+    fn judged(wants: Wants) -> Result<()> {
+        judge(&conf::parse(SYSTEM.as_bytes(), "ferrite-system 1").unwrap(), &wants)
+    }
+
+    fn with_file(name: &str) -> Wants {
+        let workloads = vec![("--file x".to_owned(), name.to_owned())];
+        Wants { workloads, ..Wants::default() }
+    }
+
+    #[test]
+    fn what_the_image_uses_is_taken_and_all_else_is_named() {
+        judged(Wants { wifi: true, ..with_file("face") }).unwrap();
+        let error = |wants| judged(wants).unwrap_err().to_string();
+        let ssh = error(Wants { ssh: true, ..Wants::default() });
+        assert!(ssh.starts_with("--ssh-key") && ssh.contains("[network] ssh = true"), "{ssh}");
+        let other = error(with_file("fcae"));
+        assert!(other.contains("no workload `fcae`; it has face, clock"), "{other}");
+        let blind = error(with_file("clock"));
+        assert!(blind.contains("`clock` does not see its files"), "{blind}");
+    }
+}
