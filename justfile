@@ -50,6 +50,7 @@ boot: device
 # What `boot` leaves out, since it tells little more than that: the same tests on other boards
 boot-all: boot
     cargo test --locked -p qemu-tests --no-fail-fast raspberry_pi_3 -- --ignored --test-threads=2
+    cargo test --locked -p qemu-tests --test falls_back -- --ignored
 
 # So many random power cuts across updates in QEMU, about half a minute each; FERRITE_SEED=S repeats a run
 power-cuts N="200": device

@@ -54,11 +54,11 @@ const NUMBER_DIGITS: u64 = 8;
 
 /// The text of `boot.scr`. Fails when the watchdog cannot be set to its seconds.
 pub fn boot_script(memory: &BootMemory, watchdog: Option<&Watchdog>) -> Result<String> {
-    let arm = match watchdog {
+    let arm = match watchdog.filter(|watchdog| watchdog.kind.is_hardware()) {
         None => "# This board has no watchdog.\n".to_owned(),
         Some(watchdog) => match watchdog.kind {
             WatchdogKind::I6300esb => i6300esb(watchdog.seconds())?,
-            WatchdogKind::Bcm2835 | WatchdogKind::Tegra => bail!(
+            WatchdogKind::Bcm2835 | WatchdogKind::Tegra | WatchdogKind::Softdog => bail!(
                 "[watchdog] `bcm2835` and `tegra` are armed by the first life; the uboot chooser cannot do it"
             ),
         },

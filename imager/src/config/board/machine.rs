@@ -26,14 +26,21 @@ pub enum WatchdogKind {
     Bcm2835,
     /// The timers of a Tegra186 or a later one.
     Tegra,
+    /// A timer of the kernel's (its module `softdog`), where the hardware has none that Linux drives.
+    Softdog,
 }
 
 impl WatchdogKind {
+    /// Whether it resets a board whose kernel hangs.
+    pub fn is_hardware(self) -> bool {
+        self != WatchdogKind::Softdog
+    }
+
     /// The seconds it can be set to. The Broadcom counter has 20 bits of 1/65536 s, and the kernel's
     /// driver takes whole seconds (Linux drivers/watchdog/bcm2835_wdt.c, `PM_WDOG_TIME_SET`).
     pub(super) fn seconds(self) -> std::ops::RangeInclusive<u32> {
         match self {
-            WatchdogKind::I6300esb => 10..=600,
+            WatchdogKind::I6300esb | WatchdogKind::Softdog => 10..=600,
             WatchdogKind::Bcm2835 => 10..=15,
             // Microseconds in 28 bits, and it resets when they are over for the fifth time (Linux
             // drivers/clocksource/timer-tegra186.c, `TMRCR_PTV`, `tegra186_wdt_enable`).
