@@ -1,5 +1,14 @@
 //! Sections of ELF objects (System V gABI, chapter 4): 64-bit, little endian.
 
+/// The number by which ELF names the processor that an object is for, `e_machine`; `None` when it is
+/// no ELF object.
+pub fn machine(elf: &[u8]) -> Option<u16> {
+    if !elf.starts_with(b"\x7FELF") {
+        return None;
+    }
+    Some(u16::from_le_bytes(elf.get(18..20)?.try_into().ok()?))
+}
+
 /// The bytes of the section named `wanted`; `None` when there is none or the object is damaged.
 pub fn section<'a>(elf: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     const CLASS64_LITTLE: &[u8] = b"\x7FELF\x02\x01";

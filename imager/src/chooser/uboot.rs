@@ -58,8 +58,11 @@ pub fn boot_script(memory: &BootMemory, watchdog: Option<&Watchdog>) -> Result<S
         None => "# This board has no watchdog.\n".to_owned(),
         Some(watchdog) => match watchdog.kind {
             WatchdogKind::I6300esb => i6300esb(watchdog.seconds())?,
-            WatchdogKind::Bcm2835 | WatchdogKind::Tegra | WatchdogKind::Softdog => bail!(
-                "[watchdog] `bcm2835` and `tegra` are armed by the first life; the uboot chooser cannot do it"
+            WatchdogKind::Bcm2835
+            | WatchdogKind::Itco
+            | WatchdogKind::Tegra
+            | WatchdogKind::Softdog => bail!(
+                "[watchdog] `kind` is one that the first life arms; the uboot chooser knows `i6300esb` only"
             ),
         },
     };

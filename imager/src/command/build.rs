@@ -12,11 +12,11 @@ use super::new_file::NewFile;
 use super::stamp::{self, Stamp};
 use crate::assembly::root::{DeviceBinaries, DeviceKeys};
 use crate::assembly::slot_image::{self, Identity};
-use crate::assembly::{device_conf, disk_image, initramfs, kernel, root};
+use crate::assembly::{device_conf, disk_image, elf, initramfs, kernel, root};
 use crate::boot_key::BootKey;
 use crate::chooser::efi;
 use crate::chooser::rpi::ramdisk;
-use crate::config::board::Chooser;
+use crate::config::board::{Architecture, Chooser};
 use crate::config::{Board, Image};
 use crate::fs::tree::Tree;
 use crate::fs::{ext4, fat};
@@ -49,7 +49,8 @@ pub struct BuildArgs {
     #[arg(long, default_value = "keys")]
     keys: PathBuf,
     /// The folder with the device's programs `init`, `ota` and `runner`, built for the board.
-    /// Default: $FERRITE_DEVICE, else the folder `device` beside the one imager lies in.
+    /// Default: $FERRITE_DEVICE, else the folder `device` (`device-amd64` for a board with such a
+    /// processor) beside the one imager lies in.
     #[arg(long)]
     device: Option<PathBuf>,
     #[command(flatten)]
@@ -63,7 +64,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let near = args.image.parent().unwrap_or(Path::new("."));
     let board = Board::load(&args.board, near)?;
     image.secure_boot.check(&board)?;
-    let device = device_folder(args.device.as_deref())?;
+    let device = device_folder(args.device.as_deref(), board.debian.architecture)?;
     let boot_signer = BootSigner::load(&image, &args.keys)?;
     let signing = keys::image_signing(&args.keys)?;
     let secure_boot = match board.boot.chooser {
@@ -225,7 +226,7 @@ impl Outputs {
 }
 
 /// Where the device's programs lie.
-fn device_folder(given: Option<&Path>) -> Result<PathBuf> {
+fn device_folder(given: Option<&Path>, architecture: Architecture) -> Result<PathBuf> {
     if let Some(folder) = given {
         return Ok(folder.to_owned());
     }
@@ -233,19 +234,36 @@ fn device_folder(given: Option<&Path>) -> Result<PathBuf> {
         return Ok(folder.into());
     }
     let own = std::env::current_exe().context("cannot find where imager lies")?;
-    let folder = own.parent().and_then(Path::parent).map(|above| above.join("device"));
-    folder.filter(|folder| folder.is_dir()).context(
-        "the device's programs are not where they are looked for; build them with `./do device`, or name their folder with --device",
-    )
+    let name = match architecture {
+        Architecture::Arm64 => "device",
+        Architecture::Amd64 => "device-amd64",
+    };
+    let folder = own.parent().and_then(Path::parent).map(|above| above.join(name));
+    folder.filter(|folder| folder.is_dir()).with_context(|| {
+        format!(
+            "the device's programs are not where they are looked for; build them with `{}`, or name their folder with --device",
+            to_build(architecture)
+        )
+    })
+}
+
+/// The command that builds the device's programs.
+fn to_build(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Arm64 => "./do device",
+        Architecture::Amd64 => "./do device-amd64",
+    }
 }
 
 fn read_binaries(folder: &Path, board: &Board) -> Result<DeviceBinaries> {
+    let architecture = board.debian.architecture;
     let read = |name: &str, magic: &[u8], kind: &str| {
         let path = folder.join(name);
         let bytes = fs::read(&path).with_context(|| {
             format!(
-                "{}: cannot be read; build the device's programs with `./do device`",
-                path.display()
+                "{}: cannot be read; build the device's programs with `{}`",
+                path.display(),
+                to_build(architecture)
             )
         })?;
         if !bytes.starts_with(magic) {
@@ -253,9 +271,20 @@ fn read_binaries(folder: &Path, board: &Board) -> Result<DeviceBinaries> {
         }
         Ok(bytes)
     };
-    let linux = |name: &str| read(name, b"\x7FELF", "Linux");
+    let linux = |name: &str| {
+        let bytes = read(name, b"\x7FELF", "Linux")?;
+        if elf::machine(&bytes) != Some(architecture.elf_machine()) {
+            bail!(
+                "{}: is for another processor than the board's ({}); build it with `{}`",
+                folder.join(name).display(),
+                architecture.as_str(),
+                to_build(architecture)
+            );
+        }
+        Ok(bytes)
+    };
     let is_efi = board.boot.chooser == Chooser::Efi;
-    let chooser = efi::program_name(board.debian.architecture);
+    let chooser = efi::program_name(architecture);
     Ok(DeviceBinaries {
         init: linux("init")?,
         ota: linux("ota")?,

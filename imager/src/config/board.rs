@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::archive::Place;
 use super::diagnostics::{nearest, Document, Finding};
-use super::values::{Line, Name, Size, Suite};
+use super::values::{BoardName, Line, Size, Suite};
 
 mod boot;
 mod kernel;
@@ -27,7 +27,7 @@ pub const FOLDER: &str = "board-configs";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Board {
-    name: Spanned<Name>,
+    name: Spanned<BoardName>,
     /// One line for people.
     pub description: Line,
     /// How much has been seen of its images.
@@ -94,6 +94,14 @@ impl Architecture {
         match self {
             Self::Arm64 => "arm64",
             Self::Amd64 => "amd64",
+        }
+    }
+
+    /// The number by which ELF objects name it, `e_machine` (System V gABI, chapter 4).
+    pub fn elf_machine(self) -> u16 {
+        match self {
+            Self::Arm64 => 183,
+            Self::Amd64 => 62,
         }
     }
 
@@ -166,7 +174,7 @@ impl Board {
         if name_or_path.ends_with(".toml") {
             return Self::load_file(Path::new(name_or_path));
         }
-        let name = Name::new(name_or_path).map_err(|e| anyhow::anyhow!("--board: {e}"))?;
+        let name = BoardName::new(name_or_path).map_err(|e| anyhow::anyhow!("--board: {e}"))?;
         let mut known = Vec::new();
         for folder in folders(near) {
             let path = folder.join(format!("{name}.toml"));
@@ -196,7 +204,7 @@ impl Board {
     }
 
     /// Its name.
-    pub fn name(&self) -> &Name {
+    pub fn name(&self) -> &BoardName {
         self.name.get_ref()
     }
 

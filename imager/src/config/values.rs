@@ -50,8 +50,13 @@ macro_rules! checked_text {
 }
 
 checked_text!(
-    /// A name of an image, board, workload or model: `[a-z0-9][a-z0-9-]{0,31}`.
+    /// A name of an image, workload or model: `[a-z0-9][a-z0-9-]{0,31}`.
     Name, check_name
+);
+checked_text!(
+    /// A board's name: `[a-z0-9][a-z0-9_-]{0,31}`. No host has it for its name, so `_` is allowed:
+    /// `x86_64` is written with one.
+    BoardName, check_board_name
 );
 checked_text!(
     /// A version for people: 1 to 64 of `[A-Za-z0-9._+~-]`.
@@ -107,6 +112,15 @@ fn check_name(s: &str) -> Result<(), String> {
         && !s.starts_with('-');
     ok.then_some(()).ok_or_else(|| {
         format!("{s:?} is not a name: use 1 to 32 of a-z, 0-9 and -, not starting with -")
+    })
+}
+
+fn check_board_name(s: &str) -> Result<(), String> {
+    let ok = (1..=32).contains(&s.len())
+        && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+        && !s.starts_with(['-', '_']);
+    ok.then_some(()).ok_or_else(|| {
+        format!("{s:?} is no name of a board: use 1 to 32 of a-z, 0-9, - and _, starting with a letter or digit")
     })
 }
 
@@ -350,6 +364,12 @@ mod tests {
         for bad in ["", "-a", "A", "a_b", "a b", "abcdefghijklmnopqrstuvwxyzabcdefg"] {
             assert!(Name::new(bad).is_err(), "{bad}");
         }
+        for good in ["pc-x86_64", "qemu-arm64", "a", "0_"] {
+            assert!(BoardName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "_a", "A", "a b", "a.b", "a/b", "abcdefghijklmnopqrstuvwxyzabcdefg"] {
+            assert!(BoardName::new(bad).is_err(), "{bad}");
+        }
         assert!(Version::new("1.0.0~rc1+b-2").is_ok());
         assert!(Version::new("1 0").is_err());
         assert!(DevicePath::new("/etc/x.conf").is_ok());
@@ -364,7 +384,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_a_parser_panic(s in "\\PC{0,40}") {
-            let _ = (parse_span(&s), parse_size(&s), parse_mode(&s), Name::new(s.clone()), DevicePath::new(s.clone()), PackageName::new(s));
+            let _ = (parse_span(&s), parse_size(&s), parse_mode(&s), Name::new(s.clone()), BoardName::new(s.clone()), DevicePath::new(s.clone()), PackageName::new(s));
         }
     }
 }

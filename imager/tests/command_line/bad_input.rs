@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::world::{World, PROJECT};
+use crate::world::{program_for, World, AMD64, PROJECT};
 
 #[test]
 fn a_misspelt_key_is_named_with_its_line_and_the_nearest_one() {
@@ -102,6 +102,8 @@ fn programs_that_are_none_are_refused() {
     let world = World::new();
     fs::write(world.at("device/ota"), "#!/bin/sh\n").unwrap();
     world.refuses(&mut world.build(&[]), &["device/ota", "is not a Linux program"]);
+    fs::write(world.at("device/ota"), program_for(AMD64)).unwrap();
+    world.refuses(&mut world.build(&[]), &["device/ota", "another processor", "(arm64)"]);
 }
 
 #[test]

@@ -14,6 +14,15 @@ pub const IMG: &str = "out/demo-qemu-arm64-1.0.0.img";
 /// The update of the same build.
 pub const UPDATE: &str = "out/demo-qemu-arm64-1.0.0.update";
 
+/// By these numbers ELF objects name their processors.
+pub const ARM64: u8 = 183;
+pub const AMD64: u8 = 62;
+
+/// What stands in for a program: the start of an ELF object for this processor.
+pub fn program_for(machine: u8) -> Vec<u8> {
+    [b"\x7FELF\x02\x01\x01".as_slice(), &[0; 9], &[2, 0, machine, 0], b"stands in"].concat()
+}
+
 /// The folder, gone when dropped.
 pub struct World {
     folder: tempfile::TempDir,
@@ -26,7 +35,7 @@ impl World {
         copy_folder(&Path::new(PROJECT).join("demo"), &world.at("demo"));
         fs::create_dir(world.at("device")).unwrap();
         for program in ["init", "ota", "runner"] {
-            fs::write(world.at("device").join(program), b"\x7FELF stands in").unwrap();
+            fs::write(world.at("device").join(program), program_for(ARM64)).unwrap();
         }
         let made = world.imager(&["keygen", "--out", "keys"]).output().unwrap();
         assert!(made.status.success(), "{made:?}");

@@ -16,7 +16,7 @@ pub struct Watchdog {
     pub(super) seconds: Spanned<u32>,
 }
 
-/// A kind of watchdog that the boot chooser can arm before the kernel starts.
+/// A kind of watchdog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WatchdogKind {
@@ -28,6 +28,8 @@ pub enum WatchdogKind {
     Tegra,
     /// A timer of the kernel's (its module `softdog`), where the hardware has none that Linux drives.
     Softdog,
+    /// The timer in Intel's chip sets (TCO).
+    Itco,
 }
 
 impl WatchdogKind {
@@ -37,10 +39,11 @@ impl WatchdogKind {
     }
 
     /// The seconds it can be set to. The Broadcom counter has 20 bits of 1/65536 s, and the kernel's
-    /// driver takes whole seconds (Linux drivers/watchdog/bcm2835_wdt.c, `PM_WDOG_TIME_SET`).
+    /// driver takes whole seconds (Linux drivers/watchdog/bcm2835_wdt.c, `PM_WDOG_TIME_SET`). Intel's
+    /// has 10 bits of 0.6 s, and resets the second time it runs out (iTCO_wdt.c, `seconds_to_ticks`).
     pub(super) fn seconds(self) -> std::ops::RangeInclusive<u32> {
         match self {
-            WatchdogKind::I6300esb | WatchdogKind::Softdog => 10..=600,
+            WatchdogKind::I6300esb | WatchdogKind::Itco | WatchdogKind::Softdog => 10..=600,
             WatchdogKind::Bcm2835 => 10..=15,
             // Microseconds in 28 bits, and it resets when they are over for the fifth time (Linux
             // drivers/clocksource/timer-tegra186.c, `TMRCR_PTV`, `tegra186_wdt_enable`).
