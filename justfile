@@ -19,6 +19,10 @@ build:
 device:
     scripts/device-build
 
+# The same for amd64: target/device-amd64
+device-amd64:
+    scripts/device-build --for amd64
+
 # Everything that CI runs
 test: lint deny unit fuzz-briefly reproducible boot
 
@@ -42,14 +46,14 @@ reproducible: device
     scripts/reproducible target/debug/imager
 
 # Boots, updates and failures in QEMU, at most two machines at a time
-boot: device
+boot: device device-amd64
     scripts/device-build hanging-init
     cargo build --locked -p imager
     cargo test --locked -p qemu-tests --no-fail-fast -- --test-threads=2
 
 # What `boot` leaves out, since it tells little more than that: the same tests on other boards
 boot-all: boot
-    cargo test --locked -p qemu-tests --no-fail-fast raspberry_pi_3 -- --ignored --test-threads=2
+    cargo test --locked -p qemu-tests --no-fail-fast -- --ignored --test-threads=2 raspberry_pi_3 on_a_pc
     cargo test --locked -p qemu-tests --test falls_back -- --ignored
 
 # So many random power cuts across updates in QEMU, about half a minute each; FERRITE_SEED=S repeats a run

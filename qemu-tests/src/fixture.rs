@@ -191,14 +191,10 @@ impl Lane {
         let board = replaced(&replaced(&board, &named)?, variant.board)?;
         let name = format!("{}.toml", variant.board_name());
         write_if_new(&folder.join(name), board.as_bytes())?;
-        self.copy_programs(variant, &folder.join("device"))
+        self.copy_programs(variant, &programs(&board), &folder.join("device"))
     }
 
-    fn copy_programs(&self, variant: &Variant, to: &Path) -> Result<()> {
-        let from = match std::env::var_os("FERRITE_DEVICE") {
-            Some(folder) => PathBuf::from(folder),
-            None => workspace().join("target/device"),
-        };
+    fn copy_programs(&self, variant: &Variant, from: &Path, to: &Path) -> Result<()> {
         fs::create_dir_all(to).with_context(|| to.display().to_string())?;
         for name in ["init", "ota", "runner"] {
             let path = match &variant.init {
@@ -249,6 +245,17 @@ impl Repository {
             .with_context(|| built.update.display().to_string())?;
         Ok(self.server.url_in_guest() + &name)
     }
+}
+
+/// Where the device's programs for the board of this file lie: `target/device`, or the folder that
+/// FERRITE_DEVICE names, with `-amd64` behind it for such a processor.
+fn programs(board_file: &str) -> PathBuf {
+    let folder = std::env::var_os("FERRITE_DEVICE").map(PathBuf::from);
+    let mut folder = folder.unwrap_or_else(|| workspace().join("target/device")).into_os_string();
+    if board_file.contains("architecture = \"amd64\"") {
+        folder.push("-amd64");
+    }
+    folder.into()
 }
 
 /// The demo's image file, changed: quick to update, from the lane's own server.
@@ -414,6 +421,16 @@ mod tests {
     fn a_text_that_is_gone_is_told() {
         assert_eq!(replaced("abc", &[("b", "x")]).unwrap(), "axc");
         assert!(replaced("abc", &[("z", "x")]).is_err());
+    }
+
+    #[test]
+    fn a_pc_has_programs_of_its_own() {
+        let read = |board: &str| {
+            let path = workspace().join("board-configs").join(board).with_extension("toml");
+            programs(&fs::read_to_string(path).unwrap())
+        };
+        assert!(read("pc-x86_64").to_str().unwrap().ends_with("-amd64"));
+        assert!(!read("qemu-arm64-efi").to_str().unwrap().ends_with("-amd64"));
     }
 
     #[test]

@@ -47,7 +47,9 @@ pub fn wanted(package: &str, path: &str) -> bool {
                 "libnss_dns.so",
                 "libnss_files.so",
             ];
-            path.starts_with("usr/lib/") && KEPT.iter().any(|start| name.starts_with(start))
+            // x86-64 programs name their dynamic linker by its place in `lib64`.
+            let place = ["usr/lib/", "usr/lib64/"].iter().any(|folder| path.starts_with(folder));
+            place && KEPT.iter().any(|start| name.starts_with(start))
         }
         "busybox-static" => path == "usr/bin/busybox",
         "dropbear-bin" => matches!(path, "usr/sbin/dropbear" | "usr/bin/dropbearkey"),
@@ -67,6 +69,7 @@ mod tests {
     fn what_a_device_never_reads_is_left_out() {
         assert!(wanted("libc6", "usr/lib/aarch64-linux-gnu/libc.so.6"));
         assert!(wanted("libc6", "usr/lib/ld-linux-aarch64.so.1"));
+        assert!(wanted("libc6", "usr/lib64/ld-linux-x86-64.so.2"));
         assert!(!wanted("libc6", "usr/lib/aarch64-linux-gnu/gconv/UTF-16.so"));
         assert!(!wanted("libc6", "etc/ld.so.conf.d/x.conf"));
         assert!(wanted("e2fsprogs", "usr/sbin/e2fsck"));

@@ -84,12 +84,14 @@ mod tests {
         let boards = listed(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
         let names: Vec<&str> = boards.iter().map(|board| board.name.as_str()).collect();
         assert!(names.contains(&"qemu-arm64") && names.contains(&"rpi3"), "{names:?}");
+        assert!(names.contains(&"pc-x86_64"), "{names:?}");
         let text = table(&boards);
         assert_eq!(text.lines().count(), boards.len());
         let line = |name: &str| {
             text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap().to_owned()
         };
         assert!(line("rpi3").contains("boots in QEMU"));
+        assert!(line("pc-x86_64").contains("boots in QEMU"));
         assert!(line("rpi5").contains("card checked by its firmware's rules"));
         assert!(line("jetson-nano").contains("card checked") && !line("rpi5").contains("watchdog"));
         assert!(line("jetson-nano").ends_with("no hardware watchdog: a hang may wait for somebody"));

@@ -14,7 +14,7 @@ use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
 
 use super::sparse;
-use crate::config::board::{Board, Firmware, Qemu};
+use crate::config::board::{Architecture, Board, Firmware, Qemu};
 use crate::config::values::{parse_size, Size};
 
 /// Runs an image in QEMU, with its console in this terminal.
@@ -113,7 +113,11 @@ pub fn run(args: RunArgs) -> Result<()> {
     }
     let error = Command::new(&emulator).args(&arguments).exec();
     if error.kind() == std::io::ErrorKind::NotFound {
-        bail!("{emulator} is not installed; install the package qemu-system-arm");
+        let package = match board.debian.architecture {
+            Architecture::Arm64 => "qemu-system-arm",
+            Architecture::Amd64 => "qemu-system-x86",
+        };
+        bail!("{emulator} is not installed; install the package {package}");
     }
     Err(error).with_context(|| format!("{emulator} cannot be started"))
 }
@@ -317,6 +321,8 @@ mod tests {
         let near = Path::new(folder);
         let board = board_of(Path::new("out/demo-qemu-arm64-1.0.0.img"), near).unwrap();
         assert_eq!(board.name().as_str(), "qemu-arm64");
+        let board = board_of(Path::new("out/demo-pc-x86_64-1.0.0.img"), near).unwrap();
+        assert_eq!(board.name().as_str(), "pc-x86_64");
         let message = board_of(Path::new("disk.img"), near).unwrap_err().to_string();
         assert!(message.contains("--board"), "{message}");
     }
