@@ -45,6 +45,16 @@ path = "pool/main/g/gcc-12/libstdc++6_12.2.0-14+deb12u1_arm64.deb"
 size = 556608
 sha256 = "26e138c677a985775331373828a6c286c551ff397cb735d00e2383cb273d1cb2""#,
     ),
+    // The lists of the boards with another processor change with the first of each pair: a lock whose
+    // lists name what it does not have is refused. Nothing of this is fetched here.
+    (
+        "name = \"busybox-static\"\nversion = \"1:1.37.0-6+b9\"\narchitecture = \"amd64\"",
+        "name = \"busybox-static\"\nversion = \"1:1.35.0-4+deb12u1+b1\"\narchitecture = \"amd64\"",
+    ),
+    (
+        "name = \"libstdc++6\"\nversion = \"14.2.0-19\"\narchitecture = \"amd64\"",
+        "name = \"libstdc++6\"\nversion = \"12.2.0-14+deb12u1\"\narchitecture = \"amd64\"",
+    ),
 ];
 
 /// Waits until a version is installed.

@@ -28,7 +28,9 @@ fn packages(world: &World) -> Vec<PathBuf> {
     let debs = lock["deb"].as_array().unwrap();
     let found: Vec<_> = debs
         .iter()
-        .filter(|deb| text(deb, "name").starts_with("linux-"))
+        .filter(|deb| {
+            text(deb, "name").starts_with("linux-") && text(deb, "architecture") == "arm64"
+        })
         .map(|deb| cache.join("files").join(text(deb, "sha256")))
         .collect();
     assert_eq!(found.len(), 3);
