@@ -81,7 +81,10 @@ fn an_image_says_whether_anybody_can_log_in() {
     let production = World::new();
     production.edit("demo/demo.toml", "\ndebug = true", "\ndebug = false");
     succeeds(&mut production.build(&[]));
-    assert_eq!(shell(&production), serde_json::json!({ "console": null, "programs": [] }));
+    assert_eq!(
+        shell(&production),
+        serde_json::json!({ "console": null, "ssh": false, "programs": [] })
+    );
     let text = succeeds(&mut production.imager(&["inspect", IMG])).stdout;
     assert!(String::from_utf8_lossy(&text).contains("no shell: nobody can log in, and no program"));
 }
