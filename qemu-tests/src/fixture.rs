@@ -19,6 +19,8 @@ use crate::server::{listen, Server};
 /// As many as there are seats for machines.
 const LANES: usize = 2;
 const BOARD: &str = "qemu-arm64";
+/// The folder of keys that has some for Secure Boot, too.
+const SECURED: &str = "secured";
 
 /// A place to test in, held until dropped.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub struct Variant {
     pub init: Option<PathBuf>,
     /// Sign with keys that the devices do not trust.
     pub strange_keys: bool,
+    /// Sign for Secure Boot, with the keys of [`secure_boot_keys`].
+    pub secure_boot: bool,
     /// Another board than the one QEMU plays: the same board file under this name.
     pub other_board: Option<&'static str>,
     /// The board, if not `qemu-arm64`.
@@ -136,11 +140,18 @@ impl Lane {
         if variant.signed_for_pi {
             boot_key()?;
         }
+        if variant.secure_boot {
+            secure_boot_keys()?;
+        }
         let mut command = Command::new(imager()?);
         command.arg("build").arg("--image").arg(folder.join("demo.toml"));
         let board = variant.board_name();
         command.arg("--board").arg(folder.join(format!("{board}.toml")));
-        command.arg("--keys").arg(keys(if variant.strange_keys { "strange" } else { "keys" })?);
+        command.arg("--keys").arg(keys(match variant {
+            Variant { strange_keys: true, .. } => "strange",
+            Variant { secure_boot: true, .. } => SECURED,
+            _ => "keys",
+        })?);
         command.arg("--device").arg(folder.join("device")).arg("--out").arg(&folder);
         // One build at a time: they share the cache of compressed frames, and few processors.
         let _one = Locked::wait(&self::folder()?.join("building"))?;
@@ -337,6 +348,16 @@ pub fn boot_key() -> Result<PathBuf> {
         run(command.args(["keygen", "--raspberry-pi-secure-boot", "--out"]).arg(&folder))?;
     }
     Ok(path)
+}
+
+/// The folder with the keys of Secure Boot, made once.
+pub fn secure_boot_keys() -> Result<PathBuf> {
+    let folder = keys(SECURED)?;
+    let _one = Locked::wait(&self::folder()?.join("making-keys"))?;
+    if !folder.join("secure-boot").is_dir() {
+        run(Command::new(imager()?).args(["keygen", "--secure-boot", "--out"]).arg(&folder))?;
+    }
+    Ok(folder.join("secure-boot"))
 }
 
 /// The keys of all lanes, made once.

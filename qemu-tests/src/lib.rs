@@ -25,6 +25,7 @@ mod server;
 mod shell;
 mod stick;
 pub mod uboot_card;
+pub mod variables;
 pub mod videocore;
 
 pub use board::Board;

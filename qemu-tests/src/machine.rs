@@ -38,6 +38,9 @@ pub struct Options {
     pub pi: Option<Model>,
     /// The public key (PEM) in its flash memory, if it boots signed cards only.
     pub boot_key: Option<PathBuf>,
+    /// A UEFI firmware in flash memory and the file with its variables, which the machine writes;
+    /// else the board file's firmware, with none.
+    pub uefi: Option<(PathBuf, PathBuf)>,
     /// The folder for its logs; else `target/qemu-logs/`.
     pub logs: Option<PathBuf>,
 }
@@ -252,6 +255,9 @@ fn start(
     }
     if let Some(memory) = &options.memory {
         command.args(["--memory", memory]);
+    }
+    if let Some((firmware, variables)) = &options.uefi {
+        command.arg("--firmware").arg(firmware).arg("--variables").arg(variables);
     }
     for (guest, host) in &ports {
         command.arg("--forward").arg(format!("{host}:{guest}"));

@@ -50,6 +50,10 @@ pub struct RunArgs {
     /// The machine's firmware, instead of the installed one that the board file names
     #[arg(long, value_name = "FILE")]
     firmware: Option<PathBuf>,
+    /// Keep the UEFI firmware's variables in this file, a copy of the firmware's own empty store: the
+    /// firmware lies in flash memory then. A PC's is written in SMM only, as Secure Boot needs it
+    #[arg(long, value_name = "FILE", requires = "firmware")]
+    variables: Option<PathBuf>,
     /// Connect the console to this listening Unix socket instead of the terminal
     #[arg(long, value_name = "SOCKET")]
     serial: Option<PathBuf>,
@@ -102,7 +106,7 @@ pub fn run(args: RunArgs) -> Result<()> {
     }
     let disk = args.disk.clone().unwrap_or_else(|| with_end(&args.image, ".disk"));
     let emulator = format!("qemu-system-{}", board.debian.architecture.machine());
-    let arguments = arguments(&args, qemu, &firmware, &disk);
+    let arguments = arguments(&args, board.debian.architecture, qemu, &firmware, &disk);
     if args.dry_run {
         println!("{emulator} {}", shown(&arguments));
         return Ok(());
@@ -196,17 +200,36 @@ fn prepare_disk(args: &RunArgs, disk: &Path) -> Result<()> {
 }
 
 /// QEMU's arguments.
-fn arguments(args: &RunArgs, qemu: &Qemu, firmware: &Path, disk: &Path) -> Vec<OsString> {
+fn arguments(
+    args: &RunArgs,
+    architecture: Architecture,
+    qemu: &Qemu,
+    firmware: &Path,
+    disk: &Path,
+) -> Vec<OsString> {
     let memory = args.memory.unwrap_or(qemu.memory).0 >> 20;
     let mut list: Vec<OsString> = Vec::new();
     let mut add = |words: &[OsString]| list.extend_from_slice(words);
     let text = |text: &str| OsString::from(text);
-    add(&[text("-machine"), text(&qemu.machine)]);
+    let has_smm = args.variables.is_some() && architecture == Architecture::Amd64;
+    let smm = if has_smm { ",smm=on" } else { "" };
+    add(&[text("-machine"), format!("{}{smm}", &*qemu.machine).into()]);
     // Emulation is slower than KVM but the same everywhere, and no board's processor is the host's.
     add(&[text("-accel"), text("tcg"), text("-cpu"), text(&qemu.cpu)]);
     add(&[text("-smp"), qemu.processors.to_string().into()]);
     add(&[text("-m"), format!("{memory}M").into()]);
-    add(&[text("-bios"), firmware.into()]);
+    match &args.variables {
+        None => add(&[text("-bios"), firmware.into()]),
+        Some(variables) => {
+            if has_smm {
+                let guarded = "driver=cfi.pflash01,property=secure,value=on";
+                add(&[text("-global"), text(guarded)]);
+            }
+            let code = "if=pflash,unit=0,format=raw,readonly=on,file=";
+            add(&[text("-drive"), option(code, firmware)]);
+            add(&[text("-drive"), option("if=pflash,unit=1,format=raw,file=", variables)]);
+        }
+    }
     // writeback: what the guest wrote is in the host's page cache, so it survives a killed QEMU.
     add(&[text("-drive"), option("if=none,id=disk,format=raw,cache=writeback,file=", disk)]);
     add(&[text("-device"), text("virtio-blk-pci,drive=disk,bootindex=0")]);
@@ -277,15 +300,16 @@ mod tests {
         Line::try_parse_from([&["run", "x.img"], words].concat()).unwrap().run
     }
 
-    fn board() -> Board {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
-        Board::load("qemu-arm64", Path::new(folder)).unwrap()
+    fn command_line(words: &[&str], disk: &str) -> String {
+        command_line_of("qemu-arm64", words, disk)
     }
 
-    fn command_line(words: &[&str], disk: &str) -> String {
-        let board = board();
+    fn command_line_of(board: &str, words: &[&str], disk: &str) -> String {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
+        let board = Board::load(board, Path::new(folder)).unwrap();
         let qemu = board.qemu.as_ref().unwrap();
-        shown(&arguments(&args(words), qemu, Path::new("fw.bin"), Path::new(disk)))
+        let (processor, firmware) = (board.debian.architecture, Path::new("fw.bin"));
+        shown(&arguments(&args(words), processor, qemu, firmware, Path::new(disk)))
     }
 
     #[test]
@@ -300,6 +324,19 @@ mod tests {
         let line = command_line(&["--serial", "/s", "--qmp", "/q"], "d.img");
         assert!(line.contains("socket,id=console,path=/s") && line.contains("path=/q"), "{line}");
         assert!(!line.contains("stdio"), "{line}");
+    }
+
+    #[test]
+    fn firmware_with_variables_lies_in_flash_memory() {
+        let words = ["--firmware", "fw.bin", "--variables", "v.fd"];
+        let line = command_line_of("pc-x86_64", &words, "d.img");
+        assert!(line.contains("-machine q35,smm=on ") && !line.contains("-bios"), "{line}");
+        assert!(line.contains("property=secure,value=on"), "{line}");
+        assert!(line.contains("unit=0,format=raw,readonly=on,file=fw.bin"), "{line}");
+        assert!(line.contains("unit=1,format=raw,file=v.fd"), "{line}");
+        let line = command_line_of("qemu-arm64-efi", &words, "d.img");
+        assert!(line.contains("-machine virt ") && !line.contains("property=secure"), "{line}");
+        assert!(command_line_of("pc-x86_64", &[], "d.img").contains("-machine q35 "));
     }
 
     #[test]

@@ -1,0 +1,117 @@
+//! OVMF that enforces Secure Boot, with the keys of `imager keygen --secure-boot` enrolled: it starts
+//! what they signed, and refuses an altered chooser, an altered kernel image and a whole disk that
+//! nobody signed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{ensure, Context, Result};
+use qemu_tests::fixture::{secure_boot_keys, Lane, Variant};
+use qemu_tests::{variables, Disk, Machine, Options};
+use slot::efi::{sum_text, SUM, UKI};
+use slot::layout::FIRMWARE;
+use slot::Slot;
+
+/// It reads and hashes 40 MB in an emulated processor.
+const TO_BOOT: Duration = Duration::from_secs(180);
+/// Debian's firmware that can enforce, and its empty store of variables.
+const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+const EMPTY: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+const CHOOSER: &str = "EFI/BOOT/BOOTX64.EFI";
+
+/// A file of a FAT partition, read by mtools.
+fn read(disk: &Disk, label: &str, name: &str) -> Result<Vec<u8>> {
+    let output = mcopy(disk, label)?.arg(format!("::{name}")).arg("-").output();
+    let output = output.context("install the package mtools")?;
+    ensure!(output.status.success(), "mcopy: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
+/// Overwrites it.
+fn write(disk: &Disk, label: &str, name: &str, bytes: &[u8]) -> Result<()> {
+    let file = tempfile::NamedTempFile::new().context("temporary file")?;
+    std::fs::write(file.path(), bytes).context("temporary file")?;
+    let mut command = mcopy(disk, label)?;
+    let status = command.arg("-o").arg(file.path()).arg(format!("::{name}")).status();
+    ensure!(status.context("install the package mtools")?.success(), "mcopy of {name}");
+    Ok(())
+}
+
+fn mcopy(disk: &Disk, label: &str) -> Result<Command> {
+    let at = disk.partition(label)?.start;
+    let mut command = Command::new("mcopy");
+    command.arg("-n").arg("-i").arg(format!("{}@@{at}", disk.path().display()));
+    Ok(command)
+}
+
+/// The image with a bit flipped in what the signature covers: in the middle.
+fn altered(mut image: Vec<u8>) -> Result<Vec<u8>> {
+    let middle = image.len() / 2;
+    *image.get_mut(middle).context("it is empty")? ^= 4;
+    Ok(image)
+}
+
+/// A machine whose firmware has the keys and no other variable.
+fn start(name: &str, disk: &Disk, folder: &Path) -> Result<Machine> {
+    let store = folder.join(format!("{name}.fd"));
+    std::fs::write(&store, variables::enrolled(Path::new(EMPTY), &secure_boot_keys()?)?)
+        .with_context(|| store.display().to_string())?;
+    let uefi = Some((PathBuf::from(CODE), store));
+    Machine::start(name, disk, &Options { uefi, ..Options::default() })
+}
+
+#[test]
+#[ignore = "just boot-all"]
+fn secure_boot_starts_what_is_signed_and_refuses_the_rest_on_a_pc() -> Result<()> {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/device-amd64/BOOTX64.EFI");
+    if !Path::new(program).is_file() && std::env::var_os("FERRITE_DEVICE").is_none() {
+        println!("NOT TESTED: the efi chooser is not built; scripts/efi-rustc says why");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir().context("temporary folder")?;
+    let lane = Lane::take()?;
+    let variant = |label, secure_boot| Variant {
+        label,
+        secure_boot,
+        board_file: Some("pc-x86_64"),
+        ..Variant::good(1)
+    };
+    let signed = lane.build(&variant("signed", true))?;
+    let boot_a = Slot::A.boot_label();
+
+    // What is signed runs, under a kernel in lockdown, with modules that Debian signed.
+    let disk = Disk::copy_of(&signed.img)?;
+    let mut machine = start("secure-boot", &disk, folder.path())?;
+    let console = &mut machine.console;
+    console.wait_for("first life: slot a of demo 1-signed (sequence 1) verified", TO_BOOT)?;
+    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let said = console.shell("dmesg | grep -i 'secure boot'")?.join("\n");
+    ensure!(said.contains("Secure boot enabled"), "the kernel says: {said}");
+    ensure!(said.contains("locked down from EFI Secure Boot"), "the kernel says: {said}");
+    machine.power_cut()?;
+
+    // A kernel image that is altered together with its sum: the firmware refuses it, slot b is empty.
+    let kernel = altered(read(&disk, boot_a, UKI)?)?;
+    write(&disk, boot_a, UKI, &kernel)?;
+    write(&disk, boot_a, SUM, sum_text(&kernel).as_bytes())?;
+    let mut machine = start("secure-boot-kernel", &disk, folder.path())?;
+    let console = &mut machine.console;
+    console.wait_for("ferrite: slot a (active, strike ", TO_BOOT)?;
+    console.wait_for(&format!("ferrite: boot-a: the firmware refuses {UKI}: "), TO_BOOT)?;
+    console.wait_for("ferrite: no slot can be loaded, resetting", TO_BOOT)?;
+    machine.power_cut()?;
+
+    // An altered chooser, and one that nobody signed: neither says a word.
+    let unsigned = Disk::copy_of(&lane.build(&variant("unsigned", false))?.img)?;
+    let disk = Disk::copy_of(&signed.img)?;
+    write(&disk, FIRMWARE, CHOOSER, &altered(read(&disk, FIRMWARE, CHOOSER)?)?)?;
+    for (name, disk) in [("secure-boot-chooser", &disk), ("secure-boot-unsigned", &unsigned)] {
+        let mut machine = start(name, disk, folder.path())?;
+        let (which, line) =
+            machine.console.wait_for_any(&["Access Denied", "ferrite: "], TO_BOOT)?;
+        ensure!(which == 0, "{name}: {}", line.text);
+        machine.power_cut()?;
+    }
+    Ok(())
+}
