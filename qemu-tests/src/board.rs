@@ -14,6 +14,10 @@ use crate::videocore::Model;
 pub enum Board {
     /// QEMU's own, with U-Boot.
     QemuArm64,
+    /// The same machine with EDK2.
+    QemuArm64Efi,
+    /// A PC with UEFI.
+    Pc,
     /// Raspberry Pi 3, its firmware played by the harness.
     Rpi3,
 }
@@ -23,6 +27,8 @@ impl Board {
     pub fn name(self) -> &'static str {
         match self {
             Board::QemuArm64 => "qemu-arm64",
+            Board::QemuArm64Efi => "qemu-arm64-efi",
+            Board::Pc => "pc-x86_64",
             Board::Rpi3 => "rpi3",
         }
     }
@@ -31,7 +37,7 @@ impl Board {
     pub fn variant(self, variant: Variant) -> Variant {
         match self {
             Board::QemuArm64 => variant,
-            Board::Rpi3 => Variant { board_file: Some(self.name()), ..variant },
+            _ => Variant { board_file: Some(self.name()), ..variant },
         }
     }
 
@@ -55,10 +61,8 @@ impl Board {
     ) -> Result<Machine> {
         ensure!(built.board.is_file(), "{} is not there", built.board.display());
         let options = match self {
-            Board::QemuArm64 => {
-                Options { board: Some(built.board.display().to_string()), ..options }
-            }
             Board::Rpi3 => Options { pi: Some(Model::Pi3), ..options },
+            _ => Options { board: Some(built.board.display().to_string()), ..options },
         };
         let machine = Machine::start(name, disk, &options);
         machine.with_context(|| format!("{name} on {}", self.name()))
@@ -68,8 +72,10 @@ impl Board {
     /// emulated Raspberry Pi share one thread, and its network is a USB adapter of full speed.
     pub fn patience(self, time: Duration) -> Duration {
         match self {
-            Board::QemuArm64 => time,
             Board::Rpi3 => time * 5 / 2,
+            // EDK2 looks at all devices, and reads a kernel that is hashed twice.
+            Board::QemuArm64Efi | Board::Pc => time * 3 / 2,
+            Board::QemuArm64 => time,
         }
     }
 }

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use qemu_tests::fixture::{assemble, hanging_init, Lane, Repository, Variant};
-use qemu_tests::{wait_until, Disk, Machine, Options};
+use qemu_tests::fixture::{assemble, hanging_init, Built, Lane, Repository, Variant};
+use qemu_tests::{wait_until, Board, Machine, Options};
 use slot::Slot;
 
 const TO_BOOT: Duration = Duration::from_secs(60);
@@ -32,33 +32,45 @@ const WATCHDOG: &[(&str, &str)] = &[("seconds = 60", "seconds = 30")];
 /// Another result than the model has for its golden sample.
 const GOLDEN: &[(&str, &str)] = &[("\"score\": 0.899653", "\"score\": 0.199653")];
 
+/// A device, and all that it is served from.
+struct Trial {
+    board: Board,
+    lane: Lane,
+    repository: Repository,
+    /// What it runs.
+    old: Built,
+}
+
+impl Trial {
+    fn build(&self, variant: Variant) -> Result<Built> {
+        self.lane.build(&self.board.variant(variant))
+    }
+}
+
 /// Lets the machine update itself to the broken version, and sees it come back.
-fn see_fall_back(
-    machine: &mut Machine,
-    lane: &Lane,
-    repository: &Repository,
-    old: &str,
-    broken: &Broken,
-) -> Result<()> {
-    let built = lane.build(&broken.variant)?;
+fn see_fall_back(trial: &Trial, machine: &mut Machine, broken: Broken) -> Result<()> {
+    let (board, repository, old) = (trial.board, &trial.repository, &trial.old.version);
+    let [to_boot, to_install, to_fail] =
+        [TO_BOOT, TO_INSTALL, TO_FAIL].map(|time| board.patience(time));
+    let built = trial.build(broken.variant)?;
     let version = &built.version;
     repository.publish(&built)?;
     let console = &mut machine.console;
-    console.wait_for(&format!("ota: found {version} "), TO_INSTALL)?;
-    console.wait_for(&format!("ota: installed {version} in slot b"), TO_INSTALL)?;
-    console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
-    console.wait_for(broken.said, TO_FAIL)?;
-    console.wait_for("ferrite: slot a (active, strike 1)", TO_FAIL)?;
-    console.wait_for(&format!("first life: slot a of demo {old} "), TO_BOOT)?;
-    let said = console.wait_for(&format!("ota: fell back from {version}: "), TO_BOOT)?;
+    console.wait_for(&format!("ota: found {version} "), to_install)?;
+    console.wait_for(&format!("ota: installed {version} in slot b"), to_install)?;
+    console.wait_for("ferrite: slot b (trial, 0 tries left)", to_boot)?;
+    console.wait_for(broken.said, to_fail)?;
+    console.wait_for("ferrite: slot a (active, strike 1)", to_fail)?;
+    console.wait_for(&format!("first life: slot a of demo {old} "), to_boot)?;
+    let said = console.wait_for(&format!("ota: fell back from {version}: "), to_boot)?;
     assert!(said.text.contains(broken.reason), "{}", said.text);
 
     // It is still offered, and asked for again and again, and never tried again.
     let refused = format!("ota: refused {version}: it failed its trial here before: ");
-    console.wait_for(&refused, TO_BOOT)?;
+    console.wait_for(&refused, to_boot)?;
     let asked = || repository.server.served_of("timestamp.json").requests;
     let before = asked();
-    wait_until("two more polls", TO_BOOT, || Ok(asked() >= before + 2))?;
+    wait_until("two more polls", to_boot, || Ok(asked() >= before + 2))?;
     let found = format!("ota: found {version} ");
     let times = console.lines().iter().filter(|line| line.text.contains(&found)).count();
     assert_eq!(times, 1, "{version} was tried again");
@@ -73,24 +85,28 @@ fn see_fall_back(
 }
 
 /// The row of them, and at the end a version that works: none of the failures has spoilt that.
-fn all_fall_back(name: &str, row: &[Broken]) -> Result<()> {
+fn all_fall_back(name: &str, board: Board, row: Vec<Broken>) -> Result<()> {
     let base = Variant { label: "watched", board: WATCHDOG, ..Variant::good(1) };
-    all_fall_back_to(&base, name, row)
+    all_fall_back_to(base, name, board, row)
 }
 
-fn all_fall_back_to(base: &Variant, name: &str, row: &[Broken]) -> Result<()> {
+fn all_fall_back_to(base: Variant, name: &str, board: Board, row: Vec<Broken>) -> Result<()> {
     let lane = Lane::take()?;
     let repository = lane.repository()?;
-    let base = lane.build(base)?;
-    let disk = Disk::copy_of(&base.img)?;
-    let mut machine = Machine::start(name, &disk, &Options::default())?;
-    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let old = lane.build(&board.variant(base))?;
+    let trial = Trial { board, lane, repository, old };
+    let disk = board.disk(&trial.old)?;
+    let name = format!("{name}-{}", board.name());
+    let mut machine = board.start(&name, &disk, &trial.old, Options::default())?;
+    let healthy = "ferrite: all vital workloads healthy";
+    machine.console.wait_for(healthy, board.patience(TO_BOOT))?;
     for broken in row {
-        see_fall_back(&mut machine, &lane, &repository, &base.version, broken)?;
+        see_fall_back(&trial, &mut machine, broken)?;
     }
-    let good = lane.build(&Variant::good(99))?;
-    repository.publish(&good)?;
-    machine.console.wait_for("ota: committed 99-good in slot b", TO_INSTALL)?;
+    let mended = trial.build(Variant { label: "mended", ..Variant::good(99) })?;
+    trial.repository.publish(&mended)?;
+    let committed = "ota: committed 99-mended in slot b";
+    machine.console.wait_for(committed, board.patience(TO_INSTALL))?;
     machine.power_cut()?;
     assert_eq!(disk.boot_state()?.context("boot state")?.active, Slot::B);
     Ok(())
@@ -98,10 +114,25 @@ fn all_fall_back_to(base: &Variant, name: &str, row: &[Broken]) -> Result<()> {
 
 #[test]
 fn versions_whose_kernel_or_init_fails() -> Result<()> {
+    kernel_or_init_fails(Board::QemuArm64)
+}
+
+#[test]
+#[ignore = "minutes for another loader alone: `just boot-all`"]
+fn versions_whose_kernel_or_init_fails_under_edk2() -> Result<()> {
+    kernel_or_init_fails(Board::QemuArm64Efi)
+}
+
+fn kernel_or_init_fails(board: Board) -> Result<()> {
     let exits = "_start: .global _start\n mov x0, #3\n mov x8, #93 // exit(3)\n svc #0\n";
+    let armed = match board {
+        Board::QemuArm64Efi => "ferrite: watchdog armed, ",
+        _ => "U-Boot 20",
+    };
     all_fall_back(
         "falls-back-early",
-        &[
+        board,
+        vec![
             Broken {
                 variant: Variant {
                     label: "panics",
@@ -112,14 +143,14 @@ fn versions_whose_kernel_or_init_fails() -> Result<()> {
                 reason: RESET_WITHOUT_A_WORD,
             },
             // Waits for ever for a disk that will not come, with no module loaded: nothing but
-            // the watchdog that U-Boot armed is left to end it.
+            // the watchdog that the chooser armed is left to end it.
             Broken {
                 variant: Variant {
                     label: "hangs",
                     board: &[("panic=5", "panic=5 rdinit=/nonexistent root=/dev/vdz9 rootwait")],
                     ..Variant::good(3)
                 },
-                said: "U-Boot 20",
+                said: armed,
                 reason: RESET_WITHOUT_A_WORD,
             },
             Broken {
@@ -165,14 +196,32 @@ fn a_version_whose_pid_1_hangs_under_a_software_watchdog() -> Result<()> {
         ("\"i6300esb\", \"dm_verity\"", "\"softdog\", \"dm_verity\""),
     ];
     let base = Variant { label: "softdog", board: SOFTDOG, ..Variant::good(1) };
-    all_fall_back_to(&base, "falls-back-softdog", &[pid_1_hangs("pid1-softdog", SOFTDOG)?])
+    let row = vec![pid_1_hangs("pid1-softdog", SOFTDOG)?];
+    all_fall_back_to(base, "falls-back-softdog", Board::QemuArm64, row)
 }
 
 #[test]
 fn versions_whose_workloads_fail() -> Result<()> {
+    workloads_fail(Board::QemuArm64)
+}
+
+#[test]
+#[ignore = "minutes for another loader alone: `just boot-all`"]
+fn versions_whose_workloads_fail_under_edk2() -> Result<()> {
+    workloads_fail(Board::QemuArm64Efi)
+}
+
+#[test]
+#[ignore = "minutes for another processor alone: `just boot-all`"]
+fn versions_whose_workloads_fail_on_a_pc() -> Result<()> {
+    workloads_fail(Board::Pc)
+}
+
+fn workloads_fail(board: Board) -> Result<()> {
     all_fall_back(
         "falls-back-late",
-        &[
+        board,
+        vec![
             Broken {
                 variant: Variant {
                     label: "crashes",

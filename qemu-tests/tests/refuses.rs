@@ -35,6 +35,18 @@ fn a_raspberry_pi_3_refuses_the_same() -> Result<()> {
     refuses(Board::Rpi3, &[("boot = \"96M\"", "boot = \"104M\"")])
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn the_same_is_refused_under_edk2() -> Result<()> {
+    refuses(Board::QemuArm64Efi, &[("boot = \"64M\"", "boot = \"72M\"")])
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn the_same_is_refused_on_a_pc() -> Result<()> {
+    refuses(Board::Pc, &[("boot = \"64M\"", "boot = \"72M\"")])
+}
+
 /// `larger` makes the boot partition of a board file too large for a device that has the old one.
 fn refuses(board: Board, larger: &'static [(&'static str, &'static str)]) -> Result<()> {
     let lane = Lane::take()?;

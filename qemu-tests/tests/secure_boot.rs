@@ -62,7 +62,6 @@ fn start(name: &str, disk: &Disk, folder: &Path) -> Result<Machine> {
 }
 
 #[test]
-#[ignore = "just boot-all"]
 fn secure_boot_starts_what_is_signed_and_refuses_the_rest_on_a_pc() -> Result<()> {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/device-amd64/BOOTX64.EFI");
     if !Path::new(program).is_file() && std::env::var_os("FERRITE_DEVICE").is_none() {

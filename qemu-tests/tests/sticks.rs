@@ -52,7 +52,7 @@ fn come_and_go(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let built = match board {
         Board::QemuArm64 => first(&lane, true)?,
-        Board::Rpi3 => lane.build(&board.variant(Variant {
+        _ => lane.build(&board.variant(Variant {
             label: "pi-sticks",
             sticks: true,
             ..Variant::good(1)
