@@ -61,7 +61,7 @@ boot-all: boot
 # So many random power cuts across updates in QEMU, about half a minute each; FERRITE_SEED=S repeats a run
 power-cuts N="200": device
     cargo build --locked -p imager
-    FERRITE_POWER_CUTS={{N}} cargo test --locked -p qemu-tests --test power_cuts -- --ignored --nocapture
+    FERRITE_POWER_CUTS={{N}} cargo test --locked -p qemu-tests --test qemu as_many_power_cuts -- --ignored --nocapture
 
 # The power-cut sweep over every write of an update, in full (CI does a part of it)
 sweep:

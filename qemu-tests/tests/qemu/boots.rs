@@ -92,7 +92,7 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     // A picture by HTTP from outside; who follows the log sees its result.
     let followed = "/tmp/followed";
     console.shell(&format!("{{ ctl logs -f face > {followed} & }}"))?;
-    let picture = include_bytes!("../../demo/face/golden.png");
+    let picture = include_bytes!("../../../demo/face/golden.png");
     let (head, body) = post(machine.port(8080)?, "/infer", picture)?;
     ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert_one_face(&body)?;

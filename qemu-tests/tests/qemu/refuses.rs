@@ -168,7 +168,7 @@ fn a_full_data_partition_loses_nothing() -> Result<()> {
 
     // Inference goes on.
     let port = machine.port(8080)?;
-    let picture = include_bytes!("../../demo/face/golden.png");
+    let picture = include_bytes!("../../../demo/face/golden.png");
     let infer = || -> Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(SOON * 4))?;

@@ -1,0 +1,24 @@
+//! All that boots: one program, so that `--test-threads=2` keeps two machines busy to the end.
+//!
+//! `cargo test -p qemu-tests --test qemu falls_back::` runs one file's tests; docs/testing.md says
+//! what each file shows. They begin in the order of their names: a file whose tests take long has no
+//! name at the alphabet's end.
+
+mod boots;
+mod chooser;
+mod data_partition;
+mod deltas;
+mod efi;
+mod falls_back;
+mod flashed;
+mod flipped_bits;
+mod pi_cards;
+mod power_cuts;
+mod refuses;
+mod rpi3;
+mod rpi4;
+mod secure_boot;
+mod sticks;
+mod uboot_cards;
+mod updates;
+mod wifi;
