@@ -14,6 +14,7 @@ use anyhow::{ensure, Context, Result};
 
 use crate::locked::Locked;
 use crate::machine::imager;
+use crate::own_kernel::{self, OwnKernel};
 use crate::server::{listen, Server};
 
 /// As many as there are seats for machines.
@@ -67,6 +68,8 @@ pub struct Variant {
     pub board_file: Option<&'static str>,
     /// `[secure_boot] raspberry_pi`, with the key of [`boot_key`].
     pub signed_for_pi: bool,
+    /// The folder with the kernel, for a board file that asks for one of the user's own.
+    pub kernel: Option<OwnKernel>,
 }
 
 /// What `imager build` made.
@@ -187,7 +190,12 @@ impl Lane {
             Some(path) => Path::new(env!("CARGO_MANIFEST_DIR")).join(path),
             None => demo.join("demo.lock"),
         };
-        let lock = replaced(&replaced(&read(&lock)?, &named)?, variant.lock)?;
+        let lock = read(&lock)?;
+        let lock = match &variant.kernel {
+            Some(_) => own_kernel::lock(&lock, variant.board_file())?,
+            None => lock,
+        };
+        let lock = replaced(&replaced(&lock, &named)?, variant.lock)?;
         write_if_new(&folder.join("demo.lock"), lock.as_bytes())?;
         fs::create_dir_all(folder.join("face")).context("face")?;
         for name in ["model.toml", "golden.png", "golden.json"] {
@@ -200,6 +208,7 @@ impl Lane {
         let board_file = format!("{}.toml", variant.board_file());
         let board = read(&workspace().join("board-configs").join(board_file))?;
         let board = replaced(&replaced(&board, &named)?, variant.board)?;
+        let board = variant.kernel.as_ref().map_or(board.clone(), |kernel| kernel.in_board(&board));
         let name = format!("{}.toml", variant.board_name());
         write_if_new(&folder.join(name), board.as_bytes())?;
         self.copy_programs(variant, &programs(&board), &folder.join("device"))
@@ -384,11 +393,11 @@ fn port(lane: &Path) -> Result<u16> {
     Ok(port)
 }
 
-fn workspace() -> &'static Path {
+pub(crate) fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-fn folder() -> Result<PathBuf> {
+pub(crate) fn folder() -> Result<PathBuf> {
     let folder = workspace().join("target/qemu-fixtures");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     folder.canonicalize().context("fixture folder")

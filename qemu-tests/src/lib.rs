@@ -11,12 +11,14 @@
 
 mod board;
 pub mod bundles;
+mod card;
 mod console;
 mod disk;
 pub mod fixture;
 mod http;
 mod locked;
 mod machine;
+mod own_kernel;
 mod patience;
 mod qmp;
 mod random;
@@ -25,6 +27,7 @@ mod server;
 mod shell;
 mod stick;
 pub mod uboot_card;
+pub mod uefi_card;
 pub mod variables;
 pub mod videocore;
 
@@ -32,6 +35,7 @@ pub use board::Board;
 pub use console::{Console, Line};
 pub use disk::Disk;
 pub use machine::{imager, Machine, Options};
+pub use own_kernel::OwnKernel;
 pub use patience::wait_until;
 pub use random::Random;
 pub use server::{Fault, Served, Server};

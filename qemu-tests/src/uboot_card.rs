@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{bail, ensure, Context, Result};
 
+use crate::card::{crc32, file};
 use crate::disk::Disk;
 
 /// Commands that are there: configs/p3450-0000_defconfig with what `DISTRO_DEFAULTS` selects
@@ -125,19 +126,6 @@ fn check_fat(disk: &Disk, label: &str) -> Result<()> {
         String::from_utf8_lossy(named)
     );
     Ok(())
-}
-
-/// A file of a FAT partition, as mtools reads it.
-fn file(disk: &Disk, label: &str, name: &str) -> Result<Option<Vec<u8>>> {
-    let at = disk.partition(label)?.start;
-    let output = Command::new("mtype")
-        .arg("-i")
-        .arg(format!("{}@@{at}", disk.path().display()))
-        .arg(format!("::{name}"))
-        .env("MTOOLS_SKIP_CHECK", "1")
-        .output()
-        .context("mtype: install the package mtools")?;
-    Ok(output.status.success().then_some(output.stdout))
 }
 
 /// The script in a legacy image: magic, header's CRC, data's CRC, type (cmd/source.c,
@@ -294,15 +282,6 @@ fn address(word: &str) -> Option<u64> {
     MEMORY.contains(&number).then_some(number)
 }
 
-/// CRC-32 as zlib has it (ISO 3309), bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 }
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,11 +294,6 @@ mod tests {
             let message = check_commands(&format!("{script}{bad}\n")).unwrap_err().to_string();
             assert!(message.contains("\"setexpr\" is not in this U-Boot"), "{message}");
         }
-    }
-
-    #[test]
-    fn the_check_value_of_crc_32() {
-        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     }
 
     #[test]

@@ -20,5 +20,6 @@ mod rpi4;
 mod secure_boot;
 mod sticks;
 mod uboot_cards;
+mod uefi_cards;
 mod updates;
 mod wifi;
