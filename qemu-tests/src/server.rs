@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::http::{self, Request};
+use crate::served::Served;
 
 /// The host's loopback as a guest with user-mode networking sees it.
 const HOST_IN_GUEST: &str = "10.0.2.2";
@@ -39,6 +40,8 @@ pub enum Fault {
     Endless,
     /// One byte a second.
     Trickle,
+    /// The right answer, so many bytes a second.
+    Paced(u64),
     /// The connection is closed after this many bytes of the body.
     DropAfter(u64),
     /// The file is only this long; the answer itself is whole.
@@ -47,17 +50,6 @@ pub enum Fault {
     Altered(u64),
     /// `Range` is not understood: the whole file comes with 200.
     NoRange,
-}
-
-/// What was served for one path.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Served {
-    /// Requests, wrongly answered ones included.
-    pub requests: usize,
-    /// Bytes of bodies handed to the network.
-    pub bytes: u64,
-    /// First bytes of the ranges asked for, in order.
-    pub ranges: Vec<u64>,
 }
 
 /// A fault, where it strikes, and how often it still does.
@@ -208,7 +200,8 @@ fn connection(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         let mut state = shared.state();
         let served = state.served.entry(request.path.clone()).or_default();
         served.requests += 1;
-        served.ranges.extend(request.ranges.iter().map(|(first, _)| first));
+        let end = |last: Option<u64>| last.map_or(u64::MAX, |last| last.saturating_add(1));
+        served.ranges.extend(request.ranges.iter().map(|(first, last)| *first..end(*last)));
         take_fault(&mut state.faults, &request.path)
     };
     match fault {
@@ -327,6 +320,15 @@ fn file_answer(
             }
             Ok(())
         }
+        Some(Fault::Paced(rate)) => {
+            for piece in body.chunks(PIECE) {
+                send(stream, shared, &request.path, piece)?;
+                std::thread::sleep(Duration::from_secs_f64(
+                    piece.len() as f64 / rate.max(1) as f64,
+                ));
+            }
+            Ok(())
+        }
         Some(Fault::DropAfter(length)) => {
             let length = body.len().min(length as usize);
             send(stream, shared, &request.path, &body[..length])?;
@@ -397,7 +399,7 @@ mod tests {
         assert_eq!(body(&get(&server, "/../f", "")).1, "0123456789");
         assert_eq!(body(&get(&server, "/none", "")).0, "HTTP/1.1 404");
         let served = server.served_of("/f");
-        assert_eq!((served.requests, served.ranges), (5, vec![4, 4, 10]));
+        assert_eq!((served.requests, served.ranges), (5, vec![4..u64::MAX, 4..6, 10..u64::MAX]));
         assert_eq!(server.served()["/f"].bytes, 18);
         let (head, parts) = body(&get(&server, "/f", "range: bytes=0-1,4-5,99-\r\n"));
         assert_eq!(head, "HTTP/1.1 206");
@@ -418,6 +420,9 @@ mod tests {
         };
         assert_eq!(with(Fault::Status(500)).0, "HTTP/1.1 500");
         assert_eq!(with(Fault::DropAfter(3)).1, "234");
+        let begin = Instant::now();
+        assert_eq!(with(Fault::Paced(80)).1, "23456789");
+        assert!(begin.elapsed() >= TICK, "{:?}", begin.elapsed());
         assert_eq!(with(Fault::Truncated(4)).1, "23");
         assert_eq!(with(Fault::Altered(2)).1.len(), 10, "one byte became a replacement character");
         assert_eq!(with(Fault::NoRange), ("HTTP/1.1 200".into(), "0123456789".into()));
