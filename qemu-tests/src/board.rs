@@ -1,11 +1,12 @@
 //! The boards that the tests run on, so that one test is for all of them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
 
 use crate::disk::Disk;
-use crate::fixture::{Built, Variant};
+use crate::fixture::{Built, Repository, Variant};
 use crate::machine::{Machine, Options};
 use crate::videocore::Model;
 
@@ -31,6 +32,23 @@ impl Board {
             Board::Pc => "pc-x86_64",
             Board::Rpi3 => "rpi3",
         }
+    }
+
+    /// Runs a test on this board, or prints `NOT TESTED` where its images cannot be built: the chooser
+    /// of a board with UEFI takes a Rust toolchain with libraries for UEFI.
+    pub fn run(self, test: impl FnOnce(Board) -> Result<()>) -> Result<()> {
+        let chooser = match self {
+            Board::QemuArm64Efi => "device/BOOTAA64.EFI",
+            Board::Pc => "device-amd64/BOOTX64.EFI",
+            Board::QemuArm64 | Board::Rpi3 => return test(self),
+        };
+        let target = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
+        if target.join(chooser).is_file() || std::env::var_os("FERRITE_DEVICE").is_some() {
+            return test(self);
+        }
+        let board = self.name();
+        println!("NOT TESTED: {board}: target/{chooser} is not built; scripts/efi-rustc says why");
+        Ok(())
     }
 
     /// The variant for this board.
@@ -66,6 +84,17 @@ impl Board {
         };
         let machine = Machine::start(name, disk, &options);
         machine.with_context(|| format!("{name} on {}", self.name()))
+    }
+
+    /// Publishes this version for a device that runs `running`. A Raspberry Pi's network brings a quarter
+    /// of a megabyte a second: for one, `running` is published as well, and a delta from the newest
+    /// version that was there before.
+    pub fn publish(self, repository: &Repository, running: &Built, next: &Built) -> Result<()> {
+        if self != Board::Rpi3 {
+            return repository.publish(next);
+        }
+        repository.publish(running)?;
+        repository.publish_with(next, &["--deltas", "1"])
     }
 
     /// How long something may take that takes `time` on [`Board::QemuArm64`]: the four cores of the

@@ -137,7 +137,8 @@ impl Lane {
 
     /// Builds a variant, unless it is built already.
     pub fn build(&self, variant: &Variant) -> Result<Built> {
-        let folder = self.folder.join(variant.version());
+        // Of its own for each board: what is built for one is not what the next one wants.
+        let folder = self.folder.join(variant.board_name()).join(variant.version());
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         self.write_sources(variant, &folder)?;
         if variant.signed_for_pi {

@@ -20,9 +20,14 @@ use crate::disk::Disk;
 use crate::machine::accept;
 use crate::qmp::Qmp;
 
-/// The kernel's last words before a restart, on purpose and after a panic. QEMU's machine does not
-/// restart without its watchdog's driver, which it must not have (see `device_tree`).
-const RESTARTS: [&[u8]; 2] = [b"reboot: Restarting system", b"Reboot failed -- System halted"];
+/// The kernel's last words before a restart: on purpose, after a panic, and by the timer that stands
+/// in for a watchdog. QEMU's machine does not restart without its watchdog's driver, which it must
+/// not have (see `device_tree`).
+const RESTARTS: [&[u8]; 3] = [
+    b"reboot: Restarting system",
+    b"Reboot failed -- System halted",
+    b"softdog: Initiating system reboot",
+];
 
 /// What the power is switched on of.
 pub(crate) struct Card {

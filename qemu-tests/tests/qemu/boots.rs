@@ -1,64 +1,42 @@
 //! From a cold start to the first inference, and what the system looks like then.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
-use qemu_tests::fixture::Lane;
-use qemu_tests::{wait_until, Disk, Machine, Options};
+use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::{wait_until, Board, Options};
 use serde_json::Value;
+
+use crate::face::{assert_one_face, post, PICTURE};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);
 const DISK: u64 = 2 << 30;
-
-/// The faces of a result line, once there is one.
-fn faces(line: &str) -> Result<Vec<Value>> {
-    let json = line.find('{').map(|start| &line[start..]).context("a result line")?;
-    let result: Value = serde_json::from_str(json).with_context(|| line.to_owned())?;
-    let faces = result["detections"].as_array().or(result["faces"].as_array());
-    faces.cloned().with_context(|| format!("no list of faces in {line}"))
-}
-
-fn assert_one_face(line: &str) -> Result<()> {
-    let faces = faces(line)?;
-    assert_eq!(faces.len(), 1, "{line}");
-    let score = faces[0]["score"].as_f64().with_context(|| line.to_owned())?;
-    assert!(score > 0.5 && score <= 1.0, "{line}");
-    Ok(())
-}
-
-/// Sends a picture to the runner's port; gives the answer's head and body.
-fn post(port: u16, path: &str, body: &[u8]) -> Result<(String, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("the forwarded port")?;
-    stream.set_read_timeout(Some(SOON * 4))?;
-    write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len())?;
-    stream.write_all(body)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
-    Ok((head.to_owned(), body.to_owned()))
-}
 
 fn workload<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {
     let all = status["workloads"].as_array().context("workloads")?;
     all.iter().find(|w| w["name"] == name).with_context(|| format!("no {name} in {status}"))
 }
 
-/// One cold boot, looked at from all sides: boots are what costs time here.
 #[test]
 fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
+    boots(Board::QemuArm64)
+}
+
+/// One cold boot, looked at from all sides: boots are what costs time here.
+fn boots(board: Board) -> Result<()> {
     let lane = Lane::take()?;
-    let disk = Disk::copy_of(&lane.base()?.img)?;
+    let built = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
+    let disk = board.disk(&built)?;
     disk.grow(DISK)?;
     let options = Options { ports: vec![8080], ..Options::default() };
-    let mut machine = Machine::start("boots", &disk, &options)?;
+    let [to_boot, soon] = [TO_BOOT, SOON].map(|time| board.patience(time));
+    let mut machine = board.start(&format!("boots-{}", board.name()), &disk, &built, options)?;
     let console = &mut machine.console;
     console
-        .wait_for("ferrite: first life: slot a of demo 1-base (sequence 1) verified", TO_BOOT)?;
-    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
-    let result = console.wait_for("face: {", TO_BOOT)?;
+        .wait_for("ferrite: first life: slot a of demo 1-base (sequence 1) verified", to_boot)?;
+    console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
+    let result = console.wait_for("face: {", to_boot)?;
     assert_one_face(&result.text)?;
 
     // The root is read-only, and the modules of EROFS and dm-verity are what it stands on.
@@ -72,7 +50,7 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     console.shell("busybox grep -qx 128 /sys/block/dm-0/queue/read_ahead_kb")?;
 
     // The data partition comes to reach to the end of the larger disk, while workloads run.
-    wait_until("/data of nearly the disk's size", SOON, || {
+    wait_until("/data of nearly the disk's size", soon, || {
         let blocks = console.shell("busybox stat -f -c %b*%S /data")?;
         let size = blocks.iter().find_map(|line| line.split_once('*')).context("stat -f")?;
         Ok(size.0.trim().parse::<u64>()? * size.1.trim().parse::<u64>()? > DISK / 10 * 7)
@@ -83,7 +61,7 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     assert_eq!((&before["slot"], &before["trial"]), (&"a".into(), &false.into()), "{before}");
     let pid = workload(&before, "face")?["pid"].as_u64().context("pid")?;
     console.shell(&format!("kill -9 {pid}"))?;
-    console.wait_for("ferrite: workload face: ready", SOON)?;
+    console.wait_for("ferrite: workload face: ready", soon)?;
     let after = console.shell_json("ctl status --json")?;
     let face = workload(&after, "face")?;
     assert_eq!(face["restarts"], 1, "{after}");
@@ -92,15 +70,14 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     // A picture by HTTP from outside; who follows the log sees its result.
     let followed = "/tmp/followed";
     console.shell(&format!("{{ ctl logs -f face > {followed} & }}"))?;
-    let picture = include_bytes!("../../../demo/face/golden.png");
-    let (head, body) = post(machine.port(8080)?, "/infer", picture)?;
+    let (head, body) = post(machine.port(8080)?, "/infer", PICTURE)?;
     ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert_one_face(&body)?;
     let (head, _) = post(machine.port(8080)?, "/infer", b"no picture")?;
     ensure!(head.starts_with("HTTP/1.1 4"), "{head}");
 
     let count = format!("busybox grep -c '\"source\":\"http' {followed} || true");
-    wait_until("the result in the followed log", SOON, || {
+    wait_until("the result in the followed log", soon, || {
         Ok(machine
             .console
             .shell(&count)?
@@ -109,13 +86,16 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     })?;
 
     // That the boot was a good one is written down: no strike is left against the slot.
-    wait_until("the boot state has no strikes", SOON, || {
+    wait_until("the boot state has no strikes", soon, || {
         Ok(disk.boot_state()?.context("boot state")?.strikes == 0)
     })?;
 
-    // It switches itself off when told to.
+    // It switches itself off when told to. What a Raspberry Pi switches off by is its watchdog.
+    if board == Board::Rpi3 {
+        return machine.power_cut();
+    }
     machine.console.type_line("ctl poweroff")?;
-    machine.console.wait_for("ferrite: shutdown: poweroff", SOON)?;
-    ensure!(machine.wait_off(SOON)?.success(), "QEMU did not end well");
+    machine.console.wait_for("ferrite: shutdown: poweroff", soon)?;
+    ensure!(machine.wait_off(soon)?.success(), "QEMU did not end well");
     Ok(())
 }

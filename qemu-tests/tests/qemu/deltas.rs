@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::{Disk, Fault, Machine, Options};
+use qemu_tests::{Board, Fault, Machine, Options};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(120);
@@ -13,7 +13,8 @@ const TO_INSTALL: Duration = Duration::from_secs(120);
 /// The most memory that `ota` may take, whatever the delta's size.
 const MOST_MEMORY: u64 = 24_000_000;
 
-/// The C++ library and the shell as Debian 12 has them: a delta from them really moves code.
+/// The C++ library and the shell as Debian 12 has them, for both processors: a delta from them really
+/// moves code.
 const OLDER: &[(&str, &str)] = &[
     ("busybox-static 1:1.37.0-6+b9", "busybox-static 1:1.35.0-4+deb12u1+b1"),
     (
@@ -45,30 +46,48 @@ path = "pool/main/g/gcc-12/libstdc++6_12.2.0-14+deb12u1_arm64.deb"
 size = 556608
 sha256 = "26e138c677a985775331373828a6c286c551ff397cb735d00e2383cb273d1cb2""#,
     ),
-    // The lists of the boards with another processor change with the first of each pair: a lock whose
-    // lists name what it does not have is refused. Nothing of this is fetched here.
     (
-        "name = \"busybox-static\"\nversion = \"1:1.37.0-6+b9\"\narchitecture = \"amd64\"",
-        "name = \"busybox-static\"\nversion = \"1:1.35.0-4+deb12u1+b1\"\narchitecture = \"amd64\"",
+        r#"version = "1:1.37.0-6+b9"
+architecture = "amd64"
+suite = "trixie"
+path = "pool/main/b/busybox/busybox-static_1.37.0-6+b9_amd64.deb"
+size = 955316
+sha256 = "598a3fd92bdafc34cd81196b2952ad36e910e47a4ecf162f8ce5e8e262598e53""#,
+        r#"version = "1:1.35.0-4+deb12u1+b1"
+architecture = "amd64"
+suite = "bookworm"
+path = "pool/main/b/busybox/busybox-static_1.35.0-4+deb12u1+b1_amd64.deb"
+size = 928188
+sha256 = "3d3fdbe91d4660c873e14b092c213fe81c1da6362daa236eb25d0171eb108744""#,
     ),
     (
-        "name = \"libstdc++6\"\nversion = \"14.2.0-19\"\narchitecture = \"amd64\"",
-        "name = \"libstdc++6\"\nversion = \"12.2.0-14+deb12u1\"\narchitecture = \"amd64\"",
+        r#"version = "14.2.0-19"
+architecture = "amd64"
+suite = "trixie"
+path = "pool/main/g/gcc-14/libstdc++6_14.2.0-19_amd64.deb"
+size = 713628
+sha256 = "ab1fa05837aa7a92aae748fd07a18a35f7d18bb4a71c4724fe2bbf0e32089de0""#,
+        r#"version = "12.2.0-14+deb12u1"
+architecture = "amd64"
+suite = "bookworm"
+path = "pool/main/g/gcc-12/libstdc++6_12.2.0-14+deb12u1_amd64.deb"
+size = 612604
+sha256 = "5cd3171216d4ab0fc911cfe9c35509bf2dd8f47761c43b7f6a4296701551a24d""#,
     ),
 ];
 
 /// Waits until a version is installed.
-fn see_installed(machine: &mut Machine, version: &str, slot: &str) -> Result<()> {
-    let console = &mut machine.console;
-    console.wait_for(&format!("ota: found {version} "), TO_INSTALL)?;
-    console.wait_for(&format!("ota: installed {version} in slot {slot}"), TO_INSTALL).map(drop)
+fn see_installed(board: Board, machine: &mut Machine, version: &str, slot: &str) -> Result<()> {
+    let (to_install, console) = (board.patience(TO_INSTALL), &mut machine.console);
+    console.wait_for(&format!("ota: found {version} "), to_install)?;
+    console.wait_for(&format!("ota: installed {version} in slot {slot}"), to_install).map(drop)
 }
 
 /// Waits until a version that is installed is committed.
-fn see_committed(machine: &mut Machine, version: &str, slot: &str) -> Result<()> {
-    let console = &mut machine.console;
-    console.wait_for("ferrite: all vital workloads healthy", 2 * TO_BOOT)?;
-    console.wait_for(&format!("ota: committed {version} in slot {slot}"), TO_BOOT).map(drop)
+fn see_committed(board: Board, machine: &mut Machine, version: &str, slot: &str) -> Result<()> {
+    let (to_boot, console) = (board.patience(TO_BOOT), &mut machine.console);
+    console.wait_for("ferrite: all vital workloads healthy", 2 * to_boot)?;
+    console.wait_for(&format!("ota: committed {version} in slot {slot}"), to_boot).map(drop)
 }
 
 /// The most memory that `ota` had since it started, in bytes, as the guest's kernel counted it.
@@ -81,20 +100,25 @@ fn peak_memory(machine: &mut Machine) -> Result<u64> {
 
 #[test]
 fn a_large_delta_brings_the_next_version_and_an_altered_one_falls_to_the_payload() -> Result<()> {
+    deltas(Board::QemuArm64)
+}
+
+fn deltas(board: Board) -> Result<()> {
     let lane = Lane::take()?;
+    let build = |variant| lane.build(&board.variant(variant));
     let repository = lane.repository()?;
     let older = Variant { label: "older-library", lock: OLDER, ..Variant::good(1) };
-    let first = lane.build(&Variant { reboot: Some("manual"), ..older })?;
-    let second = lane.build(&Variant::good(2))?;
-    let third = lane.build(&Variant::good(3))?;
-    let disk = Disk::copy_of(&first.img)?;
+    let first = build(Variant { reboot: Some("manual"), ..older })?;
+    let (second, third) = (build(Variant::good(2))?, build(Variant::good(3))?);
+    let disk = board.disk(&first)?;
     let length =
         |built: &qemu_tests::fixture::Built| std::fs::metadata(&built.update).map(|f| f.len());
 
     repository.publish(&first)?;
     repository.publish_with(&second, &["--deltas", "1"])?;
-    let mut machine = Machine::start("deltas", &disk, &Options::default())?;
-    see_installed(&mut machine, &second.version, "b")?;
+    let name = format!("deltas-{}", board.name());
+    let mut machine = board.start(&name, &disk, &first, Options::default())?;
+    see_installed(board, &mut machine, &second.version, "b")?;
     let memory = peak_memory(&mut machine)?;
     let status = machine.console.shell_json("ota status --json")?;
     let install = &status["install"];
@@ -114,13 +138,13 @@ fn a_large_delta_brings_the_next_version_and_an_altered_one_falls_to_the_payload
     let told = machine.console.shell("ota status")?.join("\n");
     ensure!(told.contains("delta") && told.contains("saved"), "{told}");
     machine.console.type_line("ctl reboot")?;
-    see_committed(&mut machine, &second.version, "b")?;
+    see_committed(board, &mut machine, &second.version, "b")?;
 
     // Every byte of the next delta's frames that matters is behind its head.
     repository.server.spoil(".delta", Fault::Altered(40));
     repository.publish_with(&third, &["--deltas", "1"])?;
-    see_installed(&mut machine, &third.version, "a")?;
-    see_committed(&mut machine, &third.version, "a")?;
+    see_installed(board, &mut machine, &third.version, "a")?;
+    see_committed(board, &mut machine, &third.version, "a")?;
     let status = machine.console.shell_json("ota status --json")?;
     let install = &status["install"];
     println!("altered: {install}");

@@ -4,42 +4,28 @@
 //! The firmware's variables are in the emulated machine's memory: every power cut loses them all,
 //! and each machine starts with none.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
-use qemu_tests::{Disk, Machine, Options};
-use serde_json::Value;
+use qemu_tests::{Board, Disk, Machine, Options};
 use slot::boot_state::BootState;
 use slot::efi::UKI;
 use slot::layout::SECTOR;
 use slot::Slot;
 
+use crate::face::assert_one_face;
+
 const TO_BOOT: Duration = Duration::from_secs(90);
 const TO_INSTALL: Duration = Duration::from_secs(180);
 /// The watchdog's minute, and a boot.
 const TO_FAIL: Duration = Duration::from_secs(180);
-/// A board, and where its chooser lies when it is built.
-type Board = (&'static str, &'static str);
-const ARM: Board = ("qemu-arm64-efi", "device/BOOTAA64.EFI");
-const PC: Board = ("pc-x86_64", "device-amd64/BOOTX64.EFI");
 const END: &str = "ferrite: no slot can be loaded, resetting";
-
-/// Whether the chooser was built: it takes a Rust toolchain with libraries for UEFI.
-fn can_be_tested((board, chooser): Board) -> bool {
-    let target = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
-    let built = target.join(chooser).is_file() || std::env::var_os("FERRITE_DEVICE").is_some();
-    if !built {
-        println!("NOT TESTED: {board}: target/{chooser} is not built; scripts/efi-rustc says why");
-    }
-    built
-}
 
 /// The version that gives the next one so many tries.
 fn version(lane: &Lane, board: Board, sequence: u64, tries: u8) -> Result<Built> {
     let good = Variant::good(sequence);
-    lane.build(&Variant { label: "efi", board_file: Some(board.0), tries: Some(tries), ..good })
+    lane.build(&board.variant(Variant { label: "efi", tries: Some(tries), ..good }))
 }
 
 /// A version whose kernel finds nothing to run and panics, and the line that it says.
@@ -59,11 +45,7 @@ fn hangs(sequence: u64) -> (Variant, &'static str) {
 
 /// Waits for the first inference: one face.
 fn sees_one_face(machine: &mut Machine) -> Result<()> {
-    let line = machine.console.wait_for("face: {", TO_BOOT)?.text;
-    let json = line.find('{').map(|at| &line[at..]).context("a result line")?;
-    let result: Value = serde_json::from_str(json).with_context(|| line.clone())?;
-    assert_eq!(result["detections"].as_array().map(Vec::len), Some(1), "{line}");
-    Ok(())
+    assert_one_face(&machine.console.wait_for("face: {", TO_BOOT)?.text)
 }
 
 /// The device, which runs 2-efi in slot b, is offered a broken version and comes back.
@@ -74,7 +56,7 @@ fn falls_back_from(
     repository: &Repository,
     machine: &mut Machine,
 ) -> Result<()> {
-    let built = lane.build(&Variant { board_file: Some(board.0), ..broken })?;
+    let built = lane.build(&board.variant(broken))?;
     repository.publish(&built)?;
     let console = &mut machine.console;
     console.wait_for(&format!("ota: installed {} in slot a", built.version), TO_INSTALL)?;
@@ -93,9 +75,6 @@ fn spoil_kernel(disk: &Disk, slot: Slot) -> Result<()> {
 }
 
 fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
-    if !can_be_tested(board) {
-        return Ok(());
-    }
     let lane = Lane::take()?;
     let disk = Disk::copy_of(&version(&lane, board, 1, 3)?.img)?;
     // Slot a's kernel has decayed, slot b is empty.
@@ -109,7 +88,7 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
     };
     disk.set_boot_state_copies([None, Some(&armed)])?;
     let mut machine =
-        Machine::start(&format!("efi-chooser-{}", board.0), &disk, &Options::default())?;
+        Machine::start(&format!("efi-chooser-{}", board.name()), &disk, &Options::default())?;
     let console = &mut machine.console;
     for line in [
         "ferrite: watchdog armed, 60 s",
@@ -149,13 +128,10 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
 }
 
 fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Board) -> Result<()> {
-    if !can_be_tested(board) {
-        return Ok(());
-    }
     let lane = Lane::take()?;
     let repository = lane.repository()?;
     let disk = Disk::copy_of(&version(&lane, board, 1, 3)?.img)?;
-    let name = format!("efi-updates-{}", board.0);
+    let name = format!("efi-updates-{}", board.name());
     let start = || Machine::start(&name, &disk, &Options::default());
 
     let mut machine = start()?;
@@ -190,17 +166,17 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
 
 #[test]
 fn the_chooser_goes_by_the_boot_state_alone() -> Result<()> {
-    the_chooser_goes_by_the_boot_state_of(ARM)
+    Board::QemuArm64Efi.run(the_chooser_goes_by_the_boot_state_of)
 }
 
 #[test]
 fn the_chooser_goes_by_the_boot_state_alone_on_a_pc() -> Result<()> {
-    the_chooser_goes_by_the_boot_state_of(PC)
+    Board::Pc.run(the_chooser_goes_by_the_boot_state_of)
 }
 
 #[test]
 fn a_good_version_is_committed_through_power_cuts_and_broken_ones_fall_back() -> Result<()> {
-    a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(ARM)
+    Board::QemuArm64Efi.run(a_version_is_committed_through_power_cuts_and_broken_ones_fall_back)
 }
 
 /// What differs from the test above is the processor: some minutes that CI does without.
@@ -208,24 +184,25 @@ fn a_good_version_is_committed_through_power_cuts_and_broken_ones_fall_back() ->
 #[ignore = "just boot-all"]
 fn a_good_version_is_committed_through_power_cuts_and_broken_ones_fall_back_on_a_pc() -> Result<()>
 {
-    a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(PC)
+    Board::Pc.run(a_version_is_committed_through_power_cuts_and_broken_ones_fall_back)
 }
 
 #[test]
 fn a_pc_sees_the_face_commits_a_good_version_and_falls_back_from_one_that_panics() -> Result<()> {
-    if !can_be_tested(PC) {
-        return Ok(());
-    }
+    Board::Pc.run(sees_the_face_commits_and_falls_back)
+}
+
+fn sees_the_face_commits_and_falls_back(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let repository = lane.repository()?;
-    let disk = Disk::copy_of(&version(&lane, PC, 1, 1)?.img)?;
+    let disk = Disk::copy_of(&version(&lane, board, 1, 1)?.img)?;
     let mut machine = Machine::start("efi-pc", &disk, &Options::default())?;
     machine.console.wait_for("first life: slot a of demo 1-efi (sequence 1) verified", TO_BOOT)?;
     sees_one_face(&mut machine)?;
-    repository.publish(&version(&lane, PC, 2, 1)?)?;
+    repository.publish(&version(&lane, board, 2, 1)?)?;
     machine.console.wait_for("ota: installed 2-efi in slot b", TO_INSTALL)?;
     machine.console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
     machine.console.wait_for("ota: committed 2-efi in slot b", TO_BOOT)?;
-    falls_back_from(panics(3), &lane, PC, &repository, &mut machine)?;
+    falls_back_from(panics(3), &lane, board, &repository, &mut machine)?;
     machine.power_cut()
 }

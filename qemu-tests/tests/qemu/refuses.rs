@@ -1,14 +1,14 @@
 //! Updates that must not be taken, downloads that go wrong, and no room to keep anything.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::{wait_until, Board, Disk, Fault, Machine, Options};
+use qemu_tests::{wait_until, Board, Disk, Fault, Options};
 use slot::manifest::HEADER_SIZE;
 use slot::Slot;
+
+use crate::face::{post, PICTURE};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(120);
@@ -38,13 +38,13 @@ fn a_raspberry_pi_3_refuses_the_same() -> Result<()> {
 #[test]
 #[ignore = "`just boot-all` runs it"]
 fn the_same_is_refused_under_edk2() -> Result<()> {
-    refuses(Board::QemuArm64Efi, &[("boot = \"64M\"", "boot = \"72M\"")])
+    Board::QemuArm64Efi.run(|board| refuses(board, &[("boot = \"64M\"", "boot = \"72M\"")]))
 }
 
 #[test]
 #[ignore = "`just boot-all` runs it"]
 fn the_same_is_refused_on_a_pc() -> Result<()> {
-    refuses(Board::Pc, &[("boot = \"64M\"", "boot = \"72M\"")])
+    Board::Pc.run(|board| refuses(board, &[("boot = \"64M\"", "boot = \"72M\"")]))
 }
 
 /// `larger` makes the boot partition of a board file too large for a device that has the old one.
@@ -111,10 +111,17 @@ fn refuses(board: Board, larger: &'static [(&'static str, &'static str)]) -> Res
 
 #[test]
 fn a_payload_that_goes_wrong_on_the_way_is_never_armed() -> Result<()> {
+    goes_wrong_on_the_way(Board::QemuArm64)
+}
+
+fn goes_wrong_on_the_way(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let repository = lane.repository()?;
-    let disk = Disk::copy_of(&lane.base()?.img)?;
-    let good = lane.build(&Variant::good(2))?;
+    let build = |variant| lane.build(&board.variant(variant));
+    let base = build(Variant { label: "base", ..Variant::good(1) })?;
+    let disk = board.disk(&base)?;
+    let good = build(Variant::good(2))?;
+    let to_install = board.patience(TO_INSTALL);
     let length = std::fs::metadata(&good.update).context("update")?.len();
     let server = &repository.server;
     let head = HEADER_SIZE as u64;
@@ -127,14 +134,15 @@ fn a_payload_that_goes_wrong_on_the_way_is_never_armed() -> Result<()> {
     ];
     server.spoil(".update", faults[0].0);
     repository.publish(&good)?;
-    let mut machine = Machine::start("altered", &disk, &Options::default())?;
+    let name = format!("altered-{}", board.name());
+    let mut machine = board.start(&name, &disk, &base, Options::default())?;
     let console = &mut machine.console;
     for (fault, reason) in faults {
-        console.wait_for("ota: found 2-good (sequence 2)", TO_INSTALL)?;
+        console.wait_for("ota: found 2-good (sequence 2)", to_install)?;
         server.heal();
         server.spoil(".update", fault);
         // What was under way when the fault changed may still fail in the old way.
-        console.wait_for(reason, TO_INSTALL)?;
+        console.wait_for(reason, to_install)?;
         let state = disk.boot_state()?.context("boot state")?;
         assert_eq!((state.active, state.trial), (Slot::A, None), "{fault:?}");
     }
@@ -144,67 +152,61 @@ fn a_payload_that_goes_wrong_on_the_way_is_never_armed() -> Result<()> {
     assert_eq!(status["failed"].as_array().map(Vec::len), Some(0), "it never had its trial");
 
     server.heal();
-    console.wait_for("ota: committed 2-good in slot b", TO_INSTALL)?;
+    console.wait_for("ota: committed 2-good in slot b", to_install)?;
     Ok(())
 }
 
 #[test]
 fn a_full_data_partition_loses_nothing() -> Result<()> {
+    full_data_partition(Board::QemuArm64)
+}
+
+fn full_data_partition(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let repository = lane.repository()?;
-    let disk = Disk::copy_of(&lane.base()?.img)?;
+    let build = |variant| lane.build(&board.variant(variant));
+    let base = build(Variant { label: "base", ..Variant::good(1) })?;
+    let disk = board.disk(&base)?;
+    let [to_boot, to_install] = [TO_BOOT, TO_INSTALL].map(|time| board.patience(time));
     let options = Options { ports: vec![8080], ..Options::default() };
-    let mut machine = Machine::start("full", &disk, &options)?;
-    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
-    machine.console.wait_for("face: {", TO_BOOT)?;
+    let mut machine = board.start(&format!("full-{}", board.name()), &disk, &base, options)?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
+    machine.console.wait_for("face: {", to_boot)?;
     let results = "busybox cat /data/workloads/face/results.jsonl";
     let kept = machine.console.shell(results)?;
     assert_eq!(kept.len(), 1, "{kept:?}");
     // A device that never had room for what it remembers of the repository does not ask at all.
     let asked = || repository.server.served_of("timestamp.json").requests;
-    wait_until("a first poll", TO_BOOT, || Ok(asked() > 0))?;
+    wait_until("a first poll", to_boot, || Ok(asked() > 0))?;
     machine.console.shell("! busybox dd if=/dev/zero of=/data/fill bs=4k")?;
     machine.console.shell("! busybox dd if=/dev/zero of=/data/fill2 bs=1")?;
 
     // Inference goes on.
     let port = machine.port(8080)?;
-    let picture = include_bytes!("../../../demo/face/golden.png");
-    let infer = || -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(SOON * 4))?;
-        write!(
-            stream,
-            "POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
-            picture.len()
-        )?;
-        stream.write_all(picture)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
     for _ in 0..3 {
-        assert!(infer()?.starts_with("HTTP/1.1 200"));
+        let (head, _) = post(port, "/infer", PICTURE)?;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     }
 
     // An update is refused with the reason, and the idle slot stays as it was.
     let before = slot_bytes(&disk, Slot::B)?;
-    repository.publish(&lane.build(&Variant::good(2))?)?;
-    let said = machine.console.wait_for("ota: /data", TO_BOOT)?;
+    board.publish(&repository, &base, &build(Variant::good(2))?)?;
+    let said = machine.console.wait_for("ota: /data", to_boot)?;
     assert!(said.text.contains("full") || said.text.contains("space"), "{}", said.text);
     let already = asked();
-    wait_until("another poll", TO_BOOT, || Ok(asked() > already))?;
+    wait_until("another poll", to_boot, || Ok(asked() > already))?;
     assert!(slot_bytes(&disk, Slot::B)? == before, "the idle slot was touched");
 
     // It starts with a full partition too, and nothing of what was there is gone.
     machine.console.type_line("ctl reboot")?;
-    machine.console.wait_for("ferrite: slot a (active", TO_BOOT)?;
-    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
-    machine.console.wait_for("face: {", TO_BOOT)?;
+    machine.console.wait_for("ferrite: slot a (active", to_boot)?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
+    machine.console.wait_for("face: {", to_boot)?;
     assert_eq!(machine.console.shell(results)?.first(), kept.first());
 
     // With room again the update comes by itself.
     machine.console.shell("busybox rm /data/fill /data/fill2")?;
-    machine.console.wait_for("ota: committed 2-good in slot b", TO_INSTALL)?;
+    machine.console.wait_for("ota: committed 2-good in slot b", to_install)?;
     assert_eq!(machine.console.shell(results)?.first(), kept.first());
     Ok(())
 }

@@ -7,8 +7,11 @@ use anyhow::{Context, Result};
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
 use qemu_tests::videocore::{self, Model, Reset};
 use qemu_tests::{Board, Disk, Machine, Options};
-use serde_json::Value;
+use slot::layout::FIRMWARE;
 use slot::Slot;
+
+use crate::face::assert_one_face;
+use crate::fat;
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 /// The emulated network is a full-speed USB adapter.
@@ -40,12 +43,7 @@ fn a_pi_3_boots_to_one_face_in_the_photograph() -> Result<()> {
     pi.console
         .wait_for("ferrite: first life: slot a of demo 1-pi (sequence 1) verified", TO_BOOT)?;
     pi.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
-    let line = pi.console.wait_for("face: {", TO_BOOT)?.text;
-    let json = line.find('{').map(|start| &line[start..]).context("a result line")?;
-    let result: Value = serde_json::from_str(json).with_context(|| line.clone())?;
-    let faces = result["detections"].as_array().with_context(|| line.clone())?;
-    assert_eq!(faces.len(), 1, "{line}");
-    assert!(faces[0]["score"].as_f64().is_some_and(|score| score > 0.5), "{line}");
+    assert_one_face(&pi.console.wait_for("face: {", TO_BOOT)?.text)?;
     // The network behind the board's own USB controller.
     pi.console.wait_for("ferrite: network: ", TO_BOOT)?;
     assert_eq!(pi.boots(), [2]);
@@ -144,5 +142,59 @@ fn a_trial_outlives_power_cuts_on_its_way() -> Result<()> {
     pi.console.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
     pi.console.wait_for("ota: running 2-pi-tries (sequence 2) in slot b", TO_BOOT)?;
     assert_eq!(next(&disk)?, 3);
+    Ok(())
+}
+
+/// What docs/choosers/rpi.md says that this chooser cannot recover from: a kernel that dies before the
+/// trial's first life has pointed back. Every reset leads to it again, until a person writes the old
+/// number into `autoboot.txt`.
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_trial_that_dies_before_its_first_write_stays_until_a_person_points_back() -> Result<()> {
+    let lane = Lane::take()?;
+    let repository = lane.repository()?;
+    let (base, disk) = base(&lane)?;
+    let panics = lane.build(&Variant {
+        label: "pi-panics",
+        board_file: BOARD,
+        board: &[("panic=5", "panic=5 rdinit=/nonexistent")],
+        ..Variant::good(2)
+    })?;
+    offer(&repository, &base, &panics)?;
+
+    let mut pi = start("rpi3-stays", &disk)?;
+    pi.console.wait_for("ota: installed 2-pi-panics in slot b", TO_INSTALL)?;
+    pi.console.wait_for("ferrite: slot b is next (trial, 0 tries left); resetting", TO_BOOT)?;
+    for _ in 0..3 {
+        pi.console.wait_for("Kernel panic - not syncing: VFS: Unable to mount root fs", TO_BOOT)?;
+    }
+    // The power off and on changes nothing.
+    pi.reset()?;
+    pi.console.wait_for("Kernel panic - not syncing: VFS: Unable to mount root fs", TO_BOOT)?;
+    let boots = pi.boots();
+    assert_eq!(boots[..2], [2, 2], "{boots:?}");
+    assert!(boots.len() >= 6 && boots[2..].iter().all(|partition| *partition == 3), "{boots:?}");
+    pi.power_cut()?;
+    assert_eq!(next(&disk)?, 3);
+
+    // The card in a PC: the file's text, with the other number.
+    let text = String::from_utf8(fat::read(&disk, FIRMWARE, "autoboot.txt")?)?;
+    let back = text.replace("boot_partition=3", "boot_partition=2");
+    assert_ne!(text, back);
+    fat::write(&disk, FIRMWARE, "autoboot.txt", back.as_bytes())?;
+    assert_eq!(next(&disk)?, 2);
+
+    let mut pi = start("rpi3-stays-no-more", &disk)?;
+    pi.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
+    pi.console.wait_for("first life: slot a of demo 1-pi ", TO_BOOT)?;
+    let said = pi.console.wait_for("ota: fell back from 2-pi-panics: ", TO_BOOT)?.text;
+    assert!(said.contains("left no reason"), "{said}");
+    pi.console.wait_for("ota: refused 2-pi-panics: it failed its trial here before", TO_BOOT)?;
+    // And the card is in order again: the next version comes by itself.
+    let mended =
+        lane.build(&Variant { label: "pi-mended", board_file: BOARD, ..Variant::good(3) })?;
+    repository.publish(&mended)?;
+    pi.console.wait_for("ota: committed 3-pi-mended in slot b", TO_INSTALL + TO_BOOT)?;
+    assert_eq!((next(&disk)?, pi.boots()), (3, vec![2, 2, 3]));
     Ok(())
 }

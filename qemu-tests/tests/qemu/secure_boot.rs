@@ -3,7 +3,6 @@
 //! nobody signed.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
@@ -13,37 +12,14 @@ use slot::efi::{sum_text, SUM, UKI};
 use slot::layout::FIRMWARE;
 use slot::Slot;
 
+use crate::fat::{read, write};
+
 /// It reads and hashes 40 MB in an emulated processor.
 const TO_BOOT: Duration = Duration::from_secs(180);
 /// Debian's firmware that can enforce, and its empty store of variables.
 const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const EMPTY: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const CHOOSER: &str = "EFI/BOOT/BOOTX64.EFI";
-
-/// A file of a FAT partition, read by mtools.
-fn read(disk: &Disk, label: &str, name: &str) -> Result<Vec<u8>> {
-    let output = mcopy(disk, label)?.arg(format!("::{name}")).arg("-").output();
-    let output = output.context("install the package mtools")?;
-    ensure!(output.status.success(), "mcopy: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout)
-}
-
-/// Overwrites it.
-fn write(disk: &Disk, label: &str, name: &str, bytes: &[u8]) -> Result<()> {
-    let file = tempfile::NamedTempFile::new().context("temporary file")?;
-    std::fs::write(file.path(), bytes).context("temporary file")?;
-    let mut command = mcopy(disk, label)?;
-    let status = command.arg("-o").arg(file.path()).arg(format!("::{name}")).status();
-    ensure!(status.context("install the package mtools")?.success(), "mcopy of {name}");
-    Ok(())
-}
-
-fn mcopy(disk: &Disk, label: &str) -> Result<Command> {
-    let at = disk.partition(label)?.start;
-    let mut command = Command::new("mcopy");
-    command.arg("-n").arg("-i").arg(format!("{}@@{at}", disk.path().display()));
-    Ok(command)
-}
 
 /// The image with a bit flipped in what the signature covers: in the middle.
 fn altered(mut image: Vec<u8>) -> Result<Vec<u8>> {

@@ -7,27 +7,27 @@ use std::time::Duration;
 use anyhow::{ensure, Context, Result};
 use qemu_tests::bundles::Desk;
 use qemu_tests::fixture::{Built, Lane, Variant};
-use qemu_tests::{Board, Disk, Machine, Options, Stick};
+use qemu_tests::{Board, Machine, Options, Stick};
+
+use crate::face::WRONG;
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_MOUNT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(120);
-/// Another result than the model has for its golden sample.
-const GOLDEN: &[(&str, &str)] = &[("\"score\": 0.899653", "\"score\": 0.199653")];
-
-/// A socket for sticks, which the board has not got.
+/// A socket for sticks, which the boards of QEMU's own have not got.
 const WITH_USB: &[(&str, &str)] =
     &[("\"virtio-rng-pci\"]", "\"virtio-rng-pci\", \"qemu-xhci,id=usb\"]")];
 
-/// The version that devices with a socket start with.
-fn first(lane: &Lane, sticks: bool) -> Result<Built> {
-    let label = if sticks { "sticks" } else { "no-sticks" };
-    lane.build(&Variant { label, sticks, board: WITH_USB, ..Variant::good(1) })
+/// A version for a board with a socket.
+fn build(lane: &Lane, board: Board, variant: Variant) -> Result<Built> {
+    let changes = if board == Board::Rpi3 { &[] } else { WITH_USB };
+    lane.build(&board.variant(Variant { board: changes, ..variant }))
 }
 
-fn start(name: &str, disk: &Disk, built: &Built) -> Result<Machine> {
-    let board = Some(built.board.display().to_string());
-    Machine::start(name, disk, &Options { board, ..Options::default() })
+/// The version that devices start with.
+fn first(sticks: bool) -> Variant {
+    let label = if sticks { "sticks" } else { "no-sticks" };
+    Variant { label, sticks, ..Variant::good(1) }
 }
 
 /// What lies below the sticks' folder, as seen by the first process of that name.
@@ -50,14 +50,7 @@ fn a_raspberry_pi_3_sees_sticks_come_and_go() -> Result<()> {
 
 fn come_and_go(board: Board) -> Result<()> {
     let lane = Lane::take()?;
-    let built = match board {
-        Board::QemuArm64 => first(&lane, true)?,
-        _ => lane.build(&board.variant(Variant {
-            label: "pi-sticks",
-            sticks: true,
-            ..Variant::good(1)
-        }))?,
-    };
+    let built = build(&lane, board, first(true))?;
     let disk = board.disk(&built)?;
     let to_mount = board.patience(TO_MOUNT);
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
@@ -94,11 +87,11 @@ fn come_and_go(board: Board) -> Result<()> {
 
 #[test]
 fn an_image_that_does_not_allow_sticks_has_not_even_drivers_for_them() -> Result<()> {
-    let lane = Lane::take()?;
-    let built = first(&lane, false)?;
-    let disk = Disk::copy_of(&built.img)?;
+    let (lane, board) = (Lane::take()?, Board::QemuArm64);
+    let built = build(&lane, board, first(false))?;
+    let disk = board.disk(&built)?;
     let stick = Stick::with(&[])?;
-    let mut machine = start("sticks-off", &disk, &built)?;
+    let mut machine = board.start("sticks-off", &disk, &built, Options::default())?;
     machine.console.wait_for("ota: running ", TO_BOOT)?;
     machine.plug_in(&stick)?;
     // The controller is there, and nothing drives it.
@@ -119,26 +112,33 @@ fn with_bundle(bundle: &Path) -> Result<Stick> {
 
 #[test]
 fn a_stick_updates_a_device_without_a_network_and_never_in_a_loop() -> Result<()> {
+    updates_by_stick(Board::QemuArm64)
+}
+
+fn updates_by_stick(board: Board) -> Result<()> {
     let lane = Lane::take()?;
-    let built = first(&lane, true)?;
-    let sticks = |variant| Variant { sticks: true, board: WITH_USB, ..variant };
-    let good = lane.build(&sticks(Variant { label: "by-stick", ..Variant::good(2) }))?;
-    let bad = lane.build(&sticks(Variant { label: "bad", golden: GOLDEN, ..Variant::good(3) }))?;
+    let build = |variant| build(&lane, board, Variant { sticks: true, ..variant });
+    let built = build(first(true))?;
+    let good = build(Variant { label: "by-stick", ..Variant::good(2) })?;
+    let bad = build(Variant { label: "bad", golden: WRONG, ..Variant::good(3) })?;
+    let [to_boot, to_mount, to_install] =
+        [TO_BOOT, TO_MOUNT, TO_INSTALL].map(|time| board.patience(time));
     let desk = Desk::new()?;
-    let disk = Disk::copy_of(&built.img)?;
-    let mut machine = start("sticks-update", &disk, &built)?;
-    machine.console.wait_for("ota: running 1-sticks", TO_BOOT)?;
+    let disk = board.disk(&built)?;
+    let name = format!("sticks-update-{}", board.name());
+    let mut machine = board.start(&name, &disk, &built, Options::default())?;
+    machine.console.wait_for("ota: running 1-sticks", to_boot)?;
 
     // What is no bundle, and one that was altered: said, and nothing is armed.
     let number = machine.plug_in(&with_bundle(&desk.garbage()?)?)?;
-    machine.console.wait_for("/garbage.bundle: not a bundle: ", TO_INSTALL)?;
+    machine.console.wait_for("/garbage.bundle: not a bundle: ", to_install)?;
     machine.pull_out(number)?;
     let bundle = desk.bundle(&good)?;
     let number = machine.plug_in(&with_bundle(&desk.altered(&bundle)?)?)?;
-    machine.console.wait_for("/altered.bundle: found 2-by-stick (sequence 2)", TO_INSTALL)?;
-    machine.console.wait_for("ota: stick: chunk ", TO_INSTALL)?;
+    machine.console.wait_for("/altered.bundle: found 2-by-stick (sequence 2)", to_install)?;
+    machine.console.wait_for("ota: stick: chunk ", to_install)?;
     machine.pull_out(number)?;
-    machine.console.wait_for("is gone", TO_MOUNT)?;
+    machine.console.wait_for("is gone", to_mount)?;
     let state = machine.console.shell_json("ota status --json")?;
     ensure!(state["situation"] == "settled" && state["pending"].is_null(), "{state}");
 
@@ -147,23 +147,23 @@ fn a_stick_updates_a_device_without_a_network_and_never_in_a_loop() -> Result<()
     let before = stick.sha256()?;
     let number = machine.plug_in(&stick)?;
     let console = &mut machine.console;
-    console.wait_for("/2-by-stick.bundle: found 2-by-stick (sequence 2)", TO_INSTALL)?;
-    console.wait_for("ota: installed 2-by-stick in slot b", TO_INSTALL)?;
-    console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
-    console.wait_for("ota: committed 2-by-stick in slot b", TO_BOOT)?;
-    console.wait_for(": nothing newer than 2-by-stick (sequence 2)", TO_INSTALL)?;
+    console.wait_for("/2-by-stick.bundle: found 2-by-stick (sequence 2)", to_install)?;
+    console.wait_for("ota: installed 2-by-stick in slot b", to_install)?;
+    console.wait_for("ferrite: slot b (trial, 0 tries left)", to_boot)?;
+    console.wait_for("ota: committed 2-by-stick in slot b", to_boot)?;
+    console.wait_for(": nothing newer than 2-by-stick (sequence 2)", to_install)?;
     machine.pull_out(number)?;
-    machine.console.wait_for("is gone", TO_MOUNT)?;
+    machine.console.wait_for("is gone", to_mount)?;
     ensure!(stick.sha256()? == before, "something was written to the stick");
 
     // One that fails its trial, and stays plugged in as well: it is not tried again.
     machine.plug_in(&with_bundle(&desk.bundle(&bad)?)?)?;
     let console = &mut machine.console;
-    console.wait_for("ota: installed 3-bad in slot a", TO_INSTALL)?;
-    console.wait_for("first life: slot b of demo 2-by-stick", TO_INSTALL)?;
-    console.wait_for("ota: fell back from 3-bad: ", TO_BOOT)?;
+    console.wait_for("ota: installed 3-bad in slot a", to_install)?;
+    console.wait_for("first life: slot b of demo 2-by-stick", to_install)?;
+    console.wait_for("ota: fell back from 3-bad: ", to_boot)?;
     console
-        .wait_for("/3-bad.bundle: refused 3-bad: it failed its trial here before", TO_INSTALL)?;
+        .wait_for("/3-bad.bundle: refused 3-bad: it failed its trial here before", to_install)?;
     let tried = console.lines().iter().filter(|line| line.text.contains("found 3-bad")).count();
     ensure!(tried == 1, "3-bad was tried {tried} times");
     Ok(())

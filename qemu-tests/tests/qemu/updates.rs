@@ -32,13 +32,13 @@ fn a_good_version_is_committed_and_stays_and_the_next_one_goes_back_into_slot_a(
 #[test]
 #[ignore = "`just boot-all` runs it"]
 fn a_good_version_stays_and_the_next_one_goes_back_into_slot_a_under_edk2() -> Result<()> {
-    updates(Board::QemuArm64Efi)
+    Board::QemuArm64Efi.run(updates)
 }
 
 #[test]
 #[ignore = "`just boot-all` runs it"]
 fn a_good_version_stays_and_the_next_one_goes_back_into_slot_a_on_a_pc() -> Result<()> {
-    updates(Board::Pc)
+    Board::Pc.run(updates)
 }
 
 fn updates(board: Board) -> Result<()> {
@@ -50,7 +50,7 @@ fn updates(board: Board) -> Result<()> {
     let base = build(Variant { label: "base", ..Variant::good(1) })?;
     let disk = board.disk(&base)?;
 
-    repository.publish(&second)?;
+    board.publish(&repository, &base, &second)?;
     let name = format!("updates-{}", board.name());
     let mut machine = board.start(&name, &disk, &base, Options::default())?;
     see_update(board, &mut machine, &second.version, "b")?;
@@ -68,7 +68,7 @@ fn updates(board: Board) -> Result<()> {
     let both = ["ota: running 2-good (sequence 2) in slot b", "face: {"];
     machine.console.wait_for_all(&both, to_boot)?;
 
-    repository.publish(&third)?;
+    board.publish(&repository, &second, &third)?;
     see_update(board, &mut machine, &third.version, "a")?;
     machine.power_cut()?;
     let state = disk.boot_state()?.context("boot state")?;
