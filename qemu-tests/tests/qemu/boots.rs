@@ -23,6 +23,24 @@ fn a_cold_boot_ends_in_inference_and_a_system_that_answers() -> Result<()> {
     boots(Board::QemuArm64)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_cold_boot_under_edk2_ends_in_inference_and_a_system_that_answers() -> Result<()> {
+    Board::QemuArm64Efi.run(boots)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_cold_boot_of_a_pc_ends_in_inference_and_a_system_that_answers() -> Result<()> {
+    Board::Pc.run(boots)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_cold_boot_of_a_raspberry_pi_3_ends_in_inference_and_a_system_that_answers() -> Result<()> {
+    boots(Board::Rpi3)
+}
+
 /// One cold boot, looked at from all sides: boots are what costs time here.
 fn boots(board: Board) -> Result<()> {
     let lane = Lane::take()?;

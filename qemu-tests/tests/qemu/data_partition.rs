@@ -21,6 +21,24 @@ fn a_damaged_superblock_is_repaired_and_what_was_there_stays() -> Result<()> {
     damaged_superblock(Board::QemuArm64)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_damaged_superblock_is_repaired_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(damaged_superblock)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_damaged_superblock_is_repaired_on_a_pc() -> Result<()> {
+    Board::Pc.run(damaged_superblock)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_damaged_superblock_is_repaired_on_a_raspberry_pi_3() -> Result<()> {
+    damaged_superblock(Board::Rpi3)
+}
+
 fn damaged_superblock(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let built = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
@@ -49,6 +67,24 @@ fn damaged_superblock(board: Board) -> Result<()> {
 #[test]
 fn a_partition_beyond_repair_is_made_afresh_and_said_so() -> Result<()> {
     beyond_repair(Board::QemuArm64)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_partition_beyond_repair_is_made_afresh_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(beyond_repair)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_partition_beyond_repair_is_made_afresh_on_a_pc() -> Result<()> {
+    Board::Pc.run(beyond_repair)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_partition_beyond_repair_is_made_afresh_on_a_raspberry_pi_3() -> Result<()> {
+    beyond_repair(Board::Rpi3)
 }
 
 fn beyond_repair(board: Board) -> Result<()> {

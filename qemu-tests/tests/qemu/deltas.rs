@@ -103,6 +103,12 @@ fn a_large_delta_brings_the_next_version_and_an_altered_one_falls_to_the_payload
     deltas(Board::QemuArm64)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_large_delta_and_an_altered_one_on_a_pc() -> Result<()> {
+    Board::Pc.run(deltas)
+}
+
 fn deltas(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let build = |variant| lane.build(&board.variant(variant));

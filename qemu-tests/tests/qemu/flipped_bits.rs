@@ -81,6 +81,18 @@ fn a_raspberry_pi_3_boots_nothing_of_a_slot_with_a_flipped_header() -> Result<()
     flipped_header(Board::Rpi3)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_slot_with_a_flipped_header_boots_nothing_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(flipped_header)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_slot_with_a_flipped_header_boots_nothing_on_a_pc() -> Result<()> {
+    Board::Pc.run(flipped_header)
+}
+
 fn flipped_header(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let (new, disk) = two_slots(&lane, board)?;
@@ -107,6 +119,18 @@ fn a_raspberry_pi_3_ends_the_boot_when_a_bit_is_flipped() -> Result<()> {
     flipped_in_every_boot(Board::Rpi3)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_flipped_bit_ends_the_boot_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(flipped_in_every_boot)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_flipped_bit_ends_the_boot_on_a_pc() -> Result<()> {
+    Board::Pc.run(flipped_in_every_boot)
+}
+
 fn flipped_in_every_boot(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let (new, disk) = two_slots(&lane, board)?;
@@ -131,6 +155,18 @@ fn flipped_in_every_boot(board: Board) -> Result<()> {
 #[test]
 fn a_model_with_a_flipped_bit_never_answers() -> Result<()> {
     flipped_model(Board::QemuArm64)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_model_with_a_flipped_bit_never_answers_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(flipped_model)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_model_with_a_flipped_bit_never_answers_on_a_pc() -> Result<()> {
+    Board::Pc.run(flipped_model)
 }
 
 fn flipped_model(board: Board) -> Result<()> {

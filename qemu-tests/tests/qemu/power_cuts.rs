@@ -288,6 +288,18 @@ fn ten_power_cuts_under_edk2_end_in_an_old_or_a_new_version() -> Result<()> {
     Board::QemuArm64Efi.run(|board| cut_through("power-cuts-efi", board, 10))
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn ten_power_cuts_on_a_pc_end_in_an_old_or_a_new_version() -> Result<()> {
+    Board::Pc.run(|board| cut_through("power-cuts-pc", board, 10))
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn five_power_cuts_on_a_raspberry_pi_3_end_in_an_old_or_a_new_version() -> Result<()> {
+    cut_through("power-cuts-rpi3", Board::Rpi3, 5)
+}
+
 /// The look at the disk after each cut would see what a cut must never leave.
 #[test]
 fn a_slot_that_is_next_and_not_whole_is_found() -> Result<()> {

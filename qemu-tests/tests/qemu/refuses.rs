@@ -114,6 +114,12 @@ fn a_payload_that_goes_wrong_on_the_way_is_never_armed() -> Result<()> {
     goes_wrong_on_the_way(Board::QemuArm64)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_payload_that_goes_wrong_on_the_way_is_never_armed_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(goes_wrong_on_the_way)
+}
+
 fn goes_wrong_on_the_way(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let repository = lane.repository()?;
