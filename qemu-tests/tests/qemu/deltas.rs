@@ -105,6 +105,12 @@ fn a_large_delta_brings_the_next_version_and_an_altered_one_falls_to_the_payload
 
 #[test]
 #[ignore = "`just boot-all` runs it"]
+fn a_large_delta_and_an_altered_one_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(deltas)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
 fn a_large_delta_and_an_altered_one_on_a_pc() -> Result<()> {
     Board::Pc.run(deltas)
 }

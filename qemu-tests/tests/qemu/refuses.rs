@@ -167,6 +167,18 @@ fn a_full_data_partition_loses_nothing() -> Result<()> {
     full_data_partition(Board::QemuArm64)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_full_data_partition_loses_nothing_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(full_data_partition)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_full_data_partition_loses_nothing_on_a_pc() -> Result<()> {
+    Board::Pc.run(full_data_partition)
+}
+
 fn full_data_partition(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let repository = lane.repository()?;

@@ -48,6 +48,18 @@ fn a_raspberry_pi_3_sees_sticks_come_and_go() -> Result<()> {
     come_and_go(Board::Rpi3)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_device_with_edk2_sees_sticks_come_and_go() -> Result<()> {
+    Board::QemuArm64Efi.run(come_and_go)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_pc_sees_sticks_come_and_go() -> Result<()> {
+    Board::Pc.run(come_and_go)
+}
+
 fn come_and_go(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let built = build(&lane, board, first(true))?;
@@ -113,6 +125,12 @@ fn with_bundle(bundle: &Path) -> Result<Stick> {
 #[test]
 fn a_stick_updates_a_device_without_a_network_and_never_in_a_loop() -> Result<()> {
     updates_by_stick(Board::QemuArm64)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_stick_updates_a_device_with_edk2_and_never_in_a_loop() -> Result<()> {
+    Board::QemuArm64Efi.run(updates_by_stick)
 }
 
 fn updates_by_stick(board: Board) -> Result<()> {
