@@ -31,10 +31,15 @@ fn can_be_tested(board: &Board) -> bool {
 
 /// The board's image. One that asks for a kernel of the user's own gets Debian's, with the names of
 /// the drivers in it that it lacks.
-fn build(lane: &Lane, board: &Board) -> Result<Built> {
+fn build(lane: &Lane, board: &'static Board) -> Result<Built> {
+    let [debians, ..] = &BOARDS;
     let kernel = match board.compatible {
         [] => None,
-        _ => Some(OwnKernel::pretended()?),
+        _ => {
+            // Its kernel's packages are in the cache then.
+            build(lane, debians)?;
+            Some(OwnKernel::pretended()?)
+        }
     };
     let board_file = Some(board.name);
     lane.build(&Variant { label: board.name, board_file, kernel, ..Variant::good(1) })
