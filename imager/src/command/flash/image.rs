@@ -64,13 +64,6 @@ pub struct Run {
     pub zero: bool,
 }
 
-impl Window {
-    /// How many bytes of the disk it is.
-    pub fn length(&self) -> usize {
-        self.runs.last().map_or(0, |run| run.range.end)
-    }
-}
-
 impl Image {
     /// Opens an image and reads its partition table.
     ///
@@ -132,11 +125,6 @@ impl Image {
         Ok(reader)
     }
 
-    /// The ranges of the windows that [`Image::read`] gives, in their order.
-    pub fn windows(&self, patches: &Patches) -> impl Iterator<Item = Range<u64>> {
-        windows(self.bytes()).chain(patches.beyond(self.bytes()))
-    }
-
     fn wrong_length(&self, bytes: u64) -> anyhow::Error {
         anyhow!(
             "{} is damaged: it has {bytes} bytes where its partition table says {}; copy or build it again",
@@ -159,7 +147,7 @@ impl Image {
             Form::Zstd => Some(stream(&self.file, self.form)?),
         };
         let end = self.bytes();
-        for range in self.windows(patches) {
+        for range in windows(end).chain(patches.beyond(end)) {
             let Some(mut bytes) = buffer() else { return Ok(()) };
             let part = &mut bytes[..(range.end - range.start) as usize];
             let in_image = range.start < end;

@@ -226,9 +226,14 @@ impl Medium {
         let _ = fadvise(self.file(), 0, None, Advice::DontNeed);
     }
 
-    /// Reads it, from any thread.
-    pub fn reader(&self) -> Reader<'_> {
-        Reader { name: &self.name, file: self.file() }
+    /// Reads bytes into memory as [`Aligned`] has it, from a multiple of a sector.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file().read_exact_at(bytes, offset).with_context(|| {
+            format!(
+                "{} cannot be read back at byte {offset}; the medium is faulty: take another",
+                self.name
+            )
+        })
     }
 
     /// All is written: lets the kernel see the new partitions, or gives a new file its name.
@@ -247,24 +252,6 @@ impl Medium {
                 new.persist().map(|()| true)
             }
         }
-    }
-}
-
-/// Reads what is on a [`Medium`].
-pub struct Reader<'a> {
-    name: &'a str,
-    file: &'a File,
-}
-
-impl Reader<'_> {
-    /// Reads bytes into memory as [`Aligned`] has it, from a multiple of a sector.
-    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(bytes, offset).with_context(|| {
-            format!(
-                "{} cannot be read back at byte {offset}; the medium is faulty: take another",
-                self.name
-            )
-        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! The two passes over a medium: writing, and reading back. In each the image is read (and
-//! unpacked) by a thread of its own while the medium works; reading back, the medium has one too,
-//! so that it need not wait until what it gave before is compared.
+//! unpacked) by a thread of its own while the medium works.
 
 use std::ops::Range;
 use std::sync::mpsc;
@@ -10,7 +9,7 @@ use anyhow::{anyhow, bail, Context, Result};
 use super::aligned::Aligned;
 use super::image::{Image, Window, HEAD, WINDOW};
 use super::interrupt;
-use super::medium::{Medium, Reader};
+use super::medium::Medium;
 use super::patch::Patches;
 use super::progress::{Pass, Progress};
 
@@ -73,66 +72,28 @@ pub fn write(image: &Image, patches: &Patches, medium: &Medium) -> Result<Pass> 
 pub fn compare(image: &Image, patches: &Patches, medium: &Medium) -> Result<Pass> {
     medium.drop_cache();
     let mut progress = Progress::new("reading back", total(image, patches));
-    with_read_back(image, patches, medium.reader(), |next_read| {
-        each_window(image, patches, |window| {
-            interrupt::check()?;
-            next_read(&mut |found| ensure_same(window, found, medium.name()))?;
-            let length = window.length() as u64;
-            progress.add(length, length);
-            Ok(())
-        })
+    let mut found = Aligned::new(WINDOW);
+    each_window(image, patches, |window| {
+        interrupt::check()?;
+        let length = window.runs.last().map_or(0, |run| run.range.end);
+        let found = &mut found[..length];
+        medium.read(window.offset, found)?;
+        for run in &window.runs {
+            let at = window.offset + run.range.start as u64;
+            let expected = (!run.zero).then(|| &window.bytes[run.range.clone()]);
+            if let Some(byte) = difference(&found[run.range.clone()], expected) {
+                bail!(
+                    "{} did not keep what was written, first at byte {}; the medium is faulty or \
+                     not as large as it says: take another",
+                    medium.name(),
+                    at + byte as u64
+                );
+            }
+        }
+        progress.add(length as u64, length as u64);
+        Ok(())
     })?;
     Ok(progress.end())
-}
-
-/// Takes a look at the next window's bytes as the medium gives them.
-type NextRead<'a> = dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + 'a;
-
-/// Runs `work` while the medium is read, window after window, a few ahead of it.
-fn with_read_back(
-    image: &Image,
-    patches: &Patches,
-    medium: Reader<'_>,
-    work: impl FnOnce(&mut NextRead<'_>) -> Result<()>,
-) -> Result<()> {
-    let (empty, free) = buffers()?;
-    let (full, read) = mpsc::sync_channel::<Result<Aligned>>(BUFFERS);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for range in image.windows(patches) {
-                let Ok(mut bytes) = free.recv() else { return };
-                let part = &mut bytes[..(range.end - range.start) as usize];
-                let got = medium.read(range.start, part).map(|()| bytes);
-                let failed = got.is_err();
-                if full.send(got).is_err() || failed {
-                    return;
-                }
-            }
-        });
-        // Both ends are dropped with this closure, whatever becomes of it: the thread ends too.
-        let (empty, read) = (empty, read);
-        work(&mut |look| {
-            let bytes = read.recv().context("reading back broke off")??;
-            look(&bytes)?;
-            let _ = empty.send(bytes);
-            Ok(())
-        })
-    })
-}
-
-/// Fails at the first byte of `found`, from the medium called `name`, that is not the window's.
-fn ensure_same(window: &Window, found: &[u8], name: &str) -> Result<()> {
-    for run in &window.runs {
-        let expected = (!run.zero).then(|| &window.bytes[run.range.clone()]);
-        if let Some(byte) = difference(&found[run.range.clone()], expected) {
-            bail!(
-                "{name} did not keep what was written, first at byte {}; the medium is faulty or \
-                 not as large as it says: take another",
-                window.offset + (run.range.start + byte) as u64
-            );
-        }
-    }
-    Ok(())
 }
 
 /// Where `found` first differs from `expected`, or from zeros.
@@ -162,8 +123,11 @@ fn each_window(
     patches: &Patches,
     mut work: impl FnMut(&Window) -> Result<()>,
 ) -> Result<()> {
-    let (empty, free) = buffers()?;
+    let (empty, free) = mpsc::channel::<Aligned>();
     let (full, windows) = mpsc::sync_channel::<Window>(BUFFERS);
+    for _ in 0..BUFFERS {
+        empty.send(Aligned::new(WINDOW)).map_err(|e| anyhow!(e.to_string()))?;
+    }
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             image.read(
@@ -184,15 +148,6 @@ fn each_window(
         let read = reader.join().unwrap_or_else(|_| Err(anyhow!("reading the image broke off")));
         worked.and(read)
     })
-}
-
-/// Memory for so many windows as may be on their way; who is done with some gives it back.
-fn buffers() -> Result<(mpsc::Sender<Aligned>, mpsc::Receiver<Aligned>)> {
-    let (empty, free) = mpsc::channel();
-    for _ in 0..BUFFERS {
-        empty.send(Aligned::new(WINDOW)).map_err(|e| anyhow!(e.to_string()))?;
-    }
-    Ok((empty, free))
 }
 
 #[cfg(test)]
