@@ -45,6 +45,8 @@ struct Life {
     control: Option<Control>,
     network: Network,
     wireless: Wireless,
+    /// To be loaded, until they are.
+    modules: Option<Vec<String>>,
     media: Media,
     clock: Clock,
     debug: DebugPrograms,
@@ -174,7 +176,8 @@ impl Life {
                 say(&["data: not available"]);
             }
             Task::Media(number) => self.media.helper_ended(number, success, now),
-            Task::Ahead | Task::Modules | Task::Growth | Task::Write => {}
+            Task::Modules => self.media.drivers_are_there(now),
+            Task::Ahead | Task::Growth | Task::Write => {}
             Task::Unmount => self.reset_now(),
         }
     }
@@ -240,14 +243,15 @@ impl Life {
 
     /// Loads the second life's modules, once: what they drive is found when it appears.
     fn start_modules(&mut self, now: u64) {
-        let modules = std::mem::take(&mut self.system.modules);
-        if modules.is_empty() {
-            return;
+        let Some(modules) = self.modules.take() else { return };
+        let started = !modules.is_empty()
+            && self.helpers.start(Task::Modules, now, || {
+                load_modules(&modules);
+                Ok(())
+            });
+        if !started {
+            self.helper_ended(Task::Modules, false, now);
         }
-        self.helpers.start(Task::Modules, now, || {
-            load_modules(&modules);
-            Ok(())
-        });
     }
 
     /// Does everything that is due.

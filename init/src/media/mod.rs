@@ -66,22 +66,32 @@ enum Step {
 pub struct Media {
     socket: Option<OwnedFd>,
     system_disk: String,
+    /// Drivers are being loaded, the file systems' among them.
+    awaits_drivers: bool,
     look_at: Option<u64>,
     known: Vec<Known>,
     next_number: u32,
 }
 
 impl Media {
-    /// Begins to listen, and looks at what is plugged in already. `system_disk` is the name of the
-    /// disk that Ferrite runs from, which is never taken for a stick. For an image that uses no
-    /// media, [`Media::default`] does nothing.
-    pub fn open(system_disk: &str, now: u64) -> Media {
+    /// Begins to listen, and looks at what is plugged in already, once [`Media::drivers_are_there`]:
+    /// on a board that boots from USB a stick is seen before there is a file system to mount it with.
+    /// `system_disk` is the name of the disk that Ferrite runs from, which is never taken for a stick.
+    /// For an image that uses no media, [`Media::default`] does nothing.
+    pub fn open(system_disk: &str) -> Media {
         let socket = uevent::open().map_err(|e| say(&["media: ", &e.to_string()])).ok();
         Media {
-            look_at: socket.is_some().then_some(now),
             socket,
             system_disk: system_disk.to_string(),
+            awaits_drivers: true,
             ..Media::default()
+        }
+    }
+
+    /// All drivers that will be loaded are loaded, or will not come.
+    pub fn drivers_are_there(&mut self, now: u64) {
+        if std::mem::take(&mut self.awaits_drivers) && self.socket.is_some() {
+            self.look_at = Some(now);
         }
     }
 
@@ -92,7 +102,7 @@ impl Media {
 
     /// When [`Media::tick`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
-        self.look_at
+        self.look_at.filter(|_| !self.awaits_drivers)
     }
 
     /// The kernel has news.
@@ -116,7 +126,7 @@ impl Media {
 
     /// Looks at what is there, when that is due.
     pub fn tick(&mut self, helpers: &mut Helpers, now: u64) {
-        if self.look_at.is_none_or(|at| now < at) {
+        if self.deadline().is_none_or(|at| now < at) {
             return;
         }
         self.look_at = None;
@@ -230,6 +240,19 @@ mod tests {
         let full: Vec<Known> =
             (0..MAX_MEDIA).map(|n| known(&format!("sda{n}"), 1, State::Mounted)).collect();
         assert_eq!(steps(&full, many), []);
+    }
+
+    #[test]
+    fn nothing_is_looked_at_before_the_drivers_are_there() {
+        let mut media = Media::open("vda");
+        media.look_at = Some(7); // news
+        assert_eq!(media.deadline(), None);
+        media.drivers_are_there(40);
+        assert_eq!(media.deadline(), Some(40));
+        // An image without media has nothing to wait for, and nothing to look at.
+        let mut none = Media::default();
+        none.drivers_are_there(40);
+        assert_eq!(none.deadline(), None);
     }
 
     #[test]

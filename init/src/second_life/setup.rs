@@ -95,8 +95,9 @@ pub fn start(booted: &Booted) -> Result<Life> {
             system.radio.as_ref().map(|radio| radio.interface.clone()),
         ),
         wireless: Wireless::new(system.radio.take()),
+        modules: Some(std::mem::take(&mut system.modules)),
         media: match system.media {
-            true => Media::open(booted.disk.trim_start_matches("/dev/"), now),
+            true => Media::open(booted.disk.trim_start_matches("/dev/")),
             false => Media::default(),
         },
         clock: Clock::new(&system.ntp),
