@@ -1,13 +1,17 @@
 //! Bundles, made by `imager` from a repository that no server shows to anybody.
 
 use std::fs;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 
 use crate::fixture::{keys, run, Built};
 use crate::machine::imager;
+
+/// What an update starts with (docs/architecture.md).
+const MAGIC: &[u8] = b"FERRSLOT";
 
 /// A repository on a desk.
 #[derive(Debug)]
@@ -35,12 +39,15 @@ impl Desk {
         Ok(bundle)
     }
 
-    /// A copy of a bundle with one bit of the update in it changed, near its end.
-    pub fn altered(&self, bundle: &PathBuf) -> Result<PathBuf> {
+    /// A copy of a bundle with every byte of the update in it changed that is in this range. Which of
+    /// its chunks are read is for the device to say: what it has in its running slot it need not fetch.
+    pub fn altered(&self, bundle: &Path, range: Range<u64>) -> Result<PathBuf> {
         let mut bytes = fs::read(bundle).with_context(|| bundle.display().to_string())?;
-        ensure!(bytes.len() > 1 << 20, "{} is too short for a bundle", bundle.display());
-        let at = bytes.len() - (64 << 10);
-        bytes[at] ^= 1;
+        let update = bytes.windows(MAGIC.len()).position(|window| window == MAGIC);
+        let update = update.with_context(|| format!("{} has no update", bundle.display()))?;
+        let range = update + range.start as usize..update + range.end as usize;
+        let part = bytes.get_mut(range).context("the update in the bundle is cut off")?;
+        part.iter_mut().for_each(|byte| *byte = !*byte);
         let altered = self.folder.path().join("altered.bundle");
         fs::write(&altered, bytes).context("altered bundle")?;
         Ok(altered)

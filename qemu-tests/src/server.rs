@@ -48,6 +48,8 @@ pub enum Fault {
     Truncated(u64),
     /// The byte of the file at this offset has all its bits flipped.
     Altered(u64),
+    /// Every byte of the file from this offset on has all its bits flipped.
+    AlteredFrom(u64),
     /// `Range` is not understood: the whole file comes with 200.
     NoRange,
 }
@@ -267,6 +269,9 @@ fn file_answer(
                 *byte = !*byte;
             }
         }
+        Some(Fault::AlteredFrom(at)) => {
+            file.iter_mut().skip(at as usize).for_each(|byte| *byte = !*byte);
+        }
         _ => {}
     }
     let size = file.len() as u64;
@@ -425,6 +430,8 @@ mod tests {
         assert!(begin.elapsed() >= TICK, "{:?}", begin.elapsed());
         assert_eq!(with(Fault::Truncated(4)).1, "23");
         assert_eq!(with(Fault::Altered(2)).1.len(), 10, "one byte became a replacement character");
+        assert_eq!(with(Fault::AlteredFrom(10)).1, "0123456789", "there is nothing from there on");
+        assert!(with(Fault::AlteredFrom(8)).1.starts_with("01234567\u{fffd}"));
         assert_eq!(with(Fault::NoRange), ("HTTP/1.1 200".into(), "0123456789".into()));
         assert!(!with(Fault::Garbage).0.starts_with("HTTP"));
         server.heal();

@@ -115,6 +115,12 @@ fn a_large_delta_and_an_altered_one_on_a_pc() -> Result<()> {
     Board::Pc.run(deltas)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_large_delta_and_an_altered_one_on_a_raspberry_pi_3() -> Result<()> {
+    deltas(Board::Rpi3)
+}
+
 fn deltas(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let build = |variant| lane.build(&board.variant(variant));

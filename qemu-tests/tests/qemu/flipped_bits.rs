@@ -169,6 +169,12 @@ fn a_model_with_a_flipped_bit_never_answers_on_a_pc() -> Result<()> {
     Board::Pc.run(flipped_model)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_model_with_a_flipped_bit_never_answers_on_a_raspberry_pi_3() -> Result<()> {
+    flipped_model(Board::Rpi3)
+}
+
 fn flipped_model(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let repository = lane.repository()?;
@@ -196,6 +202,24 @@ fn flipped_model(board: Board) -> Result<()> {
 #[test]
 fn a_flipped_bit_anywhere_is_never_read_as_data() -> Result<()> {
     flipped_anywhere(Board::QemuArm64)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_flipped_bit_anywhere_is_never_read_as_data_under_edk2() -> Result<()> {
+    Board::QemuArm64Efi.run(flipped_anywhere)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_flipped_bit_anywhere_is_never_read_as_data_on_a_pc() -> Result<()> {
+    Board::Pc.run(flipped_anywhere)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_flipped_bit_anywhere_is_never_read_as_data_on_a_raspberry_pi_3() -> Result<()> {
+    flipped_anywhere(Board::Rpi3)
 }
 
 fn flipped_anywhere(board: Board) -> Result<()> {

@@ -21,6 +21,7 @@ mod refuses;
 mod rpi3;
 mod rpi4;
 mod secure_boot;
+mod signed;
 mod sticks;
 mod uboot_cards;
 mod uefi_cards;

@@ -10,16 +10,16 @@
 use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
-use ed25519_dalek::pkcs8::DecodePublicKey;
-use ed25519_dalek::VerifyingKey;
-use qemu_tests::fixture::{self, Built, Lane, Variant};
+use qemu_tests::fixture::{Built, Lane, Variant};
 use qemu_tests::videocore::{self, Model, Reset};
 use qemu_tests::{wait_until, Board, Disk, Machine, Options, Random};
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
-use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
+use slot::manifest::{Manifest, HEADER_SIZE};
 use slot::payload::{self, ChunkTable};
 use slot::Slot;
+
+use crate::signed::head;
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(120);
@@ -190,20 +190,6 @@ impl Update<'_> {
         let state = self.disk.boot_state()?.context("both copies of the boot state are spoilt")?;
         Ok(state.active == self.slot && state.trial.is_none())
     }
-}
-
-/// What is signed of a version: its header, what that says, and the hash of each chunk.
-fn head(built: &Built) -> Result<(Vec<u8>, Manifest, ChunkTable)> {
-    let update = std::fs::read(&built.update).with_context(|| built.version.clone())?;
-    let (header, rest) = update.split_at_checked(HEADER_SIZE).context("the update is cut off")?;
-    let pem = std::fs::read_to_string(fixture::image_key()?).context("the images' key")?;
-    let key = VerifyingKey::from_public_key_pem(&pem).context("the images' key")?;
-    let mut keys = TrustedKeys::default();
-    keys.add_hex(&slot::hex::encode(key.as_bytes()))?;
-    let manifest = Header::new(header)?.verify(&keys)?;
-    let table = rest.get(..payload::table_size(&manifest)?).context("the update is cut off")?;
-    let table = ChunkTable::parse(table, &manifest)?;
-    Ok((header.to_vec(), manifest, table))
 }
 
 fn ensure_chunks(disk: &Disk, slot: Slot, manifest: &Manifest, table: &ChunkTable) -> Result<()> {

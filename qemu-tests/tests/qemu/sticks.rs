@@ -10,6 +10,7 @@ use qemu_tests::fixture::{Built, Lane, Variant};
 use qemu_tests::{Board, Machine, Options, Stick};
 
 use crate::face::WRONG;
+use crate::signed;
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_MOUNT: Duration = Duration::from_secs(60);
@@ -133,6 +134,18 @@ fn a_stick_updates_a_device_with_edk2_and_never_in_a_loop() -> Result<()> {
     Board::QemuArm64Efi.run(updates_by_stick)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_stick_updates_a_pc_and_never_in_a_loop() -> Result<()> {
+    Board::Pc.run(updates_by_stick)
+}
+
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_stick_updates_a_raspberry_pi_3_and_never_in_a_loop() -> Result<()> {
+    updates_by_stick(Board::Rpi3)
+}
+
 fn updates_by_stick(board: Board) -> Result<()> {
     let lane = Lane::take()?;
     let build = |variant| build(&lane, board, Variant { sticks: true, ..variant });
@@ -152,7 +165,7 @@ fn updates_by_stick(board: Board) -> Result<()> {
     machine.console.wait_for("/garbage.bundle: not a bundle: ", to_install)?;
     machine.pull_out(number)?;
     let bundle = desk.bundle(&good)?;
-    let number = machine.plug_in(&with_bundle(&desk.altered(&bundle)?)?)?;
+    let number = machine.plug_in(&with_bundle(&desk.altered(&bundle, signed::chunks(&good)?)?)?)?;
     machine.console.wait_for("/altered.bundle: found 2-by-stick (sequence 2)", to_install)?;
     machine.console.wait_for("ota: stick: chunk ", to_install)?;
     machine.pull_out(number)?;

@@ -41,6 +41,12 @@ fn a_good_version_stays_and_the_next_one_goes_back_into_slot_a_on_a_pc() -> Resu
     Board::Pc.run(updates)
 }
 
+#[test]
+#[ignore = "`just boot-all` runs it"]
+fn a_good_version_stays_and_the_next_one_goes_back_into_slot_a_on_a_raspberry_pi_3() -> Result<()> {
+    updates(Board::Rpi3)
+}
+
 fn updates(board: Board) -> Result<()> {
     let to_boot = board.patience(TO_BOOT);
     let lane = Lane::take()?;
