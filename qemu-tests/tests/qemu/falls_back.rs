@@ -18,6 +18,15 @@ const TO_INSTALL: Duration = Duration::from_secs(120);
 const TO_FAIL: Duration = Duration::from_secs(120);
 const RESET_WITHOUT_A_WORD: &str = "it was reset before it was committed, and left no reason";
 
+/// A vital workload that crashes.
+pub const CRASHER: &str = r#"
+    [[workload]]
+    name = "crasher"
+    command = ["/usr/bin/busybox", "false"]
+    backoff = ["250ms", "1s"]
+    budget = { crashes = 2, within = "1m" }
+"#;
+
 /// A broken version.
 struct Broken {
     variant: Variant,
@@ -245,17 +254,7 @@ fn workloads_fail(board: Board) -> Result<()> {
 fn failing_workloads() -> Vec<Broken> {
     vec![
         Broken {
-            variant: Variant {
-                label: "crashes",
-                workloads: r#"
-                        [[workload]]
-                        name = "crasher"
-                        command = ["/usr/bin/busybox", "false"]
-                        backoff = ["250ms", "1s"]
-                        budget = { crashes = 2, within = "1m" }
-                    "#,
-                ..Variant::good(2)
-            },
+            variant: Variant { label: "crashes", workloads: CRASHER, ..Variant::good(2) },
             said: "ferrite: vital workload crasher failed (",
             reason: "vital workload crasher failed",
         },

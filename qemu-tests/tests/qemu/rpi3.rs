@@ -11,6 +11,7 @@ use slot::layout::FIRMWARE;
 use slot::Slot;
 
 use crate::face::assert_one_face;
+use crate::falls_back::CRASHER;
 use crate::fat;
 
 const TO_BOOT: Duration = Duration::from_secs(90);
@@ -83,13 +84,7 @@ fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
     let broken = lane.build(&Variant {
         label: "pi-crashes",
         board_file: BOARD,
-        workloads: r#"
-            [[workload]]
-            name = "crasher"
-            command = ["/usr/bin/busybox", "false"]
-            backoff = ["250ms", "1s"]
-            budget = { crashes = 2, within = "1m" }
-        "#,
+        workloads: CRASHER,
         ..Variant::good(3)
     })?;
     repository.publish_with(&broken, &["--deltas", "1"])?;

@@ -3,12 +3,14 @@
 //! in `uboot_card`.
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
 use qemu_tests::fixture::{Built, Lane, Variant};
 use qemu_tests::{uboot_card, Disk, Machine, Options};
+
+use crate::fat;
 
 /// Boards, and what the root of their device tree is compatible with.
 pub(crate) const BOARDS: [(&str, &str); 1] = [("jetson-nano", "nvidia,p3450-0000")];
@@ -18,29 +20,9 @@ fn build(lane: &Lane, board: &'static str) -> Result<Built> {
     lane.build(&Variant { label: board, board_file: Some(board), ..Variant::good(1) })
 }
 
-fn run(command: &mut Command) -> Result<Output> {
-    let output = command.env("MTOOLS_SKIP_CHECK", "1").output().context("mtools, gdisk?")?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output)
-}
-
-/// One of mtools on a partition.
-fn mtool(disk: &Disk, label: &str, name: &str, arguments: &[&str]) -> Result<Vec<u8>> {
-    let image = format!("{}@@{}", disk.path().display(), disk.partition(label)?.start);
-    Ok(run(Command::new(name).args(["-i", &image]).args(arguments).stdin(Stdio::null()))?.stdout)
-}
-
-/// Puts a file on a partition.
-fn put(disk: &Disk, label: &str, name: &str, bytes: &[u8]) -> Result<()> {
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(&file, bytes)?;
-    let path = file.path().to_str().context("a path")?;
-    mtool(disk, label, "mcopy", &["-o", path, &format!("::{name}")]).map(drop)
-}
-
 /// Changes a script and wraps it again, with sums that hold.
 fn edit(disk: &Disk, label: &str, name: &str, from: &str, to: &str) -> Result<()> {
-    let image = mtool(disk, label, "mtype", &[&format!("::{name}")])?;
+    let image = fat::read(disk, label, name)?;
     let text = String::from_utf8(image[72..].to_vec())?;
     ensure!(text.contains(from), "{name} has no {from:?}");
     let folder = tempfile::tempdir()?;
@@ -48,8 +30,8 @@ fn edit(disk: &Disk, label: &str, name: &str, from: &str, to: &str) -> Result<()
     fs::write(&script, text.replacen(from, to, 1))?;
     let mut mkimage = Command::new("mkimage");
     mkimage.args(["-A", "arm64", "-T", "script", "-C", "none", "-d"]).arg(&script).arg(&wrapped);
-    run(&mut mkimage)?;
-    put(disk, label, name, &fs::read(&wrapped)?)
+    fat::run(&mut mkimage)?;
+    fat::write(disk, label, name, &fs::read(&wrapped)?)
 }
 
 /// Flips a bit in the first place on a partition that has these bytes.
@@ -84,13 +66,19 @@ fn a_spoilt_card_is_refused() -> Result<()> {
         (|disk| decay(disk, "boot-a", b"setenv load_file"), "slot.scr: has a bad data CRC"),
         (|disk| decay(disk, "boot-a", b"Linux version "), "kernel has another CRC"),
         (|disk| decay(disk, "boot-a", b"nvidia,p3450-0000"), "dtb has another CRC"),
-        (|disk| mtool(disk, "boot-a", "mdel", &["::initrd"]).map(drop), "boot-a has no initrd"),
-        (|disk| mtool(disk, "firmware", "mdel", &["::boot.scr"]).map(drop), "has no boot.scr"),
-        (|disk| put(disk, "firmware", "u-boot-preboot.scr", b"x"), "has a file u-boot-preboot.scr"),
+        (
+            |disk| fat::mtool(disk, "boot-a", "mdel", &["::initrd"]).map(drop),
+            "boot-a has no initrd",
+        ),
+        (|disk| fat::mtool(disk, "firmware", "mdel", &["::boot.scr"]).map(drop), "has no boot.scr"),
+        (
+            |disk| fat::write(disk, "firmware", "u-boot-preboot.scr", b"x"),
+            "has a file u-boot-preboot.scr",
+        ),
         (
             |disk| {
-                mtool(disk, "firmware", "mmd", &["::extlinux"])?;
-                put(disk, "firmware", "extlinux/extlinux.conf", b"x")
+                fat::mtool(disk, "firmware", "mmd", &["::extlinux"])?;
+                fat::write(disk, "firmware", "extlinux/extlinux.conf", b"x")
             },
             "has a file extlinux/extlinux.conf",
         ),
@@ -98,7 +86,8 @@ fn a_spoilt_card_is_refused() -> Result<()> {
         (|disk| disk.write("boot-a", 54, b"FAT12"), "boot-a: calls itself FAT12"),
         (
             |disk| {
-                run(Command::new("sgdisk").arg("--attributes=3:set:2").arg(disk.path())).map(drop)
+                fat::run(Command::new("sgdisk").arg("--attributes=3:set:2").arg(disk.path()))
+                    .map(drop)
             },
             "the bootable partitions are [1, 3]",
         ),

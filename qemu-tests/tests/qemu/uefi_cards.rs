@@ -4,13 +4,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 use qemu_tests::fixture::{Built, Lane, Variant};
 use qemu_tests::uefi_card::{self, Board, Processor, BOARDS};
 use qemu_tests::videocore::Model;
 use qemu_tests::{Disk, OwnKernel};
+
+use crate::fat;
 
 /// Whether the chooser was built: it takes a Rust toolchain with libraries for UEFI.
 fn can_be_tested(board: &Board) -> bool {
@@ -79,29 +81,9 @@ fn the_card_named_by_hand_keeps_every_rule() -> Result<()> {
     uefi_card::check(&Disk::copy_of(path)?, board).with_context(|| board.name.to_owned())
 }
 
-fn run(command: &mut Command) -> Result<Output> {
-    let output = command.env("MTOOLS_SKIP_CHECK", "1").output().context("mtools, gdisk?")?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output)
-}
-
-/// One of mtools on a partition.
-fn mtool(disk: &Disk, label: &str, name: &str, arguments: &[&str]) -> Result<Vec<u8>> {
-    let image = format!("{}@@{}", disk.path().display(), disk.partition(label)?.start);
-    Ok(run(Command::new(name).args(["-i", &image]).args(arguments).stdin(Stdio::null()))?.stdout)
-}
-
-/// Puts a file on a partition.
-fn put(disk: &Disk, label: &str, name: &str, bytes: &[u8]) -> Result<()> {
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(&file, bytes)?;
-    let path = file.path().to_str().context("a path")?;
-    mtool(disk, label, "mcopy", &["-o", path, &format!("::{name}")]).map(drop)
-}
-
 /// sgdisk, which writes both copies of the table with sums that hold.
 fn sgdisk(disk: &Disk, argument: &str) -> Result<()> {
-    run(Command::new("sgdisk").arg(argument).arg(disk.path())).map(drop)
+    fat::run(Command::new("sgdisk").arg(argument).arg(disk.path())).map(drop)
 }
 
 /// Overwrites bytes anywhere on the disk; from its end, where `at` is negative.
@@ -115,10 +97,10 @@ fn poke(disk: &Disk, at: i64, bytes: &[u8]) -> Result<()> {
 /// Changes bytes of the chooser.
 fn chooser(disk: &Disk, change: fn(&mut Vec<u8>, usize)) -> Result<()> {
     const NAME: &str = "EFI/BOOT/BOOTAA64.EFI";
-    let mut program = mtool(disk, "firmware", "mtype", &[&format!("::{NAME}")])?;
+    let mut program = fat::read(disk, "firmware", NAME)?;
     let header = u32::from_le_bytes(program[0x3C..0x40].try_into()?) as usize;
     change(&mut program, header);
-    put(disk, "firmware", NAME, &program)
+    fat::write(disk, "firmware", NAME, &program)
 }
 
 /// What is done to a card, and what the check has to say of it.
@@ -149,9 +131,15 @@ const CARDS: [Spoil; 27] = [
     (|disk| table_of(disk, "boot-a", &[0], &[0xFF, 0x7F]), "boot-a: has two tables that differ"),
     // A cluster that no file has.
     (|disk| table_of(disk, "firmware", &[0, 1], &[0xFF, 0xFF]), "firmware: fsck.fat: "),
-    (|disk| put(disk, "firmware", "startup.nsh", b"x"), "firmware has the files "),
-    (|disk| mtool(disk, "boot-a", "mdel", &["::linux.sum"]).map(drop), "boot-a has the files "),
-    (|disk| put(disk, "boot-a", "linux.sum", b"cbf43926 9\n"), "linux.sum says \"cbf43926 9\\n\""),
+    (|disk| fat::write(disk, "firmware", "startup.nsh", b"x"), "firmware has the files "),
+    (
+        |disk| fat::mtool(disk, "boot-a", "mdel", &["::linux.sum"]).map(drop),
+        "boot-a has the files ",
+    ),
+    (
+        |disk| fat::write(disk, "boot-a", "linux.sum", b"cbf43926 9\n"),
+        "linux.sum says \"cbf43926 9\\n\"",
+    ),
     (|disk| chooser(disk, |program, pe| program[pe + 4] ^= 1), "the chooser: is for the processor"),
 ];
 
@@ -277,7 +265,7 @@ fn a_spoilt_kernel_image_is_refused() -> Result<()> {
     let lane = Lane::take()?;
     for (board, changes) in [(orin(), &IMAGES[..]), (&BOARDS[XAVIER_NX], &SUPPLIED)] {
         let disk = Disk::copy_of(&build(&lane, board)?.img)?;
-        let image = mtool(&disk, "boot-a", "mtype", &["::linux.efi"])?;
+        let image = fat::read(&disk, "boot-a", "linux.efi")?;
         uefi_card::check_image(&image, board)?;
         let mut wrong = Vec::new();
         for (from, to, says) in changes {
@@ -328,7 +316,7 @@ fn a_kernel_image_with_a_spoilt_header_is_refused() -> Result<()> {
     }
     let lane = Lane::take()?;
     let disk = Disk::copy_of(&build(&lane, orin())?.img)?;
-    let mut image = mtool(&disk, "boot-a", "mtype", &["::linux.efi"])?;
+    let mut image = fat::read(&disk, "boot-a", "linux.efi")?;
     let mut wrong = Vec::new();
     for (text, offset, byte, says) in BYTES {
         let at = find(&image, text).and_then(|at| at.checked_add_signed(offset));
