@@ -24,6 +24,7 @@ mod failure;
 mod first_life;
 mod haste;
 mod helper;
+mod last_reset;
 mod media;
 mod modules;
 mod mounts;

@@ -78,8 +78,8 @@ pub fn run() -> ! {
             let slot = booted.as_ref().map_or("?", |booted| booted.slot.letter());
             say(&["cannot boot slot ", slot, ": ", &e.to_string(), "; resetting"]);
             if let Ok(booted) = &booted {
-                // Without a configuration the chooser's name is unknown: the only one there is.
-                if let Ok(chooser) = chooser::open("uboot", Path::new(layout::DEVICES)) {
+                let devices = Path::new(layout::DEVICES);
+                if let Ok(chooser) = chooser::open(&booted.chooser, devices, booted.running()) {
                     reset::note(&*chooser, booted.slot, &e.to_string());
                 }
             }
@@ -308,18 +308,17 @@ impl Life {
     }
 
     fn obey(&mut self, order: Order, reason: &str, now: u64) {
-        let slot = self.booted.slot;
         match order {
             Order::SayHealthy => {
                 haste::end();
                 say(&["all vital workloads healthy"]);
             }
             Order::Settle => {
-                let (name, kind) = (self.system.chooser.clone(), self.booted.kind);
-                self.helpers.start(Task::Write, now, move || failure::settle(&name, slot, kind));
+                let (name, running) = (self.booted.chooser.clone(), self.booted.running());
+                self.helpers.start(Task::Write, now, move || failure::settle(&name, running));
             }
             Order::CheckCommitted => {
-                if failure::still_on_trial(&self.system.chooser, slot) {
+                if failure::still_on_trial(&self.booted.chooser, self.booted.running()) {
                     let seconds = (self.system.trial_timeout / 1000).to_string();
                     let reason = if reason.is_empty() { "nobody committed it" } else { reason };
                     say(&["trial not committed within ", &seconds, " s: ", reason, "; resetting"]);
@@ -339,9 +338,10 @@ impl Life {
     /// Writes down why, then resets in an orderly way. `final_verdict`: trying the trial again
     /// would only show the same once more.
     fn give_up(&mut self, reason: String, final_verdict: bool, now: u64) {
-        let (name, slot) = (self.system.chooser.clone(), self.booted.slot);
-        self.helpers
-            .start(Task::Write, now, move || failure::record(&name, slot, &reason, final_verdict));
+        let (name, running) = (self.booted.chooser.clone(), self.booted.running());
+        self.helpers.start(Task::Write, now, move || {
+            failure::record(&name, running, &reason, final_verdict)
+        });
         self.end(End::Reboot, now);
     }
 

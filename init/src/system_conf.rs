@@ -24,8 +24,6 @@ const MAX_SECONDS: u64 = 366 * 24 * 3600;
 pub struct System {
     /// The host name.
     pub hostname: String,
-    /// Name of the boot chooser.
-    pub chooser: String,
     /// Paths of modules, in load order.
     pub modules: Vec<String>,
     /// What the first workloads read while they start.
@@ -136,7 +134,6 @@ pub fn parse(text: &[u8]) -> Result<System> {
     let head = &conf.head;
     let mut system = System {
         hostname: value(head, "hostname")?,
-        chooser: value(head, "chooser")?,
         modules: all(head, "module"),
         read_ahead: all(head, "read-ahead"),
         watchdog: None,

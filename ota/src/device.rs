@@ -3,6 +3,7 @@
 use std::fs;
 
 use sha2::{Digest, Sha256};
+use slot::boot_state::Boot;
 use slot::chooser::Chooser;
 use slot::conf::{self, Line};
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
@@ -44,6 +45,15 @@ impl Running {
         let path = paths.run_slot();
         let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
         Running::parse(&text).map_err(|e| Error::at(&path, e))
+    }
+
+    /// As what it was booted.
+    pub fn boot(&self) -> Boot {
+        match (self.trial, self.fallback) {
+            (true, _) => Boot::Trial,
+            (_, true) => Boot::Fallback,
+            _ => Boot::Active,
+        }
     }
 
     fn parse(text: &[u8]) -> slot::Result<Running> {
@@ -100,9 +110,11 @@ fn running_header(paths: &Paths, keys: &TrustedKeys) -> Result<(Manifest, Vec<u8
 pub fn chooser(paths: &Paths) -> Result<Box<dyn Chooser>> {
     let path = paths.system_conf();
     let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
+    let running = Running::load(paths)?;
     let open = || {
         let head = conf::parse(&text, "ferrite-system 1")?.head;
-        slot::chooser::open_on(conf::one(&head, "chooser")?.value, paths.partitions().clone())
+        let name = conf::one(&head, "chooser")?.value;
+        slot::chooser::open_on(name, paths.partitions().clone(), (running.slot, running.boot()))
     };
     open().map_err(|e| Error::at(&path, e))
 }

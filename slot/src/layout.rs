@@ -69,7 +69,7 @@ pub const TUF_ROOT: &str = "/etc/ferrite/tuf-root.json";
 pub const TLS_ROOTS: &str = "/etc/ferrite/tls-roots.pem";
 
 /// One of the two halves of the disk that a version can live in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slot {
     /// Partitions `boot-a` and `root-a`.
     A,

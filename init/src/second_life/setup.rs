@@ -22,11 +22,21 @@ use crate::workload::supervise::Supervisor;
 use crate::{ahead, control, devices, failure, mounts, sys, uptime};
 
 /// What was booted, from `/run/ferrite/slot`.
+#[derive(Clone)]
 pub struct Booted {
     pub slot: Slot,
     pub kind: Kind,
     pub disk: String,
+    /// Name of the chooser that keeps the boot state.
+    pub chooser: String,
     pub facts: Vec<(String, String)>,
+}
+
+impl Booted {
+    /// The slot, and as what it was booted.
+    pub fn running(&self) -> chooser::Running {
+        (self.slot, self.kind)
+    }
 }
 
 /// Reads what the first life found.
@@ -46,6 +56,7 @@ pub fn booted() -> Result<Booted> {
         slot: Slot::parse(get("slot")?.value).map_err(error)?,
         kind,
         disk: get("disk")?.value.to_string(),
+        chooser: get("chooser")?.value.to_string(),
         facts: pairs.collect(),
     })
 }
@@ -82,9 +93,10 @@ pub fn start(booted: &Booted) -> Result<Life> {
     supervisor.tick(now);
 
     let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
-    failure::publish_note(&*chooser::open(&system.chooser, Path::new(layout::DEVICES))?);
+    let devices = Path::new(layout::DEVICES);
+    failure::publish_note(&*chooser::open(&booted.chooser, devices, booted.running())?);
     Ok(Life {
-        booted: Booted { facts: booted.facts.clone(), disk: booted.disk.clone(), ..*booted },
+        booted: booted.clone(),
         signals,
         watchdog,
         next_feed: now,

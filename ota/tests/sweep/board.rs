@@ -175,12 +175,7 @@ impl Board<'_> {
             daemon::commit(&self.paths, &running).map_err(|e| e.to_string())?;
         }
         // `init`, once all is healthy.
-        self.change_boot(|state| {
-            if boot == Boot::Fallback {
-                state.commit(slot);
-            }
-            state.strikes = 0;
-        })?;
+        self.change_boot(|state| state.settle(slot))?;
         let settings = Settings::load(&self.paths.settings()).map_err(|e| e.to_string())?;
         daemon::settle(&self.paths, &settings, &running, &Heart::new())
             .map_err(|e| e.to_string())?;

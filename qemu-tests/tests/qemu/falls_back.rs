@@ -17,6 +17,8 @@ const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(120);
 const TO_FAIL: Duration = Duration::from_secs(120);
 const RESET_WITHOUT_A_WORD: &str = "it was reset before it was committed, and left no reason";
+/// What the watchdog's driver knows after it has fired.
+const RESET_BY_THE_WATCHDOG: &str = "reset_by_the_watchdog";
 
 /// A vital workload that crashes.
 pub const CRASHER: &str = r#"
@@ -170,7 +172,7 @@ fn kernel_or_init_fails(board: Board) -> Result<()> {
                     ..Variant::good(3)
                 },
                 said: armed,
-                reason: RESET_WITHOUT_A_WORD,
+                reason: RESET_BY_THE_WATCHDOG,
             },
             Broken {
                 variant: Variant {
@@ -181,7 +183,7 @@ fn kernel_or_init_fails(board: Board) -> Result<()> {
                 said: "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000300",
                 reason: RESET_WITHOUT_A_WORD,
             },
-            pid_1_hangs("pid1-hangs", WATCHDOG)?,
+            pid_1_hangs("pid1-hangs", WATCHDOG, RESET_BY_THE_WATCHDOG)?,
         ],
     )
 }
@@ -190,6 +192,7 @@ fn kernel_or_init_fails(board: Board) -> Result<()> {
 fn pid_1_hangs(
     label: &'static str,
     board: &'static [(&'static str, &'static str)],
+    reason: &'static str,
 ) -> Result<Broken> {
     let variant = Variant {
         label,
@@ -198,11 +201,7 @@ fn pid_1_hangs(
         commit_after: Some("80s"),
         ..Variant::good(5)
     };
-    Ok(Broken {
-        variant,
-        said: "ferrite: hang-test: PID 1 hangs now",
-        reason: RESET_WITHOUT_A_WORD,
-    })
+    Ok(Broken { variant, said: "ferrite: hang-test: PID 1 hangs now", reason })
 }
 
 /// A board whose hardware has no watchdog, such as a Jetson Nano: the machine's own stays unarmed.
@@ -215,7 +214,7 @@ fn a_version_whose_pid_1_hangs_under_a_software_watchdog() -> Result<()> {
         ("\"i6300esb\", \"dm_verity\"", "\"softdog\", \"dm_verity\""),
     ];
     let base = Variant { label: "softdog", board: SOFTDOG, ..Variant::good(1) };
-    let row = vec![pid_1_hangs("pid1-softdog", SOFTDOG)?];
+    let row = vec![pid_1_hangs("pid1-softdog", SOFTDOG, RESET_WITHOUT_A_WORD)?];
     all_fall_back_to(base, "falls-back-softdog", Board::QemuArm64, row)
 }
 
@@ -242,7 +241,7 @@ fn versions_whose_workloads_fail_on_a_pc() -> Result<()> {
 #[ignore = "`just boot-all` runs it"]
 fn versions_whose_workloads_or_pid_1_fail_on_a_raspberry_pi_3() -> Result<()> {
     let mut row = failing_workloads();
-    let hangs = pid_1_hangs("pid1-softdog", PI_SOFTDOG)?;
+    let hangs = pid_1_hangs("pid1-softdog", PI_SOFTDOG, RESET_WITHOUT_A_WORD)?;
     row.push(Broken { variant: Variant { sequence: 6, ..hangs.variant }, ..hangs });
     all_fall_back("falls-back", Board::Rpi3, row)
 }
