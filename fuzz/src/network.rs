@@ -167,7 +167,7 @@ pub fn http_answer(input: &[u8]) {
 }
 
 /// Sends the same to whoever asks, whatever is asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Server {
     answer: Arc<[u8]>,
     piece: usize,
@@ -221,7 +221,7 @@ impl Transport for Connection {
 }
 
 /// Every name leads to the same address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Nobody;
 
 impl Resolver for Nobody {

@@ -101,13 +101,12 @@ fn a_certificate_that_has_expired_for_sure_is_refused() {
     let text = error(&world);
     assert!(text.contains("certificate has expired"), "{text}");
     std::fs::remove_file(world.device.paths.network_time()).unwrap();
-    // The same by what the repository signed of the time.
+    // What the repository's keys say of the time expires no certificate.
     ota::state::State::change(&world.device.paths, |state| {
         state.signed_at = Some(1_600_000_000);
     })
     .unwrap();
-    let text = error(&world);
-    assert!(text.contains("certificate has expired"), "{text}");
+    installs(&world);
 }
 
 #[test]
@@ -150,15 +149,47 @@ fn a_token_goes_to_the_repository_over_tls_and_stays_out_of_every_error() {
     assert!(heads.iter().any(|head| head.contains("GET /targets/")), "{heads:?}");
 }
 
+/// Another server with the same files, and a certificate of the same root.
+fn elsewhere(authority: &Authority) -> Wire {
+    let update = recipe(2).build();
+    let files = publish(&[(&update, update.bytes.len() as u64)]);
+    Wire::over(files, tls(&issue(authority, "elsewhere", PRESENT), None))
+}
+
+/// The repository's server redirects whoever asks for the update; gives its path.
+fn move_update(world: &World, to: &str) -> String {
+    world.server.edit(|shared| {
+        let path = shared.files.keys().find(|path| path.starts_with("targets/")).unwrap().clone();
+        shared.moved.insert(path.clone(), format!("{to}{path}"));
+        path
+    })
+}
+
 #[test]
-fn a_redirection_to_another_host_does_not_take_the_token_along() {
+fn a_redirection_from_https_to_http_is_not_followed() {
     let world = world(PRESENT, None);
     let update = recipe(2).build();
     let elsewhere = Wire::start(publish(&[(&update, update.bytes.len() as u64)]));
-    let paths: Vec<String> = elsewhere.edit(|shared| shared.files.keys().cloned().collect());
-    let target = paths.iter().find(|path| path.starts_with("targets/")).unwrap();
-    let to = format!("{}/{target}", elsewhere.url());
-    world.server.edit(|shared| shared.moved.insert(target.clone(), to));
+    move_update(&world, &format!("{}/", elsewhere.url()));
+    let text = error(&world);
+    assert!(text.contains("from https to http"), "{text}");
+    assert!(elsewhere.take_heads().is_empty(), "it was asked");
+}
+
+#[test]
+fn a_redirection_in_a_circle_ends() {
+    let world = world(PRESENT, None);
+    let path = move_update(&world, "/");
+    world.server.edit(|shared| shared.moved.insert(path.clone(), format!("/{path}")));
+    let text = error(&world);
+    assert!(text.contains("redirects more than"), "{text}");
+}
+
+#[test]
+fn a_redirection_to_another_host_does_not_take_the_token_along() {
+    let world = world(PRESENT, None);
+    let elsewhere = elsewhere(&world.authority);
+    move_update(&world, &format!("{}/", elsewhere.https()));
     secret(&world.device, "token", "secret\n");
     installs(&world);
     let heads = elsewhere.take_heads();
@@ -219,4 +250,39 @@ fn tls_goes_through_a_proxy_that_sees_no_request() {
     let text = world.device.update_from(&world.server.https()).unwrap_err().to_string();
     assert!(!text.contains("wrong"), "{text}");
     assert!(world.server.take_heads().is_empty(), "went around the proxy");
+}
+
+#[test]
+fn a_tls_record_that_comes_byte_by_byte_is_given_up() {
+    for after in [0, 1500, 4000] {
+        let world = world(PRESENT, None);
+        // Between the device and the server, all that is behind so many bytes becomes slow.
+        let server = format!("127.0.0.1:{}", world.server.port);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(&server).unwrap();
+                let mut up = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut up.0, &mut up.1));
+                std::thread::spawn(move || slowly(server, client, after));
+            }
+        });
+        let begun = std::time::Instant::now();
+        let text = world.device.update_from(&url).unwrap_err().to_string();
+        assert!(begun.elapsed().as_secs() < 12, "{after}: {:?}: {text}", begun.elapsed());
+    }
+}
+
+fn slowly(mut from: TcpStream, mut to: TcpStream, after: usize) {
+    let (mut passed, mut byte) = (0, [0]);
+    while let Ok(1) = from.read(&mut byte) {
+        if to.write_all(&byte).is_err() {
+            return;
+        }
+        passed += 1;
+        if passed > after {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
 }
