@@ -218,7 +218,6 @@ fn a_byte_in_an_answer_of_its_own_is_too_little() {
 
 #[test]
 fn lines_between_parts_that_come_byte_by_byte_are_given_up() {
-    let device = Device::new();
     let url = piecemeal(|_, stream| {
         let _ = stream.write_all(
             b"HTTP/1.1 206 X\r\nContent-Type: multipart/byteranges; boundary=b\r\n\r\n--b\r\n",

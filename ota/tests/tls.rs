@@ -8,11 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use repository::author::{new_root, Dates, RoleSigners};
+use repository::{Envelope, Time};
 use slot::network_time::NetworkTime;
 use slot::Slot;
 use support::certificates::{tls, Authority, Issued};
 use support::wire::Wire;
-use support::{publish, recipe, Device};
+use support::{publish, recipe, role_key, Device, Repository};
 
 const PAST: (&str, &str) = ("20100101000000Z", "20110101000000Z");
 const PRESENT: (&str, &str) = ("20200101000000Z", "21200101000000Z");
@@ -284,5 +286,87 @@ fn slowly(mut from: TcpStream, mut to: TcpStream, after: usize) {
         if passed > after {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
+    }
+}
+
+const DAY: u64 = 86_400;
+
+/// A device and its repository behind TLS, whose certificate is good for another 89 days.
+fn yearly(repository: &Repository) -> World {
+    let stamp = |at: u64| Time(at).to_string().replace(['-', ':', 'T'], "");
+    let now = ota::clock::now();
+    let world = world((&stamp(now - DAY), &stamp(now + 89 * DAY)), None);
+    world.device.put("etc/ferrite/tuf-root.json", &repository.root);
+    world
+}
+
+fn serve(world: &World, repository: &Repository) {
+    world.server.edit(|shared| shared.files = repository.files.clone());
+}
+
+/// Signs at a time; good for so many days from then on, as a timer does it.
+fn dated(repository: &mut Repository, at: u64, days: u64) {
+    let end = Time(at).plus_days(days);
+    repository.dates = Dates { signed_at: Time(at), targets: end, snapshot: end, timestamp: end };
+}
+
+#[test]
+fn a_publication_from_a_pc_whose_clock_is_ahead_locks_nobody_out() {
+    let now = ota::clock::now();
+    for ahead in [100 * DAY, 300 * DAY, 30 * 366 * DAY] {
+        let mut repository = Repository::new();
+        let world = yearly(&repository);
+        dated(&mut repository, now + ahead, 30);
+        repository.publish(&[&recipe(1).build()]);
+        serve(&world, &repository);
+        assert_eq!(world.device.update_from(&world.server.https()), Ok(false));
+        // Its owner sets the clock and publishes the next version.
+        dated(&mut repository, now, 30);
+        repository.publish(&[&recipe(2).build()]);
+        serve(&world, &repository);
+        installs(&world);
+    }
+}
+
+#[test]
+fn a_timestamp_key_that_was_stolen_to_lock_devices_out_is_rotated_over_https() {
+    let now = ota::clock::now();
+    for ahead in [300 * DAY, 30 * 366 * DAY] {
+        let mut repository = Repository::new();
+        let world = yearly(&repository);
+        dated(&mut repository, now, 30);
+        repository.publish(&[&recipe(1).build()]);
+        serve(&world, &repository);
+        assert_eq!(world.device.update_from(&world.server.https()), Ok(false));
+        // The thief says that it is late, in a version that the owner cannot go beyond.
+        let mut thief = repository.files.clone();
+        let bytes = thief.get_mut("metadata/timestamp.json").unwrap();
+        let mut file: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let signed = &mut file["signed"];
+        signed["version"] = u64::from(u32::MAX).into();
+        signed["signed_at"] = Time(now + ahead).to_string().into();
+        signed["expires"] = Time(now + ahead + DAY).to_string().into();
+        *bytes = Envelope::sign(signed, &[&role_key(4)]).unwrap().to_bytes();
+        world.server.edit(|shared| shared.files = thief);
+        let _ = world.device.update_from(&world.server.https());
+        repository.publish(&[&recipe(2).build()]);
+        serve(&world, &repository);
+        assert!(error(&world).contains("is older than"));
+        // A new root takes the key away; nobody has to go to the device.
+        let signers = RoleSigners { timestamp: role_key(14), ..support::role_signers() };
+        let root = new_root(&signers.public_keys(), 2, Time(4_000_000_000)).unwrap();
+        let bytes = Envelope::sign(&root, &[&signers.root]).unwrap().to_bytes();
+        repository.files.insert("metadata/2.root.json".into(), bytes);
+        repository.signers = signers;
+        repository.before.as_mut().unwrap().root = root;
+        repository.publish(&[&recipe(2).build()]);
+        // Until its timestamp is there, what the key said is forgotten all the same.
+        let timestamp = repository.files.remove("metadata/timestamp.json").unwrap();
+        serve(&world, &repository);
+        let _ = world.device.update_from(&world.server.https());
+        assert_eq!(world.device.state().signed_at, None);
+        repository.files.insert("metadata/timestamp.json".into(), timestamp);
+        serve(&world, &repository);
+        installs(&world);
     }
 }
