@@ -7,6 +7,7 @@ use rustix::fs::{flock, FlockOperation};
 use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::device::Running;
+use crate::health;
 use crate::http::{Client, Remote};
 use crate::install::{Offer, Promise};
 use crate::meter::Asked;
@@ -113,6 +114,10 @@ pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Pub
             });
         }
     };
+    if let Some(time) = published.timestamp.signed_at {
+        // Where nobody listens there is no clock to be corrected.
+        let _ = health::tell_signed_time(paths, time.0);
+    }
     let expires = [
         published.root.expires,
         published.timestamp.expires,
