@@ -8,7 +8,7 @@ use rustix::net::{
     accept_with, bind, listen, send, socket_with, AddressFamily, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType,
 };
-use slot::{layout, Error, Result};
+use slot::{conf, layout, Error, Result};
 
 use crate::sys;
 use crate::workload::log_ring::LogRing;
@@ -47,6 +47,8 @@ pub enum Request {
     PowerOff,
     /// `health`.
     Health,
+    /// `signed-time SECONDS`: when the repository says it was last signed, since 1970.
+    SignedTime(u64),
 }
 
 /// Parses a request line without its line feed.
@@ -64,6 +66,7 @@ pub fn parse(line: &[u8]) -> Option<Request> {
         ("reboot", None) => Some(Request::Reboot),
         ("poweroff", None) => Some(Request::PowerOff),
         ("health", None) => Some(Request::Health),
+        ("signed-time", Some(seconds)) => conf::decimal(seconds).map(Request::SignedTime),
         ("logs", _) => Some(Request::Logs { name: name?, follow: false }),
         ("logs-follow", _) => Some(Request::Logs { name: name?, follow: true }),
         ("start", _) => name.map(Request::Start),
@@ -294,6 +297,7 @@ mod tests {
             ("reboot", Request::Reboot),
             ("poweroff", Request::PowerOff),
             ("health", Request::Health),
+            ("signed-time 1795659174", Request::SignedTime(1_795_659_174)),
         ] {
             assert_eq!(parse(line.as_bytes()), Some(request), "{line}");
         }
@@ -301,8 +305,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_request() {
-        for line in ["", "stop", "stop ", "stop a b", "status xml", "reboot now", "STATUS", "logs"]
-        {
+        for line in [
+            "",
+            "stop",
+            "stop ",
+            "stop a b",
+            "status xml",
+            "reboot now",
+            "STATUS",
+            "logs",
+            "signed-time -1",
+        ] {
             assert_eq!(parse(line.as_bytes()), None, "{line:?}");
         }
     }

@@ -300,6 +300,14 @@ pub fn slew_clock(microseconds: i64) -> io::Result<()> {
     Ok(())
 }
 
+/// 64 bits that nobody can guess; `None` as long as the kernel has none, which is not waited for.
+pub fn random() -> Option<u64> {
+    let mut bytes = [0; 8];
+    let flags = rustix::rand::GetRandomFlags::NONBLOCK;
+    let length = rustix::rand::getrandom(&mut bytes, flags).ok()?;
+    (length == bytes.len()).then(|| u64::from_ne_bytes(bytes))
+}
+
 /// A descriptor's bytes that are ready, appended to nothing: reads once into `buffer`.
 /// `None`: nothing ready. `Some(0)`: the other end is closed.
 pub fn read_ready(fd: impl AsFd, buffer: &mut [u8]) -> Option<usize> {

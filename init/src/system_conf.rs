@@ -36,6 +36,8 @@ pub struct System {
     pub dhcp: bool,
     /// The radio, in images that join wireless networks.
     pub radio: Option<Radio>,
+    /// It is later than this, in seconds since 1970: when the newest package was made. 0: unknown.
+    pub build_date: u64,
     /// Numeric addresses of time servers; those of DHCP are used as well.
     pub ntp: Vec<String>,
     /// Sticks are mounted when they are plugged in.
@@ -144,6 +146,7 @@ pub fn parse(text: &[u8]) -> Result<System> {
             _ => return Err(Error::new("network must be dhcp or off")),
         },
         radio: optional(head, "wifi")?.map(radio).transpose()?,
+        build_date: optional(head, "build-date")?.map_or(Ok(0), Line::number)?,
         ntp: all(head, "ntp"),
         media: conf::one(head, "media")?.yes_no()?,
         console_shell: words(head, "console-shell"),

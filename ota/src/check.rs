@@ -1,12 +1,13 @@
 //! Is there something newer for this device?
 
 use repository::author::Published;
-use repository::{refresh, target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
+use repository::{target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
 use rustix::fs::{flock, FlockOperation};
 
 use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::device::Running;
+use crate::health;
 use crate::http::{Client, Remote};
 use crate::install::{Offer, Promise};
 use crate::meter::Asked;
@@ -95,11 +96,28 @@ pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Pub
     let lock = open_lock(&path).map_err(|e| explain(&path, &e))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|e| Error::at(&path, e))?;
     let mut store = DirStore::open(&paths.tuf()).map_err(|e| explain(&paths.tuf(), &e))?;
-    let published = refresh(fetch, &mut store, &root, clock::certain(paths), &Limits::default())
-        .map_err(|error| match error {
-            repository::Error::Store { name, source } => explain(&paths.tuf().join(name), &source),
-            other => Error::failed(format!("{name}: {other}")),
-        })?;
+    let mut client =
+        repository::Client::new(fetch, &mut store, clock::certain(paths), Limits::default())
+            .believing_until(clock::believable(paths));
+    let published = client.refresh(&root);
+    // What a key said that the newest root took away is forgotten although nothing newer came.
+    let signed_at = client.signed_at(&root).unwrap_or(None).map(|time| time.0);
+    let published = match published {
+        Ok(published) => published,
+        Err(error) => {
+            let _ = State::change(paths, |state| state.signed_at = signed_at);
+            return Err(match error {
+                repository::Error::Store { name, source } => {
+                    explain(&paths.tuf().join(name), &source)
+                }
+                other => Error::failed(format!("{name}: {other}")),
+            });
+        }
+    };
+    if let Some(time) = published.timestamp.signed_at {
+        // Where nobody listens there is no clock to be corrected.
+        let _ = health::tell_signed_time(paths, time.0);
+    }
     let expires = [
         published.root.expires,
         published.timestamp.expires,
@@ -107,7 +125,7 @@ pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Pub
         published.targets.expires,
     ];
     State::change(paths, |state| {
-        state.signed_at = published.timestamp.signed_at.map(|time| time.0);
+        state.signed_at = signed_at;
         state.metadata_expires = expires.iter().map(|time| time.0).min();
     })?;
     Ok(published)
@@ -193,6 +211,7 @@ fn choose(
 mod tests {
     use super::*;
     use crate::state::Failed;
+    use repository::refresh;
     use slot::Slot;
     use std::collections::BTreeMap;
 

@@ -141,7 +141,8 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
             checked.take.map(|(_, offer)| offer)
         }
         file if file.ends_with(".bundle") => {
-            bundle::check(paths, &settings, &running, Path::new(file))?.map(|(_, offer)| offer)
+            bundle::check(paths, &settings, &running, Path::new(file), &|| ())?
+                .map(|(_, offer)| offer)
         }
         file => Some(Offer { source: Source::File(PathBuf::from(file)), promise: None }),
     };

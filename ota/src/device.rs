@@ -119,6 +119,14 @@ pub fn chooser(paths: &Paths) -> Result<Box<dyn Chooser>> {
     open().map_err(|e| Error::at(&path, e))
 }
 
+/// When the newest part of this image was published, in seconds since 1970, if the image says so: it
+/// is later than that.
+pub fn built(paths: &Paths) -> Option<u64> {
+    let text = read_bounded(&paths.system_conf(), conf::MAX_BYTES as u64).ok()?;
+    let head = conf::parse(&text, "ferrite-system 1").ok()?.head;
+    conf::one(&head, "build-date").ok()?.number().ok()
+}
+
 /// Why the last boot failed, if `init` knows, and of which slot.
 pub fn last_failure(paths: &Paths) -> Option<(Slot, String)> {
     let text = read_bounded(&paths.last_failure(), conf::MAX_BYTES as u64).ok()?;

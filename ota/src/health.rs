@@ -34,6 +34,12 @@ pub fn reboot(paths: &Paths) -> Result<()> {
     request(paths, "reboot").map(|_| ())
 }
 
+/// Tells `init` when the repository says that it was last signed: a witness for its clock, beside
+/// what time servers say.
+pub fn tell_signed_time(paths: &Paths, seconds: u64) -> Result<()> {
+    request(paths, &format!("signed-time {seconds}")).map(|_| ())
+}
+
 fn request(paths: &Paths, line: &str) -> Result<Vec<u8>> {
     let path = paths.ctl_socket();
     let mut answer = Vec::new();

@@ -112,7 +112,8 @@ impl Meter {
     fn pass(&self, bytes: usize) {
         let mut count = self.count();
         count.used = count.used.on((self.now)() / DAY);
-        count.used.bytes += bytes as u64;
+        // What was written down is on a partition that nothing verifies.
+        count.used.bytes = count.used.bytes.saturating_add(bytes as u64);
         count.unsaved += bytes as u64;
         if count.unsaved >= SAVE_EVERY {
             self.save(&mut count);
@@ -263,6 +264,17 @@ mod tests {
         assert_eq!(at(|| NOON + DAY / 2, Asked::ByItself).barred(), None);
         // A clock that jumped ten years ahead and came back stops nothing for ten years.
         assert_eq!(at(|| NOON + 3660 * DAY, Asked::ByItself).barred(), None);
+    }
+
+    #[test]
+    fn a_count_that_somebody_wrote_ends_nothing() {
+        let (_dir, paths) = device();
+        let kept = format!(r#"{{"day":20000,"bytes":{}}}"#, u64::MAX);
+        std::fs::write(paths.data().join(FILE), kept).unwrap();
+        let settings = settings(r#""daily_budget": 3000000"#);
+        let meter = Meter::with_clock(&paths, &settings, Asked::ByHand, || NOON).unwrap();
+        meter.pass(1);
+        assert_eq!(meter.count().used.bytes, u64::MAX);
     }
 
     #[test]

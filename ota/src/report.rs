@@ -91,7 +91,7 @@ fn is_due(report: &Report, now: u64) -> bool {
 /// What follows from an attempt.
 fn plan(report: &mut Report, taken: bool, now: u64) {
     if !taken {
-        report.attempts += 1;
+        report.attempts = report.attempts.saturating_add(1);
         report.not_before = now + (FIRST_PAUSE << (report.attempts - 1).min(MOST_ATTEMPTS));
     }
     report.done = taken || report.attempts >= MOST_ATTEMPTS;

@@ -75,7 +75,7 @@ pub fn update(
     let mut wrong = false;
     for path in &bundles {
         beat();
-        match bundle::check(paths, settings, running, path) {
+        match bundle::check(paths, settings, running, path, beat) {
             Ok(Some((candidate, offer))) => found.push((path.clone(), candidate, offer)),
             Ok(None) => {}
             Err(error) => {

@@ -43,7 +43,8 @@ pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> String
     w.finish()
 }
 
-/// `system.conf` for the root. `modules` are paths in load order.
+/// `system.conf` for the root. `modules` are paths in load order. `newest`: when the newest package
+/// was made, in seconds since 1970; it is later than that wherever this runs.
 ///
 /// Fails when two workloads would get the same user.
 pub fn system_conf(
@@ -51,9 +52,13 @@ pub fn system_conf(
     board: &Board,
     modules: &[String],
     ahead: &[String],
+    newest: Option<u64>,
 ) -> Result<String> {
     let mut w = Writer::new("ferrite-system 1");
     w.line("hostname", image.hostname()).line("board", board.name());
+    if let Some(newest) = newest {
+        w.line("build-date", &newest.to_string());
+    }
     w.line("chooser", board.boot.chooser.as_str());
     modules.iter().for_each(|module| {
         w.line("module", module);
@@ -307,6 +312,7 @@ mod tests {
             &board(),
             &["/usr/lib/modules/a.ko".into()],
             &["/usr/bin/x".into()],
+            Some(1_795_659_174),
         )
         .unwrap();
         let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
@@ -325,12 +331,13 @@ mod tests {
         }
         assert_eq!(conf::one(&conf.head, "module").unwrap().value, "/usr/lib/modules/a.ko");
         assert_eq!(conf::one(&conf.head, "read-ahead").unwrap().value, "/usr/bin/x");
+        assert_eq!(conf::one(&conf.head, "build-date").unwrap().value, "1795659174");
     }
 
     #[test]
     fn the_update_client_is_added_when_there_is_a_url() {
         let (_dir, image) = image("[update]\nurl = \"http://h:1/\"\n");
-        let text = system_conf(&image, &board(), &[], &[]).unwrap();
+        let text = system_conf(&image, &board(), &[], &[], None).unwrap();
         assert!(text.contains("[workload ota]\ncommand /usr/bin/ota\narg run\n"), "{text}");
         let settings: serde_json::Value =
             serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
@@ -367,7 +374,7 @@ mod tests {
     fn sticks_are_for_those_who_asked_for_them() {
         let lines = |text: &str| {
             let (_dir, image) = image(text);
-            let text = system_conf(&image, &board(), &[], &[]).unwrap();
+            let text = system_conf(&image, &board(), &[], &[], None).unwrap();
             let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
             let all = std::iter::once(&conf.head).chain(conf.sections.iter().map(|s| &s.lines));
             all.map(|lines| conf::one(lines, "media").unwrap().value.to_owned()).collect::<Vec<_>>()

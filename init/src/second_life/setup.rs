@@ -112,7 +112,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
             true => Media::open(booted.disk.trim_start_matches("/dev/")),
             false => Media::default(),
         },
-        clock: Clock::new(&system.ntp),
+        clock: Clock::new(&system.ntp, system.build_date),
         debug,
         helpers,
         probation: Probation::new(booted.kind, now + system.trial_timeout),

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod certificates;
+pub mod raw;
 pub mod server;
 pub mod wire;
 
