@@ -47,11 +47,18 @@ pub enum Request {
     PowerOff,
     /// `health`.
     Health,
+    /// `trial-waits REASON`: what keeps the trial from being committed.
+    TrialWaits(String),
 }
 
 /// Parses a request line without its line feed.
 pub fn parse(line: &[u8]) -> Option<Request> {
     let line = std::str::from_utf8(line).ok()?;
+    // The only request that is a sentence.
+    if let Some(reason) = line.strip_prefix("trial-waits ") {
+        let sound = !reason.is_empty() && !reason.chars().any(char::is_control);
+        return sound.then(|| Request::TrialWaits(reason.into()));
+    }
     let mut words = line.split(' ');
     let (verb, object, rest) = (words.next()?, words.next(), words.next());
     if rest.is_some() {
@@ -294,6 +301,7 @@ mod tests {
             ("reboot", Request::Reboot),
             ("poweroff", Request::PowerOff),
             ("health", Request::Health),
+            ("trial-waits no server", Request::TrialWaits("no server".into())),
         ] {
             assert_eq!(parse(line.as_bytes()), Some(request), "{line}");
         }
@@ -301,7 +309,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_request() {
-        for line in ["", "stop", "stop ", "stop a b", "status xml", "reboot now", "STATUS", "logs"]
+        for line in ["trial-waits", "trial-waits ", "trial-waits a\u{1b}[2J", "", "stop", "stop ", "stop a b", "status xml", "reboot now", "STATUS", "logs"]
         {
             assert_eq!(parse(line.as_bytes()), None, "{line:?}");
         }

@@ -15,6 +15,7 @@ use repository::{target_path, Fetch, FetchError};
 
 use crate::check::{decide, refreshed, Candidate};
 use crate::device::Running;
+use crate::heart;
 use crate::install::{Offer, Promise};
 use crate::meter::Asked;
 use crate::paths::Paths;
@@ -57,6 +58,7 @@ pub fn index(
         if length.saturating_sub(at) < BLOCK {
             return Err("the archive is cut off".into());
         }
+        heart::beat();
         let mut block = [0; BLOCK as usize];
         read(at, &mut block).map_err(|e| e.to_string())?;
         at += BLOCK;
@@ -64,6 +66,10 @@ pub fn index(
             Header::End if long_name.is_none() => return Ok(files),
             Header::End => return Err("the archive ends behind a name".into()),
             Header::File(name, size) => (Some(name), size),
+            // One for each file, so that their number bounds these too.
+            Header::LongName(_) if long_name.is_some() => {
+                return Err("a name behind a name in the archive".into())
+            }
             Header::LongName(size) if size <= MAX_NAME as u64 => (None, size),
             Header::LongName(_) => return Err("a name in the archive is too long".into()),
         };
@@ -181,8 +187,8 @@ impl Fetch for Bundle {
     }
 }
 
-/// The newest update in the bundle at `path` that this device may take; `None` when it has nothing
-/// newer than what runs. The metadata in it is verified, and kept, as a server's is.
+/// The updates in the bundle at `path` that this device may take, the newest first; none when it has
+/// nothing newer than what runs. The metadata in it is verified, and kept, as a server's is.
 ///
 /// The waves of a rollout are not kept: somebody brought it here. A pause is.
 pub fn check(
@@ -190,7 +196,7 @@ pub fn check(
     settings: &Settings,
     running: &Running,
     path: &Path,
-) -> Result<Option<(Candidate, Offer)>> {
+) -> Result<Vec<(Candidate, Offer)>> {
     let mut bundle = Bundle::open(path)?;
     let mut published = refreshed(paths, &mut bundle, &path.display().to_string())?;
     // The metadata lists the whole repository, the archive holds one update of it.
@@ -198,8 +204,8 @@ pub fn check(
     published.targets.targets.retain(|name, target| {
         target_path(consistent, name, target).is_some_and(|path| bundle.files.contains_key(&path))
     });
-    let (candidate, _) = decide(paths, settings, running, &published, Asked::ByHand)?;
-    Ok(candidate.and_then(|candidate| {
+    let (candidates, _) = decide(paths, settings, running, &published, Asked::ByHand)?;
+    let offer = |candidate: Candidate| {
         let range = bundle.files.get(&candidate.path)?.clone();
         let source = Source::Within(bundle.path.clone(), range);
         // All of the payload is here: nothing is to be saved.
@@ -209,7 +215,8 @@ pub fn check(
             helpers: Helpers::default(),
         };
         Some((candidate, Offer { source, promise: Some(promise) }))
-    }))
+    };
+    Ok(candidates.into_iter().filter_map(offer).collect())
 }
 
 #[cfg(test)]
@@ -308,6 +315,13 @@ mod tests {
         }
         assert!(indexed(&[0x55; 4096]).is_err());
         assert_eq!(indexed(&[0; 1024]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn names_without_files_are_not_read_for_ever() {
+        let name = &changed(|header| header[156] = b'L')[..1024];
+        let bytes = [name, name].concat();
+        assert!(indexed(&bytes).unwrap_err().contains("a name behind a name"));
     }
 
     #[test]

@@ -152,6 +152,7 @@ pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
         sequence: manifest.sequence,
         version: manifest.version.clone(),
         header_sha256: slot::hex::encode(&Sha256::digest(header)),
+        ..Pending::default()
     }
 }
 

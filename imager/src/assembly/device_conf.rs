@@ -205,6 +205,10 @@ fn command_lines<'a>(
     }
 }
 
+/// Seconds after which an update client that has not beaten is started again. It beats at least once
+/// a second but while it waits: 20 s for the next byte, 40 s in a row for a server that is nowhere.
+const OTA_HEARTBEAT: &str = "60";
+
 /// The update client's workload. It is not vital: a device without a server is a healthy device.
 fn update_section(w: &mut Writer, user: &User, sticks: bool) {
     w.section("workload", &user.name)
@@ -222,6 +226,7 @@ fn update_section(w: &mut Writer, user: &User, sticks: bool) {
         .line("budget", "5 300")
         .line("ready", "notify")
         .line("ready-timeout", "30")
+        .line("heartbeat", OTA_HEARTBEAT)
         .line("memory-max", &(64u64 << 20).to_string())
         .line("pids-max", "16")
         .line("log-size", "65536")

@@ -40,6 +40,10 @@ impl Life {
             Request::Start(name) => self.ask(&name, Event::AskStart, now),
             Request::Stop(name) => self.ask(&name, Event::AskStop, now),
             Request::Restart(name) => self.ask(&name, Event::AskRestart, now),
+            Request::TrialWaits(reason) => {
+                self.trial_waits = reason;
+                Answer::ok("")
+            }
             Request::Reboot => {
                 self.end(End::Reboot, now);
                 Answer::ok("")
