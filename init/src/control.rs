@@ -309,8 +309,19 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_request() {
-        for line in ["trial-waits", "trial-waits ", "trial-waits a\u{1b}[2J", "", "stop", "stop ", "stop a b", "status xml", "reboot now", "STATUS", "logs"]
-        {
+        for line in [
+            "trial-waits",
+            "trial-waits ",
+            "trial-waits a\u{1b}[2J",
+            "",
+            "stop",
+            "stop ",
+            "stop a b",
+            "status xml",
+            "reboot now",
+            "STATUS",
+            "logs",
+        ] {
             assert_eq!(parse(line.as_bytes()), None, "{line:?}");
         }
     }

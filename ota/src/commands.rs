@@ -310,7 +310,16 @@ mod tests {
         assert_eq!(parse("install a.update"), Ok(Command::Install(Some("a.update".into()))));
         assert_eq!(parse("retry"), Ok(Command::Retry(None)));
         assert_eq!(parse("retry 1.0.2"), Ok(Command::Retry(Some("1.0.2".into()))));
-        for bad in ["retry --all", "retry 1 2", "", "instal", "install --now", "install a b", "status --xml", "--help"] {
+        for bad in [
+            "retry --all",
+            "retry 1 2",
+            "",
+            "instal",
+            "install --now",
+            "install a b",
+            "status --xml",
+            "--help",
+        ] {
             assert!(parse(bad).unwrap_err().contains("usage:"), "{bad}");
         }
     }

@@ -66,9 +66,7 @@ pub fn settle(
     let state = State::load(paths);
     let boot = chooser.load()?;
     match situation(running, &boot, state.pending.as_ref(), last_failure.as_ref()) {
-        Situation::Settled => {
-            fall_back::notice_struck_out(paths, running, &boot, &|| heart.beat())
-        }
+        Situation::Settled => fall_back::notice_struck_out(paths, running, &boot, &|| heart.beat()),
         Situation::OnTrial => {
             wait_until_good(paths, settings, running, heart);
             commit(paths, running).map(Some)

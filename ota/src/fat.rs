@@ -256,7 +256,8 @@ mod tests {
             let file = dir.path().join("file");
             std::fs::write(&file, bytes).unwrap();
             if let Some((folder, _)) = name.split_once('/') {
-                let _ = Command::new("mmd").arg("-i").arg(&image).arg(format!("::{folder}")).output();
+                let _ =
+                    Command::new("mmd").arg("-i").arg(&image).arg(format!("::{folder}")).output();
             }
             run(Command::new("mcopy").arg("-i").arg(&image).arg(&file).arg(format!("::{name}")));
         }

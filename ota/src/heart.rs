@@ -61,9 +61,8 @@ impl Heart {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = self.last.load(Ordering::Relaxed);
         let due = now.saturating_sub(last) >= RATE.as_millis() as u64;
-        let ours = || {
-            self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        };
+        let ours =
+            || self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if due && ours() {
             self.send();
         }

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use slot::manifest::Manifest;
 use slot::payload::{self, ChunkTable};
 
+use crate::heart;
 use crate::paths::Paths;
 use crate::source::{Meter, Source};
 use crate::{Error, Result};
@@ -143,6 +144,7 @@ impl Kept {
         bytes.reserve_exact(left);
         let mut left = left;
         while left > 0 {
+            heart::beat();
             let step = left.min(STEP);
             let start = bytes.len();
             bytes.resize(start + step, 0);

@@ -68,12 +68,9 @@ impl Progress {
     pub fn of(self, header_sha256: &str) -> Progress {
         match self.header_sha256 == header_sha256 {
             true => self,
-            false => Progress {
-                header_sha256: header_sha256.into(),
-                next: 0,
-                finished: None,
-                ..self
-            },
+            false => {
+                Progress { header_sha256: header_sha256.into(), next: 0, finished: None, ..self }
+            }
         }
     }
 }
@@ -162,8 +159,7 @@ impl Open {
         let content = device::content(paths, &device::trusted_keys(paths)?, slot);
         let Some((manifest, version)) = content else { return Ok(None) };
         let check = Check::open(paths, slot, &manifest)?;
-        let mut progress =
-            State::load(paths).scrub.unwrap_or_default().of(&version.header_sha256);
+        let mut progress = State::load(paths).scrub.unwrap_or_default().of(&version.header_sha256);
         if progress.next >= check.steps() {
             // In other steps than before: its chunk table came or went.
             progress.next = 0;

@@ -211,10 +211,7 @@ impl State {
         if known {
             self.failed.retain(|f| f.header_sha256 != header_sha256);
             self.retried.retain(|r| r.header_sha256 != header_sha256);
-            push_bounded(
-                &mut self.retried,
-                Retried { header_sha256: header_sha256.into(), level },
-            );
+            push_bounded(&mut self.retried, Retried { header_sha256: header_sha256.into(), level });
         }
         known
     }
