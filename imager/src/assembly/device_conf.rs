@@ -337,6 +337,10 @@ mod tests {
         let (_dir, image) = image("[update]\nurl = \"http://h:1/\"\n");
         let text = system_conf(&image, &board(), &[], &[]).unwrap();
         assert!(text.contains("[workload ota]\ncommand /usr/bin/ota\narg run\n"), "{text}");
+        let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
+        let ota = &conf.sections.iter().find(|section| section.name == "ota").unwrap().lines;
+        assert_eq!(conf::one(ota, "heartbeat").unwrap().value, "60", "one that hangs is noticed");
+        assert_eq!(conf::one(ota, "vital").unwrap().value, "no");
         let settings: serde_json::Value =
             serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
         assert_eq!(settings["url"], "http://h:1");
