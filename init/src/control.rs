@@ -49,11 +49,18 @@ pub enum Request {
     Health,
     /// `signed-time SECONDS`: when the repository says it was last signed, since 1970.
     SignedTime(u64),
+    /// `trial-waits REASON`: what keeps the trial from being committed.
+    TrialWaits(String),
 }
 
 /// Parses a request line without its line feed.
 pub fn parse(line: &[u8]) -> Option<Request> {
     let line = std::str::from_utf8(line).ok()?;
+    // The only request that is a sentence.
+    if let Some(reason) = line.strip_prefix("trial-waits ") {
+        let sound = !reason.is_empty() && !reason.chars().any(char::is_control);
+        return sound.then(|| Request::TrialWaits(reason.into()));
+    }
     let mut words = line.split(' ');
     let (verb, object, rest) = (words.next()?, words.next(), words.next());
     if rest.is_some() {
@@ -298,6 +305,7 @@ mod tests {
             ("poweroff", Request::PowerOff),
             ("health", Request::Health),
             ("signed-time 1795659174", Request::SignedTime(1_795_659_174)),
+            ("trial-waits no server", Request::TrialWaits("no server".into())),
         ] {
             assert_eq!(parse(line.as_bytes()), Some(request), "{line}");
         }
@@ -306,6 +314,9 @@ mod tests {
     #[test]
     fn refuses_what_is_no_request() {
         for line in [
+            "trial-waits",
+            "trial-waits ",
+            "trial-waits a\u{1b}[2J",
             "",
             "stop",
             "stop ",

@@ -52,6 +52,8 @@ struct Life {
     debug: DebugPrograms,
     helpers: Helpers,
     probation: Probation,
+    /// What `ota` says keeps the trial from being committed.
+    trial_waits: String,
     precedence: Precedence,
     shutdown: Option<Shutdown>,
     ending: Option<End>,
@@ -320,7 +322,9 @@ impl Life {
             Order::CheckCommitted => {
                 if failure::still_on_trial(&self.booted.chooser, self.booted.running()) {
                     let seconds = (self.system.trial_timeout / 1000).to_string();
-                    let reason = if reason.is_empty() { "nobody committed it" } else { reason };
+                    let known = [reason, self.trial_waits.as_str(), "nobody committed it"];
+                    let known = known.into_iter().find(|reason| !reason.is_empty());
+                    let reason = known.unwrap_or_default();
                     say(&["trial not committed within ", &seconds, " s: ", reason, "; resetting"]);
                     self.give_up(["trial not committed: ", reason].concat(), false, now);
                 } else {

@@ -193,8 +193,8 @@ impl Fetch for Bundle {
     }
 }
 
-/// The newest update in the bundle at `path` that this device may take; `None` when it has nothing
-/// newer than what runs. The metadata in it is verified, and kept, as a server's is.
+/// The updates in the bundle at `path` that this device may take, the newest first; none when it has
+/// nothing newer than what runs. The metadata in it is verified, and kept, as a server's is.
 ///
 /// The waves of a rollout are not kept: somebody brought it here. A pause is. `beat` is called
 /// meanwhile.
@@ -204,7 +204,7 @@ pub fn check(
     running: &Running,
     path: &Path,
     beat: &dyn Fn(),
-) -> Result<Option<(Candidate, Offer)>> {
+) -> Result<Vec<(Candidate, Offer)>> {
     let mut bundle = Bundle::open(path, beat)?;
     let mut published = refreshed(paths, &mut bundle, &path.display().to_string())?;
     // The metadata lists the whole repository, the archive holds one update of it.
@@ -212,8 +212,8 @@ pub fn check(
     published.targets.targets.retain(|name, target| {
         target_path(consistent, name, target).is_some_and(|path| bundle.files.contains_key(&path))
     });
-    let (candidate, _) = decide(paths, settings, running, &published, Asked::ByHand)?;
-    Ok(candidate.and_then(|candidate| {
+    let (candidates, _) = decide(paths, settings, running, &published, Asked::ByHand)?;
+    let offer = |candidate: Candidate| {
         let range = bundle.files.get(&candidate.path)?.clone();
         let source = Source::Within(bundle.path.clone(), range);
         // All of the payload is here: nothing is to be saved.
@@ -223,7 +223,8 @@ pub fn check(
             helpers: Helpers::default(),
         };
         Some((candidate, Offer { source, promise: Some(promise) }))
-    }))
+    };
+    Ok(candidates.into_iter().filter_map(offer).collect())
 }
 
 #[cfg(test)]
@@ -333,6 +334,13 @@ mod tests {
         }
         assert!(indexed(&[0x55; 4096]).is_err());
         assert_eq!(indexed(&[0; 1024]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn names_without_files_are_not_read_for_ever() {
+        let name = &changed(|header| header[156] = b'L')[..1024];
+        let bytes = [name, name].concat();
+        assert!(indexed(&bytes).unwrap_err().contains("a name behind a name"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use slot::chooser::Chooser;
 use slot::conf::{self, Line};
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::medium::Access;
-use slot::{verity, Slot};
+use slot::Slot;
 
 use crate::bounded_file::read_bounded;
 use crate::paths::Paths;
@@ -145,26 +145,6 @@ pub fn content(paths: &Paths, keys: &TrustedKeys, slot: Slot) -> Option<(Manifes
     Some((manifest, pending))
 }
 
-/// Whether a slot's root is on the medium as it was signed: data and hash tree. A block that cannot
-/// be read is none of a whole root.
-pub fn root_is_whole(paths: &Paths, slot: Slot, manifest: &Manifest) -> bool {
-    let whole = || -> std::io::Result<bool> {
-        let root = paths.partitions().open(slot.root_label(), Access::Read)?;
-        let tree = verity::build_by_reading(
-            manifest.root_size,
-            &manifest.root_verity_salt,
-            |at, buffer| root.read_at(at, buffer),
-        )?;
-        if tree.root_hash != manifest.root_verity_hash {
-            return Ok(false);
-        }
-        let mut written = vec![0; tree.bytes.len()];
-        root.read_at(manifest.root_size, &mut written)?;
-        Ok(written == tree.bytes)
-    };
-    whole().unwrap_or(false)
-}
-
 /// What names a version in `ota`'s state.
 pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
     Pending {
@@ -172,6 +152,7 @@ pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
         sequence: manifest.sequence,
         version: manifest.version.clone(),
         header_sha256: slot::hex::encode(&Sha256::digest(header)),
+        ..Pending::default()
     }
 }
 

@@ -40,6 +40,11 @@ pub fn tell_signed_time(paths: &Paths, seconds: u64) -> Result<()> {
     request(paths, &format!("signed-time {seconds}")).map(|_| ())
 }
 
+/// Tells `init` what keeps the trial from being committed: its reason, if it comes to a reset.
+pub fn say_trial_waits(paths: &Paths, reason: &str) -> Result<()> {
+    request(paths, &format!("trial-waits {reason}")).map(|_| ())
+}
+
 fn request(paths: &Paths, line: &str) -> Result<Vec<u8>> {
     let path = paths.ctl_socket();
     let mut answer = Vec::new();

@@ -1,6 +1,7 @@
 //! What was fetched and has no place in the slot: headers, tables, a delta's head, an index. Kept
 //! by its hash until the update is installed, so that neither a dropped link nor a power cut makes
-//! it come twice.
+//! it come twice. The chunk tables of what lies in the two slots stay: by them the boot partitions
+//! are looked through.
 //!
 //! Nothing here is trusted: all of it is compared with a signed hash when it is read. A partition
 //! that is full only means that it is fetched again after a cut.
@@ -11,7 +12,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
+use slot::manifest::Manifest;
+use slot::payload::{self, ChunkTable};
 
+use crate::heart;
 use crate::paths::Paths;
 use crate::source::{Meter, Source};
 use crate::{Error, Result};
@@ -42,6 +46,13 @@ impl Kept {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+
+    /// The chunk table of a slot that was installed here, if it is kept.
+    pub fn table(&self, manifest: &Manifest) -> Option<ChunkTable> {
+        let length = payload::table_size(manifest).ok()? as u64;
+        let bytes = self.load(&slot::hex::encode(&manifest.chunk_table_sha256), length);
+        ChunkTable::parse(&bytes, manifest).ok()
     }
 
     /// Bytes of it that need not be fetched, by its hash.
@@ -133,6 +144,7 @@ impl Kept {
         bytes.reserve_exact(left);
         let mut left = left;
         while left > 0 {
+            heart::beat();
             let step = left.min(STEP);
             let start = bytes.len();
             bytes.resize(start + step, 0);

@@ -11,6 +11,7 @@ use ureq::{Body, BodyReader, Timeout};
 
 use crate::byteranges::{boundary, content_range, Parts};
 use crate::deadline::{drain, within, Timed, DRAIN_TIME};
+use crate::heart;
 use crate::http::{answered, Client};
 use crate::manner::Asking;
 use crate::pace::Pace;
@@ -378,7 +379,7 @@ impl Read for RangeReader<'_> {
             }
             let wait = self.client.patience.first_retry * 2u32.pow((self.attempts - 1).min(16));
             let wait = wait.max(self.client.asked_to_wait()).min(LONGEST_RETRY);
-            std::thread::sleep(wait / 2 + random::up_to(wait / 2));
+            heart::sleep(wait / 2 + random::up_to(wait / 2));
         }
         Ok(0)
     }

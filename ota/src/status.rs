@@ -8,6 +8,7 @@ use crate::account::Report;
 use crate::clock;
 use crate::device::{self, Running};
 use crate::paths::Paths;
+use crate::retrial::Retrial;
 use crate::state::{open_lock, Failed, Pending, State, Waiting};
 use crate::trial::{situation, Situation};
 use crate::Result;
@@ -37,6 +38,8 @@ pub struct Status {
     pub pending: Option<Pending>,
     /// What failed its trial here, and why.
     pub failed: Vec<Failed>,
+    /// What waits for another trial.
+    pub retrial: Option<Waits>,
     /// An installer is at work now.
     pub installing: bool,
     /// The install under way, or the last one: what each road fetched and brought.
@@ -50,6 +53,16 @@ pub struct Status {
     /// Set when the repository's metadata is past its expiry by the device's own clock, which need
     /// not be right: when it expired.
     pub metadata_expired: Option<String>,
+}
+
+/// A version that waits for another trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct Waits {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub retrial: Retrial,
+    /// Seconds of healthy running until it is tried.
+    pub left_seconds: u64,
 }
 
 /// An install, and what follows from it.
@@ -115,6 +128,7 @@ fn describe(
         fallback: boot.fallback.map(|slot| slot.letter().into()),
         pending: state.pending,
         failed: state.failed,
+        retrial: state.retrial.map(|retrial| Waits { left_seconds: retrial.left(), retrial }),
         installing,
         install: None,
         last_check: state.last_check,
@@ -127,7 +141,8 @@ fn describe(
     }
 }
 
-fn is_installing(paths: &Paths) -> bool {
+/// Whether an installer is at work.
+pub(crate) fn is_installing(paths: &Paths) -> bool {
     paths.lock().exists()
         && open_lock(&paths.lock())
             .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
@@ -163,6 +178,13 @@ impl Status {
             };
             lines.push(format!("{}{percent}", install.report.to_text()));
             lines.extend(install.report.notes.iter().map(|note| format!("  {note}")));
+        }
+        if let Some(Waits { retrial, .. }) = &self.retrial {
+            lines.push(format!(
+                "waits: {} (sequence {}) in slot {}: {}",
+                retrial.version, retrial.sequence, retrial.slot, retrial.reason
+            ));
+            lines.push(format!("  {}", retrial.when()));
         }
         for failed in &self.failed {
             lines.push(format!(

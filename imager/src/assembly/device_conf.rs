@@ -210,6 +210,10 @@ fn command_lines<'a>(
     }
 }
 
+/// Seconds after which an update client that has not beaten is started again. It beats at least once
+/// a second but while it waits: 20 s for the next byte, 40 s in a row for a server that is nowhere.
+const OTA_HEARTBEAT: &str = "60";
+
 /// The update client's workload. It is not vital: a device without a server is a healthy device.
 fn update_section(w: &mut Writer, user: &User, sticks: bool) {
     w.section("workload", &user.name)
@@ -227,6 +231,7 @@ fn update_section(w: &mut Writer, user: &User, sticks: bool) {
         .line("budget", "5 300")
         .line("ready", "notify")
         .line("ready-timeout", "30")
+        .line("heartbeat", OTA_HEARTBEAT)
         .line("memory-max", &(64u64 << 20).to_string())
         .line("pids-max", "16")
         .line("log-size", "65536")
@@ -339,6 +344,10 @@ mod tests {
         let (_dir, image) = image("[update]\nurl = \"http://h:1/\"\n");
         let text = system_conf(&image, &board(), &[], &[], None).unwrap();
         assert!(text.contains("[workload ota]\ncommand /usr/bin/ota\narg run\n"), "{text}");
+        let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
+        let ota = &conf.sections.iter().find(|section| section.name == "ota").unwrap().lines;
+        assert_eq!(conf::one(ota, "heartbeat").unwrap().value, "60", "one that hangs is noticed");
+        assert_eq!(conf::one(ota, "vital").unwrap().value, "no");
         let settings: serde_json::Value =
             serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
         assert_eq!(settings["url"], "http://h:1");

@@ -39,6 +39,7 @@ const DEFAULT_DAYS: u64 = 5 * 365;
   imager publish --repo repo out/demo-qemu-arm64-1.0.1.update
   imager publish --repo repo --group canary --waves 10%@1d,50%@2d,100%@4d out/*.update
   imager publish --repo repo --pause 1.0.1
+  imager publish --repo repo --retry 1.0.1
   imager publish --repo repo --prune 5 out/demo-qemu-arm64-1.0.9.update
   imager publish --repo repo                       renews the signatures, for a timer")]
 pub struct PublishArgs {

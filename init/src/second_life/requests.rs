@@ -44,6 +44,10 @@ impl Life {
                 self.clock.signed_at(seconds, now);
                 Answer::ok("")
             }
+            Request::TrialWaits(reason) => {
+                self.trial_waits = reason;
+                Answer::ok("")
+            }
             Request::Reboot => {
                 self.end(End::Reboot, now);
                 Answer::ok("")

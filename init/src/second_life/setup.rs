@@ -116,6 +116,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
         debug,
         helpers,
         probation: Probation::new(booted.kind, now + system.trial_timeout),
+        trial_waits: String::new(),
         precedence: Precedence::begin(now),
         shutdown: None,
         ending: None,

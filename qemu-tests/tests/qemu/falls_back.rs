@@ -302,3 +302,41 @@ fn failing_workloads() -> Vec<Broken> {
         },
     ]
 }
+
+/// Its image file has a typo in the server's address: good in all else, it would never be heard of
+/// again. It is not committed, and not banned either, since a server that is down looks the same.
+#[test]
+#[ignore = "a trial's whole time: `just boot-all`"]
+fn a_version_that_does_not_reach_its_server_is_not_committed() -> Result<()> {
+    let board = Board::QemuArm64;
+    let lane = Lane::take()?;
+    let repository = lane.repository()?;
+    let old = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
+    let disk = board.disk(&old)?;
+    let mut machine = board.start("unreached", &disk, &old, Options::default())?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    // Nobody listens there.
+    let variant =
+        Variant { label: "unreached", url: Some("http://10.0.2.2:9"), ..Variant::good(2) };
+    let new = lane.build(&board.variant(variant))?;
+    board.publish(&repository, &old, &new)?;
+    let console = &mut machine.console;
+    console.wait_for("ota: installed 2-unreached in slot b", TO_INSTALL)?;
+    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let reason = "the update server was not reached: http://10.0.2.2:9";
+    console.wait_for(&format!("ota: on trial, not committed yet: {reason}"), TO_BOOT)?;
+    console.wait_for(&format!("ferrite: trial not committed within 90 s: {reason}"), TO_FAIL)?;
+    let said = console.wait_for("ota: fell back from 2-unreached: ", TO_BOOT)?;
+    assert!(said.text.contains(reason), "{}", said.text);
+    let asked = || repository.server.served_of("timestamp.json").requests;
+    let before = asked();
+    wait_until("two more polls", TO_BOOT, || Ok(asked() >= before + 2))?;
+    let status = console.shell_json("ota status --json")?;
+    assert_eq!(status["failed"], serde_json::json!([]), "{status}");
+    let waits = &status["retrial"];
+    assert_eq!((&waits["version"], &waits["committed"]), (&"2-unreached".into(), &false.into()));
+    assert!(waits["left_seconds"].as_u64().is_some_and(|left| left > 3000), "{status}");
+    console.shell("ota retry 2-unreached")?;
+    console.wait_for("ota: installed 2-unreached in slot b", TO_INSTALL)?;
+    machine.power_cut()
+}

@@ -317,6 +317,36 @@ fn a_clock_that_looks_wrong_signs_nothing_unless_its_owner_says_so() {
 }
 
 #[test]
+fn a_version_is_offered_anew_to_those_on_which_it_failed() {
+    use clap::Parser;
+    let project = Project::new();
+    let dir = project.dir.path().display().to_string();
+    let (repo, keys) = (format!("{dir}/repo"), format!("{dir}/keys"));
+    let run = |arguments: &[&str]| -> Result<Vec<String>> {
+        let line = [&["publish", "--repo", &repo, "--keys", &keys], arguments].concat();
+        publish(&Line::try_parse_from(line)?.args, NOW, &mut |_| ())
+    };
+    let described = || {
+        let published = load(&project.repo()).unwrap().unwrap();
+        published.targets.targets["demo-qemu-arm64-1.0.0.update"].ferrite().unwrap()
+    };
+    let file = project.update("1.0.0", 1).display().to_string();
+    run(&["--waves", "10%", &file]).unwrap();
+    let first = described();
+    assert_eq!(first.retry, 0);
+    for level in 1..=3 {
+        let report = run(&["--retry", "1.0.0"]).unwrap();
+        assert!(report[0].contains("is tried again where it failed"), "{report:?}");
+        assert_eq!(described(), FerriteTarget { retry: level, ..first.clone() });
+    }
+    let before = project.tree();
+    assert!(run(&["--retry", "7"]).unwrap_err().to_string().contains("is not published"));
+    assert!(run(&["--retry", "1.0.0", &file]).is_err());
+    assert!(run(&["--retry", "1.0.0", "--pause", "1.0.0"]).is_err());
+    assert_eq!(project.tree(), before);
+}
+
+#[test]
 fn publishing_again_changes_nothing() {
     let project = Project::new();
     let file = project.update("1.0.0", 1);
