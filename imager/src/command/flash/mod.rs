@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
+use rustix::rand::{getrandom, GetRandomFlags};
 
 use self::choice::{Care, Members};
 use self::image::Image;
@@ -80,11 +81,9 @@ pub fn run(args: FlashArgs) -> Result<()> {
     let members = if args.overwrite_member { Members::Overwrite } else { Members::Keep };
     let (medium, device) = open(&image, &machine, path, members, args.yes)?;
     let mut patches = Patches::default();
-    let mut table = image.table.clone();
-    if let Some((own, changes)) = patch::table_for(&image.table, medium.bytes())? {
-        table = own;
-        changes.into_iter().for_each(|patch| patches.push(patch));
-    }
+    let own = patch::with_own_guids(&image.table, random)?;
+    let (table, changes) = patch::table_for(&image.table, &own, medium.bytes())?;
+    changes.into_iter().for_each(|patch| patches.push(patch));
     let secret = settings.is_some();
     if let Some(settings) = settings {
         patches.push(settings_patch::make(&settings, &image.table, &table)?);
@@ -107,6 +106,13 @@ pub fn run(args: FlashArgs) -> Result<()> {
     let known = medium.finish(secret)?;
     println!("{}", farewell(&name, device, known));
     Ok(())
+}
+
+/// 16 bytes of the kernel's random source.
+fn random() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    getrandom(&mut bytes, GetRandomFlags::empty()).context("random numbers")?;
+    Ok(bytes)
 }
 
 /// Decides whether the target may be written, asks where that is due, and opens it.
