@@ -5,19 +5,19 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::mount::{mount, MountFlags};
 use slot::boot_state::Boot;
 use slot::chooser;
 use slot::conf::{self, Conf};
-use slot::disk::{self, Disk};
+use slot::disk::Disk;
 use slot::layout;
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::{Error, Result};
 
 use crate::choosing::{self, Choice};
 use crate::console::{self, say};
+use crate::own_disk::{self, Told};
 use crate::watchdog::Watchdog;
 use crate::{
     assistant, devices, haste, last_reset, modules, reset, switch_root, uptime, verity_device,
@@ -29,8 +29,6 @@ const BOOT_CONF_FORM: &str = "ferrite-boot 1";
 const RUN_SLOT_FORM: &str = "ferrite-slot 1";
 /// The largest `boot.conf` that is read.
 const MAX_BOOT_CONF: usize = conf::MAX_BYTES;
-/// How long the disk may take to appear: a slow SD card needs about two seconds.
-const DISK_PATIENCE_MS: u64 = 15_000;
 /// Where the root is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/newroot";
 
@@ -89,7 +87,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
             if progress.watchdog.is_none() {
                 progress.watchdog = arm_watchdog(&conf);
             }
-            let disk = wait_for_disk()?;
+            let disk = own_disk::wait(&Told::ByFirmware(method, &arguments))?;
             devices::link(&disk)?;
             (choosing::choose(method, &arguments)?, Some(disk))
         }
@@ -103,7 +101,8 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         Some(disk) => disk,
         None => {
             progress.watchdog = arm_watchdog(&conf);
-            let disk = wait_for_disk()?;
+            let named = own_disk::named(chooser.value, &arguments);
+            let disk = own_disk::wait(&Told::ByLoader(choice, named))?;
             devices::link(&disk)?;
             disk
         }
@@ -207,23 +206,6 @@ fn arm_watchdog(conf: &Conf<'_>) -> Option<Watchdog> {
             say(&[&e.to_string()]);
             None
         }
-    }
-}
-
-/// The disk with every one of our partitions; drivers may take a while to find it.
-fn wait_for_disk() -> Result<Disk> {
-    let started = uptime::now();
-    loop {
-        if let Some(disk) = disk::find(Path::new("/sys/class/block"))? {
-            return Ok(disk);
-        }
-        if uptime::now() - started > DISK_PATIENCE_MS {
-            return Err(Error::new(
-                "no disk with all of Ferrite's partitions appeared within 15 s; \
-                 does the board file name its driver?",
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

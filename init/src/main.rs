@@ -29,6 +29,7 @@ mod media;
 mod modules;
 mod mounts;
 mod network;
+mod own_disk;
 mod reset;
 mod second_life;
 mod settings;

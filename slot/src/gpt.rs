@@ -6,7 +6,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt::Display;
+use core::fmt::{self, Display};
 
 use crate::boot_state::crc32;
 use crate::layout::SECTOR;
@@ -54,6 +54,51 @@ impl Guid {
         bytes[7] = bytes[7] & 0x0F | 0x40;
         bytes[8] = bytes[8] & 0x3F | 0x80;
         Guid(bytes)
+    }
+
+    /// Reads a GUID as people, U-Boot, UEFI and Linux write it: 32 hexadecimal digits, large or
+    /// small, in groups of 8, 4, 4, 4 and 12 (UEFI 2.10, appendix A).
+    pub fn parse(text: &str) -> Option<Guid> {
+        let mut bytes = [0; 16];
+        let mut at = 0;
+        let mut groups = text.split('-');
+        for digits in GROUPS {
+            let group = groups.next().filter(|group| group.len() == digits)?;
+            for pair in group.as_bytes().chunks_exact(2) {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                bytes[at] = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+                at += 1;
+            }
+        }
+        groups.next().is_none().then(|| Guid(swapped(bytes)))
+    }
+}
+
+/// Digits of each group of a GUID's text.
+const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+
+/// Between the order of a GUID's bytes on the disk and that of its text: the first three groups are
+/// little-endian numbers.
+fn swapped(mut bytes: [u8; 16]) -> [u8; 16] {
+    bytes[..4].reverse();
+    bytes[4..6].reverse();
+    bytes[6..8].reverse();
+    bytes
+}
+
+impl Display for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = crate::hex::encode(&swapped(self.0));
+        let mut rest = digits.as_str();
+        for (number, length) in GROUPS.into_iter().enumerate() {
+            let (group, tail) = rest.split_at(length);
+            if number > 0 {
+                f.write_str("-")?;
+            }
+            f.write_str(group)?;
+            rest = tail;
+        }
+        Ok(())
     }
 }
 
@@ -382,6 +427,20 @@ mod tests {
             bytes.copy_from_slice(&disk[offset as usize..][..bytes.len()]);
             std::io::Result::Ok(())
         })
+    }
+
+    #[test]
+    fn a_guid_is_written_as_everybody_writes_it() {
+        let text = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+        assert_eq!(EFI_SYSTEM.to_string(), text);
+        assert_eq!(Guid::parse(text), Some(EFI_SYSTEM));
+        assert_eq!(Guid::parse(&text.to_uppercase()), Some(EFI_SYSTEM));
+        for wrong in ["", "c12a7328", "c12a7328-01", "c12a7328f81f11d2ba4b00a0c93ec93b"] {
+            assert_eq!(Guid::parse(wrong), None);
+        }
+        assert_eq!(Guid::parse(&[text, "-0"].concat()), None);
+        assert_eq!(Guid::parse(&text.replace('f', "g")), None);
+        assert_eq!(Guid::parse(&text.replace("c1", "\u{e9}")), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! [`payload`] (the `.update` file), [`block_index`] (its blocks by hash), [`verity`] (the hash
 //! tree behind the root), [`gpt`] (the partition table), [`boot_state`] and [`chooser`] (which
 //! slot boots next, with [`rpi`] for firmware that
-//! cannot read the state), [`loader`] and [`efi`] (how a loader of ours goes through its choices), [`disk`] (finding partitions on a running device), [`medium`] (reading and
+//! cannot read the state), [`loader`] and [`efi`] (how a loader of ours goes through its choices), [`disk`] (finding partitions on a running device),
+//! [`origin`] (which of several disks is its own), [`medium`] (reading and
 //! writing them) and [`network_time`] (what a time server said).
 //!
 //! Everything here is plain data and pure functions, apart from [`chooser`], [`disk`] and
@@ -39,6 +40,8 @@ pub mod manifest;
 pub mod medium;
 #[cfg(feature = "std")]
 pub mod network_time;
+#[cfg(feature = "std")]
+pub mod origin;
 #[cfg(feature = "std")]
 pub mod payload;
 #[cfg(feature = "std")]

@@ -11,7 +11,7 @@ use super::drivers;
 use super::modules::{self, canonical, Module};
 use super::packaged_modules::{ending_with, PackagedModules};
 use super::wifi;
-use crate::config::board::{Kernel, KernelSource};
+use crate::config::board::{Chooser, Kernel, KernelSource};
 use crate::config::values::Line;
 use crate::config::{Board, Image};
 use crate::sources::tarball::Tarball;
@@ -20,6 +20,9 @@ use crate::sources::tarball::Tarball;
 const MAX_IMAGE: u64 = 256 << 20;
 /// The module for the data partition. Workloads wait for it, so it is loaded early on.
 const DATA_FILE_SYSTEM: &str = "ext4";
+/// The module for the EFI variables: one of them says which disk a board with UEFI was started from.
+/// A kernel of one's own without it finds its disk by the boot state.
+const EFI_VARIABLES: &str = "efivarfs";
 
 /// The kernel's files.
 pub struct KernelFiles {
@@ -61,7 +64,11 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
         modules::in_load_order(&source, names, &loaded)
     };
     let chooser = order(&as_strs(&kernel.chooser_modules), &[])?;
-    let mut early = order(&as_strs(&kernel.first_life_modules), &chooser)?;
+    let mut early_names = as_strs(&kernel.first_life_modules);
+    if board.boot.chooser == Chooser::Efi && source.has(EFI_VARIABLES) {
+        early_names.push(EFI_VARIABLES);
+    }
+    let mut early = order(&early_names, &chooser)?;
     let needed: BTreeSet<_> = early.iter().map(|module| module.name.clone()).collect();
     let loaded = [chooser.as_slice(), &early].concat();
     early.extend(order(&[DATA_FILE_SYSTEM], &loaded)?);

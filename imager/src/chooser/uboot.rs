@@ -4,6 +4,7 @@
 use anyhow::{bail, ensure, Context, Result};
 use slot::boot_state::{crc32, STRIKES_PER_ROUND, STRIKES_PER_TURN};
 use slot::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, SECTOR};
+use slot::origin::DISK_ARGUMENT;
 
 use crate::config::board::{BootMemory, Watchdog, WatchdogKind};
 
@@ -130,6 +131,7 @@ pub fn slot_script(
     };
     Ok(SLOT
         .replace("@KERNEL_ARGUMENTS@", kernel_arguments)
+        .replace("@DISK_ARGUMENT@", DISK_ARGUMENT)
         .replace("@KERNEL_AT@", &format!("{:x}", memory.kernel))
         .replace("@INITRD_AT@", &format!("{initrd_at:x}"))
         .replace("@DEVICE_TREE_AT@", &tree_at)

@@ -8,6 +8,7 @@ use qemu_tests::{wait_until, Board, Options};
 use serde_json::Value;
 
 use crate::face::{assert_one_face, post, PICTURE};
+use crate::neighbours::Neighbours;
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);
@@ -49,7 +50,14 @@ fn boots(board: Board) -> Result<()> {
     let built = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
     let disk = board.disk(&built)?;
     disk.grow(DISK)?;
-    let options = Options { ports: vec![8080], ..Options::default() };
+    let mut options = Options { ports: vec![8080], ..Options::default() };
+    let neighbours = match board {
+        Board::QemuArm64 | Board::QemuArm64Efi => Some(Neighbours::of(board, &disk)?),
+        Board::Pc | Board::Rpi3 => None,
+    };
+    if let Some(neighbours) = &neighbours {
+        options = neighbours.beside(options);
+    }
     let [to_boot, soon] = [TO_BOOT, SOON].map(|time| board.patience(time));
     let mut machine = board.start(&format!("boots-{}", board.name()), &disk, &built, options)?;
     let console = &mut machine.console;
@@ -58,6 +66,13 @@ fn boots(board: Board) -> Result<()> {
     console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
     let result = console.wait_for("face: {", to_boot)?;
     assert_one_face(&result.text)?;
+
+    // Other disks with Ferrite on them cost nothing: this was the first start.
+    if let Some(neighbours) = &neighbours {
+        neighbours.assert_left_alone(console)?;
+        let starts = console.lines().iter().filter(|l| l.text.contains("ferrite: slot ")).count();
+        assert_eq!(starts, 1, "it was started more than once");
+    }
 
     // The root is read-only, and the modules of EROFS and dm-verity are what it stands on.
     let mounts = console.shell("busybox cat /proc/mounts")?;

@@ -15,6 +15,7 @@ use slot::layout::SECTOR;
 use slot::Slot;
 
 use crate::face::assert_one_face;
+use crate::neighbours::Neighbours;
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const TO_INSTALL: Duration = Duration::from_secs(180);
@@ -132,7 +133,9 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
     let repository = lane.repository()?;
     let disk = Disk::copy_of(&version(&lane, board, 1, 3)?.img)?;
     let name = format!("efi-updates-{}", board.name());
-    let start = || Machine::start(&name, &disk, &Options::default());
+    // All of it beside other disks with Ferrite on them.
+    let neighbours = Neighbours::of(board, &disk)?;
+    let start = || Machine::start(&name, &disk, &neighbours.beside(Options::default()));
 
     let mut machine = start()?;
     machine.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
@@ -158,6 +161,7 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
     let mut machine = start()?;
     machine.console.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
     machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    neighbours.assert_left_alone(&mut machine.console)?;
     for broken in [panics(3), hangs(4)] {
         falls_back_from(broken, &lane, board, &repository, &mut machine)?;
     }

@@ -4,7 +4,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{anyhow, Context, Result};
-use rustix::rand::{getrandom, GetRandomFlags};
 use slot::gpt::{Gpt, Guid};
 use slot::layout::DATA;
 
@@ -17,8 +16,7 @@ use crate::fs::ext4::{self, Options};
 pub fn make(settings: &Settings, image: &Gpt, own: &Gpt) -> Result<Patch> {
     let bytes = |table: &Gpt| table.find(DATA).map(|p| p.bytes()).map_err(|e| anyhow!(e));
     let (shipped, range) = (bytes(image)?, bytes(own)?);
-    let mut uuid = [0; 16];
-    getrandom(&mut uuid, GetRandomFlags::empty()).context("random numbers")?;
+    let uuid = super::random()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let options = |size: u64| Options {
         size: size / 4096 * 4096,
