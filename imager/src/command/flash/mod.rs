@@ -82,7 +82,7 @@ pub fn run(args: FlashArgs) -> Result<()> {
     }
     let secret = settings.is_some();
     if let Some(settings) = settings {
-        patches.push(settings_patch::make(&settings, &image.table, &table)?);
+        patches.push(settings_patch::make(&settings, &image, &table)?);
     }
     interrupt::listen();
     let name = medium.name().to_owned();
