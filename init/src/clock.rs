@@ -7,13 +7,15 @@ use std::path::Path;
 
 use rustix::time::{clock_gettime, clock_settime, ClockId, Timespec};
 use slot::network_time::NetworkTime;
-use slot::{conf, layout, Error, Result};
+use slot::{conf, layout, Result};
 
 use crate::console::say;
-use crate::{sntp, sys};
+use crate::{data, sntp, sys};
 
 /// The last time that was written down: seconds since 1970 in decimal.
 const KEPT: &str = "/data/ferrite/clock";
+/// Its name in `init`'s own folder.
+const KEPT_NAME: &str = "clock";
 /// Milliseconds between two writes, and between two questions once one was answered.
 const HOUR: u64 = 3_600_000;
 /// First and longest wait for an answer.
@@ -98,10 +100,8 @@ impl Clock {
         self.data = true;
         // The disk belongs to the workloads that start now.
         self.save_at = crate::uptime::now() + FIRST_SAVE;
-        let Some(kept) = std::fs::read_to_string(KEPT).ok().and_then(|t| conf::decimal(t.trim()))
-        else {
-            return;
-        };
+        let kept = data::collected(KEPT).and_then(|bytes| String::from_utf8(bytes).ok());
+        let Some(kept) = kept.and_then(|text| conf::decimal(text.trim())) else { return };
         if kept > seconds() && kept < LATEST {
             say(&["time: the clock was behind; set to when this device was last up"]);
             set(kept.saturating_mul(1_000_000) as i64);
@@ -211,11 +211,7 @@ fn ask(server: IpAddr, packet: &[u8]) -> std::io::Result<UdpSocket> {
 /// Writes the time down; blocks on the disk, so a helper does it. The new file replaces the old
 /// one in one step: a power cut leaves one of them.
 pub fn save(seconds: u64) -> Result<()> {
-    let new = [KEPT, ".new"].concat();
-    std::fs::write(&new, seconds.to_string())
-        .and_then(|()| std::fs::File::open(&new)?.sync_all())
-        .and_then(|()| std::fs::rename(&new, KEPT))
-        .map_err(|e| Error::new([KEPT, ": ", &e.to_string()].concat()))
+    data::own_folder(data::MOUNT)?.replace(KEPT_NAME, seconds.to_string().as_bytes())
 }
 
 fn seconds() -> u64 {

@@ -12,6 +12,7 @@
 
 mod ahead;
 mod assistant;
+mod beneath;
 mod choosing;
 mod clock;
 mod console;
@@ -28,6 +29,7 @@ mod media;
 mod modules;
 mod mounts;
 mod network;
+mod quota;
 mod reset;
 mod second_life;
 mod settings;

@@ -140,7 +140,8 @@ pub fn run(args: BuildArgs) -> Result<()> {
     fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot be made", args.out.display()))?;
     let firmware_files = tree(firmware_files)?;
-    let img = write_new(&outputs.img, |file| write_img(file, &identity, &firmware_files, &slot, quotas))?;
+    let img =
+        write_new(&outputs.img, |file| write_img(file, &identity, &firmware_files, &slot, quotas))?;
     let update = write_new(&outputs.update, |file| {
         let mut out = BufWriter::new(file);
         slot.stream.write(&slot.header, &mut out)?;

@@ -122,8 +122,7 @@ pub fn blocks(options: &Options, tree: &Tree) -> io::Result<Vec<(u64, Vec<u8>)>>
         return refuse(format!("the ext4 label {} has more than 16 bytes", options.label));
     }
     let quota_blocks = if options.quotas { quota_blocks(tree) } else { 0 };
-    let contents =
-        Contents::place(tree, ROOT_INO, USED_INODES + 1, USED_BLOCKS + quota_blocks)?;
+    let contents = Contents::place(tree, ROOT_INO, USED_INODES + 1, USED_BLOCKS + quota_blocks)?;
     let layout = Layout::new(options, contents, quota_blocks);
     // What is kept for root stays free, or the device could not write down anything.
     let kept = (layout.blocks * ROOT_PERCENT).div_ceil(100);

@@ -119,9 +119,9 @@ mod tests {
         let words = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
         for user in users.keys() {
             let steps = user.to_be_bytes();
-            let leaf = steps.iter().fold(ROOT, |block, step| {
-                words(block as usize * BLOCK + usize::from(*step) * 4)
-            });
+            let leaf = steps
+                .iter()
+                .fold(ROOT, |block, step| words(block as usize * BLOCK + usize::from(*step) * 4));
             let at = leaf as usize * BLOCK;
             let mut entries = (0..ENTRIES).map(|n| words(at + ENTRIES_AT + n * ENTRY));
             assert!(entries.any(|found| found == *user), "{user}");
