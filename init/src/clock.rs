@@ -11,15 +11,17 @@ use std::path::Path;
 
 use rustix::time::{clock_gettime, clock_settime, ClockId, Timespec};
 use slot::network_time::NetworkTime;
-use slot::{conf, layout, Error, Result};
+use slot::{conf, layout, Result};
 
 use self::judge::{judge, Correction, Doubt, Judgement, Known};
 use self::round::{Heard, Round};
 use crate::console::say;
-use crate::sys;
+use crate::{data, sys};
 
 /// The last time that was written down: seconds since 1970 in decimal.
 const KEPT: &str = "/data/ferrite/clock";
+/// Its name in `init`'s own folder.
+const KEPT_NAME: &str = "clock";
 /// Milliseconds between two writes, and between two rounds of questions once one was answered.
 const HOUR: u64 = 3_600_000;
 /// First and longest wait, in milliseconds, after a round from which nothing followed.
@@ -102,7 +104,8 @@ impl Clock {
         // The disk belongs to the workloads that start now.
         let now = crate::uptime::now();
         self.save_at = now + FIRST_SAVE;
-        let kept = std::fs::read_to_string(KEPT).ok().and_then(|t| conf::decimal(t.trim()));
+        let kept = data::collected(KEPT).and_then(|bytes| String::from_utf8(bytes).ok());
+        let kept = kept.and_then(|text| conf::decimal(text.trim()));
         let Some(kept) = kept.map(bounded).filter(|kept| !self.known && *kept > microseconds())
         else {
             return;
@@ -275,11 +278,7 @@ fn write_down(microseconds: i64, now: u64, path: &Path) {
 /// Writes the time down; blocks on the disk, so a helper does it. The new file replaces the old
 /// one in one step: a power cut leaves one of them.
 pub fn save(seconds: u64) -> Result<()> {
-    let new = [KEPT, ".new"].concat();
-    std::fs::write(&new, seconds.to_string())
-        .and_then(|()| std::fs::File::open(&new)?.sync_all())
-        .and_then(|()| std::fs::rename(&new, KEPT))
-        .map_err(|e| Error::new([KEPT, ": ", &e.to_string()].concat()))
+    data::own_folder(data::MOUNT)?.replace(KEPT_NAME, seconds.to_string().as_bytes())
 }
 
 fn seconds() -> u64 {

@@ -6,10 +6,14 @@ use slot::boot_state::{note_text, BootState};
 use slot::chooser::{self, Chooser, Running};
 use slot::conf::Writer;
 use slot::layout::{self, Slot};
-use slot::{Error, Result};
+use slot::Result;
+
+use crate::data;
 
 /// The last failure in full, kept on the data partition.
 const KEPT: &str = "/data/ferrite/last-failure";
+/// Its name in `init`'s own folder.
+const KEPT_NAME: &str = "last-failure";
 /// First line of both files.
 const FORM: &str = "ferrite-last-failure 1";
 /// The longest reason that is kept.
@@ -42,9 +46,8 @@ pub fn still_on_trial(chooser: &str, running: Running) -> bool {
 /// partition. With `last_try`, a trial gets no further boots.
 pub fn record(chooser: &str, running: Running, reason: &str, last_try: bool) -> Result<()> {
     let slot = running.0;
-    let written = std::fs::write(KEPT, text(slot, reason))
-        .and_then(|()| std::fs::File::open(KEPT)?.sync_all())
-        .map_err(|e| Error::new([KEPT, ": ", &e.to_string()].concat()));
+    let written = data::own_folder(data::MOUNT)
+        .and_then(|own| own.replace(KEPT_NAME, text(slot, reason).as_bytes()));
     update(chooser, running, |state| bad_boot(state, slot, reason, last_try))?;
     written
 }
@@ -67,9 +70,8 @@ pub fn publish_note(chooser: &dyn Chooser) {
 
 /// Once `/data` is there: the full text, if it is about the same failure.
 pub fn publish_details(_running: Slot) {
-    let (Ok(brief), Ok(full)) =
-        (std::fs::read_to_string(layout::RUN_LAST_FAILURE), std::fs::read_to_string(KEPT))
-    else {
+    let full = data::collected(KEPT).and_then(|bytes| String::from_utf8(bytes).ok());
+    let (Ok(brief), Some(full)) = (std::fs::read_to_string(layout::RUN_LAST_FAILURE), full) else {
         return;
     };
     if full.len() <= MAX_REASON * 2 && is_about(&full, &brief) {

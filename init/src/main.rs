@@ -12,6 +12,7 @@
 
 mod ahead;
 mod assistant;
+mod beneath;
 mod choosing;
 mod clock;
 mod console;
@@ -30,6 +31,7 @@ mod modules;
 mod mounts;
 mod network;
 mod own_disk;
+mod quota;
 mod reset;
 mod second_life;
 mod settings;

@@ -2,6 +2,7 @@
 //!
 //! The loop never waits for anything but events. What may block is done by a `helper`.
 
+mod data_partition;
 mod events;
 mod requests;
 mod setup;
@@ -12,6 +13,7 @@ use std::path::Path;
 use rustix::process::{wait, WaitOptions};
 use rustix::system::{reboot, RebootCommand};
 use slot::chooser;
+use slot::data_state::DataState;
 use slot::layout;
 
 use self::events::Token;
@@ -50,6 +52,12 @@ struct Life {
     media: Media,
     clock: Clock,
     debug: DebugPrograms,
+    /// What `/data` is, once it is there.
+    data: DataState,
+    /// Notices errors that the kernel finds in it.
+    data_watch: Option<data::Watch>,
+    /// They are to be looked at when the trial that runs is over.
+    data_check_waits: bool,
     helpers: Helpers,
     probation: Probation,
     /// What `ota` says keeps the trial from being committed.
@@ -173,10 +181,8 @@ impl Life {
                 }
             }
             Task::Data if success => self.data_is_there(now),
-            Task::Data => {
-                self.supervisor.surroundings.data = Some(false);
-                say(&["data: not available"]);
-            }
+            Task::Data => self.start_volatile("it could not be made ready", now),
+            Task::Volatile => self.volatile_is_there(success, now),
             Task::Media(number) => self.media.helper_ended(number, success, now),
             Task::Modules => self.media.drivers_are_there(now),
             Task::Ahead | Task::Growth | Task::Write => {}
@@ -216,24 +222,9 @@ impl Life {
         self.debug.open_console(&self.system.console_shell);
     }
 
-    /// Mounts `/data`, after a check or afresh where that is needed.
-    fn start_data(&mut self, now: u64) {
-        let work = || data::prepare().map_err(|e| e.within("data"));
-        if !self.helpers.start(Task::Data, now, work) {
-            self.helper_ended(Task::Data, false, now);
-        }
-    }
-
-    /// Lets `/data` grow to the disk's end.
-    fn start_growth(&mut self, now: u64) {
-        let disk = self.booted.disk.clone();
-        self.helpers.start(Task::Growth, now, || {
-            data::grow(&disk);
-            Ok(())
-        });
-    }
-
     fn data_is_there(&mut self, now: u64) {
+        self.data = data::state().unwrap_or_else(data::kept);
+        self.watch_data();
         settings::apply(&mut self.supervisor.units, &mut self.wireless, &mut self.debug);
         self.supervisor.surroundings.data = Some(true);
         if self.precedence == Precedence::Over {
@@ -274,6 +265,10 @@ impl Life {
         }
         self.supervisor.surroundings.network = self.network.is_up();
         self.supervisor.surroundings.wifi = self.network.has_radio() && self.wireless.is_settled();
+        self.look_for_data_errors(now);
+        if self.data_check_waits && self.booted.kind != Kind::Trial {
+            self.check_data(now);
+        }
         self.clock.tick(self.network.time_servers(), self.network.is_up(), now);
         if let Some(time) = self.clock.take_due_save() {
             self.helpers.start(Task::Write, now, move || crate::clock::save(time));
@@ -378,7 +373,7 @@ impl Life {
                 let _ = crate::clock::save(time);
             }
             rustix::fs::sync();
-            let _ = rustix::mount::unmount(data::MOUNT, rustix::mount::UnmountFlags::empty());
+            data::unmount_all();
             Ok(())
         });
         if !started {

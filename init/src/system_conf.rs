@@ -4,10 +4,11 @@
 //! clamped to what the device can bear.
 
 use rustix::thread::CapabilitySet;
-use slot::conf::{self, Line};
+use slot::conf::{self, Line, Section};
 use slot::manifest::is_word;
 use slot::{Error, Result};
 
+use crate::quota;
 use crate::workload::restart::{Limits, Policy, MAX_BUDGET};
 
 /// First line of the file.
@@ -87,6 +88,8 @@ pub struct Workload {
     pub after: Vec<usize>,
     /// Needs `/data`.
     pub data: bool,
+    /// What it may take of `/data`; `None` for who is trusted with all of it.
+    pub data_limits: Option<quota::Limits>,
     /// Needs an address.
     pub network: bool,
     /// Sees the sticks that are plugged in.
@@ -174,7 +177,34 @@ pub fn parse(text: &[u8]) -> Result<System> {
         let named = ["[", section.kind, " ", section.name, "]"].concat();
         system.workloads.push(parsed.map_err(|e| e.within(&named))?);
     }
+    share_data(&conf.sections, &mut system.workloads)?;
     Ok(system)
+}
+
+/// Reads what each workload may take of `/data`: a number, or `share` for a fair part of what the
+/// others leave. A workload without these lines has no limit.
+fn share_data(sections: &[Section<'_>], workloads: &mut [Workload]) -> Result<()> {
+    let mut limited = Vec::new();
+    for (index, section) in sections.iter().enumerate() {
+        let most = |key| -> Result<Option<Option<u64>>> {
+            let Some(line) = optional(&section.lines, key)? else { return Ok(None) };
+            if line.value == "share" {
+                return Ok(Some(None));
+            }
+            line.number().map(|most| Some(Some(most)))
+        };
+        if let (Some(bytes), Some(files)) = (most("data-max")?, most("data-files")?) {
+            limited.push((index, bytes, files));
+        }
+    }
+    let bytes = quota::shares(&limited.iter().map(|limit| limit.1).collect::<Vec<_>>());
+    let files = quota::shares(&limited.iter().map(|limit| limit.2).collect::<Vec<_>>());
+    for ((index, ..), (bytes, files)) in limited.into_iter().zip(bytes.into_iter().zip(files)) {
+        if let Some(workload) = workloads.get_mut(index) {
+            workload.data_limits = Some(quota::Limits { uid: workload.uid, bytes, files });
+        }
+    }
+    Ok(())
 }
 
 fn radio(line: &Line<'_>) -> Result<Radio> {
@@ -243,6 +273,7 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         needs: optional(lines, "needs")?.map(provision).transpose()?,
         after,
         data: get("data")?.yes_no()?,
+        data_limits: None,
         network: get("network")?.yes_no()?,
         media: get("media")?.yes_no()?,
         vital: get("vital")?.yes_no()?,
@@ -377,6 +408,22 @@ pub mod tests {
         assert!(error.contains("[workload cam]") && error.contains("restart"), "{error}");
         let error = parse(with(&format!("[workload cam]\n{PLAIN}after x\n")).as_bytes());
         assert!(error.unwrap_err().to_string().contains("no workload has this name"));
+    }
+
+    #[test]
+    fn what_a_workload_may_take_of_the_data_partition() {
+        let text = with(&format!(
+            "[workload ota]\n{PLAIN}[workload a]\n{PLAIN}data-max 600\ndata-files share\n\
+             [workload b]\n{PLAIN}data-max share\ndata-files 7\n"
+        ));
+        let workloads = parse(text.as_bytes()).unwrap().workloads;
+        assert_eq!(workloads[0].data_limits, None);
+        let limits = |index: usize| {
+            let limits = workloads[index].data_limits.unwrap();
+            (limits.bytes.of(1000), limits.files.of(100))
+        };
+        assert_eq!((limits(1), limits(2)), ((600, 93), (400, 7)));
+        assert!(parse(text.replace("data-files 7", "data-files x").as_bytes()).is_err());
     }
 
     #[test]

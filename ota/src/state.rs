@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded_file::{create_own, open_own};
 use crate::clock;
 use crate::paths::{Paths, STATE};
 use crate::retrial::Retrial;
@@ -243,9 +244,13 @@ pub fn check_room(paths: &Paths) -> Result<()> {
 /// Opens a file to hold a lock on. One made by another user is opened for reading only: a lock
 /// needs no more.
 pub fn open_lock(path: &Path) -> io::Result<File> {
-    match File::open(path) {
+    match open_own(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             OpenOptions::new().create(true).truncate(false).write(true).open(path)
+        }
+        // Not the file that it should be: nobody holds a lock on that.
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) => {
+            create_own(path)
         }
         other => other,
     }

@@ -3,8 +3,11 @@
 use rustix::fs::{flock, FlockOperation};
 use serde::Serialize;
 use slot::boot_state::BootState;
+use slot::conf;
+use slot::data_state::{DataState, Kind};
 
 use crate::account::Report;
+use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::device::{self, Running};
 use crate::paths::Paths;
@@ -53,6 +56,9 @@ pub struct Status {
     /// Set when the repository's metadata is past its expiry by the device's own clock, which need
     /// not be right: when it expired.
     pub metadata_expired: Option<String>,
+    /// Set when the data partition cannot be used and its place is taken by memory: why. What is
+    /// remembered then is forgotten at the next start.
+    pub data_volatile: Option<String>,
 }
 
 /// A version that waits for another trial.
@@ -98,7 +104,15 @@ pub fn collect(paths: &Paths) -> Result<Status> {
     let last_failure = device::last_failure(paths);
     let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
     let status = describe(running, &boot, state, now, is_installing(paths), clock::now());
-    Ok(Status { install: Report::load(paths).map(Install::from), ..status })
+    let install = Report::load(paths).map(Install::from);
+    Ok(Status { install, data_volatile: data_volatile(paths), ..status })
+}
+
+/// Why what is written on `/data` is lost at the next start, when it is.
+fn data_volatile(paths: &Paths) -> Option<String> {
+    let text = read_bounded(&paths.data_state(), conf::MAX_BYTES as u64).ok()?;
+    let state = DataState::parse(&text).ok()?;
+    (state.kind == Kind::Volatile).then_some(state.reason)
 }
 
 fn describe(
@@ -134,6 +148,7 @@ fn describe(
         last_check: state.last_check,
         last_error: state.last_error,
         waiting: state.waiting,
+        data_volatile: None,
         metadata_expired: state
             .metadata_expires
             .filter(|expires| *expires <= clock)
@@ -207,6 +222,9 @@ impl Status {
                 "the repository's metadata expired at {expired} by this device's own clock: the \
                  clock is wrong, or nobody renews it (`imager publish` does)"
             )
+        }));
+        lines.extend(self.data_volatile.iter().map(|reason| {
+            format!("the data partition cannot be used, what is remembered is lost at the next start: {reason}")
         }));
         lines.extend(self.last_error.iter().map(|error| format!("last error: {error}")));
         lines.join("\n")

@@ -40,6 +40,8 @@ pub const RUN_LAST_FAILURE: &str = "/run/ferrite/last-failure";
 pub const RUN_NETWORK_TIME: &str = "/run/ferrite/network-time";
 /// `flock`ed while the boot state is read, changed and written.
 pub const RUN_BOOT_STATE_LOCK: &str = "/run/ferrite/boot-state.lock";
+/// What became of the data partition: conf form, [`crate::data_state`].
+pub const RUN_DATA: &str = "/run/ferrite/data";
 /// Where `init` mounts USB sticks, each on a folder of its own; only in images that use them.
 pub const RUN_MEDIA: &str = "/run/media";
 /// The control socket of `init`.

@@ -156,8 +156,13 @@ fn workload_section(w: &mut Writer, workload: &Workload, user: &User) {
     for name in workload.after() {
         w.line("after", name);
     }
-    w.line("data", yes_no(workload.data))
-        .line("network", yes_no(workload.network))
+    w.line("data", yes_no(workload.data));
+    if workload.data {
+        let limit = |most: Option<u64>| most.map_or("share".to_owned(), |most| most.to_string());
+        w.line("data-max", &limit(workload.data_max()));
+        w.line("data-files", &limit(workload.data_files()));
+    }
+    w.line("network", yes_no(workload.network))
         .line("media", yes_no(workload.media))
         .line("vital", yes_no(workload.vital))
         .line(
@@ -337,6 +342,21 @@ mod tests {
         assert_eq!(conf::one(&conf.head, "module").unwrap().value, "/usr/lib/modules/a.ko");
         assert_eq!(conf::one(&conf.head, "read-ahead").unwrap().value, "/usr/bin/x");
         assert_eq!(conf::one(&conf.head, "build-date").unwrap().value, "1795659174");
+    }
+
+    #[test]
+    fn what_a_workload_may_take_of_the_data_partition_is_said_for_all_but_the_update_client() {
+        let lines = |more: &str| {
+            let head = "[update]\nurl = \"http://h:1/\"\n[[workload]]\nname = \"rec\"\n";
+            let (_dir, image) = image(&format!("{head}command = [\"/x\"]\n{more}"));
+            let text = system_conf(&image, &board(), &[], &[], None).unwrap();
+            let lines = text.lines().filter(|line| line.starts_with("data-"));
+            lines.map(String::from).collect::<Vec<_>>()
+        };
+        assert!(lines("").is_empty());
+        assert_eq!(lines("data = true\n"), ["data-max share", "data-files share"]);
+        let own = lines("data = true\ndata_max = \"2G\"\ndata_files = 5000\n");
+        assert_eq!(own, ["data-max 2147483648", "data-files 5000"]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ impl Life {
             slot: &self.booted.facts,
             address: self.network.address(),
             wifi: self.wireless.status(),
+            data: &self.data,
             now,
         };
         match request {

@@ -19,7 +19,7 @@ use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
 use crate::workload::precedence::Precedence;
 use crate::workload::supervise::Supervisor;
-use crate::{ahead, control, devices, failure, mounts, sys, uptime};
+use crate::{ahead, control, data, devices, failure, mounts, sys, uptime};
 
 /// What was booted, from `/run/ferrite/slot`.
 #[derive(Clone)]
@@ -114,6 +114,9 @@ pub fn start(booted: &Booted) -> Result<Life> {
         },
         clock: Clock::new(&system.ntp, system.build_date),
         debug,
+        data: data::kept(),
+        data_watch: None,
+        data_check_waits: false,
         helpers,
         probation: Probation::new(booted.kind, now + system.trial_timeout),
         trial_waits: String::new(),
