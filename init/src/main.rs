@@ -28,6 +28,7 @@ mod media;
 mod modules;
 mod mounts;
 mod network;
+mod recovery;
 mod reset;
 mod second_life;
 mod settings;

@@ -14,13 +14,15 @@ use super::log_ring::LogRing;
 use super::precedence;
 use super::restart::History;
 use super::spawn::{self, Process, Program};
-use super::standing::{self, Need, Standing, Verdict};
+use super::standing::{self, Need, Past, Standing, Verdict};
 use super::table::{step, Action, Event, State};
 use crate::console::say;
 use crate::system_conf::{Provision, Workload};
 
 /// Milliseconds after which a kill that did not work is repeated.
 const KILL_AGAIN: u64 = 2_000;
+/// After so many kills that changed nothing it is the kernel that does not let the process go.
+const STUCK_KILLS: u32 = 5;
 
 /// A workload and all that is known of it.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct Unit {
     ready_at: Option<u64>,
     unready_since: u64,
     ended_well: bool,
+    /// Kills since the process was started.
+    kills: u32,
     starts: u32,
     start_error: Vec<u8>,
     console_line: Vec<u8>,
@@ -101,6 +105,7 @@ impl Supervisor {
             ready_at: None,
             unready_since: now,
             ended_well: false,
+            kills: 0,
             starts: 0,
             start_error: Vec::new(),
             console_line: Vec::new(),
@@ -240,7 +245,12 @@ impl Supervisor {
             }
             need => need,
         };
-        standing::of(&unit.conf, unit.state, need, unit.unready_since, unit.ended_well)
+        let past = Past {
+            since: unit.unready_since,
+            ended_well: unit.ended_well,
+            stuck: unit.kills >= STUCK_KILLS,
+        };
+        standing::of(&unit.conf, unit.state, need, past)
     }
 
     /// Kills every process of every workload.
@@ -319,6 +329,7 @@ impl Unit {
                 }
             }
             Action::Kill => {
+                self.kills = self.kills.saturating_add(1);
                 if let Some(cgroup) = &self.cgroup {
                     cgroup.kill();
                 }
@@ -361,6 +372,7 @@ impl Unit {
         self.on_output(&mut Vec::new());
         self.process = None;
         self.check = None;
+        self.kills = 0;
         self.end_console_line();
     }
 
