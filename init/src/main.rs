@@ -28,6 +28,7 @@ mod media;
 mod modules;
 mod mounts;
 mod network;
+mod printable;
 mod recovery;
 mod reset;
 mod second_life;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::process::{kill_process, Pid, Signal, WaitStatus};
 
+use self::pipes::Flows;
 pub use self::pipes::Pipe;
 use super::cgroup::Cgroup;
 use super::health::Monitor;
@@ -17,6 +18,7 @@ use super::spawn::{self, Process, Program};
 use super::standing::{self, Need, Past, Standing, Verdict};
 use super::table::{step, Action, Event, State};
 use crate::console::say;
+use crate::printable;
 use crate::system_conf::{Provision, Workload};
 
 /// Milliseconds after which a kill that did not work is repeated.
@@ -46,6 +48,8 @@ pub struct Unit {
     process: Option<Process>,
     check: Option<(Process, u64)>,
     cgroup: Option<Cgroup>,
+    /// The health command's group, within the workload's.
+    check_group: Option<Cgroup>,
     deadline: Option<u64>,
     history: History,
     monitor: Monitor,
@@ -57,6 +61,7 @@ pub struct Unit {
     starts: u32,
     start_error: Vec<u8>,
     console_line: Vec<u8>,
+    flows: Flows,
 }
 
 /// What the workloads need of the rest of the system.
@@ -99,6 +104,7 @@ impl Supervisor {
             process: None,
             check: None,
             cgroup: None,
+            check_group: None,
             deadline: None,
             history: History::default(),
             monitor: Monitor::default(),
@@ -109,6 +115,7 @@ impl Supervisor {
             starts: 0,
             start_error: Vec::new(),
             console_line: Vec::new(),
+            flows: Flows::default(),
         };
         Supervisor {
             units: workloads.into_iter().zip(first).map(unit).collect(),
@@ -135,27 +142,20 @@ impl Supervisor {
         self.units.iter().position(|unit| unit.conf.name == name)
     }
 
-    /// The pipes to wait for.
-    pub fn pipes<'a>(&'a self, mut add: impl FnMut(usize, Pipe, BorrowedFd<'a>)) {
+    /// The pipes to wait for: those that do not rest.
+    pub fn pipes<'a>(&'a self, now: u64, mut add: impl FnMut(usize, Pipe, BorrowedFd<'a>)) {
         for (index, unit) in self.units.iter().enumerate() {
-            let main = unit.process.as_ref();
-            let check = unit.check.as_ref().map(|(check, _)| check);
-            for (pipe, fd) in [
-                (Pipe::Output, main.and_then(|p| p.output.as_ref())),
-                (Pipe::Start, main.and_then(|p| p.start.as_ref())),
-                (Pipe::Notify, main.and_then(|p| p.notify.as_ref())),
-                (Pipe::Check, check.and_then(|p| p.output.as_ref())),
-            ] {
-                if let Some(fd) = fd {
-                    add(index, pipe, fd.as_fd());
+            for (pipe, fd) in unit.pipes() {
+                if unit.flows.rests_until(pipe, now).is_none() {
+                    add(index, pipe, fd);
                 }
             }
         }
     }
 
     /// When something has to be done although no descriptor reports anything.
-    pub fn deadline(&self) -> Option<u64> {
-        self.units.iter().filter_map(Unit::next_look).min()
+    pub fn deadline(&self, now: u64) -> Option<u64> {
+        self.units.iter().filter_map(|unit| unit.next_look(now)).min()
     }
 
     /// Does everything that is due: starts what need not wait any longer, ends what is late.
@@ -213,10 +213,10 @@ impl Supervisor {
     pub fn on_pipe(&mut self, index: usize, pipe: Pipe, said: &mut Vec<u8>, now: u64) {
         let Some(unit) = self.units.get_mut(index) else { return };
         match pipe {
-            Pipe::Output => unit.on_output(said),
+            Pipe::Output => unit.on_output(said, now),
             Pipe::Notify => unit.on_notify(now),
             Pipe::Start => unit.on_start(now),
-            Pipe::Check => unit.on_check_output(),
+            Pipe::Check => unit.on_check_output(now),
         }
     }
 
@@ -285,13 +285,27 @@ impl Unit {
         self.history.in_a_row()
     }
 
-    fn next_look(&self) -> Option<u64> {
+    /// The pipes that are open.
+    fn pipes(&self) -> impl Iterator<Item = (Pipe, BorrowedFd<'_>)> {
+        let main = self.process.as_ref();
+        let check = self.check.as_ref().map(|(check, _)| check);
+        let pipes = [
+            (Pipe::Output, main.and_then(|p| p.output.as_ref())),
+            (Pipe::Start, main.and_then(|p| p.start.as_ref())),
+            (Pipe::Notify, main.and_then(|p| p.notify.as_ref())),
+            (Pipe::Check, check.and_then(|p| p.output.as_ref())),
+        ];
+        pipes.into_iter().filter_map(|(pipe, fd)| Some((pipe, fd?.as_fd())))
+    }
+
+    fn next_look(&self, now: u64) -> Option<u64> {
         let health = match (self.state, &self.check) {
             (State::Ready, None) => self.monitor.deadline(&self.conf),
             (State::Ready, Some((_, late))) => Some(*late),
             _ => None,
         };
-        [self.deadline, health].into_iter().flatten().min()
+        let rested = self.pipes().filter_map(|(pipe, _)| self.flows.rests_until(pipe, now)).min();
+        [self.deadline, health, rested, self.flows.deadline()].into_iter().flatten().min()
     }
 
     /// One step of the table, and what it asks for.
@@ -310,7 +324,7 @@ impl Unit {
             self.reason.clear();
             // Why it left a failure behind is no reason for being well again.
             if !matches!(state, State::Waiting | State::Starting | State::Ready) {
-                self.reason.push_str(reason);
+                self.reason = printable::line(reason);
             }
             say(&["workload ", &self.conf.name, ": ", &self.detail()]);
         }
@@ -334,7 +348,7 @@ impl Unit {
                     cgroup.kill();
                 }
             }
-            Action::Sweep => self.sweep(),
+            Action::Sweep => self.sweep(now),
             Action::ArmReady => self.deadline = Some(now + self.conf.ready_timeout),
             Action::ArmStop => self.deadline = Some(now + self.conf.stop_timeout),
             Action::ArmKill => self.deadline = Some(now + KILL_AGAIN),
@@ -364,19 +378,22 @@ impl Unit {
     }
 
     /// The main process is gone: what it left behind goes too.
-    fn sweep(&mut self) {
+    fn sweep(&mut self, now: u64) {
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
         // Its last words are kept; nobody else waits for them any more.
-        self.on_output(&mut Vec::new());
+        self.on_output(&mut Vec::new(), now);
         self.process = None;
         self.check = None;
+        // It was killed with the workload's; the next one is found again and knows that.
+        self.check_group = None;
         self.kills = 0;
-        self.end_console_line();
+        self.end_console_line(now);
     }
 
     fn tick(&mut self, now: u64) {
+        self.say_dropped(now);
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             let reason = match self.state {
                 State::Starting => "not ready in time",
@@ -390,9 +407,8 @@ impl Unit {
         if self.monitor.is_silent(&self.conf, now) {
             self.event(Event::HealthLost, "no heartbeat", now);
         } else if self.check.as_ref().is_some_and(|(_, late)| now >= *late) {
-            if let Some((check, _)) = self.check.take() {
-                let _ = kill_process(check.pid, Signal::KILL);
-            }
+            self.check = None;
+            self.end_check();
             self.check_ended(false, "health command took too long", now);
         } else if self.check.is_none() && self.monitor.check_is_due(now) {
             self.start_check(now);
@@ -402,12 +418,23 @@ impl Unit {
     fn start_check(&mut self, now: u64) {
         let (Some(health), Some(cgroup)) = (&self.conf.health, &self.cgroup) else { return };
         let program = Program { command: &health.command, notifies: false };
-        match spawn::start(&self.conf, program, cgroup) {
-            Ok(process) => {
+        let started = match self.check_group.take().map_or_else(|| cgroup.open_check(), Ok) {
+            Ok(group) => spawn::start(&self.conf, program, self.check_group.insert(group)).ok(),
+            Err(_) => None,
+        };
+        match started {
+            Some(process) => {
                 self.check = Some((process, now + health.timeout));
                 self.monitor.check_started();
             }
-            Err(_) => self.check_ended(false, "health command cannot start", now),
+            None => self.check_ended(false, "health command cannot start", now),
+        }
+    }
+
+    /// The health command ended or is late: what it started does not outlive it.
+    fn end_check(&mut self) {
+        if let Some(group) = self.check_group.as_ref().filter(|group| group.is_populated()) {
+            group.kill();
         }
     }
 
@@ -428,8 +455,9 @@ impl Unit {
             return true;
         }
         if self.check.as_ref().is_some_and(|(check, _)| check.pid == pid) {
-            self.on_check_output();
+            self.on_check_output(now);
             self.check = None;
+            self.end_check();
             let (success, reason) = explain(status);
             self.check_ended(success, &["health command: ", &reason].concat(), now);
             return true;
