@@ -12,6 +12,7 @@ pub use self::pipes::Pipe;
 use super::cgroup::Cgroup;
 use super::health::Monitor;
 use super::log_ring::LogRing;
+use super::ports::Ports;
 use super::precedence;
 use super::restart::History;
 use super::spawn::{self, Process, Program};
@@ -45,6 +46,7 @@ pub struct Unit {
     pub restarts: u32,
     /// When the program was last seen to run: its start pipe closed at the exec.
     pub started: Option<u64>,
+    ports: Ports,
     process: Option<Process>,
     check: Option<(Process, u64)>,
     cgroup: Option<Cgroup>,
@@ -95,6 +97,7 @@ impl Supervisor {
         let unit = |(conf, first): (Workload, bool)| Unit {
             first,
             ring: LogRing::new(conf.log_size),
+            ports: Ports::new(&conf.listen),
             conf,
             state: State::Waiting,
             reason: String::new(),
@@ -121,6 +124,13 @@ impl Supervisor {
             units: workloads.into_iter().zip(first).map(unit).collect(),
             surroundings: Surroundings::default(),
             closing: false,
+        }
+    }
+
+    /// Listens on every port that belongs to a workload, before any of them could take another's.
+    pub fn open_ports(&mut self) {
+        for unit in &mut self.units {
+            unit.ports.open(&unit.conf.name);
         }
     }
 
@@ -365,7 +375,12 @@ impl Unit {
     }
 
     fn spawn(&mut self, now: u64) {
-        let program = Program { command: &self.conf.command, notifies: self.conf.notifies };
+        self.ports.open(&self.conf.name);
+        let program = Program {
+            command: &self.conf.command,
+            notifies: self.conf.notifies,
+            ports: Some(&self.ports),
+        };
         match start(&self.conf, program, &mut self.cgroup) {
             Ok(process) => {
                 self.process = Some(process);
@@ -417,7 +432,7 @@ impl Unit {
 
     fn start_check(&mut self, now: u64) {
         let (Some(health), Some(cgroup)) = (&self.conf.health, &self.cgroup) else { return };
-        let program = Program { command: &health.command, notifies: false };
+        let program = Program { command: &health.command, notifies: false, ports: None };
         let started = match self.check_group.take().map_or_else(|| cgroup.open_check(), Ok) {
             Ok(group) => spawn::start(&self.conf, program, self.check_group.insert(group)).ok(),
             Err(_) => None,
