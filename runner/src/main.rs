@@ -38,6 +38,7 @@ use std::time::Instant;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    sys::give_large_buffers_back();
     // tflitec panics on tensor names that are not text, as a damaged model can have them. The
     // person reading the log needs to know that it is the model.
     std::panic::set_hook(Box::new(|fault| {

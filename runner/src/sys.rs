@@ -1,4 +1,5 @@
-//! The one place with `unsafe`: taking over descriptors that were inherited by number.
+//! The one place with `unsafe`: taking over descriptors that were inherited by number, and a setting
+//! of the allocator.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -35,4 +36,16 @@ pub fn inherited(fd: RawFd) -> File {
     // SAFETY: FERRITE_NOTIFY_FD says that this descriptor was opened for this process and is
     // its to close; nothing else in the process knows the number.
     unsafe { File::from_raw_fd(fd) }
+}
+
+/// Buffers of at least so many bytes are given back to the system when they are freed.
+const GIVEN_BACK: i32 = 256 << 10;
+
+/// Has large buffers given back when they are freed. By itself glibc keeps ever larger ones, up to
+/// 64 MB (mallopt(3), `M_MMAP_THRESHOLD`): what one picture took would not be there for the next,
+/// which may need another size.
+pub fn give_large_buffers_back() {
+    // SAFETY: mallopt takes any two numbers; called before any other thread is made.
+    // Refused, memory is only used less well.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, GIVEN_BACK) };
 }

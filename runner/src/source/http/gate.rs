@@ -19,8 +19,8 @@ pub const MAX_WAITING: usize = 8;
 const MAX_WAITING_OF_ONE: usize = 6;
 /// Who sends a body slower than so many bytes a second loses his place when the memory is needed.
 const LEAST_RATE: u64 = 256 << 10;
-/// But not within this time of his first byte.
-const GRACE: Duration = Duration::from_secs(1);
+/// As far as that is measured: in spans of this length.
+const SPAN: Duration = Duration::from_secs(1);
 
 /// The network that counts as one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,39 @@ struct Seat {
     stage: Stage,
     /// Bytes of its body that came.
     held: u64,
+    pace: Pace,
+}
+
+/// How fast a body has come lately: what came long ago is no excuse for a drip.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// When the span began that is being measured, and the bytes that had come by then.
+    from: Instant,
+    before: u64,
+    /// Bytes a second in the span before that.
+    last: Option<u64>,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace { from: now, before: 0, last: None }
+    }
+
+    /// Bytes a second; `None` before there was time to tell.
+    fn rate(&self, held: u64, now: Instant) -> Option<u64> {
+        let span = now.saturating_duration_since(self.from);
+        if span < SPAN {
+            return self.last;
+        }
+        Some(held.saturating_sub(self.before) * 1000 / span.as_millis().max(1) as u64)
+    }
+
+    /// More came.
+    fn step(&mut self, held: u64, now: Instant) {
+        if now.saturating_duration_since(self.from) >= SPAN {
+            *self = Pace { from: now, before: held, last: self.rate(held, now) };
+        }
+    }
 }
 
 /// All connections.
@@ -102,7 +135,9 @@ impl Gate {
         }
         inner.last += 1;
         let id = inner.last;
-        let seat = Seat { id, peer, since: Instant::now(), stage: Stage::Sending, held: 0 };
+        let now = Instant::now();
+        let (stage, pace) = (Stage::Sending, Pace::new(now));
+        let seat = Seat { id, peer, since: now, stage, held: 0, pace };
         inner.seats.push((seat, Arc::clone(stream)));
         Some(Place { gate: Arc::clone(self), id })
     }
@@ -147,6 +182,7 @@ impl Place {
                 let still_there = seat.is_some();
                 if let Some(seat) = seat {
                     seat.held += bytes;
+                    seat.pace.step(seat.held, Instant::now());
                 }
                 return still_there;
             }
@@ -221,17 +257,13 @@ fn place_for(seats: &[Seat], peer: Peer) -> Option<Option<usize>> {
     goes.map(|(at, _)| Some(at))
 }
 
-/// The slowest of those who still send a body and have had their time, `except` aside.
+/// The slowest of those who still send a body, `except` aside, if it is too slow.
 fn slowest(seats: &[Seat], except: u64, now: Instant) -> Option<usize> {
-    let rate = |seat: &Seat| {
-        let elapsed = now.saturating_duration_since(seat.since);
-        (elapsed >= GRACE).then(|| seat.held * 1000 / elapsed.as_millis().max(1) as u64)
-    };
     let candidates = seats
         .iter()
         .enumerate()
         .filter(|(_, seat)| seat.id != except && seat.stage == Stage::Sending && seat.held > 0);
-    let rated = candidates.filter_map(|(at, seat)| Some((at, rate(seat)?)));
+    let rated = candidates.filter_map(|(at, seat)| Some((at, seat.pace.rate(seat.held, now)?)));
     rated.filter(|(_, rate)| *rate < LEAST_RATE).min_by_key(|(_, rate)| *rate).map(|(at, _)| at)
 }
 
@@ -251,6 +283,7 @@ mod tests {
             since: start + Duration::from_millis(i as u64),
             stage: *stage,
             held: *held,
+            pace: Pace::new(start),
         };
         of.iter().enumerate().map(seat).collect()
     }
@@ -304,5 +337,17 @@ mod tests {
         assert_eq!(slowest(&all, 9, later), Some(2));
         assert_eq!(slowest(&all, 2, later), Some(0));
         assert_eq!(slowest(&all[4..], 9, later), None, "fast enough");
+    }
+
+    #[test]
+    fn who_sends_much_and_then_drips_is_slow() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let second = |n: u64| start + Duration::from_secs(n);
+        pace.step(8 << 20, second(1));
+        assert_eq!(pace.rate(8 << 20, second(1)), Some(8 << 20));
+        pace.step((8 << 20) + 1, second(2));
+        assert_eq!(pace.rate((8 << 20) + 1, second(2)), Some(1));
+        assert_eq!(pace.rate((8 << 20) + 1, second(5)), Some(0));
     }
 }
