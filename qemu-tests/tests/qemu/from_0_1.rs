@@ -14,7 +14,8 @@ const TO_INSTALL: Duration = Duration::from_secs(180);
 
 #[test]
 #[ignore = "compiles version 0.1; `just boot-all` runs it"]
-fn a_device_of_version_0_1_takes_this_version_and_finds_its_way_with_the_old_loader() -> Result<()> {
+fn a_device_of_version_0_1_takes_this_version_and_finds_its_way_with_the_old_loader() -> Result<()>
+{
     let board = Board::QemuArm64;
     let lane = Lane::take()?;
     let repository = lane.repository()?;
