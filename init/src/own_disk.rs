@@ -49,10 +49,14 @@ pub enum Told<'a> {
 
 /// The partition that was named: in the kernel's arguments, or by UEFI where the board has it.
 pub fn named(chooser: &str, arguments: &str) -> Option<Guid> {
-    match chooser {
+    let named = match chooser {
         "efi" => efi_variable(),
         _ => origin::from_cmdline(arguments),
+    };
+    if named.is_none() {
+        say(&["nobody says which disk this is; the boot state has to tell"]);
     }
+    named
 }
 
 /// Without the file system or the variable the count in the boot state has to do.
