@@ -12,6 +12,7 @@
 
 mod ahead;
 mod assistant;
+mod boot_state_requests;
 mod choosing;
 mod clock;
 mod console;
