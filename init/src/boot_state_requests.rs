@@ -48,7 +48,7 @@ impl Rights<'_> {
         asker.map_or(Rights::Steering, |asker| Rights::Only(&asker.asks))
     }
 
-    /// Whether they include this. `armed`: a trial was armed since the last boot. Without one, a
+    /// Whether they include this. `armed`: the idle slot's trial is armed. Without that, a
     /// program that only updates has no reason to reboot the device.
     pub fn allow(self, request: &Request, armed: bool) -> bool {
         match self {
@@ -77,7 +77,7 @@ pub struct Moment {
 struct Pending {
     ticket: u32,
     client: u64,
-    request: BootRequest,
+    running: Slot,
     answer: OwnedFd,
 }
 
@@ -104,6 +104,7 @@ impl BootRequests {
         let (answer, write) = pipe.map_err(|e| Answer::error(&e.to_string()))?;
         self.last_ticket = self.last_ticket.wrapping_add(1);
         let ticket = self.last_ticket;
+        let running = moment.running;
         let work = || {
             let result = carry_out(request, &moment);
             let text = match &result {
@@ -117,29 +118,27 @@ impl BootRequests {
         if !helpers.start(Task::BootState(ticket), now, work) {
             return Err(Answer::error("no process can be made now"));
         }
-        self.pending.push(Pending { ticket, client, request, answer });
+        self.pending.push(Pending { ticket, client, running, answer });
         Ok(())
     }
 
     /// A helper ended: which client gets what.
     pub fn ended(&mut self, ticket: u32, success: bool) -> Option<(u64, Answer)> {
         let at = self.pending.iter().position(|pending| pending.ticket == ticket)?;
-        let Pending { client, request, answer, .. } = self.pending.swap_remove(at);
+        let Pending { client, running, answer, .. } = self.pending.swap_remove(at);
         let mut text = vec![0; MAX_ANSWER];
         let length = sys::read_ready(&answer, &mut text).unwrap_or(0);
         text.truncate(length);
         if text.is_empty() {
             return Some((client, Answer::error("the boot state could not be changed in time")));
         }
-        match request {
-            BootRequest::Arm { .. } if success => self.armed = true,
-            BootRequest::BeginInstall | BootRequest::ClearTrial if success => self.armed = false,
-            _ => {}
+        if let (true, Ok(state)) = (success, boot_request::parse_answer(&text)) {
+            self.armed = state.trial == Some(running.other()) && state.tries > 0;
         }
         Some((client, Answer { text, log: None }))
     }
 
-    /// A trial was armed since the last boot: there is something to reboot into.
+    /// A trial is armed, as far as the last request has shown: there is something to reboot into.
     pub fn have_armed(&self) -> bool {
         self.armed
     }

@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use slot::boot_state::BootState;
-use slot::chooser::{self, Chooser};
+use slot::boot_request::BootRequest;
 use slot::Slot;
 
+use crate::boot;
 use crate::check::check;
 use crate::clock::{self, now};
 use crate::console::{announce, say};
@@ -23,7 +23,7 @@ use crate::settings::{Reboot, Settings};
 use crate::state::{Failed, Outcome, Pending, State};
 use crate::sticks::{self, Sticks};
 use crate::trial::{situation, Situation};
-use crate::{floor, health, random, Error, Result};
+use crate::{health, random, Error, Result};
 
 /// How often a trial's health, and the reboot window, are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -33,6 +33,24 @@ const FIRST_RETRY: Duration = Duration::from_secs(30);
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// A device that asked to be rebooted and still runs after this asks again.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at the boot state, for which `init` starts a process each time.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// When the boot state was looked at.
+#[derive(Debug, Default)]
+struct Looks(Option<Instant>);
+
+impl Looks {
+    /// Whether it is time for another look, which is then taken.
+    fn due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= LOOK_EVERY);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
 
 /// Tells `init` that this workload is ready, and then that it still turns over.
 #[derive(Debug)]
@@ -112,10 +130,9 @@ pub fn settle(
     running: &Running,
     heart: &Heart,
 ) -> Result<Option<String>> {
-    let chooser = device::chooser(paths)?;
     let last_failure = device::last_failure(paths);
     let state = State::load(paths);
-    let boot = chooser.load()?;
+    let boot = boot::state(paths)?;
     match situation(running, &boot, state.pending.as_ref(), last_failure.as_ref()) {
         Situation::Settled => Ok(None),
         Situation::OnTrial => {
@@ -143,7 +160,7 @@ pub fn settle(
             )))
         }
         Situation::FellBack { from, reason, .. } => {
-            fell_back(paths, &*chooser, state.pending, from, &reason).map(Some)
+            fell_back(paths, state.pending, from, &reason).map(Some)
         }
     }
 }
@@ -152,6 +169,7 @@ pub fn settle(
 fn wait_until_healthy(paths: &Paths, settings: &Settings, heart: &Heart) {
     let enough = Duration::from_secs(settings.commit_after_seconds);
     let mut told = String::new();
+    let mut looks = Looks::default();
     loop {
         heart.beat();
         let reason = match health::ask(paths) {
@@ -165,8 +183,7 @@ fn wait_until_healthy(paths: &Paths, settings: &Settings, heart: &Heart) {
         }
         told = reason;
         // A person may have committed or cleared it meanwhile.
-        let boot = device::chooser(paths).and_then(|c| Ok(c.load()?));
-        if boot.is_ok_and(|boot| boot.trial.is_none()) {
+        if looks.due() && boot::state(paths).is_ok_and(|boot| boot.trial.is_none()) {
             return;
         }
         heart.sleep(TICK);
@@ -177,34 +194,9 @@ fn wait_until_healthy(paths: &Paths, settings: &Settings, heart: &Heart) {
 ///
 /// Fails when its trial was given up meanwhile.
 pub fn commit(paths: &Paths, running: &Running) -> Result<String> {
-    let chooser = device::chooser(paths)?;
-    let may_commit =
-        |boot: &BootState| boot.trial == Some(running.slot) || boot.active == running.slot;
-    let given_up = || {
-        Error::failed(format!(
-            "slot {} is neither on trial nor active any more; nothing was committed",
-            running.slot
-        ))
-    };
-    if !may_commit(&chooser.load()?) {
-        return Err(given_up());
-    }
-    let keys = device::trusted_keys(paths)?;
-    let floor = device::running_manifest(paths, &keys)?.floor;
-    let shut_out = floor::shuts_out(paths, &keys, running.slot.other(), floor);
-    let mut allowed = false;
-    chooser::update(&*chooser, &paths.boot_state_lock(), |boot| {
-        allowed = may_commit(boot);
-        if allowed {
-            boot.commit(running.slot);
-        }
-        if allowed && shut_out {
-            boot.forbid_fallback();
-        }
-    })?;
-    if !allowed {
-        return Err(given_up());
-    }
+    let floor = device::running_manifest(paths, &device::trusted_keys(paths)?)?.floor;
+    // `init` knows whether this slot is on trial, and shuts out what is below its floor.
+    boot::ask(paths, BootRequest::Commit)?;
     State::change(paths, |state| {
         state.pending = None;
         state.floor = state.floor.max(floor);
@@ -232,13 +224,7 @@ fn has_decayed(paths: &Paths, slot: Slot) -> Result<bool> {
     Ok(!content.is_some_and(|(manifest, _)| device::root_is_whole(paths, slot, &manifest)))
 }
 
-fn fell_back(
-    paths: &Paths,
-    chooser: &dyn Chooser,
-    pending: Option<Pending>,
-    from: Slot,
-    reason: &str,
-) -> Result<String> {
+fn fell_back(paths: &Paths, pending: Option<Pending>, from: Slot, reason: &str) -> Result<String> {
     let keys = device::trusted_keys(paths)?;
     // The slot itself knows best what failed; if it was overwritten, what was pending does.
     let failed = device::content(paths, &keys, from)
@@ -258,11 +244,9 @@ fn fell_back(
     let version = failed.map_or_else(|| "an unknown version".into(), |failed| failed.version);
     report::note(paths, Outcome::FellBack, &version, reason)?;
     // Last: until then a restart of `ota` comes here again.
-    chooser::update(chooser, &paths.boot_state_lock(), |boot| {
-        if boot.active != from {
-            boot.clear_trial();
-        }
-    })?;
+    if boot::state(paths)?.active != from {
+        boot::ask(paths, BootRequest::ClearTrial)?;
+    }
     Ok(format!("fell back from {version}: {reason}"))
 }
 
@@ -401,11 +385,9 @@ fn wait_and_reboot(paths: &Paths, policy: Reboot, heart: &Heart) {
     if policy == Reboot::Manual {
         return;
     }
+    let mut looks = Looks::default();
     loop {
-        let armed = device::chooser(paths)
-            .and_then(|c| Ok(c.load()?))
-            .is_ok_and(|boot: BootState| boot.trial.is_some());
-        if !armed {
+        if looks.due() && boot::state(paths).is_ok_and(|boot| boot.trial.is_none()) {
             return;
         }
         let now = now();

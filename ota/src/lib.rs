@@ -4,7 +4,8 @@
 //! The road: [`daemon`] asks [`trial`] what the last boot means, commits a trial that [`health`]
 //! calls healthy, then polls. [`check`] asks the repository (through [`http`]) whether there is
 //! something newer for this device. [`install`] brings it into the idle slot, chunk by chunk,
-//! through [`slot_writer`], and arms the trial. What was tried, and how it ended, lies in
+//! through [`slot_writer`], and arms the trial; on a device the writing is another process, [`writer`],
+//! and the boot state is `init`'s ([`boot`]). What was tried, and how it ended, lies in
 //! [`state`]; [`status`] shows it. What time it is and what of that is sure says [`clock`], whose
 //! turn it is [`rollout`]. What one device's image says is in [`settings`]; what runs, in
 //! [`device`]; every path is in [`paths`]. What must outlive a power cut is written through two traits
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod boot;
 pub mod bounded_file;
 pub mod bundle;
 pub mod byteranges;
@@ -52,5 +54,6 @@ pub mod status;
 pub mod sticks;
 pub mod tls;
 pub mod trial;
+pub mod writer;
 
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@ use serde::Serialize;
 use slot::boot_state::BootState;
 
 use crate::account::Report;
+use crate::boot;
 use crate::clock;
 use crate::device::{self, Running};
 use crate::paths::Paths;
@@ -80,7 +81,7 @@ impl From<Report> for Install {
 /// Collects the status.
 pub fn collect(paths: &Paths) -> Result<Status> {
     let running = Running::load(paths)?;
-    let boot = device::chooser(paths)?.load()?;
+    let boot = boot::state(paths)?;
     let state = State::load(paths);
     let last_failure = device::last_failure(paths);
     let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
