@@ -443,9 +443,10 @@ impl Image {
 
     /// The workloads that the imager adds: the name of each, and the key that asks for it.
     pub fn own_workloads(&self) -> Vec<(&'static str, &'static str)> {
-        let update = self.update.iter().flat_map(|_| {
-            [(UPDATE_WORKLOAD, "[update]"), (WRITER_WORKLOAD, "[update]")]
-        });
+        let update = self
+            .update
+            .iter()
+            .flat_map(|_| [(UPDATE_WORKLOAD, "[update]"), (WRITER_WORKLOAD, "[update]")]);
         let wifi = self.network.wifi.as_ref().map(|_| (WIFI_WORKLOAD, "[network] wifi"));
         update.chain(wifi).collect()
     }

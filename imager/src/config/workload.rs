@@ -89,7 +89,9 @@ impl Group {
             Group::Ctl => ("ctl", "stop every workload, and reboot and switch off the device"),
             Group::Slots => ("slots", "read the running slot and overwrite the idle one"),
         };
-        format!("workload `{workload}` is in the group `{group}`: whoever takes it over can {rights}")
+        format!(
+            "workload `{workload}` is in the group `{group}`: whoever takes it over can {rights}"
+        )
     }
 
     /// The group with this number, if it is one of these.

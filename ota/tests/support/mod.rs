@@ -5,6 +5,7 @@
 pub mod certificates;
 pub mod server;
 pub mod wire;
+pub mod writer;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -108,6 +108,9 @@ fn boots(board: Board) -> Result<()> {
         Ok(disk.boot_state()?.context("boot state")?.strikes == 0)
     })?;
 
+    // The update client's two halves are walled off, from the device and from each other.
+    crate::two_halves::walls(&mut machine.console)?;
+
     // It switches itself off when told to. What a Raspberry Pi switches off by is its watchdog.
     if board == Board::Rpi3 {
         return machine.power_cut();

@@ -23,6 +23,7 @@ mod rpi4;
 mod secure_boot;
 mod signed;
 mod sticks;
+mod two_halves;
 mod uboot_cards;
 mod uefi_cards;
 mod updates;
