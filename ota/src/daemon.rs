@@ -136,8 +136,15 @@ pub fn settle(
     match situation(running, &boot, state.pending.as_ref(), last_failure.as_ref()) {
         Situation::Settled => Ok(None),
         Situation::OnTrial => {
-            wait_until_healthy(paths, settings, heart);
-            commit(paths, running).map(Some)
+            loop {
+                wait_until_healthy(paths, settings, heart);
+                match commit(paths, running) {
+                    // `init` found it ill at that very moment; a trial that takes too long it ends.
+                    Err(error) if is_on_trial(paths, running.slot) => say(&error.to_string()),
+                    result => return result.map(Some),
+                }
+                heart.sleep(TICK);
+            }
         }
         Situation::Armed(slot) => {
             remember_pending(paths, slot)?;
@@ -163,6 +170,10 @@ pub fn settle(
             fell_back(paths, state.pending, from, &reason).map(Some)
         }
     }
+}
+
+fn is_on_trial(paths: &Paths, slot: Slot) -> bool {
+    boot::state(paths).is_ok_and(|boot| boot.trial == Some(slot))
 }
 
 /// `init` resets the board when this takes too long: no limit is needed here.

@@ -16,7 +16,7 @@ const SLOTS_READ: u32 = 902;
 fn said(console: &mut Console, user: &str, group: u32, command: &str) -> Result<String> {
     let line = format!(
         "busybox start-stop-daemon -S -p /tmp/none -a /usr/bin/busybox -c {user}:{group} -- \
-         sh -c '{command}' 2>&1 | busybox sed s/^/said:/"
+         sh -c '{command}' 2>&1 | busybox sed s/^/sa''id:/"
     );
     let lines = console.shell(&line)?;
     let said = lines.iter().filter_map(|line| line.split_once("said:").map(|(_, said)| said));
