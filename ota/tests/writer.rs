@@ -213,7 +213,7 @@ fn what_is_out_of_order_or_out_of_bounds_ends_the_connection() {
     let three = chunk(&two, 3);
     let number = 3u32.to_le_bytes();
     let far = (two.table.chunks().len() as u32).to_le_bytes();
-    let cases: Vec<(&str, bool, bool, Ask, Vec<&[u8]>)> = vec![
+    let cases: [(_, _, _, _, Vec<&[u8]>); 18] = [
         ("a chunk before the header", false, false, Ask::Put, vec![&number, three]),
         ("arming before the header", false, false, Ask::Finish, vec![&[3]]),
         ("preparing before the header", false, false, Ask::Prepare, vec![]),
