@@ -5,21 +5,23 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::mount::{mount, MountFlags};
 use slot::boot_state::Boot;
 use slot::chooser;
 use slot::conf::{self, Conf};
-use slot::disk::{self, Disk};
-use slot::layout::{self, Slot};
+use slot::disk::Disk;
+use slot::layout;
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::{Error, Result};
 
 use crate::choosing::{self, Choice};
 use crate::console::{self, say};
+use crate::own_disk::{self, Told};
 use crate::watchdog::Watchdog;
-use crate::{assistant, devices, haste, modules, reset, switch_root, uptime, verity_device};
+use crate::{
+    assistant, devices, haste, last_reset, modules, reset, switch_root, uptime, verity_device,
+};
 
 /// First line of `boot.conf`.
 const BOOT_CONF_FORM: &str = "ferrite-boot 1";
@@ -27,15 +29,13 @@ const BOOT_CONF_FORM: &str = "ferrite-boot 1";
 const RUN_SLOT_FORM: &str = "ferrite-slot 1";
 /// The largest `boot.conf` that is read.
 const MAX_BOOT_CONF: usize = conf::MAX_BYTES;
-/// How long the disk may take to appear: a slow SD card needs about two seconds.
-const DISK_PATIENCE_MS: u64 = 15_000;
 /// Where the root is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/newroot";
 
 /// What is known at the moment something goes wrong.
 #[derive(Default)]
 struct Progress {
-    slot: Option<Slot>,
+    choice: Option<Choice>,
     chooser: Option<String>,
     /// Kept open: the kernel complains about a watchdog that is closed while it runs.
     watchdog: Option<Watchdog>,
@@ -48,11 +48,11 @@ pub fn run() -> ! {
     let mut progress = Progress::default();
     let Err(error) = boot(&mut progress);
     let reason = error.to_string();
-    let letter = progress.slot.map_or("?", Slot::letter);
+    let letter = progress.choice.map_or("?", |choice| choice.slot.letter());
     say(&["cannot boot slot ", letter, ": ", &reason, "; resetting"]);
-    if let (Some(slot), Some(name)) = (progress.slot, &progress.chooser) {
-        if let Ok(chooser) = chooser::open(name, Path::new(layout::DEVICES)) {
-            reset::note(&*chooser, slot, &reason);
+    if let (Some(choice), Some(name)) = (progress.choice, &progress.chooser) {
+        if let Ok(chooser) = chooser::open(name, Path::new(layout::DEVICES), choice.running()) {
+            reset::note(&*chooser, choice.slot, &reason);
         }
     }
     reset::reset()
@@ -87,13 +87,13 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
             if progress.watchdog.is_none() {
                 progress.watchdog = arm_watchdog(&conf);
             }
-            let disk = wait_for_disk()?;
+            let disk = own_disk::wait(&Told::ByFirmware(method, &arguments))?;
             devices::link(&disk)?;
             (choosing::choose(method, &arguments)?, Some(disk))
         }
     };
     let slot = choice.slot;
-    progress.slot = Some(slot);
+    progress.choice = Some(choice);
 
     let later: Vec<&str> = lines("later-modules").flat_map(|chain| chain.split(' ')).collect();
     let assistant = assistant::load_modules(&chains("modules"), &later)?;
@@ -101,12 +101,14 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         Some(disk) => disk,
         None => {
             progress.watchdog = arm_watchdog(&conf);
-            let disk = wait_for_disk()?;
+            let named = own_disk::named(chooser.value, &arguments);
+            let disk = own_disk::wait(&Told::ByLoader(choice, named))?;
             devices::link(&disk)?;
             disk
         }
     };
     progress.chooser = Some(chooser.value.to_string());
+    last_reset::weigh(progress.watchdog.as_ref(), chooser.value, choice);
     let partition = ["/dev/", disk.partition(slot.root_label())?].concat();
     let header = read_slot_header(&partition)?;
     let manifest = Header::new(&header)
@@ -130,7 +132,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     }
     let root = verity_device::open(&partition, &manifest)?;
     mount_root(&root)?;
-    leave_word(choice, &disk, &manifest, &header)?;
+    leave_word(choice, chooser.value, &disk, &manifest, &header)?;
     say(&["root mounted, starting /sbin/init (", &uptime::now().to_string(), " ms)"]);
     let mut environment: Vec<CString> = Vec::new();
     if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
@@ -207,23 +209,6 @@ fn arm_watchdog(conf: &Conf<'_>) -> Option<Watchdog> {
     }
 }
 
-/// The disk with every one of our partitions; drivers may take a while to find it.
-fn wait_for_disk() -> Result<Disk> {
-    let started = uptime::now();
-    loop {
-        if let Some(disk) = disk::find(Path::new("/sys/class/block"))? {
-            return Ok(disk);
-        }
-        if uptime::now() - started > DISK_PATIENCE_MS {
-            return Err(Error::new(
-                "no disk with all of Ferrite's partitions appeared within 15 s; \
-                 does the board file name its driver?",
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// The slot header: the last 64 KiB of the root partition.
 fn read_slot_header(partition: &str) -> Result<Vec<u8>> {
     use std::io::{Seek, SeekFrom};
@@ -265,7 +250,13 @@ fn mount_root(device: &str) -> Result<()> {
 }
 
 /// Tells the second life and the workloads what was booted.
-fn leave_word(choice: Choice, disk: &Disk, manifest: &Manifest, header: &[u8]) -> Result<()> {
+fn leave_word(
+    choice: Choice,
+    chooser: &str,
+    disk: &Disk,
+    manifest: &Manifest,
+    header: &[u8],
+) -> Result<()> {
     let is = |kind| if choice.kind == kind { "yes" } else { "no" };
     let mut word = conf::Writer::new(RUN_SLOT_FORM);
     word.line("slot", choice.slot.letter())
@@ -275,7 +266,8 @@ fn leave_word(choice: Choice, disk: &Disk, manifest: &Manifest, header: &[u8]) -
         .line("name", &manifest.name)
         .line("version", &manifest.version)
         .line("sequence", &manifest.sequence.to_string())
-        .line("disk", &["/dev/", &disk.name].concat());
+        .line("disk", &["/dev/", &disk.name].concat())
+        .line("chooser", chooser);
     for (path, bytes) in
         [(layout::RUN_SLOT, word.finish().as_bytes()), (layout::RUN_SLOT_HEADER, header)]
     {

@@ -12,6 +12,7 @@
 
 mod ahead;
 mod assistant;
+mod beneath;
 mod boot_state_requests;
 mod choosing;
 mod clock;
@@ -25,10 +26,13 @@ mod failure;
 mod first_life;
 mod haste;
 mod helper;
+mod last_reset;
 mod media;
 mod modules;
 mod mounts;
 mod network;
+mod own_disk;
+mod quota;
 mod reset;
 mod second_life;
 mod settings;

@@ -4,10 +4,11 @@
 //! clamped to what the device can bear.
 
 use rustix::thread::CapabilitySet;
-use slot::conf::{self, Line};
+use slot::conf::{self, Line, Section};
 use slot::manifest::is_word;
 use slot::{Error, Result};
 
+use crate::quota;
 use crate::workload::restart::{Limits, Policy, MAX_BUDGET};
 
 /// First line of the file.
@@ -24,8 +25,6 @@ const MAX_SECONDS: u64 = 366 * 24 * 3600;
 pub struct System {
     /// The host name.
     pub hostname: String,
-    /// Name of the boot chooser.
-    pub chooser: String,
     /// Paths of modules, in load order.
     pub modules: Vec<String>,
     /// What the first workloads read while they start.
@@ -38,6 +37,8 @@ pub struct System {
     pub dhcp: bool,
     /// The radio, in images that join wireless networks.
     pub radio: Option<Radio>,
+    /// It is later than this, in seconds since 1970: when the newest package was made. 0: unknown.
+    pub build_date: u64,
     /// Numeric addresses of time servers; those of DHCP are used as well.
     pub ntp: Vec<String>,
     /// Sticks are mounted when they are plugged in.
@@ -87,6 +88,8 @@ pub struct Workload {
     pub after: Vec<usize>,
     /// Needs `/data`.
     pub data: bool,
+    /// What it may take of `/data`; `None` for who is trusted with all of it.
+    pub data_limits: Option<quota::Limits>,
     /// Needs an address.
     pub network: bool,
     /// Has a network of its own, with nothing in it.
@@ -142,7 +145,6 @@ pub fn parse(text: &[u8]) -> Result<System> {
     let head = &conf.head;
     let mut system = System {
         hostname: value(head, "hostname")?,
-        chooser: value(head, "chooser")?,
         modules: all(head, "module"),
         read_ahead: all(head, "read-ahead"),
         watchdog: None,
@@ -153,6 +155,7 @@ pub fn parse(text: &[u8]) -> Result<System> {
             _ => return Err(Error::new("network must be dhcp or off")),
         },
         radio: optional(head, "wifi")?.map(radio).transpose()?,
+        build_date: optional(head, "build-date")?.map_or(Ok(0), Line::number)?,
         ntp: all(head, "ntp"),
         media: conf::one(head, "media")?.yes_no()?,
         console_shell: words(head, "console-shell"),
@@ -180,7 +183,34 @@ pub fn parse(text: &[u8]) -> Result<System> {
         let named = ["[", section.kind, " ", section.name, "]"].concat();
         system.workloads.push(parsed.map_err(|e| e.within(&named))?);
     }
+    share_data(&conf.sections, &mut system.workloads)?;
     Ok(system)
+}
+
+/// Reads what each workload may take of `/data`: a number, or `share` for a fair part of what the
+/// others leave. A workload without these lines has no limit.
+fn share_data(sections: &[Section<'_>], workloads: &mut [Workload]) -> Result<()> {
+    let mut limited = Vec::new();
+    for (index, section) in sections.iter().enumerate() {
+        let most = |key| -> Result<Option<Option<u64>>> {
+            let Some(line) = optional(&section.lines, key)? else { return Ok(None) };
+            if line.value == "share" {
+                return Ok(Some(None));
+            }
+            line.number().map(|most| Some(Some(most)))
+        };
+        if let (Some(bytes), Some(files)) = (most("data-max")?, most("data-files")?) {
+            limited.push((index, bytes, files));
+        }
+    }
+    let bytes = quota::shares(&limited.iter().map(|limit| limit.1).collect::<Vec<_>>());
+    let files = quota::shares(&limited.iter().map(|limit| limit.2).collect::<Vec<_>>());
+    for ((index, ..), (bytes, files)) in limited.into_iter().zip(bytes.into_iter().zip(files)) {
+        if let Some(workload) = workloads.get_mut(index) {
+            workload.data_limits = Some(quota::Limits { uid: workload.uid, bytes, files });
+        }
+    }
+    Ok(())
 }
 
 fn radio(line: &Line<'_>) -> Result<Radio> {
@@ -222,14 +252,17 @@ fn index_of(line: &Line<'_>, names: &[&str]) -> Result<usize> {
 
 /// What a workload with rights over the boot state asks for; a word that is none of these would
 /// leave it without a right that it counts on.
-const ASKS: [&str; 7] = [
+const ASKS: [&str; 10] = [
     "health",
     "reboot",
     "boot-state",
     "boot-begin-install",
     "boot-arm",
     "boot-commit",
+    "boot-forbid-fallback",
     "boot-clear-trial",
+    "signed-time",
+    "trial-waits",
 ];
 
 fn asks(lines: &[Line<'_>]) -> Result<Vec<String>> {
@@ -283,6 +316,7 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         needs: optional(lines, "needs")?.map(provision).transpose()?,
         after,
         data: get("data")?.yes_no()?,
+        data_limits: None,
         network: get("network")?.value == "yes",
         isolated: network(get("network")?)?,
         socket_for: optional(lines, "socket-for")?.map(|line| index_of(line, names)).transpose()?,
@@ -420,6 +454,22 @@ pub mod tests {
         assert!(error.contains("[workload cam]") && error.contains("restart"), "{error}");
         let error = parse(with(&format!("[workload cam]\n{PLAIN}after x\n")).as_bytes());
         assert!(error.unwrap_err().to_string().contains("no workload has this name"));
+    }
+
+    #[test]
+    fn what_a_workload_may_take_of_the_data_partition() {
+        let text = with(&format!(
+            "[workload ota]\n{PLAIN}[workload a]\n{PLAIN}data-max 600\ndata-files share\n\
+             [workload b]\n{PLAIN}data-max share\ndata-files 7\n"
+        ));
+        let workloads = parse(text.as_bytes()).unwrap().workloads;
+        assert_eq!(workloads[0].data_limits, None);
+        let limits = |index: usize| {
+            let limits = workloads[index].data_limits.unwrap();
+            (limits.bytes.of(1000), limits.files.of(100))
+        };
+        assert_eq!((limits(1), limits(2)), ((600, 93), (400, 7)));
+        assert!(parse(text.replace("data-files 7", "data-files x").as_bytes()).is_err());
     }
 
     #[test]

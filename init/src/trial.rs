@@ -1,21 +1,12 @@
 //! Is this boot a good one? What follows from how the vital workloads do: strikes are forgiven, a
 //! fallback becomes the active slot, a trial that nobody commits ends in a reset.
 
+pub use slot::boot_state::Boot as Kind;
+
 use crate::workload::standing::Verdict;
 
 /// So long every vital workload must have been well before the boot counts as good.
 pub const SETTLED_AFTER: u64 = 10_000;
-
-/// What kind of boot this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The committed slot.
-    Active,
-    /// A slot that somebody must commit in time.
-    Trial,
-    /// The other slot, because the active one failed too often.
-    Fallback,
-}
 
 /// What `second_life` has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

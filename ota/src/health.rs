@@ -34,6 +34,17 @@ pub fn reboot(paths: &Paths) -> Result<()> {
     request(paths, "reboot", PATIENCE).map(|_| ())
 }
 
+/// Tells `init` when the repository says that it was last signed: a witness for its clock, beside
+/// what time servers say.
+pub fn tell_signed_time(paths: &Paths, seconds: u64) -> Result<()> {
+    request(paths, &format!("signed-time {seconds}"), PATIENCE).map(|_| ())
+}
+
+/// Tells `init` what keeps the trial from being committed: its reason, if it comes to a reset.
+pub fn say_trial_waits(paths: &Paths, reason: &str) -> Result<()> {
+    request(paths, &format!("trial-waits {reason}"), PATIENCE).map(|_| ())
+}
+
 /// Sends a line and gives the whole answer, which `init` may take this long for.
 pub(crate) fn request(paths: &Paths, line: &str, patience: Duration) -> Result<Vec<u8>> {
     let path = paths.ctl_socket();

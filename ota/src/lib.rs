@@ -7,7 +7,10 @@
 //! through [`slot_writer`], and arms the trial; on a device the writing is another process, [`writer`],
 //! and the boot state is `init`'s ([`boot`]). What was tried, and how it ended, lies in
 //! [`state`]; [`status`] shows it. What time it is and what of that is sure says [`clock`], whose
-//! turn it is [`rollout`]. What one device's image says is in [`settings`]; what runs, in
+//! turn it is [`rollout`]. Whose fault it was when a boot was not the one hoped for decides
+//! [`fall_back`]; what is tried again waits in [`retrial`], and [`commit_gate`] keeps what cannot reach
+//! its server from being committed. Between checks [`keeper`] has [`scrub`] look through the idle
+//! slot, and [`heart`] tells `init` that all of this still turns over. What one device's image says is in [`settings`]; what runs, in
 //! [`device`]; every path is in [`paths`]. What must outlive a power cut is written through two traits
 //! that a test can replace: `slot::medium::Partitions` and [`data_folder::DataFolder`].
 
@@ -15,24 +18,32 @@
 
 pub mod account;
 pub mod boot;
+pub mod boot_changes;
 pub mod bounded_file;
 pub mod bundle;
 pub mod byteranges;
+pub mod candidates;
 pub mod check;
 pub mod clock;
 pub mod commands;
+pub mod commit_gate;
 mod console;
 pub mod credentials;
 pub mod daemon;
 pub mod data_folder;
 pub mod day_window;
+mod deadline;
 pub mod device;
 pub mod error;
 mod etag;
+pub mod fall_back;
+mod fat;
 pub mod floor;
 pub mod health;
+pub mod heart;
 pub mod http;
 pub mod install;
+pub mod keeper;
 mod kept;
 mod manner;
 pub mod meter;
@@ -42,9 +53,12 @@ pub mod patience;
 pub mod proxy;
 pub mod random;
 pub mod range_reader;
+mod redirect;
 pub mod report;
+pub mod retrial;
 pub mod roads;
 pub mod rollout;
+pub mod scrub;
 pub mod settings;
 pub mod slot_reader;
 pub mod slot_writer;
@@ -54,6 +68,7 @@ pub mod status;
 pub mod sticks;
 pub mod tls;
 pub mod trial;
+pub mod whole;
 pub mod writer;
 
 pub use error::{Error, Result};

@@ -46,6 +46,8 @@ pub struct Variant {
     pub sticks: bool,
     /// `[update] reboot`, if not at once.
     pub reboot: Option<&'static str>,
+    /// `[update] url`, if not the lane's own server.
+    pub url: Option<&'static str>,
     /// `[update] tries`, if not 1.
     pub tries: Option<u8>,
     /// Texts of the board file and what they are replaced with.
@@ -286,7 +288,7 @@ fn image_file(demo: &str, variant: &Variant, port: u16) -> Result<String> {
     image.insert("sequence".into(), i64::try_from(variant.sequence)?.into());
     let mut update = toml::Table::new();
     for (key, value) in [
-        ("url", format!("http://10.0.2.2:{port}")),
+        ("url", variant.url.map_or_else(|| format!("http://10.0.2.2:{port}"), Into::into)),
         ("poll", "2s".into()),
         ("jitter", "1s".into()),
         ("commit_after", variant.commit_after.unwrap_or("3s").into()),

@@ -41,6 +41,10 @@ pub struct Options {
     /// A UEFI firmware in flash memory and the file with its variables, which the machine writes;
     /// else the board file's firmware, with none.
     pub uefi: Option<(PathBuf, PathBuf)>,
+    /// Other disks that the machine finds before its own.
+    pub before: Vec<PathBuf>,
+    /// Other disks that it finds behind its own.
+    pub behind: Vec<PathBuf>,
     /// The folder for its logs; else `target/qemu-logs/`.
     pub logs: Option<PathBuf>,
 }
@@ -258,6 +262,12 @@ fn start(
     }
     if let Some((firmware, variables)) = &options.uefi {
         command.arg("--firmware").arg(firmware).arg("--variables").arg(variables);
+    }
+    for (option, others) in [("--disk-before", &options.before), ("--disk-behind", &options.behind)]
+    {
+        others.iter().for_each(|other| {
+            command.arg(option).arg(other);
+        });
     }
     for (guest, host) in &ports {
         command.arg("--forward").arg(format!("{host}:{guest}"));

@@ -79,7 +79,12 @@ pub fn check(disk: &Disk) -> Result<Started> {
     ensure!(initrd.bytes.starts_with(b"070701"), "the initramfs is no cpio archive");
     let arguments = slot.lines().find_map(|line| line.strip_prefix("setenv bootargs \""));
     let arguments = arguments.and_then(|rest| rest.strip_suffix('"')).context("no bootargs")?;
-    ensure!(arguments.len() + 64 <= MAX_ARGUMENTS, "the kernel's arguments are too long");
+    ensure!(arguments.len() + 128 <= MAX_ARGUMENTS, "the kernel's arguments are too long");
+    // Each variable in them is one that a line before it sets, or boot.scr.
+    ensure!(
+        slot.lines().any(|line| line == "part uuid ${devtype} ${devnum}:${boot_part} boot_guid"),
+        "slot.scr does not ask for the GUID of its partition"
+    );
     Ok(Started { compatible: root_compatible(&tree.bytes)?, arguments: arguments.to_owned() })
 }
 

@@ -26,6 +26,8 @@ pub enum BootRequest {
     },
     /// `boot-commit`: what runs is the active slot from now on.
     Commit,
+    /// `boot-forbid-fallback`: nothing may fall back to the idle slot, which has decayed.
+    ForbidFallback,
     /// `boot-clear-trial`: forget a trial, armed or failed.
     ClearTrial,
 }
@@ -54,6 +56,7 @@ impl BootRequest {
             ["boot-state"] => Some(BootRequest::State),
             ["boot-begin-install"] => Some(BootRequest::BeginInstall),
             ["boot-commit"] => Some(BootRequest::Commit),
+            ["boot-forbid-fallback"] => Some(BootRequest::ForbidFallback),
             ["boot-clear-trial"] => Some(BootRequest::ClearTrial),
             ["boot-arm", slot, tries] => {
                 let tries = u8::try_from(conf::decimal(tries)?).ok().filter(|n| *n > 0)?;
@@ -80,6 +83,7 @@ impl BootRequest {
             BootRequest::BeginInstall => "boot-begin-install",
             BootRequest::Arm { .. } => "boot-arm",
             BootRequest::Commit => "boot-commit",
+            BootRequest::ForbidFallback => "boot-forbid-fallback",
             BootRequest::ClearTrial => "boot-clear-trial",
         }
     }
@@ -125,6 +129,10 @@ impl BootRequest {
                 if facts.idle.is_some_and(|idle| idle.sequence < facts.manifest.floor) {
                     state.forbid_fallback();
                 }
+            }
+            BootRequest::ForbidFallback => {
+                require_committed(state, running)?;
+                state.forbid_fallback();
             }
             BootRequest::ClearTrial => state.clear_trial(),
         }
@@ -221,6 +229,7 @@ mod tests {
             Just(BootRequest::BeginInstall),
             (slot, 1u8..).prop_map(|(slot, tries)| BootRequest::Arm { slot, tries }),
             Just(BootRequest::Commit),
+            Just(BootRequest::ForbidFallback),
             Just(BootRequest::ClearTrial),
         ]
     }
@@ -334,7 +343,7 @@ mod tests {
     fn what_is_not_committed_overwrites_and_arms_nothing() {
         let running = manifest(5, 0);
         let on_trial = BootState { active: Slot::B, trial: Some(Slot::A), ..BootState::fresh() };
-        for request in [ARM, BootRequest::BeginInstall] {
+        for request in [ARM, BootRequest::BeginInstall, BootRequest::ForbidFallback] {
             let mut state = on_trial.clone();
             let error = apply(request, &mut state, &running, Some(&manifest(6, 0)), (true, true));
             assert!(error.unwrap_err().contains("is not committed"));

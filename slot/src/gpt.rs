@@ -6,7 +6,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt::Display;
+use core::fmt::{self, Display};
 
 use crate::boot_state::crc32;
 use crate::layout::SECTOR;
@@ -27,6 +27,9 @@ pub const BOOTABLE: u64 = 1 << 2;
 pub const ENTRY_SECTORS: u64 = 32;
 /// First sector that a partition may use.
 pub const FIRST_USABLE: u64 = 2 + ENTRY_SECTORS;
+
+/// The last sector whose place in bytes can be counted, with one to spare behind it.
+const MAX_SECTOR: u64 = u64::MAX / SECTOR - 1;
 
 const ENTRIES: usize = 128;
 const ENTRY_SIZE: usize = 128;
@@ -51,6 +54,51 @@ impl Guid {
         bytes[7] = bytes[7] & 0x0F | 0x40;
         bytes[8] = bytes[8] & 0x3F | 0x80;
         Guid(bytes)
+    }
+
+    /// Reads a GUID as people, U-Boot, UEFI and Linux write it: 32 hexadecimal digits, large or
+    /// small, in groups of 8, 4, 4, 4 and 12 (UEFI 2.10, appendix A).
+    pub fn parse(text: &str) -> Option<Guid> {
+        let mut bytes = [0; 16];
+        let mut at = 0;
+        let mut groups = text.split('-');
+        for digits in GROUPS {
+            let group = groups.next().filter(|group| group.len() == digits)?;
+            for pair in group.as_bytes().chunks_exact(2) {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                bytes[at] = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+                at += 1;
+            }
+        }
+        groups.next().is_none().then(|| Guid(swapped(bytes)))
+    }
+}
+
+/// Digits of each group of a GUID's text.
+const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+
+/// Between the order of a GUID's bytes on the disk and that of its text: the first three groups are
+/// little-endian numbers.
+fn swapped(mut bytes: [u8; 16]) -> [u8; 16] {
+    bytes[..4].reverse();
+    bytes[4..6].reverse();
+    bytes[6..8].reverse();
+    bytes
+}
+
+impl Display for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = crate::hex::encode(&swapped(self.0));
+        let mut rest = digits.as_str();
+        for (number, length) in GROUPS.into_iter().enumerate() {
+            let (group, tail) = rest.split_at(length);
+            if number > 0 {
+                f.write_str("-")?;
+            }
+            f.write_str(group)?;
+            rest = tail;
+        }
+        Ok(())
     }
 }
 
@@ -243,6 +291,9 @@ pub fn read<E: Display>(
     sectors: u64,
     mut read: impl FnMut(u64, &mut [u8]) -> core::result::Result<(), E>,
 ) -> Result<Gpt> {
+    if sectors > MAX_SECTOR {
+        return Err(Error::new("too large for a disk"));
+    }
     if sectors < FIRST_USABLE * 2 {
         return Err(Error::new("too small for a partition table"));
     }
@@ -297,14 +348,15 @@ fn read_one<E: Display>(
     if partitions.iter().any(|p| p.first < FIRST_USABLE || p.first > p.last || p.last >= sectors) {
         return Err(Error::new("a partition lies outside the disk"));
     }
+    // The table's own idea of the disk's end: where its backup lies, behind a copy of the entries.
+    let end = own.max(other);
+    let last = partitions.iter().map(|p| p.last).max().unwrap_or(FIRST_USABLE);
+    if end > MAX_SECTOR || end <= last + ENTRY_SECTORS {
+        return Err(Error::new("the partition table's backup lies where it cannot be"));
+    }
     let mut disk = [0; 16];
     disk.copy_from_slice(&header[56..72]);
-    Ok(Gpt {
-        disk: Guid(disk),
-        // The table's own idea of the disk's end: where its backup lies.
-        sectors: own.max(other) + 1,
-        partitions,
-    })
+    Ok(Gpt { disk: Guid(disk), sectors: end + 1, partitions })
 }
 
 fn partition(entry: &[u8]) -> Option<Partition> {
@@ -378,6 +430,20 @@ mod tests {
     }
 
     #[test]
+    fn a_guid_is_written_as_everybody_writes_it() {
+        let text = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+        assert_eq!(EFI_SYSTEM.to_string(), text);
+        assert_eq!(Guid::parse(text), Some(EFI_SYSTEM));
+        assert_eq!(Guid::parse(&text.to_uppercase()), Some(EFI_SYSTEM));
+        for wrong in ["", "c12a7328", "c12a7328-01", "c12a7328f81f11d2ba4b00a0c93ec93b"] {
+            assert_eq!(Guid::parse(wrong), None);
+        }
+        assert_eq!(Guid::parse(&[text, "-0"].concat()), None);
+        assert_eq!(Guid::parse(&text.replace('f', "g")), None);
+        assert_eq!(Guid::parse(&text.replace("c1", "\u{e9}")), None);
+    }
+
+    #[test]
     fn what_was_written_is_read() {
         assert_eq!(read_disk(&disk(&table(), 65536)).unwrap(), table());
     }
@@ -389,6 +455,32 @@ mod tests {
         assert_eq!(read_disk(&disk).unwrap(), table());
         disk[65535 * 512] ^= 1;
         assert!(read_disk(&disk).is_err());
+    }
+
+    /// The disk with this written into its primary header, whose sum is made right; the backup is
+    /// damaged.
+    fn with_header(at: usize, value: u64) -> Vec<u8> {
+        let mut disk = disk(&table(), 65536);
+        disk[65535 * 512] ^= 1;
+        let header = &mut disk[512..1024];
+        header[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        header[16..20].fill(0);
+        let crc = crc32(&header[..92]);
+        header[16..20].copy_from_slice(&crc.to_le_bytes());
+        disk
+    }
+
+    #[test]
+    fn a_backup_that_lies_nowhere_is_refused() {
+        assert!(read_disk(&with_header(32, 65535)).is_ok());
+        assert!(read_disk(&with_header(32, 1 << 40)).is_ok(), "the disk is smaller than it was");
+        for other in [0, 1, 33, 34, 63487, 63487 + 32, 1 << 55, u64::MAX - 1, u64::MAX] {
+            assert!(read_disk(&with_header(32, other)).is_err(), "{other}");
+        }
+        for entries in [0, 1, 65536, u64::MAX / 512, u64::MAX] {
+            assert!(read_disk(&with_header(72, entries)).is_err(), "{entries}");
+        }
+        assert!(read(u64::MAX, |_, _| Ok::<(), Error>(())).is_err());
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! [`payload`] (the `.update` file), [`block_index`] (its blocks by hash), [`verity`] (the hash
 //! tree behind the root), [`gpt`] (the partition table), [`boot_state`] and [`chooser`] (which
 //! slot boots next, changed by PID 1 on [`boot_request`], with [`rpi`] for firmware that
-//! cannot read the state), [`loader`] and [`efi`] (how a loader of ours goes through its choices), [`disk`] (finding partitions on a running device), [`medium`] (reading and
-//! writing them) and [`network_time`] (what a time server said).
+//! cannot read the state), [`loader`] and [`efi`] (how a loader of ours goes through its choices), [`disk`] (finding partitions on a running device),
+//! [`origin`] (which of several disks is its own), [`medium`] (reading and writing them),
+//! [`network_time`] (what a time server said) and [`data_state`] (what became of the
+//! data partition).
 //!
 //! Everything here is plain data and pure functions, apart from [`chooser`], [`disk`] and
 //! [`medium`], which take paths or a trait so that a test can stand in. No network, no processes,
@@ -28,6 +30,8 @@ pub mod chooser;
 #[cfg(feature = "std")]
 pub mod conf;
 #[cfg(feature = "std")]
+pub mod data_state;
+#[cfg(feature = "std")]
 pub mod disk;
 pub mod efi;
 pub mod error;
@@ -41,6 +45,8 @@ pub mod manifest;
 pub mod medium;
 #[cfg(feature = "std")]
 pub mod network_time;
+#[cfg(feature = "std")]
+pub mod origin;
 #[cfg(feature = "std")]
 pub mod payload;
 #[cfg(feature = "std")]

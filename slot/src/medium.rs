@@ -68,13 +68,17 @@ impl DeviceFolder {
 
 impl Partitions for DeviceFolder {
     fn open(&self, label: &str, access: Access) -> io::Result<Box<dyn Medium>> {
-        FilePartition::open(&self.path(label), access)
-            .map(|partition| -> Box<dyn Medium> { Box::new(partition) })
+        open(&self.path(label), access)
     }
 
     fn path(&self, label: &str) -> PathBuf {
         self.0.join(label)
     }
+}
+
+/// Opens a device node or a file as a partition.
+pub(crate) fn open(path: &Path, access: Access) -> io::Result<Box<dyn Medium>> {
+    FilePartition::open(path, access).map(|partition| -> Box<dyn Medium> { Box::new(partition) })
 }
 
 /// A device node or a file.

@@ -8,10 +8,10 @@ use anyhow::{bail, ensure, Context, Result};
 
 use super::device_tree::DeviceTree;
 use super::drivers;
-use super::modules::{self, canonical, Module};
+use super::modules::{self, canonical, Module, ModuleSource};
 use super::packaged_modules::{ending_with, PackagedModules};
 use super::wifi;
-use crate::config::board::{Kernel, KernelSource};
+use crate::config::board::{Chooser, Kernel, KernelSource};
 use crate::config::values::Line;
 use crate::config::{Board, Image};
 use crate::sources::tarball::Tarball;
@@ -20,6 +20,12 @@ use crate::sources::tarball::Tarball;
 const MAX_IMAGE: u64 = 256 << 20;
 /// The module for the data partition. Workloads wait for it, so it is loaded early on.
 const DATA_FILE_SYSTEM: &str = "ext4";
+/// The module for the EFI variables: one of them says which disk a board with UEFI was started from.
+/// A kernel of one's own without it finds its disk by the boot state.
+const EFI_VARIABLES: &str = "efivarfs";
+/// The module that keeps account of what each workload takes of it, by user. It has to be there
+/// before the partition is mounted: the first life has nobody that the kernel could ask for it.
+const DATA_QUOTAS: &str = "quota_v2";
 
 /// The kernel's files.
 pub struct KernelFiles {
@@ -37,6 +43,8 @@ pub struct KernelFiles {
     pub second_life: Vec<Module>,
     /// Modules that the kernel asks for by name when it needs them.
     pub on_demand: Vec<Module>,
+    /// The kernel can limit what each workload takes of the data partition.
+    pub quotas: bool,
 }
 
 /// Takes out of the packages or archives what the board file names; the modules for USB sticks and for
@@ -61,10 +69,18 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
         modules::in_load_order(&source, names, &loaded)
     };
     let chooser = order(&as_strs(&kernel.chooser_modules), &[])?;
-    let mut early = order(&as_strs(&kernel.first_life_modules), &chooser)?;
+    let mut early_names = as_strs(&kernel.first_life_modules);
+    if board.boot.chooser == Chooser::Efi && source.has(EFI_VARIABLES) {
+        early_names.push(EFI_VARIABLES);
+    }
+    let mut early = order(&early_names, &chooser)?;
     let needed: BTreeSet<_> = early.iter().map(|module| module.name.clone()).collect();
     let loaded = [chooser.as_slice(), &early].concat();
-    early.extend(order(&[DATA_FILE_SYSTEM], &loaded)?);
+    // A kernel of the user's own may be built without.
+    let quotas = source.is_built_in(DATA_QUOTAS) || source.object(DATA_QUOTAS)?.is_some();
+    let for_data: &[&str] =
+        if quotas { &[DATA_FILE_SYSTEM, DATA_QUOTAS] } else { &[DATA_FILE_SYSTEM] };
+    early.extend(order(for_data, &loaded)?);
     let loaded = [chooser.as_slice(), &early].concat();
     let mut second_life = order(&late_names, &loaded)?;
     let loaded = [loaded.as_slice(), &second_life].concat();
@@ -95,7 +111,16 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
             }
         }
     }
-    Ok(KernelFiles { image, device_trees, chooser, first_life, later, second_life, on_demand })
+    Ok(KernelFiles {
+        image,
+        device_trees,
+        chooser,
+        first_life,
+        later,
+        second_life,
+        on_demand,
+        quotas,
+    })
 }
 
 /// The kernel image. One of the user's own may be packed with gzip.

@@ -97,6 +97,11 @@ fn no_list(release: &str, list: &str) -> String {
 }
 
 impl PackagedModules<'_> {
+    /// Whether there is a module of this name to load.
+    pub fn has(&self, name: &str) -> bool {
+        self.paths.contains_key(name)
+    }
+
     /// What the kernel's drivers drive, as far as a disk depends on it.
     pub fn drivers(&self, release: &str) -> Result<Drivers> {
         let mut drivers = Drivers::default();

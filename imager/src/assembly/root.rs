@@ -125,7 +125,7 @@ pub fn build(
         }
     }
     let ahead = read_ahead(&tree, image);
-    let system = device_conf::system_conf(image, board, &modules, &ahead)?;
+    let system = device_conf::system_conf(image, board, &modules, &ahead, inputs.newest()?)?;
     tree.file(SYSTEM_CONF, 0o644, system.as_bytes())?;
     Ok(Root { tree, models })
 }

@@ -44,6 +44,12 @@ pub struct RunArgs {
     /// The disk file, instead of FILE.disk; one that is there is used as it is
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
+    /// Another disk, which the machine finds before the device's own; may be repeated
+    #[arg(long, value_name = "FILE")]
+    disk_before: Vec<PathBuf>,
+    /// Another disk, which the machine finds behind the device's own; may be repeated
+    #[arg(long, value_name = "FILE")]
+    disk_behind: Vec<PathBuf>,
     /// Forget what the device wrote: copy the image onto the disk file again
     #[arg(long)]
     fresh: bool,
@@ -230,9 +236,19 @@ fn arguments(
             add(&[text("-drive"), option("if=pflash,unit=1,format=raw,file=", variables)]);
         }
     }
-    // writeback: what the guest wrote is in the host's page cache, so it survives a killed QEMU.
-    add(&[text("-drive"), option("if=none,id=disk,format=raw,cache=writeback,file=", disk)]);
-    add(&[text("-device"), text("virtio-blk-pci,drive=disk,bootindex=0")]);
+    // writeback: what the guest wrote is in the host's page cache, so it survives a killed QEMU. They
+    // come to lie on the bus in this order.
+    let own = (String::from("disk"), disk, ",bootindex=0");
+    let name = |place: &str, number: usize| format!("{place}-{number}");
+    let before = args.disk_before.iter().enumerate();
+    let before = before.map(|(number, file)| (name("before", number), file.as_path(), ""));
+    let behind = args.disk_behind.iter().enumerate();
+    let behind = behind.map(|(number, file)| (name("behind", number), file.as_path(), ""));
+    for (id, file, order) in before.chain([own]).chain(behind) {
+        let drive = format!("if=none,id={id},format=raw,cache=writeback,file=");
+        add(&[text("-drive"), option(&drive, file)]);
+        add(&[text("-device"), format!("virtio-blk-pci,drive={id}{order}").into()]);
+    }
     let mut network = text("user,id=network");
     for forward in &args.forward {
         network.push(format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));
@@ -337,6 +353,19 @@ mod tests {
         let line = command_line_of("qemu-arm64-efi", &words, "d.img");
         assert!(line.contains("-machine virt ") && !line.contains("property=secure"), "{line}");
         assert!(command_line_of("pc-x86_64", &[], "d.img").contains("-machine q35 "));
+    }
+
+    #[test]
+    fn disks_lie_on_the_bus_in_their_order() {
+        let words = ["--disk-before", "b.img", "--disk-behind", "c.img", "--disk-behind", "d.img"];
+        let line = command_line(&words, "a.img");
+        let places: Vec<_> = ["b.img", "a.img", "c.img", "d.img"]
+            .iter()
+            .map(|file| line.find(&format!("cache=writeback,file={file} ")).unwrap())
+            .collect();
+        assert!(places.is_sorted(), "{line}");
+        assert!(line.contains("virtio-blk-pci,drive=disk,bootindex=0 "), "{line}");
+        assert!(line.contains("virtio-blk-pci,drive=behind-1 "), "{line}");
     }
 
     #[test]

@@ -29,6 +29,10 @@ pub struct Workload {
     /// Needs the data partition before it starts.
     #[serde(default)]
     pub data: bool,
+    /// The most bytes its files on the data partition take; a fair share if absent.
+    data_max: Option<Spanned<Size>>,
+    /// The most files and folders it has there; a fair share if absent.
+    data_files: Option<Spanned<u64>>,
     /// Needs an address before it starts.
     #[serde(default)]
     pub network: bool,
@@ -213,9 +217,38 @@ impl Workload {
         self.after.iter().map(|n| n.get_ref())
     }
 
+    /// The most bytes its files on the data partition take, where the image says.
+    pub fn data_max(&self) -> Option<u64> {
+        self.data_max.as_ref().map(|size| size.get_ref().0)
+    }
+
+    /// The most files and folders it has there, where the image says.
+    pub fn data_files(&self) -> Option<u64> {
+        self.data_files.as_ref().map(|files| *files.get_ref())
+    }
+
     /// Longest time between two heartbeats, if it sends any.
     pub fn heartbeat(&self) -> Option<Span> {
         self.heartbeat.as_ref().map(|h| *h.get_ref())
+    }
+
+    /// What is taken of the data partition is limited only for who has a place there.
+    fn check_data(&self, document: &Document) -> Result<(), Finding> {
+        let max =
+            self.data_max.as_ref().map(|max| ("data_max", max.span(), max.get_ref().0 < 64 << 10));
+        let files = self.data_files.as_ref().map(|n| ("data_files", n.span(), *n.get_ref() < 16));
+        for (key, span, too_small) in max.into_iter().chain(files) {
+            if !self.data {
+                return Err(
+                    document.at(span, format!("`{key}` is for workloads with `data = true`"))
+                );
+            }
+            if too_small {
+                let why = "`data_max` is at least 64K, `data_files` at least 16";
+                return Err(document.at(span, why));
+            }
+        }
+        Ok(())
     }
 
     fn check_alone(&self, document: &Document) -> Result<(), Finding> {
@@ -234,6 +267,7 @@ impl Workload {
                 return Err(document.at(heartbeat.span(), "`heartbeat` is shorter than 1s"));
             }
         }
+        self.check_data(document)?;
         for key in self.env.keys() {
             let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             if key.is_empty() || !plain || key.as_bytes()[0].is_ascii_digit() {

@@ -112,6 +112,16 @@ impl Tarball {
         Ok(paths.into_inner())
     }
 
+    /// When its newest member was last changed, in seconds since 1970; 0 in an empty one.
+    pub fn newest(&self) -> Result<u64> {
+        let mut newest = 0;
+        for entry in self.archive()?.entries_with_seek().context("its data cannot be read")? {
+            let entry = entry.with_context(|| self.name.clone())?;
+            newest = newest.max(entry.header().mtime().with_context(|| self.name.clone())?);
+        }
+        Ok(newest)
+    }
+
     fn archive(&self) -> Result<tar::Archive<BufReader<File>>> {
         let file = File::open(&self.tar)
             .with_context(|| format!("{}: cannot be read", self.tar.display()))?;

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{fcntl_dupfd_cloexec, Errno};
 use rustix::mount::{
-    mount, mount_bind, mount_change, unmount, MountFlags, MountPropagationFlags, UnmountFlags,
+    mount, mount_change, mount_remount, move_mount, open_tree, unmount, MountFlags,
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::Pid;
@@ -18,9 +19,10 @@ use rustix::thread::{
 use slot::layout;
 
 use super::cgroup::Cgroup;
-use crate::media;
+use crate::beneath::Folder;
 use crate::sys::{self, Forked};
 use crate::system_conf::Workload;
+use crate::{data, media, quota};
 
 /// Exit status of a child that could not become its program.
 pub const CANNOT_START: i32 = 127;
@@ -173,9 +175,9 @@ fn own_mounts(workload: &Workload) -> Result<(), Step> {
     }
     let safe = MountFlags::NOSUID | MountFlags::NODEV;
     if workload.data {
-        let folder = [layout::WORKLOADS, "/", &workload.name].concat();
-        own_folder(&folder, workload.uid).map_err(step("make its data folder"))?;
-        mount_bind(folder.as_str(), "/data").map_err(step("mount its data folder"))?;
+        let folder = own_folder(workload)
+            .map_err(|e| ("make its data folder", std::io::Error::other(e.to_string())))?;
+        show(&folder).map_err(step("mount its data folder"))?;
     } else {
         let options = c"mode=0755,size=4k,nr_inodes=2";
         mount("tmpfs", "/data", "tmpfs", safe | MountFlags::RDONLY, options)
@@ -184,20 +186,30 @@ fn own_mounts(workload: &Workload) -> Result<(), Step> {
     mount("tmpfs", "/tmp", "tmpfs", safe, c"mode=1777,size=25%").map_err(step("mount its /tmp"))
 }
 
-/// Makes the folder if it is missing and hands it to its user.
-fn own_folder(folder: &str, uid: u32) -> Result<(), Errno> {
-    for (path, mode) in [(layout::WORKLOADS, 0o711), (folder, 0o700)] {
-        match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e),
-        }
+/// The workload's own folder on `/data`: made if it is missing, its user's, and with the limits that
+/// were there before a step that could exceed them.
+fn own_folder(workload: &Workload) -> slot::Result<Folder> {
+    let (_, name) = layout::WORKLOADS.rsplit_once('/').unwrap_or_default();
+    let folder = Folder::open(data::MOUNT)?.make(name, 0o711)?.make(&workload.name, 0o700)?;
+    if let Some(limits) = &workload.data_limits {
+        // Not every file system keeps account; that is said where `/data` grows.
+        let _ = quota::limit(folder.as_fd(), std::slice::from_ref(limits));
     }
-    let stat = rustix::fs::stat(folder)?;
-    if stat.st_uid != uid || stat.st_gid != uid {
-        // A full disk must not keep a workload from its own folder: this allocates nothing.
-        rustix::fs::chown(folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
-    }
-    Ok(())
+    folder.give(workload.uid)?;
+    Ok(folder)
+}
+
+/// Mounts the folder, and nothing that a path could lead to instead, as `/data`. Its own links are
+/// the workload's to follow.
+fn show(folder: &Folder) -> Result<(), Errno> {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(folder, "", clone)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&tree, "", rustix::fs::CWD, data::MOUNT, flags)?;
+    let flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    mount_remount(data::MOUNT, flags, "")
 }
 
 /// The workload's user and groups. Capabilities that it has are kept over the change of the user and,

@@ -26,7 +26,7 @@ use slot::payload::ChunkTable;
 use self::local::LocalSlot;
 use self::remote::RemoteSlot;
 use crate::console::say;
-use crate::daemon::Heart;
+use crate::heart::Heart;
 use crate::paths::Paths;
 use crate::slot_writer::AlignedBuffer;
 use crate::{Error, Result};

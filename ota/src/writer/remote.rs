@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::wire::{self, Answer, Ask};
 use super::{Accepted, IdleSlot};
 use crate::device::Running;
+use crate::heart;
 use crate::paths::Paths;
 use crate::slot_reader::SlotReader;
 use crate::slot_writer::AlignedBuffer;
@@ -98,7 +99,7 @@ impl IdleSlot for RemoteSlot<'_> {
         let range = self.update.table.stream_range(chunk);
         let bytes = &buffer.bytes()[..(range.end - range.start) as usize];
         let number = (chunk as u32).to_le_bytes();
-        match self.ask(Ask::Put, &[&number, bytes], &|| ())?[..] {
+        match self.ask(Ask::Put, &[&number, bytes], &heart::beat)?[..] {
             [0] => Ok(false),
             [1] => Ok(true),
             _ => Err(self.unexpected()),
@@ -113,7 +114,7 @@ impl IdleSlot for RemoteSlot<'_> {
     }
 
     fn flush(&self) -> Result<()> {
-        self.ask(Ask::Flush, &[], &|| ()).map(drop)
+        self.ask(Ask::Flush, &[], &heart::beat).map(drop)
     }
 
     fn finish(&self, tries: u8, beat: &dyn Fn()) -> Result<()> {

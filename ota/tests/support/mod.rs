@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod certificates;
+pub mod raw;
 pub mod server;
 pub mod wire;
 pub mod writer;
@@ -28,7 +29,7 @@ use repository::{DeltaTarget, FerriteTarget, TargetFile, Time};
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
 use slot::chooser::{Chooser, Redundant};
-use slot::manifest::{encode_header, key_id, Manifest, HEADER_SIZE};
+use slot::manifest::{encode_header, key_id, FileHash, Manifest, HEADER_SIZE};
 use slot::payload::{Chunk, ChunkTable};
 use slot::{verity, Slot};
 
@@ -56,6 +57,7 @@ pub struct Recipe {
     pub root_size: u64,
     pub chunk_size: u64,
     pub key: SigningKey,
+    pub boot_files: Vec<FileHash>,
 }
 
 pub fn recipe(sequence: u64) -> Recipe {
@@ -69,6 +71,7 @@ pub fn recipe(sequence: u64) -> Recipe {
         root_size: ROOT,
         chunk_size: CHUNK,
         key: image_key(),
+        boot_files: vec![],
     }
 }
 
@@ -132,7 +135,7 @@ impl Recipe {
             boot_size: self.boot_size,
             chunk_size: self.chunk_size,
             chunk_table_sha256: Sha256::digest(table.to_bytes()).into(),
-            boot_files: vec![],
+            boot_files: self.boot_files.clone(),
             models: vec![],
         };
         let text = manifest.to_text();

@@ -115,7 +115,8 @@ impl<'a> Initramfs<'a> {
             driven.extend(info.all("alias").filter_map(compatible).map(str::to_owned));
             loaded.push(info.one("name").context(path.to_owned())?.replace('-', "_"));
         }
-        for module in board.modules {
+        // Which disk this is stands in an EFI variable.
+        for module in board.modules.iter().chain(&["efivarfs"]) {
             ensure!(loaded.iter().any(|name| name == module), "boot.conf loads no {module}");
         }
         Ok(driven)

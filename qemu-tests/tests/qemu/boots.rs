@@ -8,9 +8,12 @@ use qemu_tests::{wait_until, Board, Options};
 use serde_json::Value;
 
 use crate::face::{assert_one_face, post, PICTURE};
+use crate::neighbours::Neighbours;
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);
+/// The heartbeat's minute, and the start.
+const TO_NOTICE: Duration = Duration::from_secs(120);
 const DISK: u64 = 2 << 30;
 
 fn workload<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {
@@ -47,7 +50,14 @@ fn boots(board: Board) -> Result<()> {
     let built = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
     let disk = board.disk(&built)?;
     disk.grow(DISK)?;
-    let options = Options { ports: vec![8080], ..Options::default() };
+    let mut options = Options { ports: vec![8080], ..Options::default() };
+    let neighbours = match board {
+        Board::QemuArm64 | Board::QemuArm64Efi => Some(Neighbours::of(board, &disk)?),
+        Board::Pc | Board::Rpi3 => None,
+    };
+    if let Some(neighbours) = &neighbours {
+        options = neighbours.beside(options);
+    }
     let [to_boot, soon] = [TO_BOOT, SOON].map(|time| board.patience(time));
     let mut machine = board.start(&format!("boots-{}", board.name()), &disk, &built, options)?;
     let console = &mut machine.console;
@@ -56,6 +66,13 @@ fn boots(board: Board) -> Result<()> {
     console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
     let result = console.wait_for("face: {", to_boot)?;
     assert_one_face(&result.text)?;
+
+    // Other disks with Ferrite on them cost nothing: this was the first start.
+    if let Some(neighbours) = &neighbours {
+        neighbours.assert_left_alone(console)?;
+        let starts = console.lines().iter().filter(|l| l.text.contains("ferrite: slot ")).count();
+        assert_eq!(starts, 1, "it was started more than once");
+    }
 
     // The root is read-only, and the modules of EROFS and dm-verity are what it stands on.
     let mounts = console.shell("busybox cat /proc/mounts")?;
@@ -85,6 +102,10 @@ fn boots(board: Board) -> Result<()> {
     assert_eq!(face["restarts"], 1, "{after}");
     assert_ne!(face["pid"].as_u64(), Some(pid), "{after}");
 
+    // The update client that hangs is told by its heart; what becomes of it is looked at last.
+    let stopped = workload(&after, "ota")?["pid"].as_u64().context("ota's pid")?;
+    console.shell(&format!("kill -STOP {stopped}"))?;
+
     // A picture by HTTP from outside; who follows the log sees its result.
     let followed = "/tmp/followed";
     console.shell(&format!("{{ ctl logs -f face > {followed} & }}"))?;
@@ -107,6 +128,16 @@ fn boots(board: Board) -> Result<()> {
     wait_until("the boot state has no strikes", soon, || {
         Ok(disk.boot_state()?.context("boot state")?.strikes == 0)
     })?;
+
+    let hangs = TO_NOTICE.max(board.patience(TO_NOTICE));
+    wait_until("a stopped `ota` to be started again", hangs, || {
+        let status = machine.console.shell_json("ctl status --json")?;
+        let ota = workload(&status, "ota")?;
+        Ok(ota["state"] == "ready" && ota["pid"].as_u64() != Some(stopped))
+    })?;
+    // It is not vital: nothing else was disturbed.
+    let status = machine.console.shell_json("ctl status --json")?;
+    assert_eq!(workload(&status, "face")?["restarts"], 1, "{status}");
 
     // The update client's two halves are walled off, from the device and from each other.
     crate::two_halves::walls(&mut machine.console)?;

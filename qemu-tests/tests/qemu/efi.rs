@@ -9,12 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
 use qemu_tests::{Board, Disk, Machine, Options};
-use slot::boot_state::BootState;
+use slot::boot_state::{BootState, STRIKES_PER_ROUND};
 use slot::efi::UKI;
 use slot::layout::SECTOR;
 use slot::Slot;
 
 use crate::face::assert_one_face;
+use crate::neighbours::Neighbours;
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const TO_INSTALL: Duration = Duration::from_secs(180);
@@ -83,7 +84,7 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
         generation: 7,
         trial: Some(Slot::B),
         tries: 1,
-        strikes: 0xFE,
+        strikes: STRIKES_PER_ROUND - 1,
         ..BootState::fresh()
     };
     disk.set_boot_state_copies([None, Some(&armed)])?;
@@ -95,18 +96,18 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
         "ferrite: slot b (trial, 0 tries left)",
         "ferrite: boot-b: no file system",
         "ferrite: slot b cannot be loaded",
-        "ferrite: slot a (active, strike ff)",
+        "ferrite: slot a (active, strike 0)",
         &format!("ferrite: {UKI} of slot a is altered"),
         "ferrite: slot a cannot be loaded",
         END,
         // Reset, and counted.
-        "ferrite: slot a (active, strike ff)",
+        "ferrite: slot a (active, strike 1)",
         END,
     ] {
         console.wait_for(line, TO_BOOT)?;
     }
     let state = disk.boot_state()?.context("boot state")?;
-    assert_eq!((state.generation, state.tries, state.strikes), (10, 0, 0xFF));
+    assert_eq!((state.generation, state.tries, state.strikes), (10, 0, 1));
     assert_eq!(state.note, "boot-b-not-loadable");
 
     machine.pause()?;
@@ -116,7 +117,7 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
     for line in [
         "ferrite: boot state lost, starting afresh with slot a",
         "ferrite: slot a (active, strike 1)",
-        "ferrite: slot b (fallback, slot a had 1 strikes)",
+        "ferrite: slot b (fallback, strike 1)",
         END,
     ] {
         machine.console.wait_for(line, TO_BOOT)?;
@@ -132,7 +133,9 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
     let repository = lane.repository()?;
     let disk = Disk::copy_of(&version(&lane, board, 1, 3)?.img)?;
     let name = format!("efi-updates-{}", board.name());
-    let start = || Machine::start(&name, &disk, &Options::default());
+    // All of it beside other disks with Ferrite on them.
+    let neighbours = Neighbours::of(board, &disk)?;
+    let start = || Machine::start(&name, &disk, &neighbours.beside(Options::default()));
 
     let mut machine = start()?;
     machine.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
@@ -158,6 +161,7 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
     let mut machine = start()?;
     machine.console.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
     machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    neighbours.assert_left_alone(&mut machine.console)?;
     for broken in [panics(3), hangs(4)] {
         falls_back_from(broken, &lane, board, &repository, &mut machine)?;
     }

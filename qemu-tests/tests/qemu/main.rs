@@ -14,6 +14,7 @@ mod falls_back;
 mod fat;
 mod flashed;
 mod flipped_bits;
+mod neighbours;
 mod pi_cards;
 mod power_cuts;
 mod radio;

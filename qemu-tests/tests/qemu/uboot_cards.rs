@@ -51,7 +51,10 @@ fn the_boards_u_boot_starts_slot_a_of_its_image() -> Result<()> {
         ensure!(started.compatible[0] == compatible, "{board}: {:?}", started.compatible);
         let arguments = &started.arguments;
         ensure!(arguments.contains("console=tty") && arguments.contains("panic="), "{arguments}");
-        ensure!(arguments.ends_with("ferrite.slot=${slot} ${chooser_args}"), "{arguments}");
+        ensure!(
+            arguments.ends_with("ferrite.slot=${slot} ferrite.disk=${boot_guid} ${chooser_args}"),
+            "{arguments}"
+        );
     }
     Ok(())
 }

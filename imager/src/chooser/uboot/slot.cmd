@@ -21,7 +21,12 @@ if test "${loaded}" = "no"; then
   setenv ready no;
 fi'
 
-setenv bootargs "@KERNEL_ARGUMENTS@ ferrite.slot=${slot} ${chooser_args}"
+# Which disk this is: the first life uses no other one that has Ferrite on it. Said here and not by
+# boot.scr, which no update replaces.
+setenv boot_guid
+part uuid ${devtype} ${devnum}:${boot_part} boot_guid
+
+setenv bootargs "@KERNEL_ARGUMENTS@ ferrite.slot=${slot} @DISK_ARGUMENT@${boot_guid} ${chooser_args}"
 setenv ready yes
 
 # The initramfs lies behind the room that the kernel says it needs, its .bss included, the device

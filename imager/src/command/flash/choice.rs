@@ -7,6 +7,7 @@ use anyhow::{bail, ensure, Result};
 
 use super::in_use;
 use super::machine::{Bus, Device, Machine};
+use super::member;
 
 /// Whether people have to be asked before a target is overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +18,21 @@ pub enum Care {
     None,
 }
 
+/// What becomes of members of arrays, volume groups and the like that are not set up here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Members {
+    /// They are refused: what others hold together with them would be lost too.
+    Keep,
+    /// They are overwritten, as somebody asked for.
+    Overwrite,
+}
+
 /// The disk that an image of `bytes` bytes may be written to, or why it may not.
 pub fn judge<'a>(
     machine: &'a Machine,
     device: &'a Device,
     bytes: u64,
+    members: Members,
 ) -> Result<(&'a Device, Care)> {
     let name = &device.name;
     if let Some(disk) = &device.disk {
@@ -45,6 +56,14 @@ pub fn judge<'a>(
         size(device.bytes),
         size(bytes)
     );
+    if let Some(member) = member::of_disk(machine, device).filter(|_| members == Members::Keep) {
+        bail!(
+            "/dev/{name} may hold data: {} is a member of {} that is not set up here; look at it with `blkid \
+             /dev/{0}`, and say --overwrite-member if nothing of it is wanted any more",
+            member.name,
+            member.kind
+        );
+    }
     Ok((device, if device.bus == Bus::Loop { Care::None } else { Care::Ask }))
 }
 
@@ -57,7 +76,7 @@ pub fn list(machine: &Machine, bytes: u64) -> String {
         if !listed || device.bytes == 0 {
             continue;
         }
-        match judge(machine, device, bytes) {
+        match judge(machine, device, bytes, Members::Keep) {
             Ok(_) => describe(&mut free, machine, device),
             Err(why) => {
                 let _ = writeln!(others, "  {why}");

@@ -187,6 +187,11 @@ impl Machine {
         Some(name)
     }
 
+    /// The node of a device.
+    pub fn node(&self, device: &Device) -> PathBuf {
+        self.dev.join(device.name.replace('!', "/"))
+    }
+
     /// The partitions of a disk.
     pub fn partitions<'a>(&'a self, disk: &'a str) -> impl Iterator<Item = &'a Device> {
         self.devices.values().filter(move |device| device.disk.as_deref() == Some(disk))

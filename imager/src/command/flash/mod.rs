@@ -13,6 +13,7 @@ mod in_use;
 mod interrupt;
 mod machine;
 mod medium;
+mod member;
 mod passes;
 mod patch;
 mod progress;
@@ -24,8 +25,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
+use rustix::rand::{getrandom, GetRandomFlags};
 
-use self::choice::Care;
+use self::choice::{Care, Members};
 use self::image::Image;
 use self::machine::{Bus, Device, Machine, Roots};
 use self::medium::{Medium, Target};
@@ -44,8 +46,8 @@ const BY_ID: &str = "/dev/disk/by-id";
   imager flash out/demo-qemu-arm64-1.0.0.img card.img         a file, as a disk of its size
   sudo imager flash out/demo.img /dev/sdb --hostname kitchen-1 --timezone Europe/Berlin --token token
 
-A disk is refused while anything on it is mounted, swapped to, or part of LVM, RAID or an encrypted
-volume. Everything on it is lost. What was written is read back from the medium and compared. A loop
+A disk is refused while anything on it is mounted, swapped to, or part of LVM, RAID, ZFS or an encrypted
+volume, set up here or not. Everything on it is lost. What was written is read back from the medium and compared. A loop
 device or a file is written without a question. docs/flashing.md has the rest.")]
 pub struct FlashArgs {
     /// The disk image: .img, or the same compressed with zstd
@@ -57,6 +59,9 @@ pub struct FlashArgs {
     /// Do not ask; only with the disk's full name below /dev/disk/by-id
     #[arg(long, requires = "device")]
     yes: bool,
+    /// Overwrite a disk that is a member of LVM, RAID, LUKS, ZFS or the like and not set up here
+    #[arg(long, requires = "device")]
+    overwrite_member: bool,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -73,16 +78,15 @@ pub fn run(args: FlashArgs) -> Result<()> {
     };
     acceptance::check(&image, &args.settings.wants())?;
     let settings = args.settings.collect()?;
-    let (medium, device) = open(&image, &machine, path, args.yes)?;
+    let members = if args.overwrite_member { Members::Overwrite } else { Members::Keep };
+    let (medium, device) = open(&image, &machine, path, members, args.yes)?;
     let mut patches = Patches::default();
-    let mut table = image.table.clone();
-    if let Some((own, changes)) = patch::table_for(&image.table, medium.bytes())? {
-        table = own;
-        changes.into_iter().for_each(|patch| patches.push(patch));
-    }
+    let own = patch::with_own_guids(&image.table, random)?;
+    let (table, changes) = patch::table_for(&image.table, &own, medium.bytes())?;
+    changes.into_iter().for_each(|patch| patches.push(patch));
     let secret = settings.is_some();
     if let Some(settings) = settings {
-        patches.push(settings_patch::make(&settings, &image.table, &table)?);
+        patches.push(settings_patch::make(&settings, &image, &table)?);
     }
     interrupt::listen();
     let name = medium.name().to_owned();
@@ -104,11 +108,19 @@ pub fn run(args: FlashArgs) -> Result<()> {
     Ok(())
 }
 
+/// 16 bytes of the kernel's random source.
+fn random() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    getrandom(&mut bytes, GetRandomFlags::empty()).context("random numbers")?;
+    Ok(bytes)
+}
+
 /// Decides whether the target may be written, asks where that is due, and opens it.
 fn open<'a>(
     image: &Image,
     machine: &'a Machine,
     path: &Path,
+    members: Members,
     yes: bool,
 ) -> Result<(Medium, Option<&'a Device>)> {
     let file = match Target::of(path)? {
@@ -116,7 +128,7 @@ fn open<'a>(
             let named = machine.by_number(number).with_context(|| {
                 format!("{} is no disk that this kernel lists in /sys/block", path.display())
             })?;
-            let (device, care) = choice::judge(machine, named, image.bytes())?;
+            let (device, care) = choice::judge(machine, named, image.bytes(), members)?;
             if care == Care::Ask {
                 confirm(device, path, yes)?;
             }

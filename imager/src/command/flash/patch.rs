@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use anyhow::{anyhow, ensure, Result};
-use slot::gpt::{Gpt, ENTRY_SECTORS};
+use slot::gpt::{Gpt, Guid, ENTRY_SECTORS};
 use slot::layout::{ALIGNMENT, SECTOR};
 
 use super::image::WINDOW;
@@ -80,41 +80,50 @@ fn local(range: &Range<u64>, offset: u64) -> Range<usize> {
     (range.start - offset) as usize..(range.end - offset) as usize
 }
 
-/// The image's table for a medium of `bytes` bytes, and the patches that bring it there: the data
-/// partition reaches to the medium's end, the backup table lies in its last sectors, and what was
-/// in the medium's last MiB before, such as an array's label, is gone.
-///
-/// `None` for a medium of the image's own size.
-pub fn table_for(image: &Gpt, bytes: u64) -> Result<Option<(Gpt, Vec<Patch>)>> {
-    let sectors = bytes / SECTOR;
-    if sectors == image.sectors {
-        return Ok(None);
+/// The same table with GUIDs of its own, for disk and partitions, made of what `random` gives: all
+/// media of one image would have the same ones, and a device with two of them in it could not tell
+/// which one it was started from.
+pub fn with_own_guids(image: &Gpt, mut random: impl FnMut() -> Result<[u8; 16]>) -> Result<Gpt> {
+    let mut own = image.clone();
+    own.disk = Guid::from_hash(random()?);
+    for partition in &mut own.partitions {
+        partition.guid = Guid::from_hash(random()?);
     }
-    ensure!(sectors > image.sectors, "the medium is smaller than the image");
-    let table = match image.grown(sectors).map_err(|e| anyhow!(e))? {
-        Some(grown) => grown,
-        None => Gpt { sectors, ..image.clone() },
+    Ok(own)
+}
+
+/// The table for a medium of `bytes` bytes, with `own` table's GUIDs on the image's partitions, and
+/// the patches that bring it there: the data partition reaches to the medium's end, the backup table
+/// lies in its last sectors, and what was in the medium's last MiB before, such as an array's label,
+/// is gone.
+pub fn table_for(image: &Gpt, own: &Gpt, bytes: u64) -> Result<(Gpt, Vec<Patch>)> {
+    let sectors = bytes / SECTOR;
+    ensure!(sectors >= image.sectors, "the medium is smaller than the image");
+    let table = match own.grown(sectors).map_err(|e| anyhow!(e))? {
+        Some(grown) if sectors > image.sectors => grown,
+        _ => Gpt { sectors, ..own.clone() },
     };
-    // The image's own backup lies inside the data partition now.
-    let old = (image.sectors - ENTRY_SECTORS - 1) * SECTOR..image.sectors * SECTOR;
-    let tail = (bytes - ALIGNMENT).max(old.end) / SECTOR * SECTOR..sectors * SECTOR;
+    let mut patches = Vec::new();
     let [backup_entries, backup, entries, header] = table.writes();
+    let mut tail = backup_entries.offset..sectors * SECTOR;
+    if sectors > image.sectors {
+        // The image's own backup lies inside the data partition now.
+        let old = (image.sectors - ENTRY_SECTORS - 1) * SECTOR..image.sectors * SECTOR;
+        tail.start = tail.start.min((bytes - ALIGNMENT).max(old.end) / SECTOR * SECTOR);
+        patches.push(Patch { range: old, blocks: vec![] });
+    }
     let block = |write: slot::gpt::Write| (write.offset, write.bytes);
-    let mut patches = vec![Patch { range: old, blocks: vec![] }];
-    patches.push(Patch {
-        range: tail.start.min(backup_entries.offset)..tail.end,
-        blocks: vec![block(backup_entries), block(backup)],
-    });
+    patches.push(Patch { range: tail, blocks: vec![block(backup_entries), block(backup)] });
     let head = SECTOR..(2 + ENTRY_SECTORS) * SECTOR;
     patches.push(Patch { range: head, blocks: vec![block(header), block(entries)] });
-    Ok(Some((table, patches)))
+    Ok((table, patches))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use slot::gpt::{self, Guid, Partition};
+    use slot::gpt::{self, Partition};
 
     const MIB: u64 = 1 << 20;
 
@@ -139,7 +148,12 @@ mod tests {
             disk[write.offset as usize..][..write.bytes.len()].copy_from_slice(&write.bytes);
         }
         let mut all = Patches::default();
-        let (table, patches) = table_for(&image, bytes).unwrap().unwrap();
+        let mut number = 100;
+        let own = with_own_guids(&image, || {
+            number += 1;
+            Ok([number; 16])
+        });
+        let (table, patches) = table_for(&image, &own.unwrap(), bytes).unwrap();
         patches.into_iter().for_each(|patch| all.push(patch));
         all.apply(0, &mut disk);
         (disk, table)
@@ -147,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_table_reaches_to_the_mediums_end_in_both_copies() {
-        for bytes in [6 * MIB, 12 * MIB, 12 * MIB + 512, 9 * MIB - 512, 5 * MIB + 512] {
+        for bytes in [5 * MIB, 6 * MIB, 12 * MIB, 12 * MIB + 512, 9 * MIB - 512, 5 * MIB + 512] {
             let (mut disk, table) = patched(bytes);
             let sectors = bytes / 512;
             let read = |disk: &[u8]| {
@@ -164,9 +178,19 @@ mod tests {
             assert_eq!(read(&disk).unwrap(), table, "the backup, {bytes}");
             let headers = disk.chunks(512).filter(|s| s.starts_with(b"EFI PART")).count();
             assert_eq!(headers, 1, "no copy of the image's own table is left");
+            let guids = |table: &Gpt| -> Vec<Guid> {
+                table.partitions.iter().map(|p| p.guid).chain([table.disk]).collect()
+            };
+            let (all, shipped) = (guids(&table), guids(&image()));
+            assert!(all.iter().all(|guid| !shipped.contains(guid)), "the medium's own");
+            let different: std::collections::BTreeSet<_> = all.iter().map(|guid| guid.0).collect();
+            assert_eq!(different.len(), 3);
+            let places = |table: &Gpt| -> Vec<(u64, String)> {
+                table.partitions.iter().map(|p| (p.first, p.label.clone())).collect()
+            };
+            assert_eq!(places(&table), places(&image()));
         }
-        assert!(table_for(&image(), 5 * MIB).unwrap().is_none());
-        assert!(table_for(&image(), 4 * MIB).is_err());
+        assert!(table_for(&image(), &image(), 4 * MIB).is_err());
     }
 
     proptest! {

@@ -98,7 +98,7 @@ impl World {
     fn verdict(&self) -> Result<Care> {
         let machine = self.read();
         let device = &machine.devices["sdb"];
-        judge(&machine, device, IMAGE).map(|(_, care)| care)
+        judge(&machine, device, IMAGE, Members::Keep).map(|(_, care)| care)
     }
 
     #[track_caller]
@@ -257,7 +257,9 @@ fn partitions_mappings_and_memory_are_no_disks() {
     world.disk("zram0", "252:0", "virtual");
     world.disk("loop0", "7:0", "virtual");
     let machine = world.read();
-    let judge = |name: &str| judge(&machine, &machine.devices[name], IMAGE).map(|(_, care)| care);
+    let judge = |name: &str| {
+        judge(&machine, &machine.devices[name], IMAGE, Members::Keep).map(|(_, care)| care)
+    };
     assert!(judge("sdb1").unwrap_err().to_string().contains("name /dev/sdb"));
     assert!(judge("dm-7").unwrap_err().to_string().contains("no disk of its own"));
     assert!(judge("zram0").unwrap_err().to_string().contains("no disk of its own"));
@@ -291,6 +293,41 @@ fn a_file_that_a_loop_device_shows_is_found() {
     let real = fs::canonicalize(&file).unwrap();
     world.write("sys/block/loop0/loop/backing_file", &real.to_string_lossy());
     assert_eq!(in_use::file_use(&world.read(), &file).unwrap().name, "loop0");
+}
+
+#[test]
+fn an_inactive_member_is_refused_until_somebody_says_that_it_may_go() {
+    let put = |world: &World, node: &str, at: usize, bytes: &[u8]| {
+        let mut disk = vec![0; 1 << 20];
+        disk[at..at + bytes.len()].copy_from_slice(bytes);
+        fs::write(world.folder.path().join("dev").join(node), disk).unwrap();
+    };
+    let uberblock = 0x00BA_B10Cu64.to_le_bytes();
+    let label = [&b"LABELONE"[..], &[0; 16], b"LVM2 001"].concat();
+    for (node, at, bytes, words) in [
+        ("sdb1", 512, &label[..], ["sdb1 is a member of an LVM", "--overwrite-member"]),
+        (
+            "sdb2",
+            4096,
+            b"\xFC\x4E\x2B\xA9\x01\0\0\0",
+            ["sdb2 is a member of a Linux RAID", "blkid"],
+        ),
+        ("sdb", 0, b"LUKS\xBA\xBE", ["sdb is a member of an encrypted volume", "blkid /dev/sdb`"]),
+        ("sdb1", 0x2_0400, &uberblock, ["sdb1 is a member of a ZFS pool", "not set up here"]),
+    ] {
+        let world = World::new();
+        put(&world, node, at, bytes);
+        world.refuses(&words);
+        assert!(!list(&world.read(), IMAGE).contains("Disks that may be written"), "{node}");
+        let machine = world.read();
+        let judged = judge(&machine, &machine.devices["sdb"], IMAGE, Members::Overwrite);
+        assert_eq!(judged.unwrap().1, Care::Ask, "{node}");
+    }
+    // What is in use is refused all the same.
+    let mut world = World::new();
+    world.mount("8:17", "/dev/sdb1", "/mnt");
+    let machine = world.read();
+    assert!(judge(&machine, &machine.devices["sdb"], IMAGE, Members::Overwrite).is_err());
 }
 
 #[test]
