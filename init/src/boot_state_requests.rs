@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::pipe::{pipe_with, PipeFlags};
 use slot::boot_request::{self, BootRequest, Facts};
+use slot::chooser::Running;
 use slot::layout::{self, Slot};
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::medium::{Access, DeviceFolder, Partitions};
@@ -65,8 +66,8 @@ impl Rights<'_> {
 pub struct Moment {
     /// Name of the boot chooser.
     pub chooser: String,
-    /// The slot that runs.
-    pub running: Slot,
+    /// The slot that runs, and as what it was booted.
+    pub running: Running,
     /// Every vital workload is ready and healthy.
     pub healthy: bool,
     /// Root asks.
@@ -104,7 +105,7 @@ impl BootRequests {
         let (answer, write) = pipe.map_err(|e| Answer::error(&e.to_string()))?;
         self.last_ticket = self.last_ticket.wrapping_add(1);
         let ticket = self.last_ticket;
-        let running = moment.running;
+        let running = moment.running.0;
         let work = || {
             let result = carry_out(request, &moment);
             let text = match &result {
@@ -153,18 +154,18 @@ fn carry_out(request: BootRequest, moment: &Moment) -> Result<String> {
     let manifest = Header::new(&header).and_then(|header| header.verified_before())?;
     let idle = if request.needs_idle() {
         let keys = trusted_keys(Path::new(layout::MANIFEST_KEYS))?;
-        idle_manifest(&*partitions, moment.running.other(), &keys)
+        idle_manifest(&*partitions, moment.running.0.other(), &keys)
     } else {
         None
     };
     let facts = Facts {
-        running: moment.running,
+        running: moment.running.0,
         manifest: &manifest,
         idle: idle.as_ref(),
         healthy: moment.healthy,
         person: moment.person,
     };
-    let chooser = chooser::open_on(&moment.chooser, partitions)?;
+    let chooser = chooser::open_on(&moment.chooser, partitions, moment.running)?;
     let state = match request {
         BootRequest::State => chooser.load()?,
         _ => {

@@ -41,8 +41,8 @@ impl Life {
             return Some(Answer::error("the device is shutting down"));
         }
         let moment = Moment {
-            chooser: self.system.chooser.clone(),
-            running: self.booted.slot,
+            chooser: self.booted.chooser.clone(),
+            running: self.booted.running(),
             healthy: self.supervisor.verdict(now) == Verdict::Healthy,
             person,
         };
