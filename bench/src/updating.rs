@@ -70,7 +70,11 @@ fn ours_once(console: &mut Console) -> Result<(f64, f64)> {
     let (which, installed) =
         console.wait_for_any(&["ota: installed 2.0.0", "ota: refused"], PATIENCE)?;
     anyhow::ensure!(which == 0, "the update was refused: {}", installed.text);
-    let peak = console.shell("busybox grep VmHWM /proc/$(busybox pidof ota)/status")?;
+    // Both halves together: one fetches, the other one writes.
+    let peak = console.shell(
+        "for P in $(busybox pidof ota); do busybox grep VmHWM /proc/$P/status; done | \
+         busybox awk '{ S += $2 } END { print \"VmHWM:\", S, \"kB\" }'",
+    )?;
     let kib = number_in(&peak.join("\n"), "VmHWM:")?;
     Ok(((installed.at - found.at).as_secs_f64(), kib * 1024.0 / 1e6))
 }

@@ -4,10 +4,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{chmod, chown, Gid, Mode};
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     accept_with, bind, listen, send, socket_with, AddressFamily, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType,
 };
+use slot::boot_request::BootRequest;
 use slot::{conf, layout, Error, Result};
 
 use crate::sys;
@@ -19,6 +21,8 @@ const MAX_CLIENTS: usize = 8;
 pub const MAX_REQUEST: usize = 256;
 /// A client must have sent its request, or read some of its answer, within this time.
 const PATIENCE: u64 = 10_000;
+/// What a helper works on is answered within this time: more than a helper lives.
+const HELD_FOR: u64 = 60_000;
 
 /// A request, as `ctl` and others may make it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +55,36 @@ pub enum Request {
     SignedTime(u64),
     /// `trial-waits REASON`: what keeps the trial from being committed.
     TrialWaits(String),
+    /// `boot-…`.
+    Boot(BootRequest),
+}
+
+impl Request {
+    /// The word that an `ask` line of `system.conf` names it by: the first one of its line.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Request::Status { .. } => "status",
+            Request::Logs { follow: false, .. } => "logs",
+            Request::Logs { follow: true, .. } => "logs-follow",
+            Request::Start(_) => "start",
+            Request::Stop(_) => "stop",
+            Request::Restart(_) => "restart",
+            Request::Reboot => "reboot",
+            Request::PowerOff => "poweroff",
+            Request::Health => "health",
+            Request::SignedTime(_) => "signed-time",
+            Request::TrialWaits(_) => "trial-waits",
+            Request::Boot(request) => request.verb(),
+        }
+    }
 }
 
 /// Parses a request line without its line feed.
 pub fn parse(line: &[u8]) -> Option<Request> {
     let line = std::str::from_utf8(line).ok()?;
+    if let Some(request) = BootRequest::parse(line) {
+        return Some(Request::Boot(request));
+    }
     // The only request that is a sentence.
     if let Some(reason) = line.strip_prefix("trial-waits ") {
         let sound = !reason.is_empty() && !reason.chars().any(char::is_control);
@@ -107,6 +136,12 @@ impl Answer {
 #[derive(Debug)]
 struct Client {
     fd: OwnedFd,
+    /// No other connection has it until the next boot.
+    number: u64,
+    /// The user on the other end when it connected. `None` when the kernel does not say.
+    peer: Option<u32>,
+    /// A helper works on its request.
+    held: bool,
     request: Vec<u8>,
     answer: Option<Answer>,
     sent: usize,
@@ -121,6 +156,7 @@ struct Client {
 pub struct Control {
     listener: OwnedFd,
     clients: Vec<Client>,
+    accepted: u64,
 }
 
 /// Opens the socket.
@@ -138,7 +174,7 @@ pub fn open() -> Result<Control> {
     chown(path, None, Some(Gid::from_raw(layout::GROUP_CTL))).map_err(error)?;
     chmod(path, Mode::from_raw_mode(0o660)).map_err(error)?;
     listen(&listener, MAX_CLIENTS as i32).map_err(error)?;
-    Ok(Control { listener, clients: Vec::new() })
+    Ok(Control { listener, clients: Vec::new(), accepted: 0 })
 }
 
 impl Control {
@@ -162,7 +198,11 @@ impl Control {
         while self.clients.len() < MAX_CLIENTS {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let Ok(fd) = accept_with(&self.listener, flags) else { return };
+            self.accepted += 1;
             self.clients.push(Client {
+                number: self.accepted,
+                peer: socket_peercred(&fd).ok().map(|peer| peer.uid.as_raw()),
+                held: false,
                 fd,
                 request: Vec::new(),
                 answer: None,
@@ -186,7 +226,7 @@ impl Control {
                 client.done = client.answer.is_none() || client.is_following();
                 return None;
             }
-            Some(_) if client.answer.is_some() => return None,
+            Some(_) if client.answer.is_some() || client.held => return None,
             Some(n) => client.request.extend_from_slice(&buffer[..n]),
         }
         let end = client.request.iter().position(|byte| *byte == b'\n');
@@ -196,6 +236,27 @@ impl Control {
             }
             None if client.request.len() <= MAX_REQUEST => None,
             _ => Some(Err(Answer::error("request too long"))),
+        }
+    }
+
+    /// Who is at the other end, and the number that tells this connection from all others.
+    pub fn client(&self, index: usize) -> Option<(u64, Option<u32>)> {
+        self.clients.get(index).map(|client| (client.number, client.peer))
+    }
+
+    /// Lets a client wait for a helper.
+    pub fn hold(&mut self, index: usize, now: u64) {
+        if let Some(client) = self.clients.get_mut(index) {
+            client.held = true;
+            client.deadline = now + HELD_FOR;
+        }
+    }
+
+    /// Sets what the client of this number is sent, if it is still there.
+    pub fn answer_held(&mut self, number: u64, answer: Answer, now: u64) {
+        if let Some(index) = self.clients.iter().position(|client| client.number == number) {
+            self.clients[index].deadline = now + PATIENCE;
+            self.answer(index, answer);
         }
     }
 
@@ -304,9 +365,12 @@ mod tests {
             ("reboot", Request::Reboot),
             ("poweroff", Request::PowerOff),
             ("health", Request::Health),
+            ("boot-commit", Request::Boot(BootRequest::Commit)),
+            ("boot-arm b 3", Request::Boot(BootRequest::Arm { slot: slot::Slot::B, tries: 3 })),
             ("signed-time 1795659174", Request::SignedTime(1_795_659_174)),
             ("trial-waits no server", Request::TrialWaits("no server".into())),
         ] {
+            assert_eq!(line.split(' ').next(), Some(request.verb()));
             assert_eq!(parse(line.as_bytes()), Some(request), "{line}");
         }
     }

@@ -24,6 +24,8 @@ pub enum Task {
     Growth,
     /// Writes the boot state or a file on `/data`.
     Write,
+    /// Reads or changes the boot state for the request of this number.
+    BootState(u32),
     /// Mounts or unmounts the removable medium of this number.
     Media(u32),
     /// Flushes and unmounts before a reset.
@@ -45,7 +47,7 @@ impl Task {
             Task::Data | Task::Growth => 15 * 60_000,
             // A stick that does not answer is asked again by the kernel for a while.
             Task::Media(_) | Task::Volatile => 60_000,
-            Task::Write | Task::Unmount => WRITE_PATIENCE,
+            Task::Write | Task::BootState(_) | Task::Unmount => WRITE_PATIENCE,
         }
     }
 }
@@ -130,6 +132,8 @@ impl Helpers {
 
     /// Whether something is being written to the disk.
     pub fn are_writing(&self) -> bool {
-        self.0.iter().any(|helper| matches!(helper.task, Task::Write | Task::Data | Task::Growth))
+        self.0.iter().any(|helper| {
+            matches!(helper.task, Task::Write | Task::BootState(_) | Task::Data | Task::Growth)
+        })
     }
 }

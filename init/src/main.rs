@@ -13,6 +13,7 @@
 mod ahead;
 mod assistant;
 mod beneath;
+mod boot_state_requests;
 mod choosing;
 mod clock;
 mod console;

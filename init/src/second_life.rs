@@ -18,6 +18,7 @@ use slot::layout;
 
 use self::events::Token;
 use self::setup::Booted;
+use crate::boot_state_requests::BootRequests;
 use crate::clock::Clock;
 use crate::console::{self, say};
 use crate::control::Control;
@@ -45,6 +46,7 @@ struct Life {
     next_feed: u64,
     supervisor: Supervisor,
     control: Option<Control>,
+    boot_requests: BootRequests,
     network: Network,
     wireless: Wireless,
     /// To be loaded, until they are.
@@ -185,6 +187,12 @@ impl Life {
             Task::Volatile => self.volatile_is_there(success, now),
             Task::Media(number) => self.media.helper_ended(number, success, now),
             Task::Modules => self.media.drivers_are_there(now),
+            Task::BootState(ticket) => {
+                let answer = self.boot_requests.ended(ticket, success);
+                if let (Some(control), Some((client, answer))) = (&mut self.control, answer) {
+                    control.answer_held(client, answer, now);
+                }
+            }
             Task::Ahead | Task::Growth | Task::Write => {}
             Task::Unmount => self.reset_now(),
         }

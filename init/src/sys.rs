@@ -147,6 +147,12 @@ pub fn own_mounts() -> std::io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
 }
 
+/// Gives this process a network of its own, with nothing in it.
+pub fn own_network() -> std::io::Result<()> {
+    // SAFETY: a new network name space takes no descriptor and no memory from this process.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?)
+}
+
 /// Closes on exec every descriptor from `first` on.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: the flag only marks descriptors; none is closed under its owner.

@@ -95,6 +95,12 @@ pub struct Workload {
     pub data_limits: Option<quota::Limits>,
     /// Needs an address.
     pub network: bool,
+    /// Has a network of its own, with nothing in it.
+    pub isolated: bool,
+    /// Index of the workload that may talk to it on a socket in a folder of its own.
+    pub socket_for: Option<usize>,
+    /// What it may ask over the control socket, and nothing else; empty: what its groups may.
+    pub asks: Vec<String>,
     /// Sees the sticks that are plugged in.
     pub media: bool,
     /// TCP ports that belong to it.
@@ -235,6 +241,44 @@ fn capabilities(lines: &[Line<'_>]) -> Result<CapabilitySet> {
     Ok(set)
 }
 
+/// Whether a workload is cut off from the network: `none`. `yes` and `no` only say whether it waits.
+fn network(line: &Line<'_>) -> Result<bool> {
+    match line.value {
+        "yes" | "no" => Ok(false),
+        "none" => Ok(true),
+        _ => Err(line.error("must be yes, no or none")),
+    }
+}
+
+fn index_of(line: &Line<'_>, names: &[&str]) -> Result<usize> {
+    let index = names.iter().position(|other| *other == line.value);
+    index.ok_or_else(|| line.error("no workload has this name"))
+}
+
+/// What a workload with rights over the boot state asks for; a word that is none of these would
+/// leave it without a right that it counts on.
+const ASKS: [&str; 10] = [
+    "health",
+    "reboot",
+    "boot-state",
+    "boot-begin-install",
+    "boot-arm",
+    "boot-commit",
+    "boot-forbid-fallback",
+    "boot-clear-trial",
+    "signed-time",
+    "trial-waits",
+];
+
+fn asks(lines: &[Line<'_>]) -> Result<Vec<String>> {
+    let lines = lines.iter().filter(|line| line.key == "ask");
+    let known = |line: &Line<'_>| match ASKS.contains(&line.value) {
+        true => Ok(line.value.to_string()),
+        false => Err(line.error("nothing that may be asked is called so")),
+    };
+    lines.map(known).collect()
+}
+
 fn provision(line: &Line<'_>) -> Result<Provision> {
     match line.value {
         "wifi" => Ok(Provision::Wifi),
@@ -255,8 +299,7 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
     let (crashes, window) = pair("budget")?;
     let mut after = Vec::new();
     for line in lines.iter().filter(|line| line.key == "after") {
-        let other = names.iter().position(|other| *other == line.value);
-        after.push(other.ok_or_else(|| line.error("no workload has this name"))?);
+        after.push(index_of(line, names)?);
     }
     let mut groups = Vec::new();
     for line in lines.iter().filter(|line| line.key == "group") {
@@ -279,7 +322,10 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         after,
         data: get("data")?.yes_no()?,
         data_limits: None,
-        network: get("network")?.yes_no()?,
+        network: get("network")?.value == "yes",
+        isolated: network(get("network")?)?,
+        socket_for: optional(lines, "socket-for")?.map(|line| index_of(line, names)).transpose()?,
+        asks: asks(lines)?,
         media: get("media")?.yes_no()?,
         listen: addresses(lines)?,
         vital: get("vital")?.yes_no()?,
@@ -475,6 +521,28 @@ pub mod tests {
         }
         let plain = parse(with(&format!("[workload a]\n{PLAIN}")).as_bytes()).unwrap();
         assert!(plain.radio.is_none() && plain.workloads[0].capabilities.is_empty());
+    }
+
+    #[test]
+    fn who_writes_updates_is_cut_off_and_asks_for_little() {
+        let writer = PLAIN.replace("network no", "network none");
+        let text = with(&format!(
+            "[workload ota]\n{PLAIN}[workload ota-writer]\n{writer}socket-for ota\n\
+             ask boot-state\nask boot-arm\n"
+        ));
+        let system = parse(text.as_bytes()).unwrap();
+        let [ota, writer] = &system.workloads[..] else { panic!("two") };
+        assert!(writer.isolated && !writer.network && !ota.isolated);
+        assert_eq!((writer.socket_for, ota.socket_for), (Some(0), None));
+        assert_eq!(writer.asks, ["boot-state", "boot-arm"]);
+        assert!(ota.asks.is_empty());
+        for (from, to) in [
+            ("network none", "network all"),
+            ("socket-for ota", "socket-for nobody"),
+            ("ask boot-arm", "ask boot-anything"),
+        ] {
+            assert!(parse(text.replace(from, to).as_bytes()).is_err(), "{to}");
+        }
     }
 
     #[test]

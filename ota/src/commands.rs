@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use slot::boot_state::BootState;
-use slot::{chooser, Slot};
+use slot::boot_request::BootRequest;
+use slot::Slot;
 
+use crate::boot;
 use crate::boot_changes;
 use crate::bundle;
 use crate::candidates::{install_first, Outcome};
@@ -22,11 +23,12 @@ use crate::retrial;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::state::{Failed, Pending, State, Waiting};
-use crate::{floor, health, status, Error, Result};
+use crate::{floor, health, status, writer, Error, Result};
 
 /// What may be typed.
 pub const USAGE: &str = "usage:
-  ota run                  poll, install, commit: what init starts
+  ota run                  poll, fetch, commit: what init starts
+  ota writer               write what the other fetches: what init starts beside it
   ota check                ask the repository whether there is something newer
   ota install              install the newest version from the repository
   ota install URL          from another repository, or the .update file at URL
@@ -42,6 +44,8 @@ pub const USAGE: &str = "usage:
 pub enum Command {
     /// Be the workload.
     Run,
+    /// Be the workload that writes.
+    Writer,
     /// Ask.
     Check,
     /// Install from the repository, or from what is named.
@@ -65,6 +69,7 @@ impl Command {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         match words[..] {
             ["run"] => Ok(Command::Run),
+            ["writer"] => Ok(Command::Writer),
             ["check"] => Ok(Command::Check),
             ["install"] => Ok(Command::Install(None)),
             ["install", what] if !what.starts_with('-') => Ok(Command::Install(Some(what.into()))),
@@ -87,6 +92,7 @@ impl Command {
 pub fn run(command: Command, paths: &Paths) -> Result<()> {
     match command {
         Command::Run => daemon::run(paths),
+        Command::Writer => writer::run(paths),
         Command::Check => check_command(paths),
         Command::Install(from) => install_command(paths, from.as_deref()),
         Command::Status { json } => {
@@ -241,9 +247,7 @@ fn rollback(paths: &Paths) -> Result<()> {
     let running = Running::load(paths)?;
     let settings = Settings::load(&paths.settings())?;
     let keys = device::trusted_keys(paths)?;
-    let chooser = device::chooser(paths)?;
-    let lock = paths.boot_state_lock();
-    let boot = chooser.load()?;
+    let boot = boot::state(paths)?;
     let idle = running.slot.other();
     let give_up = |slot: Slot| {
         let content = match slot == running.slot {
@@ -260,13 +264,13 @@ fn rollback(paths: &Paths) -> Result<()> {
     };
     if boot.active != running.slot {
         give_up(running.slot)?;
-        chooser::update(&*chooser, &lock, BootState::clear_trial)?;
+        boot::ask(paths, BootRequest::ClearTrial)?;
         say(&format!("gave up {}; rebooting into slot {idle}", running.version));
         return health::reboot(paths);
     }
     if boot.trial == Some(idle) {
         give_up(idle)?;
-        chooser::update(&*chooser, &lock, BootState::clear_trial)?;
+        boot::ask(paths, BootRequest::ClearTrial)?;
         say(&format!("gave up the trial of slot {idle}; {} stays", running.version));
         return Ok(());
     }
@@ -289,7 +293,7 @@ fn rollback(paths: &Paths) -> Result<()> {
         ));
     }
     give_up(running.slot)?;
-    chooser::update(&*chooser, &lock, |boot| boot.arm(idle, settings.tries))?;
+    boot::ask(paths, BootRequest::Arm { slot: idle, tries: settings.tries.max(1) })?;
     let pending = content.armed(true);
     State::change(paths, |state| state.pending = Some(pending.clone()))?;
     say(&format!("{}; rebooting", retrial::trying(&pending)));

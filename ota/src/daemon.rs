@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use slot::boot_state::BootState;
-use slot::chooser;
+use slot::boot_request::BootRequest;
 use slot::Slot;
 
+use crate::boot;
 use crate::candidates::{self, install_first};
 use crate::check::{check, Candidate};
 use crate::clock::{self, now};
@@ -24,7 +24,7 @@ use crate::settings::{Reboot, Settings};
 use crate::state::{Outcome, State};
 use crate::sticks::{self, Sticks};
 use crate::trial::{situation, Situation};
-use crate::{floor, health, random, Error, Result};
+use crate::{health, random, Error, Result};
 
 /// How often a trial's health, and the reboot window, are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -34,6 +34,24 @@ const FIRST_RETRY: Duration = Duration::from_secs(30);
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// A device that asked to be rebooted and still runs after this asks again.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at the boot state, for which `init` starts a process each time.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// When the boot state was looked at.
+#[derive(Debug, Default)]
+struct Looks(Option<Instant>);
+
+impl Looks {
+    /// Whether it is time for another look, which is then taken.
+    fn due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= LOOK_EVERY);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
 
 /// Runs until the device reboots.
 pub fn run(paths: &Paths) -> Result<()> {
@@ -61,15 +79,21 @@ pub fn settle(
     running: &Running,
     heart: &Heart,
 ) -> Result<Option<String>> {
-    let chooser = device::chooser(paths)?;
     let last_failure = device::last_failure(paths);
     let state = State::load(paths);
-    let boot = chooser.load()?;
+    let boot = boot::state(paths)?;
     match situation(running, &boot, state.pending.as_ref(), last_failure.as_ref()) {
         Situation::Settled => fall_back::notice_struck_out(paths, running, &boot, &|| heart.beat()),
         Situation::OnTrial => {
-            wait_until_good(paths, settings, running, heart);
-            commit(paths, running).map(Some)
+            loop {
+                wait_until_good(paths, settings, running, heart);
+                match commit(paths, running) {
+                    // `init` found it ill at that very moment; a trial that takes too long it ends.
+                    Err(error) if is_on_trial(paths, running.slot) => say(&error.to_string()),
+                    result => return result.map(Some),
+                }
+                heart.sleep(TICK);
+            }
         }
         Situation::Armed(slot) => {
             remember_pending(paths, slot)?;
@@ -93,11 +117,16 @@ pub fn settle(
     }
 }
 
+fn is_on_trial(paths: &Paths, slot: Slot) -> bool {
+    boot::state(paths).is_ok_and(|boot| boot.trial == Some(slot))
+}
+
 /// Until every vital workload is healthy, and the update server has been reached if it has to be.
 /// `init` resets the board when this takes too long: no limit is needed here.
 fn wait_until_good(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) {
     let enough = Duration::from_secs(settings.commit_after_seconds);
     let mut told = String::new();
+    let mut looks = Looks::default();
     let mut gate = Gate::new(paths);
     loop {
         heart.beat();
@@ -122,8 +151,7 @@ fn wait_until_good(paths: &Paths, settings: &Settings, running: &Running, heart:
         }
         told = reason;
         // A person may have committed or cleared it meanwhile.
-        let boot = device::chooser(paths).and_then(|c| Ok(c.load()?));
-        if boot.is_ok_and(|boot| boot.trial.is_none()) {
+        if looks.due() && boot::state(paths).is_ok_and(|boot| boot.trial.is_none()) {
             return;
         }
         heart.sleep(TICK);
@@ -134,34 +162,9 @@ fn wait_until_good(paths: &Paths, settings: &Settings, running: &Running, heart:
 ///
 /// Fails when its trial was given up meanwhile.
 pub fn commit(paths: &Paths, running: &Running) -> Result<String> {
-    let chooser = device::chooser(paths)?;
-    let may_commit =
-        |boot: &BootState| boot.trial == Some(running.slot) || boot.active == running.slot;
-    let given_up = || {
-        Error::failed(format!(
-            "slot {} is neither on trial nor active any more; nothing was committed",
-            running.slot
-        ))
-    };
-    if !may_commit(&chooser.load()?) {
-        return Err(given_up());
-    }
-    let keys = device::trusted_keys(paths)?;
-    let floor = device::running_manifest(paths, &keys)?.floor;
-    let shut_out = floor::shuts_out(paths, &keys, running.slot.other(), floor);
-    let mut allowed = false;
-    chooser::update(&*chooser, &paths.boot_state_lock(), |boot| {
-        allowed = may_commit(boot);
-        if allowed {
-            boot.commit(running.slot);
-        }
-        if allowed && shut_out {
-            boot.forbid_fallback();
-        }
-    })?;
-    if !allowed {
-        return Err(given_up());
-    }
+    let floor = device::running_manifest(paths, &device::trusted_keys(paths)?)?.floor;
+    // `init` knows whether this slot is on trial, and shuts out what is below its floor.
+    boot::ask(paths, BootRequest::Commit)?;
     State::change(paths, |state| {
         state.pending = None;
         state.retrial = None;
@@ -336,11 +339,9 @@ fn wait_and_reboot(paths: &Paths, policy: Reboot, heart: &Heart) {
     if policy == Reboot::Manual {
         return;
     }
+    let mut looks = Looks::default();
     loop {
-        let armed = device::chooser(paths)
-            .and_then(|c| Ok(c.load()?))
-            .is_ok_and(|boot: BootState| boot.trial.is_some());
-        if !armed {
+        if looks.due() && boot::state(paths).is_ok_and(|boot| boot.trial.is_none()) {
             return;
         }
         let now = now();

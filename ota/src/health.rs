@@ -25,32 +25,33 @@ pub struct Health {
 
 /// Asks how the vital workloads are.
 pub fn ask(paths: &Paths) -> Result<Health> {
-    let answer = request(paths, "health")?;
+    let answer = request(paths, "health", PATIENCE)?;
     parse(&answer).map_err(|e| Error::at(&paths.ctl_socket(), e))
 }
 
 /// Asks `init` to reboot.
 pub fn reboot(paths: &Paths) -> Result<()> {
-    request(paths, "reboot").map(|_| ())
+    request(paths, "reboot", PATIENCE).map(|_| ())
 }
 
 /// Tells `init` when the repository says that it was last signed: a witness for its clock, beside
 /// what time servers say.
 pub fn tell_signed_time(paths: &Paths, seconds: u64) -> Result<()> {
-    request(paths, &format!("signed-time {seconds}")).map(|_| ())
+    request(paths, &format!("signed-time {seconds}"), PATIENCE).map(|_| ())
 }
 
 /// Tells `init` what keeps the trial from being committed: its reason, if it comes to a reset.
 pub fn say_trial_waits(paths: &Paths, reason: &str) -> Result<()> {
-    request(paths, &format!("trial-waits {reason}")).map(|_| ())
+    request(paths, &format!("trial-waits {reason}"), PATIENCE).map(|_| ())
 }
 
-fn request(paths: &Paths, line: &str) -> Result<Vec<u8>> {
+/// Sends a line and gives the whole answer, which `init` may take this long for.
+pub(crate) fn request(paths: &Paths, line: &str, patience: Duration) -> Result<Vec<u8>> {
     let path = paths.ctl_socket();
     let mut answer = Vec::new();
     let mut ask = || {
         let mut socket = UnixStream::connect(&path)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(patience))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.write_all(format!("{line}\n").as_bytes())?;
         socket.take(conf::MAX_BYTES as u64).read_to_end(&mut answer)

@@ -2,17 +2,15 @@
 //! write, the device boots the old version whole or the new version whole.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use repository::FerriteTarget;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
-use slot::boot_state::BootState;
-use slot::chooser;
-use slot::manifest::{Header, Manifest, HEADER_SIZE};
+use slot::manifest::HEADER_SIZE;
 use slot::payload::{self, ChunkTable};
 
 use crate::account::{Account, Report};
+use crate::boot;
 use crate::device::{self, identity, Running};
 use crate::floor;
 use crate::kept::Kept;
@@ -20,9 +18,9 @@ use crate::paths::Paths;
 use crate::retrial::refuse_same;
 use crate::roads::{plan, Helper, Helpers, Work};
 use crate::slot_reader::SlotReader;
-use crate::slot_writer::{AlignedBuffer, SlotWriter};
 use crate::source::Source;
 use crate::state::{self, failed_before, Pending, State};
+use crate::writer::{self, admission, Accepted};
 use crate::{Error, Result};
 
 /// Signatures and manifest of nearly every slot header end before this byte; the rest is zeros.
@@ -46,13 +44,6 @@ pub struct Promise {
     pub length: u64,
     /// What lies beside it, by the target's name.
     pub helpers: Helpers,
-}
-
-/// An update that passed every check that can be made before a slot is touched.
-struct Accepted {
-    header: Vec<u8>,
-    manifest: Manifest,
-    table: ChunkTable,
 }
 
 /// Holds off other installers for as long as it lives.
@@ -91,51 +82,39 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     // 1. One installer at a time; refuse all that can be refused before anything is written.
     let _lock = InstallerLock::take(paths)?;
     let running = Running::load(paths)?;
-    let idle = running.slot.other();
-    let chooser = device::chooser(paths)?;
-    let boot = chooser.load()?;
-    require_settled(&running, &boot)?;
+    let boot = boot::state(paths)?;
+    admission::require_settled(&running, &boot)?;
     let kept = Kept::of(paths);
     let mut account = Account::open(paths);
-    let (writer, accepted) = accept(paths, offer, &running, &boot, &kept, &account)?;
+    let accepted = accept(paths, offer, &running, &boot, &kept, &account)?;
+    let Accepted { header, manifest, table } = &accepted;
     state::check_room(paths)?;
     account.begin(paths, report(&accepted));
-    let Accepted { header, manifest, table } = accepted;
+    // Whoever writes the slot checks all of that again.
+    let idle = writer::open(paths, &accepted, beat)?;
 
-    // 2. The idle slot is about to stop being whole: nothing may boot it.
-    let lock = paths.boot_state_lock();
-    chooser::update(&*chooser, &lock, BootState::begin_install)?;
-    let pending = identity(idle, &manifest, &header).armed(offer.source.is_brought());
+    // 2. and 3. The idle slot is about to stop being whole: nothing may boot it, nor take it for
+    // whole. The name of what was armed goes first: a cut behind it loses a name, and one between
+    // the two, the other way round, would make it a version that failed.
+    let pending = identity(running.slot.other(), manifest, header).armed(offer.source.is_brought());
     State::change(paths, |state| {
         state.pending = None;
         // What waited there is gone, unless it is this that is tried again.
         state.retrial.take_if(|waited| waited.header_sha256 != pending.header_sha256);
     })?;
-
-    // 3. Nor may anything take it for whole.
-    writer.clear_header()?;
+    let missing = idle.prepare(beat)?;
 
     // 4. What is right already stays; the rest comes by the cheapest road, verified and written.
-    let missing = differing(&writer, &manifest, &table, beat)?;
     account.there((table.chunks().len() - missing.len()) as u64);
     let old = open_running(paths, &running);
-    let work = Work::new(&writer, &manifest, &table, old.as_ref(), &kept, &account, beat, missing);
+    let work = Work::new(&*idle, manifest, table, old.as_ref(), &kept, &account, beat, missing);
     let helpers = Chosen::of(offer.promise.as_ref(), old.as_ref());
     let brought = work.bring_all(&offer.source, helpers.delta, helpers.index);
     account.write();
     brought?;
 
-    // 5. What counts is what the medium gives back.
-    writer.flush()?;
-    if !differing(&writer, &manifest, &table, beat)?.is_empty() {
-        return Err(writer.bad_medium());
-    }
-
-    // 6. Whole: say so.
-    writer.write_header(&header)?;
-
-    // 7. Try it at the next boot.
-    chooser::update(&*chooser, &lock, |state| state.arm(idle, tries))?;
+    // 5. to 7. What counts is what the medium gives back; then the header, then the trial.
+    idle.finish(tries, beat)?;
 
     // 8. Remember what is being tried. A power cut before this loses a name, not the trial.
     State::change(paths, |state| state.pending = Some(pending.clone()))?;
@@ -184,44 +163,28 @@ fn running_table(paths: &Paths) -> Option<String> {
     Some(slot::hex::encode(&manifest.chunk_table_sha256))
 }
 
-/// An install overwrites the slot to fall back to, so what runs has to be committed.
-fn require_settled(running: &Running, boot: &BootState) -> Result<()> {
-    if boot.active != running.slot {
-        return Err(Error::failed(format!(
-            "what runs in slot {} is not committed; `ota commit` or `ota rollback` first",
-            running.slot
-        )));
-    }
-    Ok(())
-}
-
 fn accept(
     paths: &Paths,
     offer: &Offer,
     running: &Running,
-    boot: &BootState,
+    boot: &slot::boot_state::BootState,
     kept: &Kept,
     account: &Account,
-) -> Result<(SlotWriter, Accepted)> {
+) -> Result<Accepted> {
     let idle = running.slot.other();
     let keys = device::trusted_keys(paths)?;
     let floor = floor::lowest(paths, &keys, running.slot, boot, &State::load(paths))?;
     let label = offer.promise.as_ref().map_or("the update", |p| p.ferrite.version.as_str());
     let header = fetch_header(offer, label, kept, account)?;
-    let manifest = Header::new(&header)
-        .and_then(|h| h.verify(&keys))
-        .map_err(|e| Error::refused(label, e.to_string()))?;
-    refuse(&manifest, running, floor)?;
+    let manifest = admission::admit(&header, label, &keys, running, floor)?;
     let state = State::load(paths);
     let name = identity(idle, &manifest, &header).header_sha256;
     if let Some(failed) = state.failure_of(&name) {
         return Err(failed_before(&manifest.version, &failed.reason));
     }
     refuse_same(&state, &name)?;
-    let writer = SlotWriter::open(paths, idle)?;
-    let (boot_size, root_size) = writer.sizes();
+    admission::check_fits(paths, idle, &manifest)?;
     let no = |e: slot::Error| Error::refused(&manifest.version, e.to_string());
-    payload::check_fits(&manifest, boot_size, root_size).map_err(no)?;
     let table_size = payload::table_size(&manifest).map_err(no)?;
     let table_at = HEADER_SIZE as u64..(HEADER_SIZE + table_size) as u64;
     let table_sha256 = slot::hex::encode(&manifest.chunk_table_sha256);
@@ -246,7 +209,7 @@ fn accept(
             &manifest.version,
             "its length is not the one that the repository signed",
         )),
-        _ => Ok((writer, Accepted { header, manifest, table })),
+        _ => Ok(Accepted { header, manifest, table }),
     }
 }
 
@@ -275,78 +238,4 @@ fn report(accepted: &Accepted) -> Report {
         chunks_in_all: accepted.table.chunks().len() as u64,
         ..Report::default()
     }
-}
-
-/// The rules for what may follow what runs.
-fn refuse(manifest: &Manifest, running: &Running, floor: u64) -> Result<()> {
-    let no = |reason: String| Err(Error::refused(&manifest.version, reason));
-    if manifest.board != running.board {
-        return no(format!("it is for board {}, this is {}", manifest.board, running.board));
-    }
-    if manifest.name != running.name {
-        return no(format!("it is an image named {}, this runs {}", manifest.name, running.name));
-    }
-    if manifest.sequence < floor {
-        return no(format!("its sequence {} is below the floor {floor}", manifest.sequence));
-    }
-    if manifest.sequence <= running.sequence {
-        return no(format!(
-            "its sequence {} is not above {}, which runs",
-            manifest.sequence, running.sequence
-        ));
-    }
-    Ok(())
-}
-
-fn buffer_for(table: &ChunkTable) -> AlignedBuffer {
-    let first = table.stream_range(0);
-    AlignedBuffer::new((first.end - first.start) as usize)
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
-}
-
-/// Whether `bytes` are chunk `index`. A blank medium is told apart without hashing it.
-fn is_chunk(table: &ChunkTable, index: usize, bytes: &[u8]) -> bool {
-    let chunk = &table.chunks()[index];
-    if chunk.compressed != 0 && is_zero(bytes) {
-        return false;
-    }
-    Sha256::digest(bytes)[..] == chunk.sha256
-}
-
-/// The chunks that the medium does not hold, in order. Two threads read and hash: while one waits
-/// for the medium, the other one computes.
-fn differing(
-    writer: &SlotWriter,
-    manifest: &Manifest,
-    table: &ChunkTable,
-    beat: &dyn Fn(),
-) -> Result<Vec<usize>> {
-    let next = AtomicUsize::new(0);
-    let work = |beat: &dyn Fn()| -> Result<Vec<usize>> {
-        let mut buffer = buffer_for(table);
-        let mut found = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= table.chunks().len() {
-                return Ok(found);
-            }
-            beat();
-            let range = table.stream_range(index);
-            let bytes = &mut buffer.bytes_mut()[..(range.end - range.start) as usize];
-            writer.read(manifest, range, bytes)?;
-            if !is_chunk(table, index, bytes) {
-                found.push(index);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| work(&|| ()));
-        let mut found = work(beat)?;
-        found.extend(other.join().map_err(|_| Error::failed("a reading thread died"))??);
-        found.sort_unstable();
-        Ok(found)
-    })
 }

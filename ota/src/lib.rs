@@ -4,7 +4,8 @@
 //! The road: [`daemon`] asks [`trial`] what the last boot means, commits a trial that [`health`]
 //! calls healthy, then polls. [`check`] asks the repository (through [`http`]) whether there is
 //! something newer for this device. [`install`] brings it into the idle slot, chunk by chunk,
-//! through [`slot_writer`], and arms the trial. What was tried, and how it ended, lies in
+//! through [`slot_writer`], and arms the trial; on a device the writing is another process, [`writer`],
+//! and the boot state is `init`'s ([`boot`]). What was tried, and how it ended, lies in
 //! [`state`]; [`status`] shows it. What time it is and what of that is sure says [`clock`], whose
 //! turn it is [`rollout`]. Whose fault it was when a boot was not the one hoped for decides
 //! [`fall_back`]; what is tried again waits in [`retrial`], and [`commit_gate`] keeps what cannot reach
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod boot;
 pub mod boot_changes;
 pub mod bounded_file;
 pub mod bundle;
@@ -67,5 +69,6 @@ pub mod sticks;
 pub mod tls;
 pub mod trial;
 pub mod whole;
+pub mod writer;
 
 pub use error::{Error, Result};

@@ -8,10 +8,15 @@ use std::sync::Arc;
 use slot::layout;
 use slot::medium::{DeviceFolder, Partitions};
 
+use crate::boot::BootControl;
 use crate::data_folder::{DataFolder, Folder};
+use crate::writer::WriterDoor;
 
 /// The name of the state's file in its folder.
 pub const STATE: &str = "state.json";
+
+/// The workload that writes, as `init` calls it.
+const WRITER: &str = "ota-writer";
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -20,6 +25,8 @@ pub struct Paths {
     data: PathBuf,
     partitions: Arc<dyn Partitions>,
     data_folder: Arc<dyn DataFolder>,
+    boot_control: BootControl,
+    writer_door: WriterDoor,
 }
 
 impl Paths {
@@ -29,11 +36,22 @@ impl Paths {
     /// to look where that really lies.
     pub fn of_device() -> Paths {
         let whole = PathBuf::from("/data/workloads/ota");
-        let data = match std::env::var_os("FERRITE_WORKLOAD") {
+        let workload = std::env::var("FERRITE_WORKLOAD").ok();
+        let data = match workload {
             None if whole.is_dir() => whole,
             _ => "/data".into(),
         };
-        Paths::new("/".into(), data)
+        let paths = Paths { boot_control: BootControl::Init, ..Paths::new("/".into(), data) };
+        match workload.as_deref() {
+            // It has the devices themselves.
+            Some(WRITER) => paths,
+            Some(_) => Paths {
+                partitions: DeviceFolder::shared(Path::new(layout::DEVICES_TO_READ)),
+                writer_door: WriterDoor::Socket,
+                ..paths
+            },
+            None => Paths { writer_door: WriterDoor::SocketOrHere, ..paths },
+        }
     }
 
     /// A device whose root is the folder `root`.
@@ -44,13 +62,32 @@ impl Paths {
     fn new(root: PathBuf, data: PathBuf) -> Paths {
         let partitions = DeviceFolder::shared(&root.join(layout::DEVICES.trim_start_matches('/')));
         let data_folder = Arc::new(Folder::new(&data));
-        Paths { root, data, partitions, data_folder }
+        Paths {
+            root,
+            data,
+            partitions,
+            data_folder,
+            boot_control: BootControl::Here,
+            writer_door: WriterDoor::Here,
+        }
     }
 
     /// The same paths, with other partitions and another folder of state behind them.
     #[must_use]
     pub fn on(self, partitions: Arc<dyn Partitions>, data_folder: Arc<dyn DataFolder>) -> Paths {
         Paths { partitions, data_folder, ..self }
+    }
+
+    /// The same paths, with what is written into the idle slot going this way.
+    #[must_use]
+    pub fn writing(self, writer_door: WriterDoor) -> Paths {
+        Paths { writer_door, ..self }
+    }
+
+    /// The same paths, with the boot state changed by this.
+    #[must_use]
+    pub fn controlled_by(self, boot_control: BootControl) -> Paths {
+        Paths { boot_control, ..self }
     }
 
     fn join(&self, absolute: &str) -> PathBuf {
@@ -120,6 +157,21 @@ impl Paths {
     /// The control socket of `init`.
     pub fn ctl_socket(&self) -> PathBuf {
         self.join(layout::CTL_SOCKET)
+    }
+
+    /// The socket of the half that writes.
+    pub fn writer_socket(&self) -> PathBuf {
+        self.join(layout::WRITER_SOCKET)
+    }
+
+    /// Where what is written into the idle slot goes.
+    pub fn writer_door(&self) -> WriterDoor {
+        self.writer_door
+    }
+
+    /// Who changes the boot state.
+    pub fn boot_control(&self) -> BootControl {
+        self.boot_control
     }
 
     /// The partitions.

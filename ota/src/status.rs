@@ -7,6 +7,7 @@ use slot::conf;
 use slot::data_state::{DataState, Kind};
 
 use crate::account::Report;
+use crate::boot;
 use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::device::{self, Running};
@@ -99,7 +100,7 @@ impl From<Report> for Install {
 /// Collects the status.
 pub fn collect(paths: &Paths) -> Result<Status> {
     let running = Running::load(paths)?;
-    let boot = device::chooser(paths)?.load()?;
+    let boot = boot::state(paths)?;
     let state = State::load(paths);
     let last_failure = device::last_failure(paths);
     let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());

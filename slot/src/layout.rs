@@ -23,13 +23,17 @@ pub const BOOT_STATE_OFFSETS: [u64; 2] = [8192, 12288];
 /// Sectors the `firmware` FAT must reserve so that the boot state lies before its tables.
 pub const FIRMWARE_RESERVED_SECTORS: u16 = 32;
 
-/// The group that may write the idle slot and the boot state.
+/// The group that may write the idle slot, and read the running one.
 pub const GROUP_SLOTS: u32 = 901;
+/// The group that may read both slots, through the nodes in [`DEVICES_TO_READ`].
+pub const GROUP_SLOTS_READ: u32 = 902;
 /// The group that may talk to `init`'s control socket.
 pub const GROUP_CTL: u32 = 900;
 
 /// Where `init` links the partitions' device nodes by label.
 pub const DEVICES: &str = "/dev/ferrite";
+/// Where `init` makes nodes of the slots' partitions that [`GROUP_SLOTS_READ`] may read.
+pub const DEVICES_TO_READ: &str = "/dev/ferrite/read";
 /// What is running: conf form, written by the first life of `init`.
 pub const RUN_SLOT: &str = "/run/ferrite/slot";
 /// The running slot's header, verified by the first life of `init`.
@@ -44,6 +48,10 @@ pub const RUN_BOOT_STATE_LOCK: &str = "/run/ferrite/boot-state.lock";
 pub const RUN_DATA: &str = "/run/ferrite/data";
 /// Where `init` mounts USB sticks, each on a folder of its own; only in images that use them.
 pub const RUN_MEDIA: &str = "/run/media";
+/// `init`'s folder on `/run`. A workload that others talk to has one below it, named like itself.
+pub const RUN: &str = "/run/ferrite";
+/// The socket of the workload that writes updates into the idle slot.
+pub const WRITER_SOCKET: &str = "/run/ferrite/ota-writer/socket";
 /// The control socket of `init`.
 pub const CTL_SOCKET: &str = "/run/ferrite/ctl.sock";
 /// What this device has and its image does not: conf form, [`crate::settings`].

@@ -4,7 +4,7 @@
 //! line-based text everything small is written in), [`manifest`] (what a slot holds, signed),
 //! [`payload`] (the `.update` file), [`block_index`] (its blocks by hash), [`verity`] (the hash
 //! tree behind the root), [`gpt`] (the partition table), [`boot_state`] and [`chooser`] (which
-//! slot boots next, with [`rpi`] for firmware that
+//! slot boots next, changed by PID 1 on [`boot_request`], with [`rpi`] for firmware that
 //! cannot read the state), [`loader`] and [`efi`] (how a loader of ours goes through its choices), [`disk`] (finding partitions on a running device),
 //! [`origin`] (which of several disks is its own), [`medium`] (reading and writing them),
 //! [`network_time`] (what a time server said) and [`data_state`] (what became of the
@@ -22,6 +22,8 @@ extern crate alloc;
 
 #[cfg(feature = "std")]
 pub mod block_index;
+#[cfg(feature = "std")]
+pub mod boot_request;
 pub mod boot_state;
 #[cfg(feature = "std")]
 pub mod chooser;

@@ -6,14 +6,16 @@ use std::net::SocketAddr;
 use anyhow::{bail, Result};
 use sha2::{Digest, Sha256};
 use slot::conf::Writer;
-use slot::layout::{GROUP_CTL, GROUP_SLOTS, RUN_WIFI_CONF};
+use slot::layout::{GROUP_CTL, GROUP_SLOTS, GROUP_SLOTS_READ, RUN_WIFI_CONF};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
 use super::ports::Ports;
 use super::ssh;
 use crate::config::board::Board;
-use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, WIFI_WORKLOAD};
+use crate::config::image::{
+    Image, Ready, Restart, Update, Workload, UPDATE_WORKLOAD, WIFI_WORKLOAD, WRITER_WORKLOAD,
+};
 
 /// Where the update client lies on the root.
 pub const OTA_PATH: &str = "/usr/bin/ota";
@@ -96,6 +98,7 @@ pub fn system_conf(
                 workload_section(&mut w, workload, &user, listen);
             }
             None if user.name == WIFI_WORKLOAD => wifi_section(&mut w, &user),
+            None if user.name == WRITER_WORKLOAD => writer_section(&mut w, &user),
             None => {
                 let sticks = image.update.as_ref().is_some_and(|update| update.sticks);
                 update_section(&mut w, &user, sticks);
@@ -154,11 +157,7 @@ fn workload_section(w: &mut Writer, workload: &Workload, user: &User, listen: &[
     }
     w.line("uid", &user.id.to_string());
     for group in &workload.groups {
-        let number = match group {
-            Group::Ctl => GROUP_CTL,
-            Group::Slots => GROUP_SLOTS,
-        };
-        w.line("group", &number.to_string());
+        w.line("group", &group.number().to_string());
     }
     for name in workload.after() {
         w.line("after", name);
@@ -230,14 +229,21 @@ fn command_lines<'a>(
 const OTA_HEARTBEAT: &str = "60";
 
 /// The update client's workload. It is not vital: a device without a server is a healthy device.
+/// It has the network and reads the slots, but writes none: the other half does.
 fn update_section(w: &mut Writer, user: &User, sticks: bool) {
     w.section("workload", &user.name)
         .line("command", OTA_PATH)
         .line("arg", "run")
         .line("uid", &user.id.to_string())
         .line("group", &GROUP_CTL.to_string())
-        .line("group", &GROUP_SLOTS.to_string())
-        .line("data", "yes")
+        .line("group", &GROUP_SLOTS_READ.to_string());
+    for verb in ["health", "reboot", "signed-time", "trial-waits"] {
+        w.line("ask", verb);
+    }
+    for verb in ["state", "arm", "commit", "forbid-fallback", "clear-trial"] {
+        w.line("ask", &format!("boot-{verb}"));
+    }
+    w.line("data", "yes")
         .line("network", "no")
         .line("media", yes_no(sticks))
         .line("vital", "no")
@@ -251,6 +257,36 @@ fn update_section(w: &mut Writer, user: &User, sticks: bool) {
         .line("pids-max", "16")
         .line("log-size", "65536")
         .line("console", "yes")
+        .line("stop-timeout", "10");
+}
+
+/// The half of the update client that writes: the idle slot's partitions, no network, no files.
+fn writer_section(w: &mut Writer, user: &User) {
+    w.section("workload", &user.name)
+        .line("command", OTA_PATH)
+        .line("arg", "writer")
+        .line("uid", &user.id.to_string())
+        .line("group", &GROUP_CTL.to_string())
+        .line("group", &GROUP_SLOTS.to_string())
+        .line("socket-for", UPDATE_WORKLOAD);
+    for verb in ["boot-state", "boot-begin-install", "boot-arm"] {
+        w.line("ask", verb);
+    }
+    w.line("data", "no")
+        .line("network", "none")
+        .line("media", "no")
+        .line("vital", "no")
+        .line("restart", "always")
+        .line("backoff", "1 60")
+        .line("budget", "5 300")
+        .line("ready", "notify")
+        .line("ready-timeout", "30")
+        // A flush of a bad card takes minutes, during which no heart beats.
+        .line("heartbeat", "600")
+        .line("memory-max", &(64u64 << 20).to_string())
+        .line("pids-max", "8")
+        .line("log-size", "16384")
+        .line("console", "no")
         .line("stop-timeout", "10");
 }
 
@@ -388,6 +424,30 @@ mod tests {
     }
 
     #[test]
+    fn one_half_of_the_update_client_has_the_network_and_the_other_the_devices() {
+        let (_dir, with) = image("[update]\nurl = \"http://h\"\n");
+        let text = system_conf(&with, &board(), &[], &[], None, &Ports::new()).unwrap();
+        let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
+        let lines = |name: &str, key: &str| -> Vec<String> {
+            let section = conf.sections.iter().find(|section| section.name == name).unwrap();
+            let lines = section.lines.iter().filter(|line| line.key == key);
+            lines.map(|line| line.value.to_owned()).collect()
+        };
+        assert_eq!(lines("ota", "group"), ["900", "902"]);
+        assert_eq!(lines("ota-writer", "group"), ["900", "901"]);
+        assert_eq!(lines("ota-writer", "network"), ["none"]);
+        assert_eq!(lines("ota-writer", "data"), ["no"]);
+        assert_eq!(lines("ota-writer", "socket-for"), ["ota"]);
+        assert!(!lines("ota", "ask").contains(&"boot-begin-install".to_owned()));
+        assert!(!lines("ota-writer", "ask").iter().any(|verb| verb.contains("commit")));
+        assert_ne!(lines("ota", "uid"), lines("ota-writer", "uid"));
+
+        let (_dir, without) = image("[[workload]]\nname = \"camera\"\ncommand = [\"/x\"]\n");
+        let text = system_conf(&without, &board(), &[], &[], None, &Ports::new()).unwrap();
+        assert!(!text.contains("ota"), "{text}");
+    }
+
+    #[test]
     fn how_a_device_reaches_its_server_is_handed_on() {
         let (_dir, image) = image(
             "[update]\nurl = \"https://h/r\"\ngroups = [\"canary\"]\nhours = \"23:00-05:30\"\n\
@@ -422,9 +482,11 @@ mod tests {
         };
         let update = "[update]\nurl = \"http://h\"\n";
         let camera = "[[workload]]\nname = \"camera\"\ncommand = [\"/x\"]\n";
-        assert_eq!(lines(&format!("{update}{camera}")), ["no", "no", "no"]);
-        assert_eq!(lines(&format!("{update}sticks = true\n{camera}")), ["yes", "no", "yes"]);
-        assert_eq!(lines(&format!("{update}{camera}media = true\n")), ["yes", "yes", "no"]);
+        assert_eq!(lines(&format!("{update}{camera}")), ["no"; 4]);
+        let sticks = lines(&format!("{update}sticks = true\n{camera}"));
+        assert_eq!(sticks, ["yes", "no", "yes", "no"]);
+        let media = lines(&format!("{update}{camera}media = true\n"));
+        assert_eq!(media, ["yes", "yes", "no", "no"]);
     }
 
     #[test]

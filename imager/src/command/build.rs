@@ -100,6 +100,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     }
     stamp.add_self()?;
     let stamp = stamp.finish();
+    image.warnings().iter().for_each(|warning| eprintln!("WARNING: {warning}"));
     if stamp::matches(&outputs.stamp, &stamp, &outputs.files()) {
         println!("{} is up to date", outputs.img.display());
         return Ok(());

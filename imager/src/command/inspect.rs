@@ -3,6 +3,7 @@
 mod published;
 mod secure_boot;
 mod shell;
+mod steering;
 mod unified;
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use slot::{hex, verity, Slot};
 
 use self::secure_boot::SecureBootReport;
 use self::shell::ShellReport;
+use self::steering::Steering;
 use self::unified::UnifiedReport;
 use crate::fs::fat_reader::FatVolume;
 use crate::{keys, update_file};
@@ -99,6 +101,9 @@ struct SlotReport {
     /// Of a slot on a disk that verifies.
     #[serde(skip_serializing_if = "Option::is_none")]
     shell: Option<ShellReport>,
+    /// Of a slot on a disk that verifies: workloads of the image's own that steer the device.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steering: Vec<Steering>,
     /// Of a slot on a disk whose boot files are a signed RAM disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     secure_boot: Option<SecureBootReport>,
@@ -254,6 +259,10 @@ fn slot_on_disk(
                 Ok(shell) => report.shell = Some(shell),
                 Err(e) => report.problems.push(format!("{e:#}")),
             }
+            match Steering::of(&root_bytes[..manifest.root_size as usize]) {
+                Ok(steering) => report.steering = steering,
+                Err(e) => report.problems.push(format!("{e:#}")),
+            }
         }
     }
     Ok(report)
@@ -309,6 +318,7 @@ fn header_report(bytes: &[u8], keys: &TrustedKeys, slot: Option<Slot>) -> SlotRe
         empty: false,
         signed_by,
         shell: None,
+        steering: vec![],
         secure_boot: None,
         unified_kernel_image: None,
         problems: verdict.as_ref().err().map(ToString::to_string).into_iter().collect(),
@@ -410,6 +420,7 @@ fn print_slot(report: &SlotReport) {
     if let Some(shell) = &report.shell {
         println!("  {}", shell.text());
     }
+    report.steering.iter().for_each(|steering| println!("  {}", steering.warning));
     if report.problems.is_empty() {
         println!("  verifies: signature, hashes, every block");
     }

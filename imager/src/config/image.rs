@@ -20,6 +20,8 @@ pub use super::workload::{Group, Ready, Restart, Workload};
 
 /// Name of the workload that the imager adds when an image file has `[update]`.
 pub const UPDATE_WORKLOAD: &str = "ota";
+/// The half of it that writes: the devices, and no network.
+pub const WRITER_WORKLOAD: &str = "ota-writer";
 /// Name of the workload that it adds for `[network] wifi`.
 pub const WIFI_WORKLOAD: &str = "wifi";
 
@@ -441,9 +443,22 @@ impl Image {
 
     /// The workloads that the imager adds: the name of each, and the key that asks for it.
     pub fn own_workloads(&self) -> Vec<(&'static str, &'static str)> {
-        let update = self.update.as_ref().map(|_| (UPDATE_WORKLOAD, "[update]"));
+        let update = self
+            .update
+            .iter()
+            .flat_map(|_| [(UPDATE_WORKLOAD, "[update]"), (WRITER_WORKLOAD, "[update]")]);
         let wifi = self.network.wifi.as_ref().map(|_| (WIFI_WORKLOAD, "[network] wifi"));
-        update.into_iter().chain(wifi).collect()
+        update.chain(wifi).collect()
+    }
+
+    /// What the image gives workloads of its own that steers the device: said when it is built, since
+    /// whoever takes such a workload over has it, too.
+    pub fn warnings(&self) -> Vec<String> {
+        let given = |w: &Workload| {
+            let groups = w.groups.iter();
+            groups.map(|group| group.warning(w.name().as_str())).collect::<Vec<_>>()
+        };
+        self.workloads.iter().flat_map(given).collect()
     }
 
     fn check_models(&self, document: &Document) -> Result<(), Finding> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use slot::layout::{GROUP_CTL, GROUP_SLOTS};
 use toml::Spanned;
 
 use super::diagnostics::{nearest, Document, Finding};
@@ -87,8 +88,38 @@ pub struct Workload {
 pub enum Group {
     /// May use init's control socket.
     Ctl,
-    /// May write the idle slot and the boot state.
+    /// May write the idle slot.
     Slots,
+}
+
+impl Group {
+    /// What it gives to whoever takes over the workload of this name.
+    pub fn warning(self, workload: &str) -> String {
+        let (group, rights) = match self {
+            Group::Ctl => ("ctl", "stop every workload, and reboot and switch off the device"),
+            Group::Slots => ("slots", "read the running slot and overwrite the idle one"),
+        };
+        format!(
+            "workload `{workload}` is in the group `{group}`: whoever takes it over can {rights}"
+        )
+    }
+
+    /// The group with this number, if it is one of these.
+    pub fn of(number: u64) -> Option<Group> {
+        match u32::try_from(number).ok()? {
+            GROUP_CTL => Some(Group::Ctl),
+            GROUP_SLOTS => Some(Group::Slots),
+            _ => None,
+        }
+    }
+
+    /// The number it has on every device.
+    pub fn number(self) -> u32 {
+        match self {
+            Group::Ctl => GROUP_CTL,
+            Group::Slots => GROUP_SLOTS,
+        }
+    }
 }
 
 /// When a workload that ended is started again.

@@ -1,9 +1,11 @@
 //! What people and programs ask PID 1 for, through `ctl`.
 
 use super::Life;
+use crate::boot_state_requests::{Moment, Rights};
 use crate::control::{Answer, Request};
 use crate::shutdown::End;
 use crate::status;
+use crate::workload::standing::Verdict;
 use crate::workload::table::Event;
 
 impl Life {
@@ -12,10 +14,44 @@ impl Life {
         let answer = match request {
             None => return,
             Some(Err(answer)) => answer,
-            Some(Ok(request)) => self.answer(request, now),
+            Some(Ok(request)) => match self.answer_or_hold(index, request, now) {
+                Some(answer) => answer,
+                None => return,
+            },
         };
         if let Some(control) = &mut self.control {
             control.answer(index, answer);
+        }
+    }
+
+    /// The answer, unless a helper has to find it first.
+    fn answer_or_hold(&mut self, index: usize, request: Request, now: u64) -> Option<Answer> {
+        let (number, peer) = self.control.as_ref()?.client(index)?;
+        // Whom the kernel does not name is nobody in particular.
+        let peer = peer.unwrap_or(u32::MAX);
+        let rights = Rights::of(peer, self.supervisor.units.iter().map(|unit| &unit.conf));
+        let person = rights == Rights::Root;
+        if !rights.allow(&request, self.boot_requests.have_armed()) {
+            let user = peer.to_string();
+            let refused = ["user ", &user, " may not ask for `", request.verb(), "` now"];
+            return Some(Answer::error(&refused.concat()));
+        }
+        let Request::Boot(request) = request else { return Some(self.answer(request, now)) };
+        if self.shutdown.is_some() {
+            return Some(Answer::error("the device is shutting down"));
+        }
+        let moment = Moment {
+            chooser: self.booted.chooser.clone(),
+            running: self.booted.running(),
+            healthy: self.supervisor.verdict(now) == Verdict::Healthy,
+            person,
+        };
+        match self.boot_requests.start(&mut self.helpers, number, request, moment, now) {
+            Ok(()) => {
+                self.control.as_mut()?.hold(index, now);
+                None
+            }
+            Err(answer) => Some(answer),
         }
     }
 
@@ -57,6 +93,7 @@ impl Life {
                 self.end(End::PowerOff, now);
                 Answer::ok("")
             }
+            Request::Boot(_) => Answer::error("unknown request"),
         }
     }
 

@@ -7,6 +7,7 @@ use slot::layout::{self, Slot};
 use slot::{chooser, conf, Error, Result};
 
 use super::Life;
+use crate::boot_state_requests::BootRequests;
 use crate::clock::Clock;
 use crate::console::say;
 use crate::debug_programs::DebugPrograms;
@@ -83,6 +84,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
             rustix::system::sethostname(system.hostname.as_bytes()).map_err(|e| e.to_string()),
         ),
         ("devices", devices::open_slots(booted.slot).map_err(|e| e.to_string())),
+        ("sockets", devices::socket_folders(&supervisor.units).map_err(|e| e.to_string())),
     ] {
         if let Err(e) = result {
             say(&[what, ": ", &e]);
@@ -103,6 +105,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
         next_feed: now,
         supervisor,
         control,
+        boot_requests: BootRequests::default(),
         network: Network::new(
             system.dhcp,
             system.radio.as_ref().map(|radio| radio.interface.clone()),

@@ -123,6 +123,9 @@ fn become_program(
         .collect();
     let handed = sockets.iter().map(|(_, socket)| *socket).chain(notify).collect::<Vec<_>>();
     descriptors(output, &handed).map_err(|e| ("descriptors", e))?;
+    if workload.isolated {
+        own_network()?;
+    }
     own_mounts(workload)?;
     credentials(workload).map_err(step("set user and groups"))?;
     set_no_new_privs(true).map_err(step("no_new_privs"))?;
@@ -156,6 +159,19 @@ fn descriptors(output: BorrowedFd<'_>, handed: &[BorrowedFd<'_>]) -> std::io::Re
         sys::duplicate_to(fd?.as_fd(), number)?;
     }
     Ok(())
+}
+
+/// A network of its own with nothing in it but a loopback that is down. A kernel that was built
+/// without network name spaces has none to give: that must not end all updates.
+fn own_network() -> Result<(), Step> {
+    match sys::own_network() {
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {
+            let said = b"this kernel has no network name spaces: not cut off from the network\n";
+            let _ = rustix::io::write(rustix::stdio::stderr(), said);
+            Ok(())
+        }
+        result => result.map_err(|e| ("own network", e)),
+    }
 }
 
 /// A private `/tmp`, as `/data` the workload's own folder or an empty one, and sticks only for those

@@ -84,7 +84,7 @@ pub fn bring(
             }
         }
         // A frame that was worked off is not fetched again, whatever happens to the power.
-        work.writer.flush()?;
+        work.idle.flush()?;
     }
     match left {
         0 => Ok(()),
@@ -97,6 +97,6 @@ struct Made<'a>(&'a Work<'a>);
 
 impl delta::ReadAt for Made<'_> {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.writer.read_unaligned(self.0.manifest, offset, buffer).map_err(io::Error::other)
+        self.0.idle.read(offset, buffer).map_err(io::Error::other)
     }
 }

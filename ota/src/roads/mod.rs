@@ -12,7 +12,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use sha2::{Digest, Sha256};
 use slot::block_index;
 use slot::manifest::Manifest;
 use slot::payload::ChunkTable;
@@ -20,8 +19,9 @@ use slot::payload::ChunkTable;
 use crate::account::{Account, Road};
 use crate::kept::Kept;
 use crate::slot_reader::SlotReader;
-use crate::slot_writer::{AlignedBuffer, SlotWriter};
+use crate::slot_writer::AlignedBuffer;
 use crate::source::Source;
+use crate::writer::IdleSlot;
 use crate::{Error, Result};
 
 /// A file that lies beside an update: a delta or an index.
@@ -41,7 +41,7 @@ pub type Helpers = BTreeMap<String, Helper>;
 /// An install, seen from a road.
 pub(crate) struct Work<'a> {
     /// The idle slot.
-    pub(crate) writer: &'a SlotWriter,
+    pub(crate) idle: &'a dyn IdleSlot,
     /// What it is to hold.
     pub manifest: &'a Manifest,
     /// Its chunks.
@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
     /// An install that lacks these chunks.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
-        writer: &'a SlotWriter,
+        idle: &'a dyn IdleSlot,
         manifest: &'a Manifest,
         table: &'a ChunkTable,
         old: Option<&'a SlotReader>,
@@ -75,7 +75,7 @@ impl<'a> Work<'a> {
     ) -> Work<'a> {
         let missing = RefCell::new(missing.into_iter().collect());
         let tail = RefCell::new(None);
-        Work { writer, manifest, table, old, kept, account, beat, missing, tail }
+        Work { idle, manifest, table, old, kept, account, beat, missing, tail }
     }
 
     /// Brings everything that is missing, out of `payload` and what lies beside it.
@@ -161,14 +161,11 @@ impl<'a> Work<'a> {
     /// are.
     fn put(&self, chunk: usize, buffer: &AlignedBuffer, road: Road) -> Result<bool> {
         (self.beat)();
-        let range = self.table.stream_range(chunk);
-        let bytes = &buffer.bytes()[..self.chunk_length(chunk)];
-        if Sha256::digest(bytes)[..] != self.table.chunks()[chunk].sha256 {
-            return Ok(false);
+        let right = self.idle.put(chunk, buffer)?;
+        if right {
+            self.came(chunk, road);
         }
-        self.writer.write(self.manifest, range, bytes)?;
-        self.came(chunk, road);
-        Ok(true)
+        Ok(right)
     }
 
     fn came(&self, chunk: usize, road: Road) {

@@ -2,13 +2,12 @@
 
 use std::sync::mpsc;
 
-use sha2::{Digest, Sha256};
-use slot::manifest::Manifest;
 use slot::payload::ChunkTable;
 
 use crate::account::Road;
-use crate::slot_writer::{decompress, read_frame, AlignedBuffer, SlotWriter};
+use crate::slot_writer::{decompress, read_frame, AlignedBuffer};
 use crate::source::Source;
+use crate::writer::IdleSlot;
 use crate::{Error, Result};
 
 use super::Work;
@@ -17,52 +16,65 @@ use super::Work;
 /// with the power, and fetched again.
 const FLUSH_EVERY: u64 = 128 << 10;
 
-/// Fetches these chunks and writes them: one thread fetches, unpacks and hashes the next chunk
-/// while another writes the last one.
+/// A buffer to fill, with the chunk that was written from it.
+type Written = (Option<usize>, AlignedBuffer);
+
+/// Fetches these chunks and writes them: one thread fetches and unpacks the next chunk while the
+/// last one is hashed and written.
 pub fn bring(work: &Work<'_>, chunks: &[usize], source: &Source) -> Result<()> {
     if chunks.is_empty() {
         return Ok(());
     }
     let (full, to_write) = mpsc::sync_channel::<(usize, AlignedBuffer)>(1);
-    let (done, empty) = mpsc::channel::<AlignedBuffer>();
+    let (done, empty) = mpsc::channel::<Written>();
     for _ in 0..2 {
-        let _ = done.send(work.buffer());
+        let _ = done.send((None, work.buffer()));
     }
-    let (writer, manifest, table) = (work.writer, work.manifest, work.table);
+    let (idle, table) = (work.idle, work.table);
     std::thread::scope(|scope| {
         // Ends with this closure, however that ends: the writing thread waits for it.
         let full = full;
-        let writing = scope.spawn(move || write_all(writer, manifest, table, &to_write, &done));
+        let writing = scope.spawn(move || write_all(idle, table, &to_write, &done));
         let fetching = fetch_all(work, chunks, source, &full, &empty);
         drop(full);
         let written = writing.join().map_err(|_| Error::failed("the writing thread died"))?;
+        empty.try_iter().for_each(|(chunk, _)| came(work, chunk));
         // A medium that fails also stops the fetching; it is the reason, then.
         written.and(fetching)
     })
 }
 
 fn write_all(
-    writer: &SlotWriter,
-    manifest: &Manifest,
+    idle: &dyn IdleSlot,
     table: &ChunkTable,
     to_write: &mpsc::Receiver<(usize, AlignedBuffer)>,
-    done: &mpsc::Sender<AlignedBuffer>,
+    done: &mpsc::Sender<Written>,
 ) -> Result<()> {
     let mut unflushed = 0;
     for (chunk, buffer) in to_write {
-        let range = table.stream_range(chunk);
-        let length = (range.end - range.start) as usize;
-        writer.write(manifest, range, &buffer.bytes()[..length])?;
+        if !idle.put(chunk, &buffer)? {
+            return Err(altered(chunk));
+        }
         unflushed += u64::from(table.chunks()[chunk].compressed);
         if unflushed >= FLUSH_EVERY {
-            writer.flush()?;
+            idle.flush()?;
             unflushed = 0;
         }
         // Not before the flush: what is fetched meanwhile would add to what a cut loses. Nobody
         // waits for the last ones.
-        let _ = done.send(buffer);
+        let _ = done.send((Some(chunk), buffer));
     }
     Ok(())
+}
+
+fn altered(chunk: usize) -> Error {
+    Error::failed(format!("chunk {chunk} of the update arrived altered; it was not written"))
+}
+
+fn came(work: &Work<'_>, chunk: Option<usize>) {
+    if let Some(chunk) = chunk {
+        work.came(chunk, Road::Payload);
+    }
 }
 
 fn fetch_all(
@@ -70,7 +82,7 @@ fn fetch_all(
     chunks: &[usize],
     source: &Source,
     full: &mpsc::SyncSender<(usize, AlignedBuffer)>,
-    empty: &mpsc::Receiver<AlignedBuffer>,
+    empty: &mpsc::Receiver<Written>,
 ) -> Result<()> {
     let mut decompressor = zstd::bulk::Decompressor::new()
         .map_err(|e| Error::failed(format!("cannot start zstd: {e}")))?;
@@ -80,7 +92,8 @@ fn fetch_all(
     let mut stream = source.read(frames, &work.account.payload)?;
     for &index in chunks {
         (work.beat)();
-        let mut buffer = empty.recv().map_err(|_| stopped())?;
+        let (written, mut buffer) = empty.recv().map_err(|_| stopped())?;
+        came(work, written);
         let bytes = &mut buffer.bytes_mut()[..work.chunk_length(index)];
         let chunk = &work.table.chunks()[index];
         let sound = if chunk.compressed == 0 {
@@ -91,13 +104,10 @@ fn fetch_all(
                 .map_err(|e| source.error(&e))?;
             decompress(&mut decompressor, &frame, bytes)
         };
-        if !sound || Sha256::digest(bytes)[..] != chunk.sha256 {
-            return Err(Error::failed(format!(
-                "chunk {index} of the update arrived altered; it was not written"
-            )));
+        if !sound {
+            return Err(altered(index));
         }
         full.send((index, buffer)).map_err(|_| stopped())?;
-        work.came(index, Road::Payload);
     }
     Ok(())
 }

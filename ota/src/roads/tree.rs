@@ -27,7 +27,7 @@ pub fn bring(work: &Work<'_>) -> Result<()> {
         let end = at + buffer.len() as u64;
         let on_medium = (tail_at.clamp(at, end) - at) as usize;
         let (medium, memory) = buffer.split_at_mut(on_medium);
-        work.writer.read_unaligned(manifest, at, medium)?;
+        work.idle.read(at, medium)?;
         if !memory.is_empty() {
             let start = (at + on_medium as u64 - tail_at) as usize;
             memory.copy_from_slice(&tail[start..start + memory.len()]);

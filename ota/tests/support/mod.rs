@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod raw;
 pub mod server;
 pub mod wire;
+pub mod writer;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -25,6 +25,7 @@ use slot::Slot;
 
 use crate::disk::{Disk, Image};
 use crate::loader::Loader;
+use crate::support::writer::WriterThread;
 use crate::support::{image_key, Update};
 
 /// More boots than any road to the end needs.
@@ -122,11 +123,18 @@ impl Root {
     }
 }
 
+thread_local! {
+    /// Whether the boards of this test's thread have `ota` in two halves: one that fetches, and one
+    /// that writes, with a socket between them.
+    pub static IN_TWO_HALVES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// A board with its power on.
 pub struct Board<'a> {
     root: &'a Root,
     pub disk: Disk,
     pub paths: Paths,
+    _writer: Option<WriterThread>,
 }
 
 impl Board<'_> {
@@ -134,7 +142,15 @@ impl Board<'_> {
     pub fn new(root: &Root, image: Image) -> Board<'_> {
         let disk = Disk::new(image);
         let (partitions, data) = (Arc::new(disk.clone()), Arc::new(disk.clone()));
-        Board { root, disk, paths: Paths::below(root.0.path()).on(partitions, data) }
+        let paths = Paths::below(root.0.path()).on(partitions, data);
+        let (writer, paths) = match IN_TWO_HALVES.get() {
+            true => {
+                let (writer, paths) = WriterThread::start(&paths);
+                (Some(writer), paths)
+            }
+            false => (None, paths),
+        };
+        Board { root, disk, paths, _writer: writer }
     }
 
     /// What happens after a reset until a slot goes on.

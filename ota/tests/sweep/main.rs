@@ -102,6 +102,21 @@ fn an_update_that_forbids_the_way_back() {
     );
 }
 
+/// The same with `ota` in two halves, each install over a socket: the writes and flushes come in the
+/// same order, so fewer ways of each cut are enough.
+#[test]
+fn an_update_by_two_halves() {
+    board::IN_TWO_HALVES.set(true);
+    let (one, two, three) = (version(1), version(2), version(3));
+    let versions = [&one, &two, &three];
+    let effort = Effort { ways: 12, ..Effort::wanted() };
+    let road = Road { versions: &versions, offered: &two, offered_is_bad: false };
+    no_brick("two halves, first", sweep(&road, shipped(Loader::Uboot, &one, |_| ()), effort));
+    let start = updated(Loader::Uboot, &one, &two);
+    let road = Road { versions: &versions, offered: &three, offered_is_bad: false };
+    no_brick("two halves, over the fallback", sweep(&road, start, effort));
+}
+
 /// The same with our EFI program, whose own choices run here.
 #[test]
 fn an_update_on_a_board_with_efi() {

@@ -254,6 +254,14 @@ fn a_power_cut_makes_little_of_a_delta_come_twice() {
     at_most_a_mebibyte_twice("delta", &delta());
 }
 
+/// What is flushed, and when, is the same with a socket between fetching and writing.
+#[test]
+fn a_power_cut_makes_little_come_twice_when_two_halves_install() {
+    crate::board::IN_TWO_HALVES.set(true);
+    at_most_a_mebibyte_twice("payload, by two halves", &payload());
+    at_most_a_mebibyte_twice("delta, by two halves", &delta());
+}
+
 /// And that is seen: on a medium that ignores flushes, a late cut costs nearly all that was fetched.
 #[test]
 fn a_medium_that_ignores_flushes_makes_much_come_twice() {

@@ -139,6 +139,9 @@ fn boots(board: Board) -> Result<()> {
     let status = machine.console.shell_json("ctl status --json")?;
     assert_eq!(workload(&status, "face")?["restarts"], 1, "{status}");
 
+    // The update client's two halves are walled off, from the device and from each other.
+    crate::two_halves::walls(&mut machine.console)?;
+
     // It switches itself off when told to. What a Raspberry Pi switches off by is its watchdog.
     if board == Board::Rpi3 {
         return machine.power_cut();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 use qemu_tests::fixture::{Lane, Variant};
 use qemu_tests::{Board, Fault, Machine, Options};
 
@@ -90,12 +90,16 @@ fn see_committed(board: Board, machine: &mut Machine, version: &str, slot: &str)
     console.wait_for(&format!("ota: committed {version} in slot {slot}"), to_boot).map(drop)
 }
 
-/// The most memory that `ota` had since it started, in bytes, as the guest's kernel counted it.
+/// The most memory that both halves of `ota` together had since they started, in bytes, as the
+/// guest's kernel counted it.
 fn peak_memory(machine: &mut Machine) -> Result<u64> {
-    let lines = machine.console.shell("busybox grep VmHWM /proc/$(busybox pidof ota)/status")?;
+    let lines = machine
+        .console
+        .shell("for P in $(busybox pidof ota); do busybox grep VmHWM /proc/$P/status; done")?;
     let text = lines.join(" ");
-    let kib = text.split_whitespace().find_map(|word| word.parse::<u64>().ok());
-    kib.map(|kib| kib * 1024).with_context(|| format!("no VmHWM in {text:?}"))
+    let kib: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    ensure!(kib.len() == 2, "not the two halves: {text:?}");
+    Ok(kib.iter().sum::<u64>() * 1024)
 }
 
 #[test]

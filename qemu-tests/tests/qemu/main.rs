@@ -27,6 +27,7 @@ mod secure_boot;
 mod signed;
 mod soak;
 mod sticks;
+mod two_halves;
 mod uboot_cards;
 mod uefi_cards;
 mod updates;

@@ -136,7 +136,9 @@ impl Guest {
     /// device reboots.
     pub fn watch_update_client(&mut self) -> Result<()> {
         self.machine.console.type_line(
-            "while :; do N=$(busybox grep VmHWM /proc/$(busybox pidof ota)/status); \
+            "while :; do N=$(for P in $(busybox pidof ota); do \
+             busybox grep VmHWM /proc/$P/status; done | \
+             busybox awk '{ S += $2 } END { print $1, S, $3 }'); \
              [ \"$N\" = \"$O\" ] || echo FIG''URE ota $N; O=$N; busybox sleep 1; done &",
         )
     }

@@ -1,0 +1,65 @@
+//! The boot state, which PID 1 alone writes: asked for over its control socket on a device, changed
+//! by the same rules right here where a test stands in for one.
+
+use std::time::Duration;
+
+use slot::boot_request::{self, BootRequest, Facts};
+use slot::boot_state::BootState;
+use slot::chooser;
+
+use crate::device::{self, Running};
+use crate::health;
+use crate::paths::Paths;
+use crate::{Error, Result};
+
+/// `init` has a helper write a few sectors, which it ends after 20 s; twice that, and time to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootControl {
+    /// This process, on the partitions themselves: on no device, but in tests of one.
+    Here,
+    /// PID 1, asked over its control socket.
+    Init,
+}
+
+/// The state that the loader would go by now.
+pub fn state(paths: &Paths) -> Result<BootState> {
+    ask(paths, BootRequest::State)
+}
+
+/// Has the boot state changed, and gives what it is then.
+///
+/// Fails when the rules do not grant the request; the state is then as it was.
+pub fn ask(paths: &Paths, request: BootRequest) -> Result<BootState> {
+    match paths.boot_control() {
+        BootControl::Here => here(paths, request),
+        BootControl::Init => {
+            let answer = health::request(paths, &request.to_line(), PATIENCE)?;
+            boot_request::parse_answer(&answer).map_err(|e| Error::at(&paths.ctl_socket(), e))
+        }
+    }
+}
+
+fn here(paths: &Paths, request: BootRequest) -> Result<BootState> {
+    let chooser = device::chooser(paths)?;
+    if request == BootRequest::State {
+        return Ok(chooser.load()?);
+    }
+    let keys = device::trusted_keys(paths)?;
+    let running = Running::load(paths)?.slot;
+    let manifest = device::running_manifest(paths, &keys)?;
+    let idle = match request.needs_idle() {
+        true => device::content(paths, &keys, running.other()).map(|(manifest, _)| manifest),
+        false => None,
+    };
+    let facts =
+        Facts { running, manifest: &manifest, idle: idle.as_ref(), healthy: true, person: true };
+    let mut verdict = Ok(());
+    let state = chooser::update(&*chooser, &paths.boot_state_lock(), |state| {
+        verdict = request.apply(state, &facts);
+    })?;
+    verdict?;
+    Ok(state)
+}
