@@ -14,6 +14,7 @@ use ota::patience::Patience;
 use ota::source::Source;
 use repository::Fetch;
 use runner_parts::args::Overrides;
+use runner_parts::budget::Budget;
 use runner_parts::config;
 use runner_parts::prepare::{Content, Preparer};
 use runner_parts::request_head;
@@ -103,20 +104,24 @@ pub fn request_head(input: &[u8]) {
 pub fn model_toml(input: &[u8]) {
     if let Ok(config) = config::parse(input, Path::new("/"), &Overrides::default()) {
         assert!((1..=64).contains(&config.threads) && config.name.len() <= 64);
-        let _ = Preparer::new(&config.input);
+        let _ = Preparer::new(&config.input, Budget::of_this_process(None));
     }
 }
 
 /// A picture, sent to a model that takes 32 times 24 pixels.
 pub fn picture(input: &[u8]) {
+    // More than a small device has, and less than a fuzzer may take.
+    const MEMORY: u64 = 1 << 30;
     static PREPARER: OnceLock<Option<Preparer>> = OnceLock::new();
     let preparer = PREPARER.get_or_init(|| {
         let text = b"name = \"x\"\n[input]\nkind = \"picture\"\nwidth = 32\nheight = 24\n[decoder]\nkind = \"raw\"\n";
         let config = config::parse(text, Path::new("/"), &Overrides::default()).ok()?;
-        Some(Preparer::new(&config.input))
+        let preparer = Preparer::new(&config.input, Budget::of_this_process(Some(MEMORY)));
+        preparer.model_is_there(1);
+        Some(preparer)
     });
     let preparer = preparer.as_ref().expect("this model.toml is sound");
-    if let Ok(prepared) = preparer.prepare(input.to_vec()) {
+    if let Ok(prepared) = preparer.receive(input.to_vec()).prepared {
         match prepared.content {
             Content::Numbers(numbers) => {
                 assert_eq!(numbers.len(), 32 * 24 * 3);

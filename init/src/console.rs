@@ -54,8 +54,8 @@ pub fn quoting_costs(name: &str) -> usize {
     name.len() + 3
 }
 
-/// Writes a workload's line behind its name, and says how many bytes that took. `None` when the
-/// terminal has enough to do already.
+/// Takes a workload's line, to be written behind its name by the next [`flush`], and says how many
+/// bytes that takes. `None` when the terminal has enough to do already.
 pub fn quote(name: &str, line: &[u8]) -> Option<usize> {
     let mut bytes = Vec::with_capacity(line.len() + quoting_costs(name));
     bytes.extend_from_slice(name.as_bytes());
@@ -63,15 +63,16 @@ pub fn quote(name: &str, line: &[u8]) -> Option<usize> {
     // Lines that end as DOS ends them.
     printable::escape_line(line.strip_suffix(b"\r").unwrap_or(line), &mut bytes);
     bytes.push(b'\n');
-    let full = CONSOLE.with_borrow_mut(|console| {
-        console.flush();
-        console.pending.len() + bytes.len() > PENDING / 2
-    });
-    if full {
-        return None;
-    }
-    write(&bytes);
-    Some(bytes.len())
+    CONSOLE.with_borrow_mut(|console| {
+        if console.pending.len() + bytes.len() > PENDING / 2 {
+            console.flush();
+        }
+        if console.pending.len() + bytes.len() > PENDING / 2 {
+            return None;
+        }
+        console.pending.extend_from_slice(&bytes);
+        Some(bytes.len())
+    })
 }
 
 /// Writes bytes as they are.

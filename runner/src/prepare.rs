@@ -44,9 +44,6 @@ pub struct Received {
     pub took: Duration,
 }
 
-/// Decoded inputs that may wait for the model: those of the HTTP source, and one of the folder.
-const MAX_KEPT: u64 = crate::source::http::MAX_WAITING as u64 + 1;
-
 impl Preparer {
     /// Prepares inputs as `model.toml` says, within this memory.
     pub fn new(input: &Input, budget: Budget) -> Self {
@@ -57,10 +54,11 @@ impl Preparer {
         Self { fitting, budget, at_work: Mutex::new(()) }
     }
 
-    /// The model runs: the rest of the memory is for inputs.
-    pub fn model_is_there(&self) -> Room {
+    /// The model runs: the rest of the memory is for inputs, of which so many may wait for it at a
+    /// time, prepared.
+    pub fn model_is_there(&self, waiting: usize) -> Room {
         let one = self.fitting.as_ref().map_or(0, Fitting::result_bytes);
-        self.budget.measure(one * MAX_KEPT)
+        self.budget.measure(one * waiting as u64)
     }
 
     /// An input is gone when it is prepared; a tensor's bytes stay.

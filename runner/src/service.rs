@@ -74,7 +74,8 @@ impl Service {
                 "no source: set source.folder or source.http in model.toml",
             ));
         }
-        let room = preparer.model_is_there();
+        // Those of the HTTP source, and one of the folder.
+        let room = preparer.model_is_there(source::http::MAX_WAITING + 1);
         let mut notify = Notify::from_environment(Duration::from_millis(config.heartbeat_ms));
         let mut log = ResultLog::new(&config.results);
         notify.beat();
@@ -123,7 +124,7 @@ pub fn infer(
     model: &str,
     files: &[PathBuf],
 ) -> Result<(), Error> {
-    preparer.model_is_there();
+    preparer.model_is_there(1);
     let mut bad = 0;
     for file in files {
         let input = preparer.receive(read_bounded(file, MAX_INPUT)?);

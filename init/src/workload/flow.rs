@@ -62,7 +62,7 @@ impl Throttle {
 /// Bytes of a workload that the console takes at once.
 const BURST: u64 = 16 << 10;
 /// And a second from then on.
-const RATE: u64 = 4 << 10;
+const RATE: u64 = 2 << 10;
 /// Once lines were dropped, so many bytes must have become free before the next one is shown, so
 /// that what is shown comes in pieces that can be read.
 const RESUME: u64 = RATE;
@@ -96,6 +96,17 @@ impl ConsoleShare {
         }
         self.room -= length;
         true
+    }
+
+    /// Every line is dropped now: then none of them needs to be looked at.
+    pub fn is_full(&mut self, now: u64) -> bool {
+        self.refill(now);
+        self.dropped > 0 && self.room < RESUME
+    }
+
+    /// So many lines were dropped unseen.
+    pub fn refuse_lines(&mut self, lines: u64) {
+        self.dropped = self.dropped.saturating_add(lines);
     }
 
     /// What was admitted took so many bytes more.

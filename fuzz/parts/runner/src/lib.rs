@@ -4,15 +4,16 @@
 #[path = "../../../../runner/src"]
 mod runner {
     pub mod args;
+    pub mod budget;
     pub mod config;
     pub mod decoder;
     pub mod error;
     pub mod picture;
     pub mod prepare;
-    #[path = "source/request_head.rs"]
+    #[path = "source/http/request_head.rs"]
     pub mod request_head;
     pub mod tensor;
 }
 
 use runner::{decoder, error, picture, tensor};
-pub use runner::{args, config, prepare, request_head};
+pub use runner::{args, budget, config, prepare, request_head};

@@ -128,6 +128,9 @@ impl Unit {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
+            if self.flows.console.is_full(now) {
+                rest = self.drop_lines(rest);
+            }
             let room = MAX_CONSOLE_LINE - self.console_line.len();
             let end = rest.iter().take(room + 1).position(|byte| *byte == b'\n');
             let taken = end.unwrap_or(rest.len().min(room));
@@ -137,6 +140,16 @@ impl Unit {
                 self.end_console_line(now);
             }
         }
+        console::flush();
+    }
+
+    /// Counts the lines that end in `bytes`, and leaves what begins the next.
+    fn drop_lines<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return bytes };
+        let (whole, rest) = bytes.split_at(end + 1);
+        self.flows.console.refuse_lines(whole.iter().filter(|byte| **byte == b'\n').count() as u64);
+        self.console_line.clear();
+        rest
     }
 
     pub(super) fn end_console_line(&mut self, now: u64) {
