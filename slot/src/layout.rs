@@ -28,6 +28,10 @@ pub const GROUP_SLOTS: u32 = 901;
 /// The group that may talk to `init`'s control socket.
 pub const GROUP_CTL: u32 = 900;
 
+/// The group that may use what is kept free of the data partition (`resgid=` of ext4): the update
+/// client, so that a full partition does not keep the cure out.
+pub const GROUP_RESERVE: u32 = 909;
+
 /// Where `init` links the partitions' device nodes by label.
 pub const DEVICES: &str = "/dev/ferrite";
 /// What is running: conf form, written by the first life of `init`.

@@ -4,7 +4,7 @@
 use anyhow::{bail, Result};
 use sha2::{Digest, Sha256};
 use slot::conf::Writer;
-use slot::layout::{GROUP_CTL, GROUP_SLOTS, RUN_WIFI_CONF};
+use slot::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, RUN_WIFI_CONF};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
@@ -218,6 +218,7 @@ fn update_section(w: &mut Writer, user: &User, sticks: bool) {
         .line("uid", &user.id.to_string())
         .line("group", &GROUP_CTL.to_string())
         .line("group", &GROUP_SLOTS.to_string())
+        .line("group", &GROUP_RESERVE.to_string())
         .line("data", "yes")
         .line("network", "no")
         .line("media", yes_no(sticks))

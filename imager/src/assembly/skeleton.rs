@@ -1,7 +1,7 @@
 //! The files of the root that come from no package: folders, users, names, `init` and its links.
 
 use anyhow::Result;
-use slot::layout::{GROUP_CTL, GROUP_SLOTS};
+use slot::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS};
 
 use super::device_conf::User;
 use crate::config::Image;
@@ -54,6 +54,7 @@ fn passwd(users: &[User]) -> String {
 
 fn group(users: &[User]) -> String {
     let mut text = format!("root:x:0:\nctl:x:{GROUP_CTL}:\nslots:x:{GROUP_SLOTS}:\n");
+    text.push_str(&format!("reserve:x:{GROUP_RESERVE}:\n"));
     for User { name, id } in users {
         text += &format!("{name}:x:{id}:\n");
     }

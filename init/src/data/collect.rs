@@ -2,7 +2,7 @@
 //! helper that mounts it: PID 1 reads nothing from a medium that may hang, and nothing that may be
 //! a pipe, a device or without an end.
 
-use slot::{conf, layout, Result};
+use slot::{conf, Result};
 
 use super::{error, MOUNT, OWN};
 use crate::beneath::Folder;
@@ -59,6 +59,7 @@ pub fn take_collected(path: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use slot::layout;
     use std::os::unix::fs::{symlink, MetadataExt};
 
     #[test]
