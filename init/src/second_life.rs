@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::process::{wait, WaitOptions};
 use rustix::system::{reboot, RebootCommand};
 use slot::chooser;
-use slot::data_state::DataState;
+use slot::data_state::{DataState, Kind as DataKind};
 use slot::layout;
 
 use self::events::Token;
@@ -183,6 +183,9 @@ impl Life {
                 }
             }
             Task::Data if success => self.data_is_there(now),
+            Task::Data if data::state().is_some_and(|s| s.kind == DataKind::Unsupported) => {
+                self.volatile_is_there(false, now);
+            }
             Task::Data => self.start_volatile("it could not be made ready", now),
             Task::Volatile => self.volatile_is_there(success, now),
             Task::Media(number) => self.media.helper_ended(number, success, now),

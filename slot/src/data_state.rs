@@ -17,6 +17,8 @@ pub enum Kind {
     Afresh,
     /// Memory: the partition cannot be used.
     Volatile,
+    /// Nothing: a version on trial cannot mount a partition that is in order.
+    Unsupported,
 }
 
 /// What `/data` is, and why.
@@ -28,11 +30,12 @@ pub struct DataState {
     pub reason: String,
 }
 
-const WORDS: [(Kind, &str); 4] = [
+const WORDS: [(Kind, &str); 5] = [
     (Kind::Kept, "kept"),
     (Kind::Checked, "checked"),
     (Kind::Afresh, "afresh"),
     (Kind::Volatile, "volatile"),
+    (Kind::Unsupported, "unsupported"),
 ];
 
 impl Kind {
@@ -86,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back(kind in 0usize..4, reason in "\\PC{0,300}") {
+        fn comes_back(kind in 0usize..5, reason in "\\PC{0,300}") {
             let state = DataState { kind: WORDS[kind].0, reason };
             let read = DataState::parse(state.to_text().as_bytes()).unwrap();
             prop_assert_eq!(read.kind, state.kind);

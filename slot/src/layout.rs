@@ -30,6 +30,10 @@ pub const GROUP_SLOTS_READ: u32 = 902;
 /// The group that may talk to `init`'s control socket.
 pub const GROUP_CTL: u32 = 900;
 
+/// The group that may use what is kept free of the data partition (`resgid=` of ext4): the update
+/// client, so that a full partition does not keep the cure out.
+pub const GROUP_RESERVE: u32 = 909;
+
 /// Where `init` links the partitions' device nodes by label.
 pub const DEVICES: &str = "/dev/ferrite";
 /// Where `init` makes nodes of the slots' partitions that [`GROUP_SLOTS_READ`] may read.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{bail, Result};
 use sha2::{Digest, Sha256};
 use slot::conf::Writer;
-use slot::layout::{GROUP_CTL, GROUP_SLOTS, GROUP_SLOTS_READ, RUN_WIFI_CONF};
+use slot::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, GROUP_SLOTS_READ, RUN_WIFI_CONF};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
@@ -236,7 +236,8 @@ fn update_section(w: &mut Writer, user: &User, sticks: bool) {
         .line("arg", "run")
         .line("uid", &user.id.to_string())
         .line("group", &GROUP_CTL.to_string())
-        .line("group", &GROUP_SLOTS_READ.to_string());
+        .line("group", &GROUP_SLOTS_READ.to_string())
+        .line("group", &GROUP_RESERVE.to_string());
     for verb in ["health", "reboot", "signed-time", "trial-waits"] {
         w.line("ask", verb);
     }

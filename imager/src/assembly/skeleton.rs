@@ -1,7 +1,7 @@
 //! The files of the root that come from no package: folders, users, names, `init` and its links.
 
 use anyhow::Result;
-use slot::layout::{GROUP_CTL, GROUP_SLOTS, GROUP_SLOTS_READ};
+use slot::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, GROUP_SLOTS_READ};
 
 use super::device_conf::User;
 use crate::config::Image;
@@ -54,9 +54,12 @@ fn passwd(users: &[User]) -> String {
 
 fn group(users: &[User]) -> String {
     let mut text = "root:x:0:\n".to_owned();
-    for (name, number) in
-        [("ctl", GROUP_CTL), ("slots", GROUP_SLOTS), ("slots-read", GROUP_SLOTS_READ)]
-    {
+    for (name, number) in [
+        ("ctl", GROUP_CTL),
+        ("slots", GROUP_SLOTS),
+        ("slots-read", GROUP_SLOTS_READ),
+        ("reserve", GROUP_RESERVE),
+    ] {
         text += &format!("{name}:x:{number}:\n");
     }
     for User { name, id } in users {

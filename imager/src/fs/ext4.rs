@@ -41,7 +41,8 @@ const INODES_PER_GROUP: u32 = 8192;
 const INODE_SIZE: usize = 256;
 const EXTRA_ISIZE: u16 = 32;
 const DESCRIPTOR_SIZE: usize = 64;
-/// JBD2_MIN_JOURNAL_BLOCKS; all that a file system of 16 MiB can spare.
+/// JBD2_MIN_JOURNAL_BLOCKS; all that a file system of 16 MiB can spare. The largest transaction, a
+/// chown with quotas, asks for 249 blocks (`ext4_setattr`) of the quarter that it may have.
 const JOURNAL_BLOCKS: u32 = 1024;
 /// Kept for root, so that `init` can still write when workloads have filled the rest. The kernel
 /// scales it when it grows the file system.

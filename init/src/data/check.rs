@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{waitpid, Signal, WaitOptions};
 use slot::{layout, Error, Result};
 
@@ -24,6 +25,11 @@ impl Status {
     pub fn usable(self) -> bool {
         (0..=3).contains(&self.0)
     }
+
+    /// There are errors in it that could not be repaired.
+    pub fn left_errors(self) -> bool {
+        self.0 & 4 != 0
+    }
 }
 
 /// Whether a file system that did not become usable may be made afresh. `checked`: how the check
@@ -38,6 +44,12 @@ pub fn may_be_made_afresh(checked: Option<Status>, is_whole: bool) -> bool {
         Some(status) if status.usable() => !is_whole,
         Some(Status(status)) => !is_whole || status & 8 == 0,
     }
+}
+
+/// Whether a mount fails so for what the kernel lacks (a feature, the quotas' module, the file system
+/// itself), and not for what the medium does.
+pub fn is_unsupported(errno: Errno) -> bool {
+    [Errno::INVAL, Errno::SRCH, Errno::NODEV, Errno::NOSYS, Errno::OPNOTSUPP].contains(&errno)
 }
 
 /// Repairs what can be repaired without asking; then everything. Also where the kernel has noted
@@ -61,7 +73,9 @@ pub fn check(node: &str) -> Result<Status> {
 
 /// Makes a new file system; `quotas`: one that keeps account of what each user has.
 pub fn make_afresh(node: &str, quotas: bool) -> Result<()> {
-    let plain = [MKE2FS, "-F", "-q", "-t", "ext4", "-L", layout::DATA];
+    // Blocks as `imager` makes them, whatever the size: with smaller ones a journal of the least
+    // length holds no chown with quotas.
+    let plain = [MKE2FS, "-F", "-q", "-t", "ext4", "-b", "4096", "-L", layout::DATA];
     let with: &[&str] = if quotas { &["-O", "quota", "-E", "quotatype=usrquota"] } else { &[] };
     match run(&[&plain, with, &[node]].concat())? {
         0 => Ok(()),

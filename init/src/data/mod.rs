@@ -14,9 +14,10 @@ mod watch;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use rustix::io::Errno;
 use rustix::mount::{mount, mount_move, unmount, MountFlags, UnmountFlags};
 use slot::data_state::{DataState, Kind};
-use slot::layout::{self, GROUP_SLOTS};
+use slot::layout::{self, GROUP_RESERVE};
 use slot::{Error, Result};
 
 pub use self::collect::{collected, take_collected};
@@ -49,7 +50,7 @@ pub fn mount_early() -> Result<()> {
         return Err(Error::new("has errors"));
     }
     std::fs::create_dir(target).map_err(|e| error(EARLY, e))?;
-    mount_on(node, target, Some(superblock))?;
+    mount_on(node, target, Some(superblock)).map_err(|e| error(NODE, e))?;
     collect::collect(&own_folder(target)?, relative(collect::COLLECTED))
 }
 
@@ -67,12 +68,20 @@ fn relative(path: &str) -> &str {
 /// Makes `/data` ready: mounts it, after a check or afresh where that is needed; where nothing helps,
 /// memory with a place for each of `places`. Says on the console what it had to do, and leaves it in
 /// [`layout::RUN_DATA`].
-pub fn prepare(places: &[Place]) -> Result<()> {
+///
+/// Fails when no `/data` is to be had; also for a version on trial that cannot mount what the version
+/// before it could: on memory it would look well, and be committed.
+pub fn prepare(places: &[Place], on_trial: bool) -> Result<()> {
     // It may have been mounted early and then turned out not to be in order.
     let _ = unmount(EARLY, UnmountFlags::DETACH);
     let (state, kept) = match mount_or_repair() {
         Ok(made) => made,
-        Err(e) => return go_volatile(&e.to_string(), places),
+        Err(Failure { reason, of_version: true }) if on_trial => {
+            let reason = reason.to_string();
+            leave_word(&DataState { kind: Kind::Unsupported, reason: reason.clone() })?;
+            return Err(Error::new(["this version cannot mount it: ", &reason].concat()));
+        }
+        Err(Failure { reason, .. }) => return go_volatile(&reason.to_string(), places),
     };
     let own = own_folder(MOUNT)?;
     if let Some(head) = kept {
@@ -88,9 +97,22 @@ pub fn prepare(places: &[Place]) -> Result<()> {
     leave_word(&state)
 }
 
+/// Why the partition cannot be used.
+struct Failure {
+    reason: Error,
+    /// This version's kernel lacks something, and the partition nothing.
+    of_version: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(reason: Error) -> Failure {
+        Failure { reason, of_version: false }
+    }
+}
+
 /// Mounts the partition, whatever that takes. Returns what it took, and the head of a file system
 /// that was made afresh over.
-fn mount_or_repair() -> Result<(DataState, Option<Vec<u8>>)> {
+fn mount_or_repair() -> std::result::Result<(DataState, Option<Vec<u8>>), Failure> {
     let state = |kind, reason: &str| DataState { kind, reason: reason.to_string() };
     let superblock = Superblock::read(NODE)?;
     let reason = match superblock {
@@ -102,7 +124,7 @@ fn mount_or_repair() -> Result<(DataState, Option<Vec<u8>>)> {
         _ => match mount_on(NODE, MOUNT, superblock) {
             Ok(()) => return Ok((state(Kind::Kept, ""), None)),
             Err(e) => {
-                let reason = ["cannot mount: ", &e.to_string()].concat();
+                let reason = ["cannot mount: ", &error(NODE, e).to_string()].concat();
                 complain(&[&reason, "; checking the file system"]);
                 reason
             }
@@ -110,28 +132,32 @@ fn mount_or_repair() -> Result<(DataState, Option<Vec<u8>>)> {
     };
     let checked = check::check(NODE);
     let superblock = Superblock::read(NODE)?;
-    let tried = checked.as_ref().map_err(Error::clone).and_then(|status| {
-        status.usable().then(|| mount_on(NODE, MOUNT, superblock)).unwrap_or_else(|| {
-            Err(Error::new(["e2fsck ended with ", &status.0.to_string()].concat()))
-        })
-    });
-    let Err(e) = tried else {
+    let mounted = match &checked {
+        // Known to be damaged still: not to be built upon.
+        Ok(status) if status.left_errors() => Err(Errno::UCLEAN),
+        _ => mount_on(NODE, MOUNT, superblock),
+    };
+    let Err(errno) = mounted else {
         complain(&["checked; in order again"]);
         return Ok((state(Kind::Checked, &reason), None));
     };
+    let e = match &checked {
+        Err(e) => e.clone(),
+        Ok(status) if status.usable() => error(NODE, errno),
+        Ok(status) => Error::new(["e2fsck ended with ", &status.0.to_string()].concat()),
+    };
     let is_whole = superblock.is_some_and(|superblock| superblock.is_whole);
     if !check::may_be_made_afresh(checked.as_ref().ok().copied(), is_whole) {
-        return Err(e);
+        return Err(Failure { reason: e, of_version: is_whole && check::is_unsupported(errno) });
     }
     complain(&["still not usable after the check: ", &e.to_string()]);
     let kept = read_head();
+    let afresh = |quotas| -> Result<()> {
+        check::make_afresh(NODE, quotas)?;
+        mount_on(NODE, MOUNT, Superblock::read(NODE)?).map_err(|e| error(NODE, e))
+    };
     // A kernel without quotas does not mount a file system that has them.
-    check::make_afresh(NODE, true)
-        .and_then(|()| mount_on(NODE, MOUNT, Superblock::read(NODE)?))
-        .or_else(|_| {
-            check::make_afresh(NODE, false)?;
-            mount_on(NODE, MOUNT, Superblock::read(NODE)?)
-        })?;
+    afresh(true).or_else(|_| afresh(false))?;
     complain(&["made afresh; what was on it is lost"]);
     Ok((state(Kind::Afresh, &reason), kept))
 }
@@ -187,15 +213,19 @@ const FLAGS: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NOATIME)
     .union(MountFlags::NOSYMFOLLOW);
 
-fn mount_on(node: &str, target: &str, superblock: Option<Superblock>) -> Result<()> {
+fn mount_on(
+    node: &str,
+    target: &str,
+    superblock: Option<Superblock>,
+) -> std::result::Result<(), Errno> {
     // A torn directory or bitmap must not be built upon: errors make it read-only. What is kept
     // free for root is kept for the update client too.
-    let mut options = ["errors=remount-ro,resgid=", &GROUP_SLOTS.to_string()].concat();
+    let mut options = ["errors=remount-ro,resgid=", &GROUP_RESERVE.to_string()].concat();
     if superblock.is_some_and(|superblock| superblock.quotas) {
         options.push_str(",usrquota");
     }
-    let options = std::ffi::CString::new(options).map_err(|e| error(node, e))?;
-    mount(node, target, "ext4", FLAGS, options.as_c_str()).map_err(|e| error(NODE, e))
+    let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
+    mount(node, target, "ext4", FLAGS, options.as_c_str())
 }
 
 fn read_head() -> Option<Vec<u8>> {

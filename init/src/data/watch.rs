@@ -40,9 +40,9 @@ pub enum Remedy {
 /// the medium fails.
 pub fn remedy(began_with: Kind, on_trial: bool) -> Remedy {
     match (began_with, on_trial) {
-        (Kind::Checked | Kind::Afresh | Kind::Volatile, _) => Remedy::Volatile,
         (Kind::Kept, true) => Remedy::CheckLater,
         (Kind::Kept, false) => Remedy::Check,
+        _ => Remedy::Volatile,
     }
 }
 

@@ -15,7 +15,8 @@ impl Life {
     /// Mounts `/data`, after a check or afresh where that is needed, or memory in its place.
     pub(super) fn start_data(&mut self, now: u64) {
         let places = self.places();
-        let work = move || data::prepare(&places).map_err(|e| e.within("data"));
+        let on_trial = self.booted.kind == Kind::Trial;
+        let work = move || data::prepare(&places, on_trial).map_err(|e| e.within("data"));
         if !self.helpers.start(Task::Data, now, work) {
             self.helper_ended(Task::Data, false, now);
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use qemu_tests::fixture::{Lane, Variant};
 use qemu_tests::{wait_until, Board, Disk, Fault, Options};
 use slot::manifest::HEADER_SIZE;
-use slot::Slot;
+use slot::{layout, Slot};
 
 use crate::face::{post, PICTURE};
 use crate::signed;
@@ -215,9 +215,27 @@ fn full_data_partition(board: Board) -> Result<()> {
     // A device that never had room for what it remembers of the repository does not ask at all.
     let asked = || repository.server.served_of("timestamp.json").requests;
     wait_until("a first poll", to_boot, || Ok(asked() > 0))?;
-    // All but 4 MiB of it without writing, which takes a Raspberry Pi's card long.
+    // A workload takes all it can get, of files and of bytes: there is a reserve it does not reach.
+    let as_face = "busybox start-stop-daemon -S -n none -a /usr/bin/busybox -c face --";
+    let folder = "/data/workloads/face";
+    let all_files = format!("cd {folder} && busybox touch \\$(busybox seq 1 9000)");
+    machine.console.shell(&format!("! {as_face} sh -c \"{all_files}\" 2> /dev/null"))?;
+    let room = machine.console.shell(&format!("busybox df -i {folder}"))?;
+    let free = room.last().and_then(|line| line.split_whitespace().nth(3)?.parse::<u32>().ok());
+    assert!(free.is_some_and(|free| free >= 512), "{room:?}");
+    // A larger card has room for more than can be waited for.
+    if board != Board::Rpi3 {
+        machine.console.shell(&format!("! {as_face} dd if=/dev/zero of={folder}/all bs=64k"))?;
+        let room = machine.console.shell("busybox df -k /data")?;
+        let free = room.last().and_then(|line| line.split_whitespace().nth(3)?.parse::<u32>().ok());
+        assert!(free.is_some_and(|free| free >= 512), "{room:?}");
+    }
+    // Root, which has no limit, takes the rest. All but 4 MiB of it without writing, which takes a
+    // Raspberry Pi's card long.
     let most = "$(busybox stat -f -c '%a * %S - 4194304' /data)";
-    machine.console.shell(&format!("busybox fallocate -l $(({most})) /data/fill0"))?;
+    machine
+        .console
+        .shell(&format!("[ $(({most})) -le 0 ] || busybox fallocate -l $(({most})) /data/fill0"))?;
     machine.console.shell("! busybox dd if=/dev/zero of=/data/fill1 bs=4k")?;
     machine.console.shell("! busybox dd if=/dev/zero of=/data/fill2 bs=1")?;
 
@@ -240,13 +258,31 @@ fn full_data_partition(board: Board) -> Result<()> {
     // It starts with a full partition too, and nothing of what was there is gone.
     machine.console.type_line("ctl reboot")?;
     machine.console.wait_for("ferrite: slot a (active", to_boot)?;
+    // Unmounted in an orderly way: what each user has is accounted for rightly.
+    machine.pause()?;
+    check_file_system(&disk)?;
+    machine.resume()?;
     machine.console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
     machine.console.wait_for("face: {", to_boot)?;
     assert_eq!(machine.console.shell(results)?.first(), kept.first());
 
-    // With room again the update comes by itself.
-    machine.console.shell("busybox rm /data/fill0 /data/fill1 /data/fill2")?;
+    // The workload still has all it could get. That keeps no update away.
+    machine.console.shell("busybox rm -f /data/fill0 /data/fill1 /data/fill2")?;
     machine.console.wait_for("ota: committed 2-good in slot b", to_install)?;
     assert_eq!(machine.console.shell(results)?.first(), kept.first());
+    Ok(())
+}
+
+/// e2fsck finds nothing to repair in the data partition, and counts what each user has as it is
+/// written there.
+fn check_file_system(disk: &Disk) -> Result<()> {
+    let at = disk.partition(layout::DATA)?.start;
+    let output = std::process::Command::new("e2fsck")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .arg("-fn")
+        .arg(format!("{}?offset={at}", disk.path().display()))
+        .output()
+        .context("e2fsck of package e2fsprogs")?;
+    anyhow::ensure!(output.status.success(), "{output:?}");
     Ok(())
 }

@@ -165,6 +165,9 @@ fn workloads_are_checked_together() {
         "goes round in a circle: a, b",
     );
     refused(&w("a", "after = [\"a\"]"), "goes round in a circle: a");
+    refused(&w("a", "data_max = \"1G\""), "is for workloads with `data = true`");
+    refused(&w("a", "data = true\ndata_max = \"4K\""), "at least 64K");
+    refused(&w("a", "data = true\ndata_files = 3"), "`data_files` at least 16");
     refused(&w("a", "heartbeat = \"5s\""), "needs `ready = \"notify\"`");
     refused(
         &(String::from("[update]\nurl = \"http://x\"\n") + &w("ota", "")),
