@@ -49,14 +49,16 @@ pub struct Clock {
     wait: u64,
     data: bool,
     save_at: u64,
-    /// Our clock as nobody has changed it who was alone: microseconds from the start to 1970.
-    anchor: i64,
+    /// Microseconds by which servers have set the clock that were alone with their opinion.
+    alone: i64,
     /// Microseconds since 1970; 0: unknown.
     built: i64,
     signed: i64,
     doubt: Option<Doubt>,
-    /// The servers have told the time since the start.
+    /// Most servers have told the time since the start.
     known: bool,
+    /// Some have, and that was said.
+    said: bool,
 }
 
 impl Clock {
@@ -78,11 +80,12 @@ impl Clock {
             wait: FIRST_WAIT,
             data: false,
             save_at: 0,
-            anchor: microseconds() - since_start(crate::uptime::now()),
+            alone: 0,
             built: bounded(built),
             signed: 0,
             doubt: None,
             known: false,
+            said: false,
         }
     }
 
@@ -112,7 +115,7 @@ impl Clock {
         };
         say(&["time: the clock was behind; set to when this device was last up"]);
         set(kept);
-        self.anchor = kept - since_start(now);
+        self.alone = 0;
         // What was measured by the clock as it was is of no use.
         self.round = None;
     }
@@ -188,7 +191,7 @@ impl Clock {
     /// The round is over: does what follows from it.
     fn decide(&mut self, now: u64) {
         let Some(round) = self.round.take() else { return };
-        let anchor = self.anchor.saturating_add(since_start(now));
+        let anchor = microseconds().saturating_sub(self.alone);
         let known = Known { anchor, built: self.built, signed: self.signed };
         self.ask_at = now + self.wait;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
@@ -227,14 +230,17 @@ impl Clock {
             }
             Correction::Slew(offset) => {
                 let _ = sys::slew_clock(offset);
-                if !self.known {
+                if !self.said {
                     say(&["time: confirmed by a time server"]);
                 }
             }
         }
-        if judgement.confirmed {
-            self.anchor = microseconds().saturating_sub(since_start(now));
-        }
+        self.alone = match judgement.correction {
+            _ if judgement.confirmed => 0,
+            Correction::Step(offset) => self.alone.saturating_add(offset),
+            Correction::Slew(_) => self.alone,
+        };
+        self.said = true;
         self.known |= most;
     }
 }
@@ -256,11 +262,6 @@ fn servers(fixed: &[IpAddr], offered: &[IpAddr], silent: &[(IpAddr, u64)]) -> Ve
 fn bounded(seconds: u64) -> i64 {
     let latest = judge::LATEST / SECOND;
     i64::try_from(seconds).unwrap_or(latest).min(latest) * SECOND
-}
-
-/// Milliseconds since the start as microseconds.
-fn since_start(milliseconds: u64) -> i64 {
-    i64::try_from(milliseconds).unwrap_or(i64::MAX).saturating_mul(1000)
 }
 
 /// Tells `ota` what the time servers said, at `now` (milliseconds since boot): our own clock may also
@@ -318,7 +319,6 @@ mod tests {
     #[test]
     fn what_no_clock_shows_is_bounded() {
         assert_eq!((bounded(5), bounded(u64::MAX)), (5 * SECOND, judge::LATEST));
-        assert_eq!((since_start(5), since_start(u64::MAX)), (5_000, i64::MAX));
     }
 
     #[test]

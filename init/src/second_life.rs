@@ -35,7 +35,7 @@ use crate::workload::precedence::Precedence;
 use crate::workload::standing::Verdict;
 use crate::workload::supervise::{Supervisor, Unit};
 use crate::workload::table::State;
-use crate::{assistant, data, failure, haste, modules, reset, settings, sys, uptime};
+use crate::{assistant, data, failure, haste, modules, recovery, reset, settings, sys, uptime};
 
 /// Everything the loop works on.
 struct Life {
@@ -235,6 +235,7 @@ impl Life {
         self.watch_data();
         settings::apply(&mut self.supervisor.units, &mut self.wireless, &mut self.debug);
         self.supervisor.surroundings.data = Some(true);
+        self.probation.set_resets(recovery::load());
         if self.precedence == Precedence::Over {
             self.start_growth(now);
         }
@@ -301,7 +302,7 @@ impl Life {
         }
         let may_feed = match &self.shutdown {
             Some(shutdown) => shutdown.may_feed(now),
-            None => verdict.may_feed(),
+            None => self.probation.may_feed(),
         };
         if now >= self.next_feed && may_feed {
             if let Some(watchdog) = &self.watchdog {
@@ -331,9 +332,28 @@ impl Life {
                     say(&["trial not committed within ", &seconds, " s: ", reason, "; resetting"]);
                     self.give_up(["trial not committed: ", reason].concat(), false, now);
                 } else {
-                    self.booted.kind = Kind::Active;
-                    self.probation = Probation::new(Kind::Active, 0);
+                    self.committed();
                 }
+            }
+            Order::SayLost { reason, reset_at } => {
+                let minutes = reset_at.saturating_sub(now).div_ceil(60_000).to_string();
+                say(&[
+                    "vital workload ",
+                    &reason,
+                    "; kept trying, a reset follows in ",
+                    &minutes,
+                    " min unless it gets well",
+                ]);
+            }
+            Order::ForgetResets => {
+                self.helpers.start(Task::Write, now, recovery::forget);
+            }
+            Order::GiveUp(_)
+                if self.booted.kind == Kind::Trial
+                    && !failure::still_on_trial(&self.booted.chooser, self.booted.running()) =>
+            {
+                // It was committed before its time was over: a committed version goes on.
+                self.committed();
             }
             Order::GiveUp(reason) => {
                 say(&["vital workload ", &reason, "; resetting"]);
@@ -346,10 +366,18 @@ impl Life {
     /// would only show the same once more.
     fn give_up(&mut self, reason: String, final_verdict: bool, now: u64) {
         let (name, running) = (self.booted.chooser.clone(), self.booted.running());
+        let resets = self.probation.resets_after_this();
         self.helpers.start(Task::Write, now, move || {
-            failure::record(&name, running, &reason, final_verdict)
+            let saved = resets.map_or(Ok(()), recovery::save);
+            failure::record(&name, running, &reason, final_verdict).and(saved)
         });
         self.end(End::Reboot, now);
+    }
+
+    /// The version on trial is committed.
+    fn committed(&mut self) {
+        self.booted.kind = Kind::Active;
+        self.probation.committed();
     }
 
     /// Begins to shut down.

@@ -133,7 +133,7 @@ pub fn health(verdict: &Verdict, healthy_for: u64) -> String {
     let word = match verdict {
         Verdict::Healthy => "healthy",
         Verdict::Waiting(_) | Verdict::Held(_) => "starting",
-        Verdict::Lost(_) => "unhealthy",
+        Verdict::Lost(_) | Verdict::Stuck(_) => "unhealthy",
     };
     let reason = verdict.reason();
     let space = if reason.is_empty() { "" } else { " " };

@@ -3,12 +3,15 @@
 //! `imager` writes every line with its default filled in, so nothing is guessed here; numbers are
 //! clamped to what the device can bear.
 
+use std::net::SocketAddr;
+
 use rustix::thread::CapabilitySet;
 use slot::conf::{self, Line, Section};
 use slot::manifest::is_word;
 use slot::{Error, Result};
 
 use crate::quota;
+use crate::workload::ports::MAX_PORTS;
 use crate::workload::restart::{Limits, Policy, MAX_BUDGET};
 
 /// First line of the file.
@@ -100,7 +103,9 @@ pub struct Workload {
     pub asks: Vec<String>,
     /// Sees the sticks that are plugged in.
     pub media: bool,
-    /// The board is reset when it cannot be kept healthy.
+    /// TCP ports that belong to it.
+    pub listen: Vec<SocketAddr>,
+    /// A new version that cannot keep it healthy is taken back.
     pub vital: bool,
     /// When it is started again.
     pub policy: Policy,
@@ -322,6 +327,7 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         socket_for: optional(lines, "socket-for")?.map(|line| index_of(line, names)).transpose()?,
         asks: asks(lines)?,
         media: get("media")?.yes_no()?,
+        listen: addresses(lines)?,
         vital: get("vital")?.yes_no()?,
         policy: match policy.value {
             "always" => Policy::Always,
@@ -349,6 +355,21 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         console: get("console")?.yes_no()?,
         stop_timeout: seconds(get("stop-timeout")?)?,
     })
+}
+
+/// The addresses of `listen` lines.
+fn addresses(lines: &[Line<'_>]) -> Result<Vec<SocketAddr>> {
+    let lines = lines.iter().filter(|line| line.key == "listen");
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for line in lines {
+        let address: SocketAddr =
+            line.value.parse().map_err(|_| line.error("is no numeric address with a port"))?;
+        if address.port() == 0 || addresses.len() >= MAX_PORTS {
+            return Err(line.error("a port is not 0, and a workload has at most 16"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
 }
 
 fn health(lines: &[Line<'_>]) -> Result<Option<Health>> {
@@ -430,7 +451,7 @@ pub mod tests {
     fn reads_what_the_architecture_page_shows() {
         let sections = format!(
             "[workload ota]\n{PLAIN}[workload face]\ncommand /usr/bin/runner\narg --a b\n\
-             env A=B\nuid 10123\ngroup 900\nafter ota\ndata yes\nnetwork yes\nmedia yes\nvital yes\n\
+             env A=B\nuid 10123\ngroup 900\nlisten [::]:8080\nlisten 127.0.0.1:9\nafter ota\ndata yes\nnetwork yes\nmedia yes\nvital yes\n\
              restart on-failure\nbackoff 2 30\nbudget 3 100\nready notify\nready-timeout 30\n\
              heartbeat 10\nhealth-command /usr/bin/y\nhealth-arg z\nhealth-interval 10\n\
              health-timeout 5\nhealth-retries 3\nmemory-max 67108864\npids-max 64\n\
@@ -443,6 +464,7 @@ pub mod tests {
         assert_eq!(face.limits.longest, 30_000);
         assert_eq!(face.health.as_ref().unwrap().command, ["/usr/bin/y", "z"]);
         assert!(face.media && !system.media);
+        assert_eq!(face.listen.iter().map(|a| a.port()).collect::<Vec<_>>(), [8080, 9]);
         assert!(face.vital && face.console && face.notifies && face.data && face.network);
     }
 
@@ -452,6 +474,11 @@ pub mod tests {
         let error = parse(with(&format!("[workload cam]\n{broken}")).as_bytes()).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("[workload cam]") && error.contains("restart"), "{error}");
+        for wrong in ["8080", "host:8080", "0.0.0.0:0", "[::]:70000"] {
+            let text = with(&format!("[workload cam]\n{PLAIN}listen {wrong}\n"));
+            let error = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("listen"), "{wrong}: {error}");
+        }
         let error = parse(with(&format!("[workload cam]\n{PLAIN}after x\n")).as_bytes());
         assert!(error.unwrap_err().to_string().contains("no workload has this name"));
     }

@@ -233,14 +233,14 @@ mod tests {
     use proptest::prelude::*;
     use std::process::Command;
 
-    fn indexed(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Range<u64>>, String> {
+    type Index = std::result::Result<BTreeMap<String, Range<u64>>, String>;
+
+    fn indexed(bytes: &[u8]) -> Index {
         counted(bytes).0
     }
 
     /// The same, with how often something was read and how often a beat came.
-    fn counted(
-        bytes: &[u8],
-    ) -> (std::result::Result<BTreeMap<String, Range<u64>>, String>, usize, usize) {
+    fn counted(bytes: &[u8]) -> (Index, usize, usize) {
         let (reads, beats) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
         let read = |at, buffer: &mut [u8]| {
             reads.set(reads.get() + 1);

@@ -83,6 +83,8 @@ pub fn settle(
     let state = State::change(paths, |state| {
         state.pending = None;
         match (&version, &verdict) {
+            // A person wanted to go back to it. It was committed once, and nothing waits for it.
+            (Some(version), _) if committed && version.sequence <= running.sequence => {}
             (Some(version), Verdict::PutOff(reason)) => {
                 retrial::put_off(state, version, committed, reason, trial_ended);
             }
@@ -93,12 +95,13 @@ pub fn settle(
             (None, _) => {}
         }
     })?;
+    let same = |sha256: &str| version.as_ref().is_some_and(|v| v.header_sha256 == sha256);
+    let later = state.retrial.filter(|retrial| same(&retrial.header_sha256));
+    let later = later.map_or(String::new(), |retrial| format!("; {}", retrial.when()));
     let name = version.map_or_else(|| "an unknown version".into(), |version| version.version);
     report::note(paths, Outcome::FellBack, &name, reason)?;
     // Last: until then a restart of `ota` comes here again.
     boot_changes::give_up_trial(paths, from)?;
-    let later = state.retrial.filter(|_| verdict != Verdict::Failed);
-    let later = later.map_or(String::new(), |retrial| format!("; {}", retrial.when()));
     Ok(format!("fell back from {name}: {reason}{later}"))
 }
 

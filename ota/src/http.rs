@@ -45,11 +45,7 @@ enum Whole {
 /// Talks to one server.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Asks who is named.
-    agent: Agent,
-    /// Asks where a redirection led.
-    elsewhere: Agent,
-    home: Home,
+    agents: Arc<Agents>,
     pub(crate) patience: Patience,
     pub(crate) max_rate: Option<u64>,
     pub(crate) manner: Manner,
@@ -57,6 +53,17 @@ pub struct Client {
     meter: Option<Arc<Meter>>,
     /// Seconds for which a server last asked to be left alone; 0: it did not.
     busy: Arc<AtomicU64>,
+}
+
+/// Who makes connections.
+#[derive(Debug)]
+struct Agents {
+    /// To who is named.
+    known: Agent,
+    /// To where a redirection led.
+    elsewhere: Agent,
+    /// Where who is named was found.
+    home: Home,
 }
 
 /// A token and the repository it is for.
@@ -144,12 +151,10 @@ impl Client {
         let (home, config) = (Home::default(), config(&patience, proxy));
         let known = HomeResolver { inner: resolvers.0, home: home.clone() };
         let guarded = GuardedResolver { inner: resolvers.1, home: home.clone() };
-        let agent = Agent::with_parts(config.clone(), connectors.0.chain(DeadlineConnector), known);
+        let known = Agent::with_parts(config.clone(), connectors.0.chain(DeadlineConnector), known);
         let elsewhere = Agent::with_parts(config, connectors.1.chain(DeadlineConnector), guarded);
         Client {
-            agent,
-            elsewhere,
-            home,
+            agents: Arc::new(Agents { known, elsewhere, home }),
             patience,
             max_rate: None,
             authorization: None,
@@ -211,7 +216,7 @@ impl Client {
     /// Posts JSON; the answer's status counts, its body does not, and where it redirects to nothing
     /// is posted.
     pub(crate) fn post(&self, url: &str, body: &[u8]) -> std::result::Result<(), String> {
-        let mut request = self.agent.post(url).content_type("application/json");
+        let mut request = self.agents.known.post(url).content_type("application/json");
         if let Some(value) = self.authorization(url) {
             request = request.header(header::AUTHORIZATION, value);
         }
@@ -237,14 +242,18 @@ impl Client {
         url: &str,
         headers: &[(HeaderName, &str)],
     ) -> std::result::Result<Response<Body>, String> {
-        self.home.begin(url);
+        let Agents { known, elsewhere, home } = &*self.agents;
+        home.begin(url);
         let mut at = url.to_string();
         for hop in 0..=redirect::MOST {
-            let known = redirect::same_server(&at, url);
-            if !known {
-                self.home.check(&at)?;
-            }
-            let mut request = if known { &self.agent } else { &self.elsewhere }.get(&at);
+            let agent = match redirect::same_server(&at, url) {
+                true => known,
+                false => {
+                    home.check(&at)?;
+                    elsewhere
+                }
+            };
+            let mut request = agent.get(&at);
             for (name, value) in headers {
                 request = request.header(name, *value);
             }

@@ -233,6 +233,25 @@ fn what_a_person_rolled_back_from_is_not_tried_again_by_itself() {
 }
 
 #[test]
+fn an_older_version_that_a_person_went_back_to_in_vain_is_neither_banned_nor_waits() {
+    let device = Device::new();
+    healthy_init(&device);
+    let two = recipe(2).build();
+    device.install_file(&two.bytes).unwrap();
+    device.boot_into(Slot::B, &two.manifest, true, false);
+    run(Command::Commit, &device.paths).unwrap();
+    run(Command::Rollback, &device.paths).unwrap();
+    device.set_boot(|boot| boot.tries = 0);
+    device.boot_into(Slot::B, &two.manifest, false, false);
+    let said = device.settle().unwrap().unwrap();
+    assert_eq!(said, "fell back from 1.0.1: it was reset again and again, and left no reason");
+    let state = device.state();
+    assert_eq!((state.retrial, state.pending), (None, None));
+    assert_eq!(state.failed.iter().map(|f| f.sequence).collect::<Vec<_>>(), [2]);
+    assert_eq!((device.boot().trial, device.boot().fallback), (None, Some(Slot::A)));
+}
+
+#[test]
 fn its_publisher_has_a_failed_version_tried_again_once() {
     let device = Device::new();
     let two = recipe(2).build();

@@ -60,6 +60,8 @@ pub struct Variant {
     pub golden: &'static [(&'static str, &'static str)],
     /// Another program instead of `init`.
     pub init: Option<PathBuf>,
+    /// The folder of another release, built: its `imager` and its programs are taken.
+    pub release: Option<PathBuf>,
     /// Sign with keys that the devices do not trust.
     pub strange_keys: bool,
     /// Sign for Secure Boot, with the keys of [`secure_boot_keys`].
@@ -149,7 +151,11 @@ impl Lane {
         if variant.secure_boot {
             secure_boot_keys()?;
         }
-        let mut command = Command::new(imager()?);
+        let imager = match &variant.release {
+            Some(release) => release.join("target/debug/imager"),
+            None => imager()?,
+        };
+        let mut command = Command::new(imager);
         command.arg("build").arg("--image").arg(folder.join("demo.toml"));
         let board = variant.board_name();
         command.arg("--board").arg(folder.join(format!("{board}.toml")));
@@ -214,7 +220,11 @@ impl Lane {
         let board = variant.kernel.as_ref().map_or(board.clone(), |kernel| kernel.in_board(&board));
         let name = format!("{}.toml", variant.board_name());
         write_if_new(&folder.join(name), board.as_bytes())?;
-        self.copy_programs(variant, &programs(&board), &folder.join("device"))
+        let programs = match &variant.release {
+            Some(release) => release.join("target/device"),
+            None => programs(&board),
+        };
+        self.copy_programs(variant, &programs, &folder.join("device"))
     }
 
     fn copy_programs(&self, variant: &Variant, from: &Path, to: &Path) -> Result<()> {
@@ -416,6 +426,18 @@ pub fn hanging_init() -> Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// The folder of version 0.1, built out of the repository's history by `scripts/release-0.1`.
+pub fn release_0_1() -> Result<PathBuf> {
+    let _one = Locked::wait(&folder()?.join("release-0.1"))?;
+    let output = Command::new(workspace().join("scripts/release-0.1"))
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("scripts/release-0.1 cannot be started")?;
+    ensure!(output.status.success(), "scripts/release-0.1 failed, see above");
+    let folder = String::from_utf8(output.stdout).context("a folder")?;
+    Ok(folder.trim_end().into())
 }
 
 /// Builds a program of one assembly file for the device, without any library.

@@ -1,6 +1,8 @@
 //! Compiles image and board files into the small text that the device reads, with every default
 //! filled in: `boot.conf`, `system.conf` and `ota.json` of `docs/architecture.md`.
 
+use std::net::SocketAddr;
+
 use anyhow::{bail, Result};
 use sha2::{Digest, Sha256};
 use slot::conf::Writer;
@@ -8,6 +10,7 @@ use slot::layout::{GROUP_CTL, GROUP_SLOTS, GROUP_SLOTS_READ, RUN_WIFI_CONF};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
+use super::ports::Ports;
 use super::ssh;
 use crate::config::board::Board;
 use crate::config::image::{
@@ -55,6 +58,7 @@ pub fn system_conf(
     modules: &[String],
     ahead: &[String],
     newest: Option<u64>,
+    ports: &Ports,
 ) -> Result<String> {
     let mut w = Writer::new("ferrite-system 1");
     w.line("hostname", image.hostname()).line("board", board.name());
@@ -89,7 +93,10 @@ pub fn system_conf(
     }
     for user in users(image)? {
         match image.workloads.iter().find(|workload| workload.name().as_str() == user.name) {
-            Some(workload) => workload_section(&mut w, workload, &user),
+            Some(workload) => {
+                let listen = ports.get(&user.name).map_or(&[][..], |addresses| addresses);
+                workload_section(&mut w, workload, &user, listen);
+            }
             None if user.name == WIFI_WORKLOAD => wifi_section(&mut w, &user),
             None if user.name == WRITER_WORKLOAD => writer_section(&mut w, &user),
             None => {
@@ -142,7 +149,7 @@ fn yes_no(yes: bool) -> &'static str {
     }
 }
 
-fn workload_section(w: &mut Writer, workload: &Workload, user: &User) {
+fn workload_section(w: &mut Writer, workload: &Workload, user: &User, listen: &[SocketAddr]) {
     w.section("workload", &user.name);
     command_lines(w, "command", "arg", workload.command().iter().map(|word| word.as_str()));
     for (key, value) in &workload.env {
@@ -154,6 +161,9 @@ fn workload_section(w: &mut Writer, workload: &Workload, user: &User) {
     }
     for name in workload.after() {
         w.line("after", name);
+    }
+    for address in listen {
+        w.line("listen", &address.to_string());
     }
     w.line("data", yes_no(workload.data));
     if workload.data {
@@ -359,6 +369,7 @@ mod tests {
             &["/usr/lib/modules/a.ko".into()],
             &["/usr/bin/x".into()],
             Some(1_795_659_174),
+            &Ports::from([("face".into(), vec!["[::]:8080".parse().unwrap()])]),
         )
         .unwrap();
         let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
@@ -368,6 +379,7 @@ mod tests {
             ("arg", "--x=1 2"),
             ("env", "K=V"),
             ("vital", "yes"),
+            ("listen", "[::]:8080"),
             ("restart", "always"),
             ("backoff", "1 60"),
             ("budget", "5 300"),
@@ -385,7 +397,7 @@ mod tests {
         let lines = |more: &str| {
             let head = "[update]\nurl = \"http://h:1/\"\n[[workload]]\nname = \"rec\"\n";
             let (_dir, image) = image(&format!("{head}command = [\"/x\"]\n{more}"));
-            let text = system_conf(&image, &board(), &[], &[], None).unwrap();
+            let text = system_conf(&image, &board(), &[], &[], None, &Ports::new()).unwrap();
             let lines = text.lines().filter(|line| line.starts_with("data-"));
             lines.map(String::from).collect::<Vec<_>>()
         };
@@ -398,7 +410,7 @@ mod tests {
     #[test]
     fn the_update_client_is_added_when_there_is_a_url() {
         let (_dir, image) = image("[update]\nurl = \"http://h:1/\"\n");
-        let text = system_conf(&image, &board(), &[], &[], None).unwrap();
+        let text = system_conf(&image, &board(), &[], &[], None, &Ports::new()).unwrap();
         assert!(text.contains("[workload ota]\ncommand /usr/bin/ota\narg run\n"), "{text}");
         let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
         let ota = &conf.sections.iter().find(|section| section.name == "ota").unwrap().lines;
@@ -463,7 +475,7 @@ mod tests {
     fn sticks_are_for_those_who_asked_for_them() {
         let lines = |text: &str| {
             let (_dir, image) = image(text);
-            let text = system_conf(&image, &board(), &[], &[], None).unwrap();
+            let text = system_conf(&image, &board(), &[], &[], None, &Ports::new()).unwrap();
             let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
             let all = std::iter::once(&conf.head).chain(conf.sections.iter().map(|s| &s.lines));
             all.map(|lines| conf::one(lines, "media").unwrap().value.to_owned()).collect::<Vec<_>>()

@@ -10,6 +10,9 @@ use toml::Spanned;
 use super::diagnostics::{nearest, Document, Finding};
 use super::values::{DevicePath, Line, Name, Size, Span};
 
+/// The most ports of one workload (`init`'s bound).
+pub const MAX_PORTS: usize = 16;
+
 /// One program that `init` starts and keeps alive.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +68,9 @@ pub struct Workload {
     /// Sees the USB sticks that are plugged in, below `/run/media`, read-only.
     #[serde(default)]
     pub media: bool,
+    /// TCP ports that belong to it: the system listens on them and hands it the sockets.
+    #[serde(default)]
+    pub ports: Vec<u16>,
     /// Size of the ring that keeps its output.
     #[serde(default = "default_log_size")]
     pub log_size: Size,
@@ -273,7 +279,7 @@ impl Workload {
             if key.is_empty() || !plain || key.as_bytes()[0].is_ascii_digit() {
                 return Err(at_name(format!("{key:?} in `env` is not a variable's name")));
             }
-            if key.starts_with("FERRITE_") {
+            if key.starts_with("FERRITE_") || key.starts_with("LISTEN_") {
                 return Err(at_name(format!("`{key}` in `env` is set by the system itself")));
             }
         }
@@ -287,6 +293,11 @@ impl Workload {
         }
         if self.pids_max == 0 || self.pids_max > 32768 {
             return Err(at_name("`pids_max` is between 1 and 32768".into()));
+        }
+        if self.ports.len() > MAX_PORTS || self.ports.contains(&0) {
+            return Err(at_name(format!(
+                "`ports` are at most {MAX_PORTS} numbers from 1 to 65535"
+            )));
         }
         if !(4096..=16 << 20).contains(&self.log_size.0) {
             return Err(at_name("`log_size` is between 4K and 16M".into()));
@@ -327,6 +338,15 @@ pub fn check(
             return Err(
                 document.at(w.name.span(), format!("workload `{}` is defined twice", w.name()))
             );
+        }
+    }
+    let mut ports: BTreeMap<u16, &Name> = BTreeMap::new();
+    for w in workloads {
+        for port in &w.ports {
+            if let Some(other) = ports.insert(*port, w.name()) {
+                let why = format!("port {port} belongs to workload `{other}` already");
+                return Err(document.at(w.name.span(), why));
+            }
         }
     }
     for after in workloads.iter().flat_map(|w| &w.after) {

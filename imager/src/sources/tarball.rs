@@ -231,6 +231,22 @@ fn beside(path: &str, target: &str) -> Result<String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_newest_member_dates_an_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let tar = dir.path().join("x.tar");
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, time) in [("a", 5), ("b", 1_795_659_174), ("c", 7)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mtime(time);
+            builder.append_data(&mut header, path, &[][..]).unwrap();
+        }
+        std::fs::write(&tar, builder.into_inner().unwrap()).unwrap();
+        let tarball = Tarball::open("x".into(), tar).unwrap();
+        assert_eq!(tarball.newest().unwrap(), 1_795_659_174);
+    }
+
     /// A tar with these members: what it is, path, and content or target.
     fn tarball(members: &[(tar::EntryType, &str, &str)]) -> (tempfile::TempDir, Result<Tarball>) {
         let mut builder = tar::Builder::new(Vec::new());

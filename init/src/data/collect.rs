@@ -13,11 +13,12 @@ use crate::console::say;
 pub const COLLECTED: &str = "/dev/ferrite/from-data";
 
 /// Path below `init`'s own folder, and the most bytes of it.
-const FILES: [(&str, usize); 4] = [
+const FILES: [(&str, usize); 5] = [
     ("settings", conf::MAX_BYTES),
     ("secrets/wifi-passphrase", 66),
     ("clock", 32),
     ("last-failure", 2048),
+    ("resets", 256),
 ];
 
 /// Copies them from `own`, `init`'s folder on the mounted partition, to the folder `to`. What cannot

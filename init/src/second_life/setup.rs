@@ -92,6 +92,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
     }
     let debug = DebugPrograms::new(&system);
     supervisor.make_groups();
+    supervisor.open_ports();
     supervisor.tick(now);
 
     let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();

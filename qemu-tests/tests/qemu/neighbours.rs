@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::{ensure, Context, Result};
 use qemu_tests::{imager, Board, Console, Disk, Options};
 
+use slot::boot_state::BootState;
+
 use crate::fat;
 
 /// A twin of the device's disk made byte by byte, and another medium that `imager flash` made of the
@@ -34,6 +36,9 @@ impl Neighbours {
         for neighbour in [&twin, &flashed] {
             fat::mtool(neighbour, "firmware", "mdel", &[loader])?;
         }
+        // As if it had just been started, more often than the device's own: its GUIDs alone tell it.
+        let counted = BootState { generation: 50, strikes: 1, ..BootState::fresh() };
+        flashed.set_boot_state(&counted)?;
         let sums = [sum(&twin)?, sum(&flashed)?];
         Ok(Neighbours { twin, flashed, sums, own })
     }
@@ -54,6 +59,7 @@ impl Neighbours {
         let said = console.lines();
         let said = said.iter().filter(|line| line.text.contains("has Ferrite on it too")).count();
         ensure!(said >= 2, "the neighbours were said {said} times");
+        ensure!(!console.has("nobody says which disk this is"), "it was not named");
         let disk = console.shell("busybox grep ^disk /run/ferrite/slot")?;
         let disk = disk.first().context("no disk in /run/ferrite/slot")?;
         assert_eq!(disk.trim(), format!("disk {}", self.own));

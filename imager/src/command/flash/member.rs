@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn bcache_and_btrfs_over_several_devices_are_told() {
-        let bcache: &[u8] = &BCACHE_SB[0].1;
+        let bcache: &[u8] = BCACHE_SB[0].1;
         assert_eq!(with(SIZE, &[(4096 + 24, bcache)]), Some(BCACHE));
         let btrfs = |devices: u64| {
             with(SIZE, &[(0x1_0040, b"_BHRfS_M"), (0x1_0088, &devices.to_le_bytes())])
