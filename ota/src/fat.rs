@@ -174,7 +174,7 @@ impl<'a> Volume<'a> {
             Kind::Fat12 => {
                 (self.read)(self.fat_at + number * 3 / 2, &mut entry[..2])?;
                 let pair = u16_at(&entry, 0);
-                (if cluster % 2 == 0 { pair & 0xFFF } else { pair >> 4 }, 0xFF8)
+                (if cluster.is_multiple_of(2) { pair & 0xFFF } else { pair >> 4 }, 0xFF8)
             }
             Kind::Fat16 => {
                 (self.read)(self.fat_at + number * 2, &mut entry[..2])?;

@@ -133,7 +133,8 @@ fn after_an_hour_of_healthy_running_it_is_tried_as_it_lies_there() {
     let mut before = device.medium();
     assert!(runs_well_for(&device, HOUR / 2));
     let mut after = device.medium();
-    (before.remove("firmware"), after.remove("firmware"));
+    before.remove("firmware");
+    after.remove("firmware");
     assert!(before == after, "nothing but the boot state was written");
     let boot = device.boot();
     assert_eq!((boot.trial, boot.tries, boot.active), (Some(Slot::B), 3, Slot::A));
