@@ -24,9 +24,9 @@ use crate::uptime;
 
 /// How long the disk may take to appear, in milliseconds: a slow SD card needs about two seconds.
 const DISK_PATIENCE: u64 = 15_000;
-/// How long a better one than what is there may take, in milliseconds: less than the watchdog's
-/// time, which nobody feeds meanwhile.
-const BETTER_DISK_PATIENCE: u64 = 10_000;
+/// How long a better one than what is there may take, in milliseconds: nobody feeds the watchdog
+/// meanwhile, and a Raspberry Pi's fires after as little as ten seconds.
+const BETTER_DISK_PATIENCE: u64 = 5_000;
 const DEV: &str = "/dev";
 const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 /// What systemd's stub says of the partition that it was loaded from (systemd-stub(7), "EFI
