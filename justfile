@@ -56,12 +56,17 @@ boot: device device-amd64
 
 # What `boot` leaves out, since it tells little more than that: the same tests on other boards
 boot-all: boot
-    cargo test --locked -p qemu-tests --no-fail-fast -- --ignored --test-threads=2 --skip as_many_power_cuts
+    cargo test --locked -p qemu-tests --no-fail-fast -- --ignored --test-threads=2 --skip as_many_power_cuts --skip as_many_random_faults
 
 # So many random power cuts across updates in QEMU, about half a minute each; FERRITE_SEED=S repeats a run
 power-cuts N="200": device
     cargo build --locked -p imager
     FERRITE_POWER_CUTS={{N}} cargo test --locked -p qemu-tests --test qemu as_many_power_cuts -- --ignored --nocapture
+
+# So many random faults of all kinds in QEMU, about a minute each; FERRITE_SEED=S repeats a run
+soak N="500": device
+    cargo build --locked -p imager
+    FERRITE_SOAK={{N}} cargo test --locked -p qemu-tests --test qemu as_many_random_faults -- --ignored --nocapture
 
 # The power-cut sweep over every write of an update, in full (CI does a part of it)
 sweep:

@@ -171,7 +171,7 @@ pub fn bundle(input: &[u8]) {
     for bytes in [input, &bytes] {
         let length = bytes.len() as u64;
         if let Ok(files) =
-            ota::bundle::index(length, &|at, buffer: &mut [u8]| read_at(bytes, at, buffer))
+            ota::bundle::index(length, &|at, buffer: &mut [u8]| read_at(bytes, at, buffer), &|| ())
         {
             for (name, range) in files {
                 assert!(range.start <= range.end && range.end <= length, "{name} lies outside");

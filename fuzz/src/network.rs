@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use init_parts::dhcp::{Action, Client as Dhcp};
-use init_parts::{dhcp_message, sntp};
+use init_parts::{clock, dhcp_message, sntp};
 use ota::http::{Client, Remote};
 use ota::patience::Patience;
 use ota::source::Source;
@@ -83,7 +83,10 @@ pub fn sntp(input: &[u8]) {
     if let Some(cookie) = answer.get_mut(24..32) {
         cookie.copy_from_slice(&0x1234_5678_9abc_def0u64.to_be_bytes());
     }
-    let _ = sntp::offset(&question, &answer, now.saturating_add(20_000));
+    if let Some(sntp::Answer::Time(said)) = sntp::read(&question, &answer, now + 20_000) {
+        let known = clock::judge::Known { anchor: now, ..Default::default() };
+        let _ = clock::judge::judge(now, &[said], &known);
+    }
 }
 
 /// The head of a request to the runner.
@@ -167,7 +170,7 @@ pub fn http_answer(input: &[u8]) {
 }
 
 /// Sends the same to whoever asks, whatever is asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Server {
     answer: Arc<[u8]>,
     piece: usize,
@@ -221,7 +224,7 @@ impl Transport for Connection {
 }
 
 /// Every name leads to the same address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Nobody;
 
 impl Resolver for Nobody {

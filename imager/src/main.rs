@@ -16,6 +16,7 @@ mod keys;
 mod pe;
 mod repository_folder;
 mod secure_boot;
+mod signing_clock;
 mod sources;
 mod sys;
 mod update_file;

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use slot::boot_state::{Boot, BootState};
+use slot::chooser::Running;
 use slot::layout::{self, Slot};
 use slot::medium::DeviceFolder;
 use slot::rpi::autoboot::Method;
@@ -25,6 +26,13 @@ pub struct Choice {
     pub slot: Slot,
     /// As what.
     pub kind: Boot,
+}
+
+impl Choice {
+    /// The slot, and as what it was booted.
+    pub fn running(self) -> Running {
+        (self.slot, self.kind)
+    }
 }
 
 /// The choice that a loader made.
@@ -60,7 +68,16 @@ pub fn choose(method: Method, arguments: &str) -> Result<Choice> {
     });
     let running = rpi.running(arguments, pointer)?;
     let flagged = std::fs::read(FLAGGED).is_ok_and(|number| number == [0, 0, 0, 1]);
-    let mut found = Found { method, state: rpi.state()?, pointer, running, flagged };
+    let state = match rpi.state() {
+        Ok(state) => state,
+        // Neither copy can be read, so nobody knows whose turn it is, and nothing can be counted.
+        // What the firmware started goes on; a reset would only come back here.
+        Err(e) => {
+            say(&[&e.to_string()]);
+            return Ok(Choice { slot: running, kind: Boot::Active });
+        }
+    };
+    let mut found = Found { method, state, pointer, running, flagged };
     loop {
         let plan = plan::plan(&found)?;
         match carry_out(&rpi, &plan.writes) {
@@ -170,7 +187,7 @@ mod tests {
         assert_eq!(described(Boot::Trial, Some(&state)), " (trial, 2 tries left)");
         state.strikes = 0x1f;
         assert_eq!(described(Boot::Active, Some(&state)), " (active, strike 1f)");
-        assert_eq!(described(Boot::Fallback, Some(&state)), " (fallback, slot a had 1f strikes)");
+        assert_eq!(described(Boot::Fallback, Some(&state)), " (fallback, strike 1f)");
         state.strikes = 0;
         assert_eq!(described(Boot::Active, Some(&state)), " (active, strike 0)");
     }

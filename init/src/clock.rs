@@ -1,66 +1,70 @@
 //! The time: the best of the hardware clock (which the kernel has read), the last time written
-//! down, and time servers. It only ever moves forward; a clock that is ahead is slowed down.
+//! down, and time servers. All servers are asked, one after another; what follows from their answers
+//! is decided in `judge`.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+pub mod judge;
+mod round;
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::time::{clock_gettime, clock_settime, ClockId, Timespec};
 use slot::network_time::NetworkTime;
-use slot::{conf, layout, Error, Result};
+use slot::{conf, layout, Result};
 
+use self::judge::{judge, Correction, Doubt, Judgement, Known};
+use self::round::{Heard, Round};
 use crate::console::say;
-use crate::{sntp, sys};
+use crate::{data, sys};
 
 /// The last time that was written down: seconds since 1970 in decimal.
 const KEPT: &str = "/data/ferrite/clock";
-/// Milliseconds between two writes, and between two questions once one was answered.
+/// Its name in `init`'s own folder.
+const KEPT_NAME: &str = "clock";
+/// Milliseconds between two writes, and between two rounds of questions once one was answered.
 const HOUR: u64 = 3_600_000;
-/// First and longest wait for an answer.
+/// First and longest wait, in milliseconds, after a round from which nothing followed.
 const FIRST_WAIT: u64 = 4_000;
 const LONGEST_WAIT: u64 = 512_000;
 /// Milliseconds from `/data` being there to the first time written down.
 const FIRST_SAVE: u64 = 10_000;
-/// 2100-01-01: a time behind this is a broken file or server.
-const LATEST: u64 = 4_102_444_800;
+/// Milliseconds for which a server that wants to be asked less is left alone.
+const ASK_LESS: u64 = 4 * HOUR;
+/// The most servers asked in a round; the image's come first.
+const MAX_SERVERS: usize = 8;
+/// Where time servers listen.
+const PORT: u16 = 123;
+/// Microseconds of a second.
+const SECOND: i64 = 1_000_000;
 
 /// What keeps the time right.
 #[derive(Debug)]
 pub struct Clock {
     fixed: Vec<IpAddr>,
-    socket: Option<UdpSocket>,
-    question: Option<sntp::Question>,
-    next_server: usize,
+    round: Option<Round>,
+    /// Servers that do not want to be asked before a time.
+    silent: Vec<(IpAddr, u64)>,
     ask_at: u64,
     wait: u64,
     data: bool,
     save_at: u64,
-    /// A server has told the time since the start.
+    /// Microseconds by which servers have set the clock that were alone with their opinion.
+    alone: i64,
+    /// Microseconds since 1970; 0: unknown.
+    built: i64,
+    signed: i64,
+    doubt: Option<Doubt>,
+    /// Most servers have told the time since the start.
     known: bool,
-}
-
-/// How to get from our time to the right one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Correction {
-    /// Set the clock forward by so many microseconds.
-    Step(i64),
-    /// Let it run faster or slower until it has moved by so many microseconds.
-    Slew(i64),
-}
-
-/// Small differences are slewed, large ones ahead stepped; back it never goes.
-fn correction(offset: i64) -> Correction {
-    const SMALL: i64 = 500_000;
-    if offset > SMALL {
-        Correction::Step(offset)
-    } else {
-        Correction::Slew(offset.max(-SMALL))
-    }
+    /// Some have, and that was said.
+    said: bool,
 }
 
 impl Clock {
-    /// A clock that asks these numeric addresses, beside those of DHCP.
-    pub fn new(servers: &[String]) -> Clock {
+    /// A clock that asks these numeric addresses, beside those of DHCP. `built`: seconds since 1970
+    /// that have passed by all that the image knows.
+    pub fn new(servers: &[String], built: u64) -> Clock {
         let parse = |server: &String| {
             let address = server.parse().ok();
             if address.is_none() {
@@ -70,42 +74,50 @@ impl Clock {
         };
         Clock {
             fixed: servers.iter().filter_map(parse).collect(),
-            socket: None,
-            question: None,
-            next_server: 0,
+            round: None,
+            silent: Vec::new(),
             ask_at: 0,
             wait: FIRST_WAIT,
             data: false,
             save_at: 0,
+            alone: 0,
+            built: bounded(built),
+            signed: 0,
+            doubt: None,
             known: false,
+            said: false,
         }
     }
 
     /// The socket an answer comes through.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.as_ref().map(|socket| socket.as_fd())
+        self.round.as_ref()?.socket()
     }
 
     /// When [`Clock::tick`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
         let save = self.data.then_some(self.save_at);
-        let ask = (self.ask_at != 0).then_some(self.ask_at);
-        [save, ask].into_iter().flatten().min()
+        let ask = self.round.as_ref().map_or(self.ask_at, |round| round.until);
+        [save, (ask != 0).then_some(ask)].into_iter().flatten().min()
     }
 
-    /// `/data` is there: never be earlier than what was written down.
+    /// `/data` is there: never be earlier than what was written down, unless the servers said so.
     pub fn data_ready(&mut self) {
         self.data = true;
         // The disk belongs to the workloads that start now.
-        self.save_at = crate::uptime::now() + FIRST_SAVE;
-        let Some(kept) = std::fs::read_to_string(KEPT).ok().and_then(|t| conf::decimal(t.trim()))
+        let now = crate::uptime::now();
+        self.save_at = now + FIRST_SAVE;
+        let kept = data::collected(KEPT).and_then(|bytes| String::from_utf8(bytes).ok());
+        let kept = kept.and_then(|text| conf::decimal(text.trim()));
+        let Some(kept) = kept.map(bounded).filter(|kept| !self.known && *kept > microseconds())
         else {
             return;
         };
-        if kept > seconds() && kept < LATEST {
-            say(&["time: the clock was behind; set to when this device was last up"]);
-            set(kept.saturating_mul(1_000_000) as i64);
-        }
+        say(&["time: the clock was behind; set to when this device was last up"]);
+        set(kept);
+        self.alone = 0;
+        // What was measured by the clock as it was is of no use.
+        self.round = None;
     }
 
     /// The time to write down, when it is time to.
@@ -124,68 +136,136 @@ impl Clock {
         Some(seconds()).filter(|now| self.data && *now > 1_000_000_000)
     }
 
-    /// Asks a server when it is time to.
+    /// The repository's newest timestamp says that it was signed at this time. It changes nothing by
+    /// itself; it is a witness for, or against, a time server that is alone.
+    pub fn signed_at(&mut self, seconds: u64, now: u64) {
+        let signed = bounded(seconds);
+        if self.signed != signed && self.doubt.is_some() {
+            self.ask_at = now;
+        }
+        self.signed = signed;
+    }
+
+    /// Asks the servers when it is time to.
     pub fn tick(&mut self, offered: &[IpAddr], network: bool, now: u64) {
-        let count = self.fixed.len() + offered.len();
-        if !network || count == 0 || now < self.ask_at {
+        self.silent.retain(|(_, until)| *until > now);
+        if let Some(round) = &self.round {
+            if now >= round.until {
+                self.ask_next(now);
+            }
             return;
         }
-        let index = self.next_server % count;
-        self.next_server = index + 1;
-        let server = self.fixed.iter().chain(offered).nth(index).copied();
-        self.ask_at = now + self.wait;
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
-        let cookie = clock_gettime(ClockId::Monotonic).tv_nsec as u64 ^ now << 20;
-        if let Some(server) = server {
-            let (packet, question) = sntp::question(cookie, microseconds());
-            // No road to the server is like no answer: asked again later.
-            self.socket = ask(server, &packet).ok();
-            self.question = self.socket.is_some().then_some(question);
+        if now < self.ask_at {
+            return;
+        }
+        let servers = servers(&self.fixed, offered, &self.silent);
+        if !network || servers.is_empty() {
+            // Once there are some, what brings them wakes the loop; nothing is due until then.
+            self.ask_at = 0;
+            return;
+        }
+        self.round = Some(Round::new(servers, PORT, now));
+        self.ask_next(now);
+    }
+
+    /// Asks the next server of the round, and decides after the last.
+    fn ask_next(&mut self, now: u64) {
+        let over = self.round.as_mut().is_some_and(|round| round.ask_next(microseconds(), now));
+        if over {
+            self.decide(now);
         }
     }
 
     /// A server answered.
     pub fn on_answer(&mut self, now: u64) {
-        let mut buffer = [0; 512];
-        let Some(socket) = &self.socket else { return };
-        let Some(n) = sys::read_ready(socket, &mut buffer) else { return };
-        let answer = self
-            .question
-            .as_ref()
-            .and_then(|question| sntp::offset(question, &buffer[..n], microseconds()));
-        let Some(offset) =
-            answer.filter(|offset| microseconds() + offset < LATEST as i64 * 1_000_000)
-        else {
-            if n == 0 {
-                // The other side refuses; another one is asked at the next turn.
-                self.socket = None;
-            }
+        let Some(round) = &mut self.round else { return };
+        match round.on_answer(microseconds()) {
+            Heard::Nothing => return,
+            Heard::Time => {}
+            Heard::AskLess(server) => self.silent.push((server, now.saturating_add(ASK_LESS))),
+            Heard::GoAway(server) => self.silent.push((server, u64::MAX)),
+        }
+        self.ask_next(now);
+    }
+
+    /// The round is over: does what follows from it.
+    fn decide(&mut self, now: u64) {
+        let Some(round) = self.round.take() else { return };
+        let anchor = microseconds().saturating_sub(self.alone);
+        let known = Known { anchor, built: self.built, signed: self.signed };
+        self.ask_at = now + self.wait;
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        if round.witnesses.is_empty() {
             return;
-        };
-        self.socket = None;
-        self.question = None;
-        self.ask_at = now + HOUR;
-        self.wait = FIRST_WAIT;
-        write_down(microseconds() + offset, now, Path::new(layout::RUN_NETWORK_TIME));
-        match correction(offset) {
+        }
+        match judge(microseconds(), &round.witnesses, &known) {
+            Ok(judgement) => {
+                self.ask_at = now + HOUR;
+                self.wait = FIRST_WAIT;
+                self.doubt = None;
+                self.apply(&judgement, round.servers.len(), now);
+            }
+            Err(doubt) => {
+                if self.doubt.replace(doubt) != Some(doubt) {
+                    say(&["time: ", doubt.text(), "; nothing follows from it"]);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, judgement: &Judgement, asked: usize, now: u64) {
+        // What most of those that were to be asked say is what expiry goes by.
+        let most = judgement.servers * 2 > asked;
+        if most {
+            let time = microseconds().saturating_add(judgement.offset);
+            write_down(time, now, Path::new(layout::RUN_NETWORK_TIME));
+        }
+        match judgement.correction {
             Correction::Step(offset) => {
-                set(microseconds() + offset);
-                say(&["time: set by a time server"]);
+                set(microseconds().saturating_add(offset));
+                let whose = if judgement.servers > 1 { "time servers" } else { "a time server" };
+                say(&["time: set by ", whose]);
+                // A time that was wrong is not to come back with the next start.
                 self.save_at = now;
             }
             Correction::Slew(offset) => {
                 let _ = sys::slew_clock(offset);
-                if !self.known {
+                if !self.said {
                     say(&["time: confirmed by a time server"]);
                 }
             }
         }
-        self.known = true;
+        self.alone = match judgement.correction {
+            _ if judgement.confirmed => 0,
+            Correction::Step(offset) => self.alone.saturating_add(offset),
+            Correction::Slew(_) => self.alone,
+        };
+        self.said = true;
+        self.known |= most;
     }
 }
 
-/// Tells `ota` what a time server said, at `now` (milliseconds since boot): our own clock never goes
-/// back, so it does not tell a wrong time from a right one. The file is in memory, so nothing waits,
+/// Whom to ask: the image's servers and then the network's, each once, but for those that do not
+/// want to be asked now.
+fn servers(fixed: &[IpAddr], offered: &[IpAddr], silent: &[(IpAddr, u64)]) -> Vec<IpAddr> {
+    let mut servers: Vec<IpAddr> = Vec::with_capacity(MAX_SERVERS);
+    for server in fixed.iter().chain(offered) {
+        let is_silent = silent.iter().any(|(other, _)| other == server);
+        if !is_silent && !servers.contains(server) && servers.len() < MAX_SERVERS {
+            servers.push(*server);
+        }
+    }
+    servers
+}
+
+/// Seconds since 1970 as microseconds; what no clock shows becomes the latest time.
+fn bounded(seconds: u64) -> i64 {
+    let latest = judge::LATEST / SECOND;
+    i64::try_from(seconds).unwrap_or(latest).min(latest) * SECOND
+}
+
+/// Tells `ota` what the time servers said, at `now` (milliseconds since boot): our own clock may also
+/// show what was written down, or what a single server said. The file is in memory, so nothing waits,
 /// and is replaced in one step.
 fn write_down(microseconds: i64, now: u64, path: &Path) {
     let unix = u64::try_from(microseconds / 1_000_000).unwrap_or(0);
@@ -196,26 +276,10 @@ fn write_down(microseconds: i64, now: u64, path: &Path) {
     }
 }
 
-fn ask(server: IpAddr, packet: &[u8]) -> std::io::Result<UdpSocket> {
-    let any: IpAddr = match server {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.set_nonblocking(true)?;
-    socket.connect((server, 123))?;
-    socket.send(packet)?;
-    Ok(socket)
-}
-
 /// Writes the time down; blocks on the disk, so a helper does it. The new file replaces the old
 /// one in one step: a power cut leaves one of them.
 pub fn save(seconds: u64) -> Result<()> {
-    let new = [KEPT, ".new"].concat();
-    std::fs::write(&new, seconds.to_string())
-        .and_then(|()| std::fs::File::open(&new)?.sync_all())
-        .and_then(|()| std::fs::rename(&new, KEPT))
-        .map_err(|e| Error::new([KEPT, ": ", &e.to_string()].concat()))
+    data::own_folder(data::MOUNT)?.replace(KEPT_NAME, seconds.to_string().as_bytes())
 }
 
 fn seconds() -> u64 {
@@ -243,11 +307,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_never_steps_back() {
-        assert_eq!(correction(10_000_000), Correction::Step(10_000_000));
-        assert_eq!(correction(400_000), Correction::Slew(400_000));
-        assert_eq!(correction(-10_000_000), Correction::Slew(-500_000));
-        assert_eq!(correction(i64::MIN), Correction::Slew(-500_000));
+    fn each_server_is_asked_once_and_none_that_does_not_want_to_be() {
+        let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let all: Vec<IpAddr> = (0..20).map(ip).collect();
+        assert_eq!(servers(&all[..2], &all[1..3], &[]), all[..3]);
+        assert_eq!(servers(&all[..2], &all[1..3], &[(ip(1), 9)]), [ip(0), ip(2)]);
+        assert_eq!(servers(&all, &all, &[]).len(), MAX_SERVERS);
+        assert!(servers(&[], &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn what_no_clock_shows_is_bounded() {
+        assert_eq!((bounded(5), bounded(u64::MAX)), (5 * SECOND, judge::LATEST));
     }
 
     #[test]
@@ -265,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_name_is_no_numeric_address() {
-        let clock = Clock::new(&["pool.example".to_string(), "192.0.2.1".to_string()]);
+        let clock = Clock::new(&["pool.example".to_string(), "192.0.2.1".to_string()], 0);
         assert_eq!(clock.fixed, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! A serial line can be stuck (flow control, a dead USB adapter) and PID 1 must not be stuck with
 //! it: what the terminal does not take is kept in a small buffer, and beyond that dropped and
-//! counted.
+//! counted. Workloads' lines get no more than half of that buffer: what `init` has to say comes
+//! through beside any flood.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
+
+use crate::printable;
 
 /// Bytes kept while the terminal takes none.
 const PENDING: usize = 16 * 1024;
@@ -35,19 +38,44 @@ pub fn open() {
     });
 }
 
-/// Writes `ferrite: ` and the parts as one line.
+/// Writes `ferrite: ` and the parts as one line. Parts may quote what others said.
 pub fn say(parts: &[&str]) {
     let mut line = Vec::with_capacity(96);
     line.extend_from_slice(b"ferrite: ");
     for part in parts {
-        line.extend_from_slice(part.as_bytes());
+        printable::escape_line(part.as_bytes(), &mut line);
     }
     line.push(b'\n');
     write(&line);
 }
 
+/// Bytes that a workload's line takes beside itself, while nothing in it has to be escaped.
+pub fn quoting_costs(name: &str) -> usize {
+    name.len() + 3
+}
+
+/// Writes a workload's line behind its name, and says how many bytes that took. `None` when the
+/// terminal has enough to do already.
+pub fn quote(name: &str, line: &[u8]) -> Option<usize> {
+    let mut bytes = Vec::with_capacity(line.len() + quoting_costs(name));
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.extend_from_slice(b": ");
+    // Lines that end as DOS ends them.
+    printable::escape_line(line.strip_suffix(b"\r").unwrap_or(line), &mut bytes);
+    bytes.push(b'\n');
+    let full = CONSOLE.with_borrow_mut(|console| {
+        console.flush();
+        console.pending.len() + bytes.len() > PENDING / 2
+    });
+    if full {
+        return None;
+    }
+    write(&bytes);
+    Some(bytes.len())
+}
+
 /// Writes bytes as they are.
-pub fn write(bytes: &[u8]) {
+fn write(bytes: &[u8]) {
     CONSOLE.with_borrow_mut(|console| {
         console.flush();
         if console.pending.is_empty() && console.dropped > 0 {

@@ -8,7 +8,7 @@ use rustix::net::{
     accept_with, bind, listen, send, socket_with, AddressFamily, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType,
 };
-use slot::{layout, Error, Result};
+use slot::{conf, layout, Error, Result};
 
 use crate::sys;
 use crate::workload::log_ring::LogRing;
@@ -47,11 +47,20 @@ pub enum Request {
     PowerOff,
     /// `health`.
     Health,
+    /// `signed-time SECONDS`: when the repository says it was last signed, since 1970.
+    SignedTime(u64),
+    /// `trial-waits REASON`: what keeps the trial from being committed.
+    TrialWaits(String),
 }
 
 /// Parses a request line without its line feed.
 pub fn parse(line: &[u8]) -> Option<Request> {
     let line = std::str::from_utf8(line).ok()?;
+    // The only request that is a sentence.
+    if let Some(reason) = line.strip_prefix("trial-waits ") {
+        let sound = !reason.is_empty() && !reason.chars().any(char::is_control);
+        return sound.then(|| Request::TrialWaits(reason.into()));
+    }
     let mut words = line.split(' ');
     let (verb, object, rest) = (words.next()?, words.next(), words.next());
     if rest.is_some() {
@@ -64,6 +73,7 @@ pub fn parse(line: &[u8]) -> Option<Request> {
         ("reboot", None) => Some(Request::Reboot),
         ("poweroff", None) => Some(Request::PowerOff),
         ("health", None) => Some(Request::Health),
+        ("signed-time", Some(seconds)) => conf::decimal(seconds).map(Request::SignedTime),
         ("logs", _) => Some(Request::Logs { name: name?, follow: false }),
         ("logs-follow", _) => Some(Request::Logs { name: name?, follow: true }),
         ("start", _) => name.map(Request::Start),
@@ -294,6 +304,8 @@ mod tests {
             ("reboot", Request::Reboot),
             ("poweroff", Request::PowerOff),
             ("health", Request::Health),
+            ("signed-time 1795659174", Request::SignedTime(1_795_659_174)),
+            ("trial-waits no server", Request::TrialWaits("no server".into())),
         ] {
             assert_eq!(parse(line.as_bytes()), Some(request), "{line}");
         }
@@ -301,8 +313,20 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_request() {
-        for line in ["", "stop", "stop ", "stop a b", "status xml", "reboot now", "STATUS", "logs"]
-        {
+        for line in [
+            "trial-waits",
+            "trial-waits ",
+            "trial-waits a\u{1b}[2J",
+            "",
+            "stop",
+            "stop ",
+            "stop a b",
+            "status xml",
+            "reboot now",
+            "STATUS",
+            "logs",
+            "signed-time -1",
+        ] {
             assert_eq!(parse(line.as_bytes()), None, "{line:?}");
         }
     }

@@ -1,9 +1,11 @@
 //! `ctl`: the command line that talks to PID 1.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use slot::layout::CTL_SOCKET;
+
+use crate::printable::{self, Escaper};
 
 const HELP: &str = "\
 ctl talks to init, which runs the workloads of this device.
@@ -83,15 +85,28 @@ fn talk(request: &str) -> std::io::Result<i32> {
     if head != b"ok" {
         let text = String::from_utf8_lossy(&head).into_owned();
         let text = text.strip_prefix("error ").unwrap_or(&text);
-        complain(if text.is_empty() { "init gave no answer" } else { text });
+        let text = printable::line(text);
+        complain(if text.is_empty() { "init gave no answer" } else { &text });
         return Ok(1);
     }
+    // A file gets a log as it was written; on a terminal it must not do more than be read.
+    let mut escaper = std::io::stdout().is_terminal().then(Escaper::default);
     let mut buffer = [0; 4096];
     loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(0),
-            n if !print(&buffer[..n]) => return Ok(0),
-            _ => {}
+        let n = stream.read(&mut buffer)?;
+        let mut shown = Vec::new();
+        let bytes = match &mut escaper {
+            None => &buffer[..n],
+            Some(escaper) => {
+                escaper.push(&buffer[..n], &mut shown);
+                if n == 0 {
+                    escaper.finish(&mut shown);
+                }
+                &shown
+            }
+        };
+        if !print(bytes) || n == 0 {
+            return Ok(0);
         }
     }
 }

@@ -3,63 +3,58 @@
 use std::path::Path;
 
 use slot::boot_state::{note_text, BootState};
-use slot::chooser::{self, Chooser};
+use slot::chooser::{self, Chooser, Running};
 use slot::conf::Writer;
 use slot::layout::{self, Slot};
-use slot::{Error, Result};
+use slot::Result;
 
-use crate::trial::Kind;
+use crate::data;
 
 /// The last failure in full, kept on the data partition.
 const KEPT: &str = "/data/ferrite/last-failure";
+/// Its name in `init`'s own folder.
+const KEPT_NAME: &str = "last-failure";
 /// First line of both files.
 const FORM: &str = "ferrite-last-failure 1";
 /// The longest reason that is kept.
 const MAX_REASON: usize = 512;
 
-fn open(name: &str) -> Result<Box<dyn Chooser>> {
-    chooser::open(name, Path::new(layout::DEVICES))
+fn open(name: &str, running: Running) -> Result<Box<dyn Chooser>> {
+    chooser::open(name, Path::new(layout::DEVICES), running)
 }
 
-fn update(name: &str, change: impl FnOnce(&mut BootState)) -> Result<()> {
-    chooser::update(&*open(name)?, Path::new(layout::RUN_BOOT_STATE_LOCK), change)
+fn update(name: &str, running: Running, change: impl FnOnce(&mut BootState)) -> Result<()> {
+    chooser::update(&*open(name, running)?, Path::new(layout::RUN_BOOT_STATE_LOCK), change)
         .map(drop)
         .map_err(|e| e.within("boot state"))
 }
 
 /// This boot was a good one: no strikes, and a fallback that works becomes the active slot.
-pub fn settle(chooser: &str, slot: Slot, kind: Kind) -> Result<()> {
-    update(chooser, |state| good_boot(state, slot, kind))
-}
-
-fn good_boot(state: &mut BootState, slot: Slot, kind: Kind) {
-    state.strikes = 0;
-    state.note.clear();
-    if kind == Kind::Fallback && state.active != slot {
-        state.active = slot;
-        // The slot it fell back from is no fallback: it does not work.
-        state.fallback = None;
-    }
+pub fn settle(chooser: &str, running: Running) -> Result<()> {
+    update(chooser, running, |state| state.settle(running.0))
 }
 
 /// Whether the boot state still has `slot` on trial. When it cannot be read, the trial has at
 /// least not been committed in a way that the next boot would see.
-pub fn still_on_trial(chooser: &str, slot: Slot) -> bool {
-    open(chooser).and_then(|chooser| chooser.load()).map_or(true, |state| state.trial == Some(slot))
+pub fn still_on_trial(chooser: &str, running: Running) -> bool {
+    open(chooser, running)
+        .and_then(|chooser| chooser.load())
+        .map_or(true, |state| state.trial == Some(running.0))
 }
 
 /// Before a reset of our own: the reason into the boot state and, in full, onto the data
 /// partition. With `last_try`, a trial gets no further boots.
-pub fn record(chooser: &str, slot: Slot, reason: &str, last_try: bool) -> Result<()> {
-    let written = std::fs::write(KEPT, text(slot, reason))
-        .and_then(|()| std::fs::File::open(KEPT)?.sync_all())
-        .map_err(|e| Error::new([KEPT, ": ", &e.to_string()].concat()));
-    update(chooser, |state| bad_boot(state, slot, reason, last_try))?;
+pub fn record(chooser: &str, running: Running, reason: &str, last_try: bool) -> Result<()> {
+    let slot = running.0;
+    let written = data::own_folder(data::MOUNT)
+        .and_then(|own| own.replace(KEPT_NAME, text(slot, reason).as_bytes()));
+    update(chooser, running, |state| bad_boot(state, slot, reason, last_try))?;
     written
 }
 
 fn bad_boot(state: &mut BootState, slot: Slot, reason: &str, last_try: bool) {
     state.note = note_text(&[slot.letter(), ":", reason].concat());
+    state.record_failure(slot);
     if last_try && state.trial == Some(slot) {
         state.tries = 0;
     }
@@ -75,9 +70,8 @@ pub fn publish_note(chooser: &dyn Chooser) {
 
 /// Once `/data` is there: the full text, if it is about the same failure.
 pub fn publish_details(_running: Slot) {
-    let (Ok(brief), Ok(full)) =
-        (std::fs::read_to_string(layout::RUN_LAST_FAILURE), std::fs::read_to_string(KEPT))
-    else {
+    let full = data::collected(KEPT).and_then(|bytes| String::from_utf8(bytes).ok());
+    let (Ok(brief), Some(full)) = (std::fs::read_to_string(layout::RUN_LAST_FAILURE), full) else {
         return;
     };
     if full.len() <= MAX_REASON * 2 && is_about(&full, &brief) {
@@ -140,11 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn a_fallback_that_works_becomes_active_and_the_bad_one_no_fallback() {
-        let mut state = BootState::fresh();
-        state.strikes = 7;
-        state.fallback = Some(Slot::B);
-        good_boot(&mut state, Slot::B, Kind::Fallback);
-        assert_eq!((state.active, state.fallback, state.strikes), (Slot::B, None, 0));
+    fn a_failure_of_a_committed_slot_weighs_more_than_a_boot_that_ended() {
+        let mut state = BootState { strikes: 1, ..BootState::fresh() };
+        bad_boot(&mut state, Slot::A, "x", true);
+        assert_eq!((state.strikes, &*state.note), (2, "a:x"));
     }
 }

@@ -11,7 +11,7 @@ use slot::boot_state::Boot;
 use slot::chooser;
 use slot::conf::{self, Conf};
 use slot::disk::Disk;
-use slot::layout::{self, Slot};
+use slot::layout;
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::{Error, Result};
 
@@ -19,7 +19,9 @@ use crate::choosing::{self, Choice};
 use crate::console::{self, say};
 use crate::own_disk::{self, StartedBy};
 use crate::watchdog::Watchdog;
-use crate::{assistant, devices, haste, modules, reset, switch_root, uptime, verity_device};
+use crate::{
+    assistant, devices, haste, last_reset, modules, reset, switch_root, uptime, verity_device,
+};
 
 /// First line of `boot.conf`.
 const BOOT_CONF_FORM: &str = "ferrite-boot 1";
@@ -33,7 +35,7 @@ const NEW_ROOT: &str = "/newroot";
 /// What is known at the moment something goes wrong.
 #[derive(Default)]
 struct Progress {
-    slot: Option<Slot>,
+    choice: Option<Choice>,
     chooser: Option<String>,
     /// Kept open: the kernel complains about a watchdog that is closed while it runs.
     watchdog: Option<Watchdog>,
@@ -46,11 +48,11 @@ pub fn run() -> ! {
     let mut progress = Progress::default();
     let Err(error) = boot(&mut progress);
     let reason = error.to_string();
-    let letter = progress.slot.map_or("?", Slot::letter);
+    let letter = progress.choice.map_or("?", |choice| choice.slot.letter());
     say(&["cannot boot slot ", letter, ": ", &reason, "; resetting"]);
-    if let (Some(slot), Some(name)) = (progress.slot, &progress.chooser) {
-        if let Ok(chooser) = chooser::open(name, Path::new(layout::DEVICES)) {
-            reset::note(&*chooser, slot, &reason);
+    if let (Some(choice), Some(name)) = (progress.choice, &progress.chooser) {
+        if let Ok(chooser) = chooser::open(name, Path::new(layout::DEVICES), choice.running()) {
+            reset::note(&*chooser, choice.slot, &reason);
         }
     }
     reset::reset()
@@ -91,7 +93,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         }
     };
     let slot = choice.slot;
-    progress.slot = Some(slot);
+    progress.choice = Some(choice);
 
     let later: Vec<&str> = lines("later-modules").flat_map(|chain| chain.split(' ')).collect();
     let assistant = assistant::load_modules(&chains("modules"), &later)?;
@@ -106,6 +108,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         }
     };
     progress.chooser = Some(chooser.value.to_string());
+    last_reset::weigh(progress.watchdog.as_ref(), chooser.value, choice);
     let partition = ["/dev/", disk.partition(slot.root_label())?].concat();
     let header = read_slot_header(&partition)?;
     let manifest = Header::new(&header)
@@ -129,7 +132,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     }
     let root = verity_device::open(&partition, &manifest)?;
     mount_root(&root)?;
-    leave_word(choice, &disk, &manifest, &header)?;
+    leave_word(choice, chooser.value, &disk, &manifest, &header)?;
     say(&["root mounted, starting /sbin/init (", &uptime::now().to_string(), " ms)"]);
     let mut environment: Vec<CString> = Vec::new();
     if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
@@ -247,7 +250,13 @@ fn mount_root(device: &str) -> Result<()> {
 }
 
 /// Tells the second life and the workloads what was booted.
-fn leave_word(choice: Choice, disk: &Disk, manifest: &Manifest, header: &[u8]) -> Result<()> {
+fn leave_word(
+    choice: Choice,
+    chooser: &str,
+    disk: &Disk,
+    manifest: &Manifest,
+    header: &[u8],
+) -> Result<()> {
     let is = |kind| if choice.kind == kind { "yes" } else { "no" };
     let mut word = conf::Writer::new(RUN_SLOT_FORM);
     word.line("slot", choice.slot.letter())
@@ -257,7 +266,8 @@ fn leave_word(choice: Choice, disk: &Disk, manifest: &Manifest, header: &[u8]) -
         .line("name", &manifest.name)
         .line("version", &manifest.version)
         .line("sequence", &manifest.sequence.to_string())
-        .line("disk", &["/dev/", &disk.name].concat());
+        .line("disk", &["/dev/", &disk.name].concat())
+        .line("chooser", chooser);
     for (path, bytes) in
         [(layout::RUN_SLOT, word.finish().as_bytes()), (layout::RUN_SLOT_HEADER, header)]
     {

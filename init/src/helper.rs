@@ -18,6 +18,8 @@ pub enum Task {
     Modules,
     /// Makes `/data` ready.
     Data,
+    /// Mounts memory in the place of `/data`.
+    Volatile,
     /// Lets `/data` grow.
     Growth,
     /// Writes the boot state or a file on `/data`.
@@ -42,7 +44,7 @@ impl Task {
             // A check of a large card takes minutes.
             Task::Data | Task::Growth => 15 * 60_000,
             // A stick that does not answer is asked again by the kernel for a while.
-            Task::Media(_) => 60_000,
+            Task::Media(_) | Task::Volatile => 60_000,
             Task::Write | Task::Unmount => WRITE_PATIENCE,
         }
     }

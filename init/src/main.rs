@@ -12,6 +12,7 @@
 
 mod ahead;
 mod assistant;
+mod beneath;
 mod choosing;
 mod clock;
 mod console;
@@ -24,11 +25,15 @@ mod failure;
 mod first_life;
 mod haste;
 mod helper;
+mod last_reset;
 mod media;
 mod modules;
 mod mounts;
 mod network;
 mod own_disk;
+mod printable;
+mod quota;
+mod recovery;
 mod reset;
 mod second_life;
 mod settings;

@@ -4,18 +4,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::system::{reboot, RebootCommand};
-use slot::boot_state::note_text;
+use slot::boot_state::{note_text, BootState};
 use slot::chooser::{self, Chooser};
 use slot::{layout, Slot};
 
 use crate::console::{self, say};
 use crate::sys;
 
-/// Notes `reason` in the boot state. What fails here is only worth a line: the reset comes anyway.
+/// Notes `reason` in the boot state, and that the boot failed. What fails here is only worth a
+/// line: the reset comes anyway.
 pub fn note(chooser: &dyn Chooser, slot: Slot, reason: &str) {
     let text = note_text(&[slot.letter(), ":", reason].concat());
     let lock = Path::new(layout::RUN_BOOT_STATE_LOCK);
-    if let Err(e) = chooser::update(chooser, lock, |state| state.note = text) {
+    let change = |state: &mut BootState| {
+        state.note = text;
+        state.record_failure(slot);
+    };
+    if let Err(e) = chooser::update(chooser, lock, change) {
         say(&["boot state: ", &e.to_string()]);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The loop never waits for anything but events. What may block is done by a `helper`.
 
+mod data_partition;
 mod events;
 mod requests;
 mod setup;
@@ -12,6 +13,7 @@ use std::path::Path;
 use rustix::process::{wait, WaitOptions};
 use rustix::system::{reboot, RebootCommand};
 use slot::chooser;
+use slot::data_state::DataState;
 use slot::layout;
 
 use self::events::Token;
@@ -32,7 +34,7 @@ use crate::workload::precedence::Precedence;
 use crate::workload::standing::Verdict;
 use crate::workload::supervise::{Supervisor, Unit};
 use crate::workload::table::State;
-use crate::{assistant, data, failure, haste, modules, reset, settings, sys, uptime};
+use crate::{assistant, data, failure, haste, modules, recovery, reset, settings, sys, uptime};
 
 /// Everything the loop works on.
 struct Life {
@@ -50,8 +52,16 @@ struct Life {
     media: Media,
     clock: Clock,
     debug: DebugPrograms,
+    /// What `/data` is, once it is there.
+    data: DataState,
+    /// Notices errors that the kernel finds in it.
+    data_watch: Option<data::Watch>,
+    /// They are to be looked at when the trial that runs is over.
+    data_check_waits: bool,
     helpers: Helpers,
     probation: Probation,
+    /// What `ota` says keeps the trial from being committed.
+    trial_waits: String,
     precedence: Precedence,
     shutdown: Option<Shutdown>,
     ending: Option<End>,
@@ -78,8 +88,8 @@ pub fn run() -> ! {
             let slot = booted.as_ref().map_or("?", |booted| booted.slot.letter());
             say(&["cannot boot slot ", slot, ": ", &e.to_string(), "; resetting"]);
             if let Ok(booted) = &booted {
-                // Without a configuration the chooser's name is unknown: the only one there is.
-                if let Ok(chooser) = chooser::open("uboot", Path::new(layout::DEVICES)) {
+                let devices = Path::new(layout::DEVICES);
+                if let Ok(chooser) = chooser::open(&booted.chooser, devices, booted.running()) {
                     reset::note(&*chooser, booted.slot, &e.to_string());
                 }
             }
@@ -171,10 +181,8 @@ impl Life {
                 }
             }
             Task::Data if success => self.data_is_there(now),
-            Task::Data => {
-                self.supervisor.surroundings.data = Some(false);
-                say(&["data: not available"]);
-            }
+            Task::Data => self.start_volatile("it could not be made ready", now),
+            Task::Volatile => self.volatile_is_there(success, now),
             Task::Media(number) => self.media.helper_ended(number, success, now),
             Task::Modules => self.media.drivers_are_there(now),
             Task::Ahead | Task::Growth | Task::Write => {}
@@ -214,26 +222,12 @@ impl Life {
         self.debug.open_console(&self.system.console_shell);
     }
 
-    /// Mounts `/data`, after a check or afresh where that is needed.
-    fn start_data(&mut self, now: u64) {
-        let work = || data::prepare().map_err(|e| e.within("data"));
-        if !self.helpers.start(Task::Data, now, work) {
-            self.helper_ended(Task::Data, false, now);
-        }
-    }
-
-    /// Lets `/data` grow to the disk's end.
-    fn start_growth(&mut self, now: u64) {
-        let disk = self.booted.disk.clone();
-        self.helpers.start(Task::Growth, now, || {
-            data::grow(&disk);
-            Ok(())
-        });
-    }
-
     fn data_is_there(&mut self, now: u64) {
+        self.data = data::state().unwrap_or_else(data::kept);
+        self.watch_data();
         settings::apply(&mut self.supervisor.units, &mut self.wireless, &mut self.debug);
         self.supervisor.surroundings.data = Some(true);
+        self.probation.set_resets(recovery::load());
         if self.precedence == Precedence::Over {
             self.start_growth(now);
         }
@@ -272,6 +266,10 @@ impl Life {
         }
         self.supervisor.surroundings.network = self.network.is_up();
         self.supervisor.surroundings.wifi = self.network.has_radio() && self.wireless.is_settled();
+        self.look_for_data_errors(now);
+        if self.data_check_waits && self.booted.kind != Kind::Trial {
+            self.check_data(now);
+        }
         self.clock.tick(self.network.time_servers(), self.network.is_up(), now);
         if let Some(time) = self.clock.take_due_save() {
             self.helpers.start(Task::Write, now, move || crate::clock::save(time));
@@ -296,7 +294,7 @@ impl Life {
         }
         let may_feed = match &self.shutdown {
             Some(shutdown) => shutdown.may_feed(now),
-            None => verdict.may_feed(),
+            None => self.probation.may_feed(),
         };
         if now >= self.next_feed && may_feed {
             if let Some(watchdog) = &self.watchdog {
@@ -308,26 +306,46 @@ impl Life {
     }
 
     fn obey(&mut self, order: Order, reason: &str, now: u64) {
-        let slot = self.booted.slot;
         match order {
             Order::SayHealthy => {
                 haste::end();
                 say(&["all vital workloads healthy"]);
             }
             Order::Settle => {
-                let (name, kind) = (self.system.chooser.clone(), self.booted.kind);
-                self.helpers.start(Task::Write, now, move || failure::settle(&name, slot, kind));
+                let (name, running) = (self.booted.chooser.clone(), self.booted.running());
+                self.helpers.start(Task::Write, now, move || failure::settle(&name, running));
             }
             Order::CheckCommitted => {
-                if failure::still_on_trial(&self.system.chooser, slot) {
+                if failure::still_on_trial(&self.booted.chooser, self.booted.running()) {
                     let seconds = (self.system.trial_timeout / 1000).to_string();
-                    let reason = if reason.is_empty() { "nobody committed it" } else { reason };
+                    let known = [reason, self.trial_waits.as_str(), "nobody committed it"];
+                    let known = known.into_iter().find(|reason| !reason.is_empty());
+                    let reason = known.unwrap_or_default();
                     say(&["trial not committed within ", &seconds, " s: ", reason, "; resetting"]);
                     self.give_up(["trial not committed: ", reason].concat(), false, now);
                 } else {
-                    self.booted.kind = Kind::Active;
-                    self.probation = Probation::new(Kind::Active, 0);
+                    self.committed();
                 }
+            }
+            Order::SayLost { reason, reset_at } => {
+                let minutes = reset_at.saturating_sub(now).div_ceil(60_000).to_string();
+                say(&[
+                    "vital workload ",
+                    &reason,
+                    "; kept trying, a reset follows in ",
+                    &minutes,
+                    " min unless it gets well",
+                ]);
+            }
+            Order::ForgetResets => {
+                self.helpers.start(Task::Write, now, recovery::forget);
+            }
+            Order::GiveUp(_)
+                if self.booted.kind == Kind::Trial
+                    && !failure::still_on_trial(&self.booted.chooser, self.booted.running()) =>
+            {
+                // It was committed before its time was over: a committed version goes on.
+                self.committed();
             }
             Order::GiveUp(reason) => {
                 say(&["vital workload ", &reason, "; resetting"]);
@@ -339,10 +357,19 @@ impl Life {
     /// Writes down why, then resets in an orderly way. `final_verdict`: trying the trial again
     /// would only show the same once more.
     fn give_up(&mut self, reason: String, final_verdict: bool, now: u64) {
-        let (name, slot) = (self.system.chooser.clone(), self.booted.slot);
-        self.helpers
-            .start(Task::Write, now, move || failure::record(&name, slot, &reason, final_verdict));
+        let (name, running) = (self.booted.chooser.clone(), self.booted.running());
+        let resets = self.probation.resets_after_this();
+        self.helpers.start(Task::Write, now, move || {
+            let saved = resets.map_or(Ok(()), recovery::save);
+            failure::record(&name, running, &reason, final_verdict).and(saved)
+        });
         self.end(End::Reboot, now);
+    }
+
+    /// The version on trial is committed.
+    fn committed(&mut self) {
+        self.booted.kind = Kind::Active;
+        self.probation.committed();
     }
 
     /// Begins to shut down.
@@ -374,7 +401,7 @@ impl Life {
                 let _ = crate::clock::save(time);
             }
             rustix::fs::sync();
-            let _ = rustix::mount::unmount(data::MOUNT, rustix::mount::UnmountFlags::empty());
+            data::unmount_all();
             Ok(())
         });
         if !started {

@@ -2,12 +2,12 @@
 //!
 //! The file is not signed: a value that is no good is said and left out, and never stops a boot.
 
-use std::io::Read;
 use std::path::Path;
 
-use slot::{conf, layout, settings, Result};
+use slot::{layout, settings, Result};
 
 use crate::console::say;
+use crate::data;
 use crate::debug_programs::DebugPrograms;
 use crate::system_conf::Provision;
 use crate::wireless::Wireless;
@@ -19,7 +19,7 @@ const ZONES: &str = "/usr/share/zoneinfo";
 /// Gives the device its own name, the workloads that start from now on its time zone, and `wireless`
 /// its network, `debug` who may log in.
 pub fn apply(units: &mut [Unit], wireless: &mut Wireless, debug: &mut DebugPrograms) {
-    let text = read(layout::SETTINGS);
+    let text = data::collected(layout::SETTINGS);
     let conf = match text.as_ref().map(|text| settings::parse(text)).transpose() {
         Ok(conf) => conf,
         Err(e) => {
@@ -48,19 +48,6 @@ pub fn apply(units: &mut [Unit], wireless: &mut Wireless, debug: &mut DebugProgr
             add(&mut unit.conf.environment, &variable);
         }
         say(&["settings: time zone ", zone.name]);
-    }
-}
-
-/// The file's bytes, if there is one; more than conf form allows is not read.
-fn read(path: &str) -> Option<Vec<u8>> {
-    let file = std::fs::File::open(path).ok()?;
-    let mut text = Vec::new();
-    match file.take(conf::MAX_BYTES as u64 + 1).read_to_end(&mut text) {
-        Ok(_) => Some(text),
-        Err(e) => {
-            complain(&e.to_string());
-            None
-        }
     }
 }
 
@@ -107,16 +94,5 @@ mod tests {
         let mut other = vec!["A=TZ=".to_string()];
         add(&mut other, "TZ=X1");
         assert_eq!(other, ["A=TZ=", "TZ=X1"]);
-    }
-
-    #[test]
-    fn a_file_that_is_too_long_is_not_read_to_its_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("settings");
-        std::fs::write(&path, vec![b'x'; 10 << 20]).unwrap();
-        let text = read(path.to_str().unwrap()).unwrap();
-        assert_eq!(text.len(), conf::MAX_BYTES + 1);
-        assert!(settings::parse(&text).is_err());
-        assert_eq!(read("/nowhere"), None);
     }
 }

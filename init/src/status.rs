@@ -1,5 +1,7 @@
 //! What `ctl status` and `ctl health` show, as text, JSON and conf form.
 
+use slot::data_state::{DataState, Kind};
+
 use crate::workload::standing::Verdict;
 use crate::workload::supervise::{Supervisor, Unit};
 
@@ -12,6 +14,8 @@ pub struct Facts<'a> {
     pub address: &'a str,
     /// The wireless network's name and how things stand with it, if there is one.
     pub wifi: Option<(&'a str, &'a str)>,
+    /// What `/data` is.
+    pub data: &'a DataState,
     /// Milliseconds since the kernel started.
     pub now: u64,
 }
@@ -26,6 +30,12 @@ pub fn text(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
     push(&mut out, &["address ", address, "\n"]);
     if let Some((ssid, words)) = facts.wifi {
         push(&mut out, &["wifi ", ssid, ": ", words, "\n"]);
+    }
+    let DataState { kind, reason } = facts.data;
+    if *kind == Kind::Volatile {
+        push(&mut out, &["data in memory, lost at the next start: ", reason, "\n"]);
+    } else if *kind != Kind::Kept {
+        push(&mut out, &["data ", kind.word(), ": ", reason, "\n"]);
     }
     push(&mut out, &["up ", &seconds(facts.now), " s\n\n"]);
     let width = supervisor.units.iter().map(|unit| unit.conf.name.len()).max().unwrap_or(0).max(8);
@@ -66,6 +76,11 @@ pub fn json(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
         quote(&mut out, words);
         out.push('}');
     }
+    out.push_str(",\"data\":{\"state\":");
+    quote(&mut out, facts.data.kind.word());
+    out.push_str(",\"reason\":");
+    quote(&mut out, &facts.data.reason);
+    out.push('}');
     push(&mut out, &[",\"up_ms\":", &facts.now.to_string(), ",\"workloads\":["]);
     for (index, unit) in supervisor.units.iter().enumerate() {
         if index > 0 {
@@ -118,7 +133,7 @@ pub fn health(verdict: &Verdict, healthy_for: u64) -> String {
     let word = match verdict {
         Verdict::Healthy => "healthy",
         Verdict::Waiting(_) | Verdict::Held(_) => "starting",
-        Verdict::Lost(_) => "unhealthy",
+        Verdict::Lost(_) | Verdict::Stuck(_) => "unhealthy",
     };
     let reason = verdict.reason();
     let space = if reason.is_empty() { "" } else { " " };
@@ -189,7 +204,16 @@ mod tests {
     }
 
     fn facts(slot: &[(String, String)]) -> Facts<'_> {
-        Facts { slot, address: "10.0.2.15/24", wifi: Some(("A \"b\"", "joined")), now: 61_000 }
+        Facts {
+            slot,
+            address: "10.0.2.15/24",
+            wifi: Some(("A \"b\"", "joined")),
+            data: Box::leak(Box::new(DataState {
+                kind: Kind::Volatile,
+                reason: "cannot be read".into(),
+            })),
+            now: 61_000,
+        }
     }
 
     #[test]
@@ -207,6 +231,8 @@ mod tests {
         assert_eq!(value["address"], "10.0.2.15/24");
         assert_eq!(value["wifi"]["network"], "A \"b\"");
         assert_eq!(value["wifi"]["state"], "joined");
+        assert_eq!(value["data"]["state"], "volatile");
+        assert_eq!(value["data"]["reason"], "cannot be read");
         assert_eq!(value["workloads"][1]["name"], "longer-name");
         assert_eq!(value["workloads"][0]["state"], "waiting");
         assert_eq!(value["workloads"][0]["pid"], serde_json::Value::Null);
@@ -218,6 +244,7 @@ mod tests {
         let text = text(&supervisor(), &facts(&[]));
         assert!(text.contains("up 61 s"), "{text}");
         assert!(text.contains("wifi A \"b\": joined\n"), "{text}");
+        assert!(text.contains("data in memory, lost at the next start: cannot be read\n"));
         let row = text.lines().find(|line| line.starts_with("longer-name")).unwrap();
         assert!(row.contains("60 s") && row.ends_with("waiting"), "{row}");
     }

@@ -230,6 +230,39 @@ pub fn resize_partition(
     Ok(())
 }
 
+/// Lets a user have so many blocks of 1024 bytes and so many inodes on the file system that `folder`
+/// is of (quotactl_fd(2)); writes nothing when that is so already.
+pub fn limit_user(folder: BorrowedFd<'_>, user: u32, blocks: u64, inodes: u64) -> io::Result<()> {
+    const USRQUOTA: libc::c_int = 0;
+    let call = |command: libc::c_int, numbers: &mut libc::dqblk| -> io::Result<()> {
+        // SAFETY: the kernel reads or writes one struct if_dqblk, which `dqblk` is, and it outlives
+        // the call (linux/quota.h).
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_quotactl_fd,
+                folder.as_raw_fd(),
+                command << 8 | USRQUOTA,
+                user,
+                numbers as *mut libc::dqblk,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: every field is a plain number.
+    let mut numbers: libc::dqblk = unsafe { std::mem::zeroed() };
+    call(libc::Q_GETQUOTA, &mut numbers)?;
+    if (numbers.dqb_bhardlimit, numbers.dqb_ihardlimit) == (blocks, inodes) {
+        return Ok(());
+    }
+    (numbers.dqb_bhardlimit, numbers.dqb_ihardlimit) = (blocks, inodes);
+    (numbers.dqb_bsoftlimit, numbers.dqb_isoftlimit) = (0, 0);
+    numbers.dqb_valid = libc::QIF_BLIMITS | libc::QIF_ILIMITS;
+    call(libc::Q_SETQUOTA, &mut numbers)
+}
+
 /// A link-layer address: where a packet socket listens or sends to.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkAddress {
@@ -298,6 +331,14 @@ pub fn slew_clock(microseconds: i64) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// 64 bits that nobody can guess; `None` as long as the kernel has none, which is not waited for.
+pub fn random() -> Option<u64> {
+    let mut bytes = [0; 8];
+    let flags = rustix::rand::GetRandomFlags::NONBLOCK;
+    let length = rustix::rand::getrandom(&mut bytes, flags).ok()?;
+    (length == bytes.len()).then(|| u64::from_ne_bytes(bytes))
 }
 
 /// A descriptor's bytes that are ready, appended to nothing: reads once into `buffer`.

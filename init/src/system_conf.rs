@@ -3,11 +3,15 @@
 //! `imager` writes every line with its default filled in, so nothing is guessed here; numbers are
 //! clamped to what the device can bear.
 
+use std::net::SocketAddr;
+
 use rustix::thread::CapabilitySet;
-use slot::conf::{self, Line};
+use slot::conf::{self, Line, Section};
 use slot::manifest::is_word;
 use slot::{Error, Result};
 
+use crate::quota;
+use crate::workload::ports::MAX_PORTS;
 use crate::workload::restart::{Limits, Policy, MAX_BUDGET};
 
 /// First line of the file.
@@ -24,8 +28,6 @@ const MAX_SECONDS: u64 = 366 * 24 * 3600;
 pub struct System {
     /// The host name.
     pub hostname: String,
-    /// Name of the boot chooser.
-    pub chooser: String,
     /// Paths of modules, in load order.
     pub modules: Vec<String>,
     /// What the first workloads read while they start.
@@ -38,6 +40,8 @@ pub struct System {
     pub dhcp: bool,
     /// The radio, in images that join wireless networks.
     pub radio: Option<Radio>,
+    /// It is later than this, in seconds since 1970: when the newest package was made. 0: unknown.
+    pub build_date: u64,
     /// Numeric addresses of time servers; those of DHCP are used as well.
     pub ntp: Vec<String>,
     /// Sticks are mounted when they are plugged in.
@@ -87,11 +91,15 @@ pub struct Workload {
     pub after: Vec<usize>,
     /// Needs `/data`.
     pub data: bool,
+    /// What it may take of `/data`; `None` for who is trusted with all of it.
+    pub data_limits: Option<quota::Limits>,
     /// Needs an address.
     pub network: bool,
     /// Sees the sticks that are plugged in.
     pub media: bool,
-    /// The board is reset when it cannot be kept healthy.
+    /// TCP ports that belong to it.
+    pub listen: Vec<SocketAddr>,
+    /// A new version that cannot keep it healthy is taken back.
     pub vital: bool,
     /// When it is started again.
     pub policy: Policy,
@@ -136,7 +144,6 @@ pub fn parse(text: &[u8]) -> Result<System> {
     let head = &conf.head;
     let mut system = System {
         hostname: value(head, "hostname")?,
-        chooser: value(head, "chooser")?,
         modules: all(head, "module"),
         read_ahead: all(head, "read-ahead"),
         watchdog: None,
@@ -147,6 +154,7 @@ pub fn parse(text: &[u8]) -> Result<System> {
             _ => return Err(Error::new("network must be dhcp or off")),
         },
         radio: optional(head, "wifi")?.map(radio).transpose()?,
+        build_date: optional(head, "build-date")?.map_or(Ok(0), Line::number)?,
         ntp: all(head, "ntp"),
         media: conf::one(head, "media")?.yes_no()?,
         console_shell: words(head, "console-shell"),
@@ -174,7 +182,34 @@ pub fn parse(text: &[u8]) -> Result<System> {
         let named = ["[", section.kind, " ", section.name, "]"].concat();
         system.workloads.push(parsed.map_err(|e| e.within(&named))?);
     }
+    share_data(&conf.sections, &mut system.workloads)?;
     Ok(system)
+}
+
+/// Reads what each workload may take of `/data`: a number, or `share` for a fair part of what the
+/// others leave. A workload without these lines has no limit.
+fn share_data(sections: &[Section<'_>], workloads: &mut [Workload]) -> Result<()> {
+    let mut limited = Vec::new();
+    for (index, section) in sections.iter().enumerate() {
+        let most = |key| -> Result<Option<Option<u64>>> {
+            let Some(line) = optional(&section.lines, key)? else { return Ok(None) };
+            if line.value == "share" {
+                return Ok(Some(None));
+            }
+            line.number().map(|most| Some(Some(most)))
+        };
+        if let (Some(bytes), Some(files)) = (most("data-max")?, most("data-files")?) {
+            limited.push((index, bytes, files));
+        }
+    }
+    let bytes = quota::shares(&limited.iter().map(|limit| limit.1).collect::<Vec<_>>());
+    let files = quota::shares(&limited.iter().map(|limit| limit.2).collect::<Vec<_>>());
+    for ((index, ..), (bytes, files)) in limited.into_iter().zip(bytes.into_iter().zip(files)) {
+        if let Some(workload) = workloads.get_mut(index) {
+            workload.data_limits = Some(quota::Limits { uid: workload.uid, bytes, files });
+        }
+    }
+    Ok(())
 }
 
 fn radio(line: &Line<'_>) -> Result<Radio> {
@@ -243,8 +278,10 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         needs: optional(lines, "needs")?.map(provision).transpose()?,
         after,
         data: get("data")?.yes_no()?,
+        data_limits: None,
         network: get("network")?.yes_no()?,
         media: get("media")?.yes_no()?,
+        listen: addresses(lines)?,
         vital: get("vital")?.yes_no()?,
         policy: match policy.value {
             "always" => Policy::Always,
@@ -272,6 +309,21 @@ fn workload(name: &str, lines: &[Line<'_>], names: &[&str]) -> Result<Workload> 
         console: get("console")?.yes_no()?,
         stop_timeout: seconds(get("stop-timeout")?)?,
     })
+}
+
+/// The addresses of `listen` lines.
+fn addresses(lines: &[Line<'_>]) -> Result<Vec<SocketAddr>> {
+    let lines = lines.iter().filter(|line| line.key == "listen");
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for line in lines {
+        let address: SocketAddr =
+            line.value.parse().map_err(|_| line.error("is no numeric address with a port"))?;
+        if address.port() == 0 || addresses.len() >= MAX_PORTS {
+            return Err(line.error("a port is not 0, and a workload has at most 16"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
 }
 
 fn health(lines: &[Line<'_>]) -> Result<Option<Health>> {
@@ -353,7 +405,7 @@ pub mod tests {
     fn reads_what_the_architecture_page_shows() {
         let sections = format!(
             "[workload ota]\n{PLAIN}[workload face]\ncommand /usr/bin/runner\narg --a b\n\
-             env A=B\nuid 10123\ngroup 900\nafter ota\ndata yes\nnetwork yes\nmedia yes\nvital yes\n\
+             env A=B\nuid 10123\ngroup 900\nlisten [::]:8080\nlisten 127.0.0.1:9\nafter ota\ndata yes\nnetwork yes\nmedia yes\nvital yes\n\
              restart on-failure\nbackoff 2 30\nbudget 3 100\nready notify\nready-timeout 30\n\
              heartbeat 10\nhealth-command /usr/bin/y\nhealth-arg z\nhealth-interval 10\n\
              health-timeout 5\nhealth-retries 3\nmemory-max 67108864\npids-max 64\n\
@@ -366,6 +418,7 @@ pub mod tests {
         assert_eq!(face.limits.longest, 30_000);
         assert_eq!(face.health.as_ref().unwrap().command, ["/usr/bin/y", "z"]);
         assert!(face.media && !system.media);
+        assert_eq!(face.listen.iter().map(|a| a.port()).collect::<Vec<_>>(), [8080, 9]);
         assert!(face.vital && face.console && face.notifies && face.data && face.network);
     }
 
@@ -375,8 +428,29 @@ pub mod tests {
         let error = parse(with(&format!("[workload cam]\n{broken}")).as_bytes()).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("[workload cam]") && error.contains("restart"), "{error}");
+        for wrong in ["8080", "host:8080", "0.0.0.0:0", "[::]:70000"] {
+            let text = with(&format!("[workload cam]\n{PLAIN}listen {wrong}\n"));
+            let error = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("listen"), "{wrong}: {error}");
+        }
         let error = parse(with(&format!("[workload cam]\n{PLAIN}after x\n")).as_bytes());
         assert!(error.unwrap_err().to_string().contains("no workload has this name"));
+    }
+
+    #[test]
+    fn what_a_workload_may_take_of_the_data_partition() {
+        let text = with(&format!(
+            "[workload ota]\n{PLAIN}[workload a]\n{PLAIN}data-max 600\ndata-files share\n\
+             [workload b]\n{PLAIN}data-max share\ndata-files 7\n"
+        ));
+        let workloads = parse(text.as_bytes()).unwrap().workloads;
+        assert_eq!(workloads[0].data_limits, None);
+        let limits = |index: usize| {
+            let limits = workloads[index].data_limits.unwrap();
+            (limits.bytes.of(1000), limits.files.of(100))
+        };
+        assert_eq!((limits(1), limits(2)), ((600, 93), (400, 7)));
+        assert!(parse(text.replace("data-files 7", "data-files x").as_bytes()).is_err());
     }
 
     #[test]

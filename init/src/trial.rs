@@ -1,33 +1,35 @@
 //! Is this boot a good one? What follows from how the vital workloads do: strikes are forgiven, a
-//! fallback becomes the active slot, a trial that nobody commits ends in a reset.
+//! fallback becomes the active slot, a trial that nobody commits or whose vital workload is lost
+//! ends in a reset, and a committed version is reset only where that may help (`recovery`).
 
+pub use slot::boot_state::Boot as Kind;
+
+use crate::recovery::{self, Illness, FORGOTTEN_AFTER};
 use crate::workload::standing::Verdict;
 
 /// So long every vital workload must have been well before the boot counts as good.
 pub const SETTLED_AFTER: u64 = 10_000;
-
-/// What kind of boot this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The committed slot.
-    Active,
-    /// A slot that somebody must commit in time.
-    Trial,
-    /// The other slot, because the active one failed too often.
-    Fallback,
-}
 
 /// What `second_life` has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Tell people that all is well.
     SayHealthy,
+    /// Tell people that this vital workload is lost, and when a reset is tried.
+    SayLost {
+        /// Which one, and why.
+        reason: String,
+        /// Milliseconds of uptime.
+        reset_at: u64,
+    },
     /// Write into the boot state that this boot was a good one.
     Settle,
     /// The trial's time is over: reset unless the boot state says it was committed.
     CheckCommitted,
     /// A vital workload is lost: reset.
     GiveUp(String),
+    /// The device has been well for hours: resets that did not help no longer count.
+    ForgetResets,
 }
 
 /// Watches one boot.
@@ -36,7 +38,16 @@ pub struct Probation {
     kind: Kind,
     deadline: Option<u64>,
     healthy_since: Option<u64>,
+    /// As `healthy_since`, also while nothing but the surroundings is missing.
     well_since: Option<u64>,
+    /// Since when not all has been well; a few good moments in between do not end it.
+    ill_since: Option<u64>,
+    /// Every vital workload was healthy in this boot for as long as settles it.
+    was_well: bool,
+    /// Resets in a row that did not help, once they could be read.
+    resets: Option<u32>,
+    /// When the reset comes that was announced.
+    reset_at: Option<u64>,
     settled: bool,
     given_up: bool,
 }
@@ -49,9 +60,36 @@ impl Probation {
             deadline: (kind == Kind::Trial).then_some(deadline),
             healthy_since: None,
             well_since: None,
+            ill_since: None,
+            was_well: false,
+            resets: None,
+            reset_at: None,
             settled: false,
             given_up: false,
         }
+    }
+
+    /// The version on trial turned out to be committed: what was seen of this boot still counts.
+    pub fn committed(&mut self) {
+        self.kind = Kind::Active;
+        self.deadline = None;
+        self.given_up = false;
+    }
+
+    /// The number of resets in a row that did not help was read.
+    pub fn set_resets(&mut self, resets: u32) {
+        self.resets = Some(resets);
+        self.reset_at = None;
+    }
+
+    /// What their number is after one more; `None` where it is not to be written down.
+    pub fn resets_after_this(&self) -> Option<u32> {
+        self.resets.filter(|_| self.kind != Kind::Trial).map(|resets| resets.saturating_add(1))
+    }
+
+    /// The watchdog may be fed: PID 1 turns over, and has not decided that a reset is needed.
+    pub fn may_feed(&self) -> bool {
+        !self.given_up
     }
 
     /// Takes the verdict of the moment; returns what is to be done, at most one thing a call.
@@ -60,22 +98,15 @@ impl Probation {
             return None;
         }
         let was_healthy = self.healthy_since.is_some();
-        if *verdict == Verdict::Healthy {
-            self.healthy_since.get_or_insert(now);
-        } else {
-            self.healthy_since = None;
-        }
-        // A device without a cable is no broken version: its strikes must not add up. To be made
-        // the active slot, though, a version has to show that it works.
-        match (verdict, self.kind) {
-            (Verdict::Healthy, _) | (Verdict::Held(_), Kind::Active) => {
-                self.well_since.get_or_insert(now);
+        self.observe(verdict, now);
+        match verdict {
+            Verdict::Lost(reason) | Verdict::Stuck(reason) => {
+                let stuck = matches!(verdict, Verdict::Stuck(_));
+                if let Some(order) = self.lost(reason, stuck, now) {
+                    return Some(order);
+                }
             }
-            _ => self.well_since = None,
-        }
-        if let Verdict::Lost(reason) = verdict {
-            self.given_up = true;
-            return Some(Order::GiveUp(reason.clone()));
+            _ => self.reset_at = None,
         }
         if self.healthy_since.is_some() && !was_healthy {
             return Some(Order::SayHealthy);
@@ -89,7 +120,64 @@ impl Probation {
             self.settled = true;
             return Some(Order::Settle);
         }
+        if self.forgets_at().is_some_and(|at| now >= at) {
+            self.resets = Some(0);
+            return Some(Order::ForgetResets);
+        }
         None
+    }
+
+    /// Keeps the times that the decisions are made from.
+    fn observe(&mut self, verdict: &Verdict, now: u64) {
+        if *verdict == Verdict::Healthy {
+            self.healthy_since.get_or_insert(now);
+        } else {
+            self.healthy_since = None;
+        }
+        // A device without a cable is no broken version: its strikes must not add up. To be made
+        // the active slot, though, a version has to show that it works.
+        match (verdict, self.kind) {
+            (Verdict::Healthy, _) | (Verdict::Held(_), Kind::Active) => {
+                self.well_since.get_or_insert(now);
+            }
+            _ => self.well_since = None,
+        }
+        match verdict {
+            Verdict::Healthy if self.healthy_for(now) >= SETTLED_AFTER => {
+                self.was_well = true;
+                self.ill_since = None;
+            }
+            Verdict::Healthy => {}
+            Verdict::Held(_) => self.ill_since = None,
+            _ => {
+                self.ill_since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// A vital workload is lost. That ends a trial; a committed version goes on, and is reset when
+    /// that may help.
+    fn lost(&mut self, reason: &str, stuck: bool, now: u64) -> Option<Order> {
+        let at = match self.kind {
+            Kind::Trial => now,
+            Kind::Active | Kind::Fallback => recovery::reset_at(&Illness {
+                ill_since: self.ill_since.unwrap_or(now),
+                was_well: self.was_well,
+                stuck,
+                resets: self.resets,
+            }),
+        };
+        if now >= at {
+            self.given_up = true;
+            return Some(Order::GiveUp(reason.to_string()));
+        }
+        let announced = self.reset_at.replace(at).is_some();
+        (!announced).then(|| Order::SayLost { reason: reason.to_string(), reset_at: at })
+    }
+
+    fn forgets_at(&self) -> Option<u64> {
+        let any = self.resets.is_some_and(|resets| resets > 0);
+        self.healthy_since.filter(|_| any).map(|since| since + FORGOTTEN_AFTER)
     }
 
     /// When to look again although nothing happened.
@@ -99,7 +187,10 @@ impl Probation {
             _ if self.settled => None,
             _ => self.well_since.map(|since| since + SETTLED_AFTER),
         };
-        [self.deadline, settle].into_iter().flatten().min()
+        // That it was well has to be seen before it falls ill again.
+        let well = self.healthy_since.filter(|_| !self.was_well).map(|since| since + SETTLED_AFTER);
+        let looks = [self.deadline, settle, well, self.reset_at, self.forgets_at()];
+        looks.into_iter().flatten().min()
     }
 
     /// Milliseconds for which every vital workload has been ready and healthy without a break.
@@ -139,12 +230,124 @@ mod tests {
         assert_eq!(boot.step(&Verdict::Healthy, 130_000), None);
     }
 
+    fn lost() -> Verdict {
+        Verdict::Lost("face failed".into())
+    }
+
+    const MINUTE: u64 = 60_000;
+
     #[test]
-    fn a_lost_vital_workload_ends_the_boot_once() {
+    fn a_lost_vital_workload_ends_a_trial_at_once_and_once() {
+        let mut boot = Probation::new(Kind::Trial, 120_000);
+        assert_eq!(boot.step(&Verdict::Healthy, 0), Some(Order::SayHealthy));
+        assert!(boot.may_feed());
+        assert_eq!(boot.step(&lost(), 60_000), Some(Order::GiveUp("face failed".into())));
+        assert!(!boot.may_feed());
+        assert_eq!(boot.step(&lost(), 60_001), None);
+        assert_eq!(boot.resets_after_this(), None, "a trial's end is no reset that did not help");
+    }
+
+    /// A boot of a committed slot that was well for a minute.
+    fn well(kind: Kind, resets: u32) -> Probation {
+        let mut boot = Probation::new(kind, 0);
+        boot.set_resets(resets);
+        assert_eq!(boot.step(&Verdict::Healthy, 1_000), Some(Order::SayHealthy));
+        assert_eq!(boot.step(&Verdict::Healthy, MINUTE), Some(Order::Settle));
+        boot
+    }
+
+    #[test]
+    fn a_committed_version_that_was_well_is_not_reset_for_half_an_hour() {
+        for kind in [Kind::Active, Kind::Fallback] {
+            let mut boot = well(kind, 0);
+            assert_eq!(boot.step(&waiting(), 2 * MINUTE), None);
+            let said = Order::SayLost { reason: "face failed".into(), reset_at: 32 * MINUTE };
+            assert_eq!(boot.step(&lost(), 3 * MINUTE), Some(said));
+            for minute in 4..32 {
+                assert_eq!(boot.step(&lost(), minute * MINUTE), None, "minute {minute}");
+                assert!(boot.may_feed());
+            }
+            assert_eq!(boot.next_look(), Some(32 * MINUTE));
+            let given_up = Order::GiveUp("face failed".into());
+            assert_eq!(boot.step(&lost(), 32 * MINUTE), Some(given_up));
+            assert_eq!(boot.resets_after_this(), Some(1));
+        }
+    }
+
+    /// 29 pictures that kill a workload: it is lost again and again, and comes back each time.
+    #[test]
+    fn whatever_input_kills_a_workload_the_board_goes_on() {
+        let mut boot = well(Kind::Active, 0);
+        let mut now = MINUTE;
+        for _ in 0..29 {
+            for verdict in [waiting(), lost(), waiting(), Verdict::Healthy] {
+                let order = boot.step(&verdict, now);
+                assert!(!matches!(order, Some(Order::GiveUp(_))), "{order:?} at {now}");
+                assert!(boot.may_feed());
+                now += SETTLED_AFTER;
+            }
+        }
+    }
+
+    #[test]
+    fn a_few_good_moments_do_not_end_an_illness() {
+        let mut boot = well(Kind::Active, 0);
+        boot.step(&lost(), MINUTE);
+        boot.step(&Verdict::Healthy, 20 * MINUTE);
+        boot.step(&lost(), 20 * MINUTE + 1_000);
+        assert_eq!(boot.next_look(), Some(31 * MINUTE));
+        boot.step(&Verdict::Healthy, 22 * MINUTE);
+        boot.step(&Verdict::Healthy, 22 * MINUTE + SETTLED_AFTER);
+        boot.step(&lost(), 23 * MINUTE);
+        assert_eq!(boot.next_look(), Some(53 * MINUTE));
+    }
+
+    #[test]
+    fn resets_that_did_not_help_grow_rarer_and_are_forgotten_after_hours_of_health() {
+        let mut boot = well(Kind::Active, 3);
+        let order = boot.step(&lost(), 2 * MINUTE);
+        let reset_at = 2 * MINUTE + 4 * 60 * MINUTE;
+        assert_eq!(order, Some(Order::SayLost { reason: "face failed".into(), reset_at }));
+        assert_eq!(boot.step(&Verdict::Healthy, 3 * MINUTE), Some(Order::SayHealthy));
+        let later = 3 * MINUTE + FORGOTTEN_AFTER;
+        assert_eq!(boot.step(&Verdict::Healthy, later - 1), None);
+        assert_eq!(boot.next_look(), Some(later));
+        assert_eq!(boot.step(&Verdict::Healthy, later), Some(Order::ForgetResets));
+        assert_eq!(boot.step(&Verdict::Healthy, later + 1), None);
+        assert_eq!(boot.resets_after_this(), Some(1));
+    }
+
+    /// Its strikes have to add up, so that the other slot is reached.
+    #[test]
+    fn a_committed_version_that_never_got_well_is_reset_after_a_minute() {
         let mut boot = Probation::new(Kind::Active, 0);
-        let lost = Verdict::Lost("face failed".into());
-        assert_eq!(boot.step(&lost, 1), Some(Order::GiveUp("face failed".into())));
-        assert_eq!(boot.step(&lost, 2), None);
+        boot.set_resets(0);
+        boot.step(&waiting(), 0);
+        boot.step(&Verdict::Healthy, 5_000);
+        let said = Order::SayLost { reason: "face failed".into(), reset_at: MINUTE };
+        assert_eq!(boot.step(&lost(), 9_000), Some(said));
+        assert_eq!(boot.step(&lost(), MINUTE), Some(Order::GiveUp("face failed".into())));
+    }
+
+    #[test]
+    fn a_process_that_nothing_kills_is_reset_at_once_the_first_time() {
+        let stuck = Verdict::Stuck("face unhealthy".into());
+        let given_up = Order::GiveUp("face unhealthy".into());
+        assert_eq!(well(Kind::Active, 0).step(&stuck, 2 * MINUTE), Some(given_up));
+        let mut again = well(Kind::Active, 1);
+        assert!(matches!(again.step(&stuck, 2 * MINUTE), Some(Order::SayLost { .. })));
+    }
+
+    #[test]
+    fn a_trial_that_was_committed_meanwhile_is_judged_as_a_committed_version() {
+        let mut boot = Probation::new(Kind::Trial, 300_000);
+        boot.set_resets(0);
+        boot.step(&Verdict::Healthy, 1_000);
+        boot.step(&Verdict::Healthy, MINUTE);
+        assert!(matches!(boot.step(&lost(), 2 * MINUTE), Some(Order::GiveUp(_))));
+        boot.committed();
+        assert!(matches!(boot.step(&lost(), 2 * MINUTE), Some(Order::SayLost { .. })));
+        assert!(boot.may_feed());
     }
 
     #[test]

@@ -11,6 +11,10 @@ use crate::sys;
 const HANDED: &str = "FERRITE_WATCHDOG_FD";
 /// `_IOWR('W', 6, int)`
 const SET_TIMEOUT: u32 = 0xc004_5706;
+/// `_IOR('W', 2, int)`
+const GET_BOOT_STATUS: u32 = 0x8004_5702;
+/// The watchdog made the last reset (`WDIOF_CARDRESET`, linux/watchdog.h).
+const CARD_RESET: u32 = 0x20;
 /// `_IOR('W', 7, int)`
 const GET_TIMEOUT: u32 = 0x8004_5707;
 
@@ -63,6 +67,13 @@ impl Watchdog {
     pub fn feed(&self) {
         // The device may refuse; then it fires, which is what a broken watchdog should do.
         let _ = rustix::io::write(&self.fd, b"\0");
+    }
+
+    /// The last reset was this watchdog's, as far as its driver can tell.
+    pub fn made_the_last_reset(&self) -> bool {
+        let mut status = [0; 4];
+        sys::ioctl_buffer(self.fd.as_fd(), GET_BOOT_STATUS, &mut status).is_ok()
+            && u32::from_ne_bytes(status) & CARD_RESET != 0
     }
 
     /// Keeps the descriptor open across exec; returns what goes into the environment.

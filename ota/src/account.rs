@@ -4,13 +4,13 @@
 //! It is never flushed to the medium: a power cut costs a memory, not the update.
 
 use std::cell::{Cell, RefCell};
-use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded_file::{create_own, open_own, put_in_place};
 use crate::paths::Paths;
 use crate::source::Meter;
 
@@ -77,7 +77,7 @@ impl Report {
     /// The report of the last install, if there is one that can be read.
     pub fn load(paths: &Paths) -> Option<Report> {
         let mut bytes = Vec::new();
-        File::open(file(paths)).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+        open_own(&file(paths)).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -195,13 +195,15 @@ impl Account {
     pub fn brought(&self, road: Road) {
         {
             let chunks = &mut self.report.borrow_mut().chunks;
-            *match road {
+            let count = match road {
                 Road::Held => &mut chunks.held,
                 Road::Delta => &mut chunks.delta,
                 Road::Blocks => &mut chunks.blocks,
                 Road::Tree => &mut chunks.tree,
                 Road::Payload => &mut chunks.payload,
-            } += 1;
+            };
+            // It goes on from a file that nothing verifies.
+            *count = count.saturating_add(1);
         }
         self.tell();
     }
@@ -240,7 +242,9 @@ impl Account {
         self.told.set(report.percent());
         let temporary = self.file.with_extension("new");
         if let Ok(text) = serde_json::to_vec(&*report) {
-            let _ = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &self.file));
+            let _ = create_own(&temporary)
+                .and_then(|mut file| file.write_all(&text))
+                .and_then(|()| put_in_place(&temporary, &self.file));
         }
     }
 }
@@ -248,6 +252,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn says_what_was_fetched_and_saved() {

@@ -27,6 +27,10 @@ use crate::{Error, Result};
 const BLOCK: u64 = 512;
 /// Files in a bundle: every root metadata there ever was, a few more, and one update.
 const MAX_FILES: usize = 4096;
+/// Headers of any kind: one with a name may stand before each file's.
+const MAX_HEADERS: usize = 2 * MAX_FILES;
+/// Headers between two beats; a slow stick reads some hundred in a second.
+const BEAT_EVERY: usize = 16;
 /// Bytes of a name, GNU tar's long ones included.
 const MAX_NAME: usize = 512;
 
@@ -43,17 +47,21 @@ enum Header {
 }
 
 /// The files of an archive that is `length` bytes long, by name: where each one's bytes lie.
-/// `read` fills a buffer from an offset below `length`.
+/// `read` fills a buffer from an offset below `length`; `beat` is called now and then.
 ///
 /// Fails on anything but files with sound names, each there once, and lying within the archive.
 pub fn index(
     length: u64,
     read: &dyn Fn(u64, &mut [u8]) -> io::Result<()>,
+    beat: &dyn Fn(),
 ) -> std::result::Result<BTreeMap<String, Range<u64>>, String> {
     let mut files = BTreeMap::new();
-    let mut at = 0;
+    let mut at = 0u64;
     let mut long_name = None;
-    loop {
+    for headers in 0..MAX_HEADERS {
+        if headers.is_multiple_of(BEAT_EVERY) {
+            beat();
+        }
         if length.saturating_sub(at) < BLOCK {
             return Err("the archive is cut off".into());
         }
@@ -64,6 +72,9 @@ pub fn index(
             Header::End if long_name.is_none() => return Ok(files),
             Header::End => return Err("the archive ends behind a name".into()),
             Header::File(name, size) => (Some(name), size),
+            Header::LongName(_) if long_name.is_some() => {
+                return Err("a file in the archive has two names".into())
+            }
             Header::LongName(size) if size <= MAX_NAME as u64 => (None, size),
             Header::LongName(_) => return Err("a name in the archive is too long".into()),
         };
@@ -88,6 +99,7 @@ pub fn index(
         }
         at = end.checked_next_multiple_of(BLOCK).ok_or("the archive is too long")?;
     }
+    Err(format!("the archive has more than {MAX_HEADERS} headers"))
 }
 
 fn parse(block: &[u8; BLOCK as usize]) -> std::result::Result<Header, String> {
@@ -152,8 +164,8 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens it and finds the files in it; none is looked at.
-    pub fn open(path: &Path) -> Result<Bundle> {
+    /// Opens it and finds the files in it; none is looked at. `beat` is called meanwhile.
+    pub fn open(path: &Path, beat: &dyn Fn()) -> Result<Bundle> {
         let error = |e: io::Error| Error::at(path, e);
         let file = File::open(path).map_err(error)?;
         let metadata = file.metadata().map_err(error)?;
@@ -161,7 +173,7 @@ impl Bundle {
             return Err(Error::at(path, "not a file"));
         }
         let read = |at: u64, buffer: &mut [u8]| file.read_exact_at(buffer, at);
-        let files = index(metadata.len(), &read).map_err(|e| {
+        let files = index(metadata.len(), &read, beat).map_err(|e| {
             Error::at(path, format!("not a bundle: {e}; make it with `imager bundle`"))
         })?;
         Ok(Bundle { path: path.into(), file, files })
@@ -181,25 +193,27 @@ impl Fetch for Bundle {
     }
 }
 
-/// The newest update in the bundle at `path` that this device may take; `None` when it has nothing
-/// newer than what runs. The metadata in it is verified, and kept, as a server's is.
+/// The updates in the bundle at `path` that this device may take, the newest first; none when it has
+/// nothing newer than what runs. The metadata in it is verified, and kept, as a server's is.
 ///
-/// The waves of a rollout are not kept: somebody brought it here. A pause is.
+/// The waves of a rollout are not kept: somebody brought it here. A pause is. `beat` is called
+/// meanwhile.
 pub fn check(
     paths: &Paths,
     settings: &Settings,
     running: &Running,
     path: &Path,
-) -> Result<Option<(Candidate, Offer)>> {
-    let mut bundle = Bundle::open(path)?;
+    beat: &dyn Fn(),
+) -> Result<Vec<(Candidate, Offer)>> {
+    let mut bundle = Bundle::open(path, beat)?;
     let mut published = refreshed(paths, &mut bundle, &path.display().to_string())?;
     // The metadata lists the whole repository, the archive holds one update of it.
     let consistent = published.root.consistent_snapshot;
     published.targets.targets.retain(|name, target| {
         target_path(consistent, name, target).is_some_and(|path| bundle.files.contains_key(&path))
     });
-    let (candidate, _) = decide(paths, settings, running, &published, Asked::ByHand)?;
-    Ok(candidate.and_then(|candidate| {
+    let (candidates, _) = decide(paths, settings, running, &published, Asked::ByHand)?;
+    let offer = |candidate: Candidate| {
         let range = bundle.files.get(&candidate.path)?.clone();
         let source = Source::Within(bundle.path.clone(), range);
         // All of the payload is here: nothing is to be saved.
@@ -209,7 +223,8 @@ pub fn check(
             helpers: Helpers::default(),
         };
         Some((candidate, Offer { source, promise: Some(promise) }))
-    }))
+    };
+    Ok(candidates.into_iter().filter_map(offer).collect())
 }
 
 #[cfg(test)]
@@ -218,12 +233,23 @@ mod tests {
     use proptest::prelude::*;
     use std::process::Command;
 
-    fn indexed(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Range<u64>>, String> {
-        index(bytes.len() as u64, &|at, buffer: &mut [u8]| {
+    type Index = std::result::Result<BTreeMap<String, Range<u64>>, String>;
+
+    fn indexed(bytes: &[u8]) -> Index {
+        counted(bytes).0
+    }
+
+    /// The same, with how often something was read and how often a beat came.
+    fn counted(bytes: &[u8]) -> (Index, usize, usize) {
+        let (reads, beats) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        let read = |at, buffer: &mut [u8]| {
+            reads.set(reads.get() + 1);
             let from = usize::try_from(at).ok().and_then(|at| bytes.get(at..at + buffer.len()));
             buffer.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
             Ok(())
-        })
+        };
+        let index = index(bytes.len() as u64, &read, &|| beats.set(beats.get() + 1));
+        (index, reads.get(), beats.get())
     }
 
     /// What GNU tar makes of these files.
@@ -311,6 +337,13 @@ mod tests {
     }
 
     #[test]
+    fn names_without_files_are_not_read_for_ever() {
+        let name = &changed(|header| header[156] = b'L')[..1024];
+        let bytes = [name, name].concat();
+        assert!(indexed(&bytes).unwrap_err().contains("a name behind a name"));
+    }
+
+    #[test]
     fn an_archive_of_too_many_files_is_refused() {
         let one = &changed(|header| header[124..136].copy_from_slice(b"00000000000\0"))[..512];
         let mut bytes = Vec::new();
@@ -324,6 +357,46 @@ mod tests {
             bytes.extend(header);
         }
         assert!(indexed(&bytes).unwrap_err().contains("more than"));
+    }
+
+    /// A header of GNU tar's for a long name, and the name.
+    fn long_name(name: &[u8]) -> Vec<u8> {
+        let mut bytes = changed(|header| {
+            header[124..136].copy_from_slice(format!("{:011o}\0", name.len()).as_bytes());
+            header[156] = b'L';
+        })[..512]
+            .to_vec();
+        bytes.extend_from_slice(name);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes
+    }
+
+    #[test]
+    fn names_without_a_file_are_refused_however_many_there_are() {
+        for name in [&b""[..], b"metadata/x"] {
+            let bytes = long_name(name).repeat(100_000);
+            let (index, reads, _) = counted(&bytes);
+            assert!(index.unwrap_err().contains("two names"));
+            assert!(reads <= 8, "{reads} reads");
+        }
+    }
+
+    #[test]
+    fn a_long_archive_beats() {
+        let mut bytes = Vec::new();
+        for number in 0..MAX_FILES {
+            bytes.extend(long_name(format!("metadata/{number:0200}").as_bytes()));
+            bytes.extend_from_slice(
+                &changed(|header| header[124..136].copy_from_slice(b"00000000000\0"))[..512],
+            );
+            if number == 200 {
+                break;
+            }
+        }
+        bytes.extend([0; 1024]);
+        let (index, reads, beats) = counted(&bytes);
+        assert_eq!(index.unwrap().len(), 201);
+        assert!(beats >= reads / 3 / BEAT_EVERY, "{beats} beats in {reads} reads");
     }
 
     proptest! {

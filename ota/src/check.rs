@@ -1,12 +1,16 @@
 //! Is there something newer for this device?
 
+use std::time::Duration;
+
 use repository::author::Published;
-use repository::{refresh, target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
+use repository::{target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
 use rustix::fs::{flock, FlockOperation};
 
 use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::device::Running;
+use crate::health;
+use crate::heart;
 use crate::http::{Client, Remote};
 use crate::install::{Offer, Promise};
 use crate::meter::Asked;
@@ -24,6 +28,12 @@ const MAX_ROOT: u64 = 256 << 10;
 
 /// Held while the trusted metadata is brought up to date.
 const METADATA_LOCK: &str = "tuf.lock";
+/// Between two attempts to get it.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Versions that are looked at when the newest ones are refused: more than a repository lists that
+/// prunes, and some hundred KB of headers.
+const MAX_CANDIDATES: usize = 64;
 
 /// An update that the repository offers and this device may take.
 #[derive(Clone, Debug)]
@@ -39,8 +49,8 @@ pub struct Candidate {
 /// What the repository has for this device.
 #[derive(Debug)]
 pub struct Checked {
-    /// The newest that it may take.
-    pub take: Option<(Candidate, Offer)>,
+    /// What it may take, the newest first: one that is refused does not hide those behind it.
+    pub take: Vec<(Candidate, Offer)>,
     /// The newest of all, when its rollout has not come to this device.
     pub waiting: Option<Waiting>,
 }
@@ -59,8 +69,8 @@ pub fn check(
     let client = Client::of_device(paths, settings, patience, url, asked)?;
     let mut remote = Remote::new(client.clone(), url)?.remembering(&paths.tuf());
     let published = refreshed(paths, &mut remote, url).map_err(|error| client.later(error))?;
-    let (candidate, waiting) = decide(paths, settings, running, &published, asked)?;
-    let take = candidate.map(|candidate| {
+    let (candidates, waiting) = decide(paths, settings, running, &published, asked)?;
+    let offer = |candidate: Candidate| {
         let at = |path: &str| Source::Url(client.clone(), remote.url(path));
         let promise = Promise {
             ferrite: candidate.ferrite.clone(),
@@ -69,7 +79,8 @@ pub fn check(
         };
         let source = at(&candidate.path);
         (candidate, Offer { source, promise: Some(promise) })
-    });
+    };
+    let take = candidates.into_iter().map(offer).collect();
     Ok(Checked { take, waiting })
 }
 
@@ -93,13 +104,36 @@ pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Pub
     let path = paths.data().join(METADATA_LOCK);
     std::fs::create_dir_all(paths.data()).map_err(|e| explain(paths.data(), &e))?;
     let lock = open_lock(&path).map_err(|e| explain(&path, &e))?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(|e| Error::at(&path, e))?;
+    // Whoever has it may be waiting for a slow server.
+    while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(Error::at(&path, error));
+        }
+        heart::sleep(LOCK_PAUSE);
+    }
     let mut store = DirStore::open(&paths.tuf()).map_err(|e| explain(&paths.tuf(), &e))?;
-    let published = refresh(fetch, &mut store, &root, clock::certain(paths), &Limits::default())
-        .map_err(|error| match error {
-            repository::Error::Store { name, source } => explain(&paths.tuf().join(name), &source),
-            other => Error::failed(format!("{name}: {other}")),
-        })?;
+    let mut client =
+        repository::Client::new(fetch, &mut store, clock::certain(paths), Limits::default())
+            .believing_until(clock::believable(paths));
+    let published = client.refresh(&root);
+    // What a key said that the newest root took away is forgotten although nothing newer came.
+    let signed_at = client.signed_at(&root).unwrap_or(None).map(|time| time.0);
+    let published = match published {
+        Ok(published) => published,
+        Err(error) => {
+            let _ = State::change(paths, |state| state.signed_at = signed_at);
+            return Err(match error {
+                repository::Error::Store { name, source } => {
+                    explain(&paths.tuf().join(name), &source)
+                }
+                other => Error::failed(format!("{name}: {other}")),
+            });
+        }
+    };
+    if let Some(time) = published.timestamp.signed_at {
+        // Where nobody listens there is no clock to be corrected.
+        let _ = health::tell_signed_time(paths, time.0);
+    }
     let expires = [
         published.root.expires,
         published.timestamp.expires,
@@ -107,27 +141,28 @@ pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Pub
         published.targets.expires,
     ];
     State::change(paths, |state| {
-        state.signed_at = published.timestamp.signed_at.map(|time| time.0);
+        state.signed_at = signed_at;
         state.metadata_expires = expires.iter().map(|time| time.0).min();
     })?;
     Ok(published)
 }
 
-/// What of all that is published is for this device: to take, and to wait for.
+/// What of all that is published is for this device: to take, the newest first, and to wait for.
+/// What its publisher wants tried again is no longer remembered as failed.
 pub fn decide(
     paths: &Paths,
     settings: &Settings,
     running: &Running,
     published: &Published,
     asked: Asked,
-) -> Result<(Option<Candidate>, Option<Waiting>)> {
+) -> Result<(Vec<Candidate>, Option<Waiting>)> {
     if settings.name != running.name {
         return Err(Error::failed(format!(
             "the settings are for an image named {}, this runs {}",
             settings.name, running.name
         )));
     }
-    let state = State::load(paths);
+    let state = State::change(paths, |state| retry(state, published))?;
     let standing = Standing::load(paths, settings)?;
     let now = Time(clock::best(paths, &state));
     let turn = |ferrite: &FerriteTarget| {
@@ -139,28 +174,55 @@ pub fn decide(
     chosen
 }
 
-/// The newest update for what runs here that has not failed here and whose turn it is; and the
-/// newest of all when it is not its turn.
+/// Does what signed metadata says of versions that failed or wait here.
+fn retry(state: &mut State, published: &Published) {
+    let wanted = published.targets.targets.values().filter_map(TargetFile::ferrite);
+    for ferrite in wanted.filter(|ferrite| ferrite.retry > 0) {
+        state.retry(&ferrite.header_sha256, ferrite.retry);
+        let retrial = state.retrial.as_mut().filter(|r| r.header_sha256 == ferrite.header_sha256);
+        if let Some(retrial) = retrial.filter(|retrial| retrial.retry < ferrite.retry) {
+            retrial.retry = ferrite.retry;
+            retrial.hurry();
+        }
+    }
+}
+
+/// The updates for what runs here that have not failed here and whose turn it is, the newest first;
+/// and the newest of all when it is not its turn.
+///
+/// What waits for its retrial is none of them before it is due, and nothing older is: that would be
+/// written over it.
 fn choose(
     published: &Published,
     running: &Running,
     state: &State,
     turn: &dyn Fn(&FerriteTarget) -> Turn,
     asked: Asked,
-) -> Result<(Option<Candidate>, Option<Waiting>)> {
-    let ours = |ferrite: &FerriteTarget| {
-        ferrite.board == running.board
-            && ferrite.name == running.name
-            && ferrite.sequence > running.sequence
-    };
+) -> Result<(Vec<Candidate>, Option<Waiting>)> {
     let mut newer: Vec<(&String, &TargetFile, FerriteTarget)> = published
         .targets
         .targets
         .iter()
         .filter_map(|(name, target)| Some((name, target, target.ferrite()?)))
-        .filter(|(_, _, ferrite)| ours(ferrite))
+        .filter(|(_, _, ferrite)| {
+            ferrite.board == running.board
+                && ferrite.name == running.name
+                && ferrite.sequence > running.sequence
+        })
         .collect();
     newer.sort_by_key(|(_, _, ferrite)| std::cmp::Reverse(ferrite.sequence));
+    // One that is not in this slot for good waits only as long as it is offered.
+    let waits = state.retrial.as_ref().filter(|retrial| {
+        let offered = |f: &FerriteTarget| f.header_sha256 == retrial.header_sha256;
+        retrial.committed || newer.iter().any(|(_, _, ferrite)| offered(ferrite))
+    });
+    newer.retain(|(_, _, ferrite)| match waits {
+        Some(waits) if ferrite.header_sha256 == waits.header_sha256 => {
+            !waits.committed && (waits.is_due() || asked == Asked::ByHand)
+        }
+        Some(waits) => ferrite.sequence > waits.sequence,
+        None => true,
+    });
     let (good, failed): (Vec<_>, Vec<_>) =
         newer.into_iter().partition(|(_, _, f)| state.failure_of(&f.header_sha256).is_none());
     let waiting = good.first().map(|(_, _, ferrite)| (ferrite, turn(ferrite)));
@@ -174,25 +236,25 @@ fn choose(
         Turn::Paused => false,
         Turn::At(_) | Turn::Never => asked == Asked::ByHand,
     };
-    let Some((name, target, ferrite)) = good.iter().find(|(_, _, f)| may_take(f)) else {
-        return match failed.first() {
-            Some((_, _, ferrite)) if good.is_empty() => {
-                let reason = state.failure_of(&ferrite.header_sha256).map(|f| f.reason.as_str());
-                Err(failed_before(&ferrite.version, reason.unwrap_or("unknown")))
-            }
-            _ => Ok((None, waiting)),
-        };
+    if let (true, Some((_, _, ferrite))) = (good.is_empty(), failed.first()) {
+        let reason = state.failure_of(&ferrite.header_sha256).map(|f| f.reason.as_str());
+        return Err(failed_before(&ferrite.version, reason.unwrap_or("unknown")));
+    }
+    let candidate = |(name, target, ferrite): &(&String, &TargetFile, FerriteTarget)| {
+        // One whose name makes no path is no candidate.
+        let path = target_path(published.root.consistent_snapshot, name, target)?;
+        Some(Candidate { ferrite: ferrite.clone(), length: target.length, path })
     };
-    let path = target_path(published.root.consistent_snapshot, name, target).ok_or_else(|| {
-        Error::failed(format!("the repository's target {name:?} has no sound path"))
-    })?;
-    Ok((Some(Candidate { ferrite: ferrite.clone(), length: target.length, path }), waiting))
+    let take = good.iter().filter(|(_, _, ferrite)| may_take(ferrite));
+    Ok((take.filter_map(candidate).take(MAX_CANDIDATES).collect(), waiting))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retrial::Retrial;
     use crate::state::Failed;
+    use repository::refresh;
     use slot::Slot;
     use std::collections::BTreeMap;
 
@@ -263,7 +325,7 @@ mod tests {
         state: &State,
     ) -> Result<Option<Candidate>> {
         super::choose(published, running, state, &|_| Turn::Now, Asked::ByItself)
-            .map(|(take, _)| take)
+            .map(|(take, _)| take.into_iter().next())
     }
 
     #[test]
@@ -277,14 +339,14 @@ mod tests {
         for (asked, sequence) in [(Asked::ByItself, 6), (Asked::ByHand, 7)] {
             let (take, waiting) =
                 super::choose(&all, &running(), &State::default(), &turn, asked).unwrap();
-            assert_eq!(take.unwrap().ferrite.sequence, sequence);
+            assert_eq!(take[0].ferrite.sequence, sequence);
             let waiting = waiting.unwrap();
             assert_eq!((waiting.sequence, waiting.turn.as_str()), (8, "its rollout is paused"));
         }
         let later = published(&[("b", "n", 7)]);
         let (take, waiting) =
             super::choose(&later, &running(), &State::default(), &turn, Asked::ByItself).unwrap();
-        assert!(take.is_none());
+        assert!(take.is_empty());
         assert_eq!(waiting.unwrap().turn, "its turn comes at 1970-01-01T00:00:00Z");
     }
 
@@ -310,11 +372,83 @@ mod tests {
             version: "7".into(),
             header_sha256: format!("{:064}", 7),
             reason: "kernel panic".into(),
+            retry: 0,
         });
         let both = published(&[("b", "n", 6), ("b", "n", 7)]);
         assert_eq!(choose(&both, &running(), &state).unwrap().unwrap().ferrite.sequence, 6);
         let one = published(&[("b", "n", 7)]);
         let error = choose(&one, &running(), &state).unwrap_err();
         assert_eq!(error.to_string(), "refused 7: it failed its trial here before: kernel panic");
+    }
+
+    #[test]
+    fn all_that_may_be_taken_comes_the_newest_first() {
+        let all = published(&[("b", "n", 6), ("b", "n", 8), ("b", "n", 5), ("b", "n", 7)]);
+        let turn = |ferrite: &FerriteTarget| match ferrite.sequence {
+            7 => Turn::Paused,
+            _ => Turn::Now,
+        };
+        let state = State::default();
+        let (take, waiting) =
+            super::choose(&all, &running(), &state, &turn, Asked::ByItself).unwrap();
+        assert_eq!(take.iter().map(|c| c.ferrite.sequence).collect::<Vec<_>>(), [8, 6]);
+        assert_eq!(waiting, None, "what is older than what may be taken hides nothing");
+    }
+
+    #[test]
+    fn what_waits_for_its_retrial_is_not_taken_and_only_newer_ones_are() {
+        let all = published(&[("b", "n", 6), ("b", "n", 7)]);
+        let more = published(&[("b", "n", 6), ("b", "n", 7), ("b", "n", 8)]);
+        let without = published(&[("b", "n", 6)]);
+        for committed in [true, false] {
+            let retrial = Retrial {
+                sequence: 7,
+                header_sha256: format!("{:064}", 7),
+                committed,
+                ..Retrial::default()
+            };
+            let due = |due: bool| {
+                let mut retrial = retrial.clone();
+                due.then(|| retrial.hurry());
+                State { retrial: Some(retrial), ..State::default() }
+            };
+            let taken = |published, state: &State| {
+                choose(published, &running(), state).unwrap().map(|c| c.ferrite.sequence)
+            };
+            assert_eq!(taken(&all, &due(false)), None);
+            assert_eq!(taken(&more, &due(false)), Some(8));
+            // One that was committed is tried as it lies there.
+            assert_eq!(taken(&all, &due(true)), (!committed).then_some(7));
+            // One that was not, and is offered no longer, is nothing to wait for.
+            assert_eq!(taken(&without, &due(false)), (!committed).then_some(6));
+        }
+    }
+
+    #[test]
+    fn its_publisher_has_a_version_tried_again() {
+        let mut all = published(&[("b", "n", 7)]);
+        let header = format!("{:064}", 7);
+        let failed = || Failed {
+            sequence: 7,
+            version: "7".into(),
+            header_sha256: header.clone(),
+            reason: "r".into(),
+            retry: 0,
+        };
+        let mut state = State::default();
+        state.remember_failed(failed());
+        super::retry(&mut state, &all);
+        assert!(choose(&all, &running(), &state).is_err());
+        let target = all.targets.targets.values_mut().next().unwrap();
+        target.custom.as_mut().unwrap()["ferrite"]["retry"] = serde_json::json!(1);
+        super::retry(&mut state, &all);
+        assert!(choose(&all, &running(), &state).unwrap().is_some());
+        state.remember_failed(failed());
+        super::retry(&mut state, &all);
+        assert!(choose(&all, &running(), &state).is_err(), "once");
+        let retrial = Retrial { header_sha256: header.clone(), ..Retrial::default() };
+        state.retrial = Some(retrial);
+        super::retry(&mut state, &all);
+        assert!(state.retrial.as_ref().unwrap().is_due());
     }
 }

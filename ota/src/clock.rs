@@ -1,5 +1,6 @@
-//! The two clocks of docs/updates.md. The device's own may be years off either way and never goes
-//! back; what is *sure* has certainly passed, and only that lets metadata expire.
+//! The clocks of docs/updates.md. The device's own may be years off either way; what is *sure* has
+//! passed, by the time servers or by what the repository signed, and only that lets metadata
+//! expire. TLS goes by the time servers alone.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,11 +10,14 @@ use slot::conf;
 use slot::network_time::NetworkTime;
 
 use crate::bounded_file::read_bounded;
+use crate::device;
 use crate::paths::Paths;
 use crate::state::State;
 
 /// Clocks before 2024 were never set: no time of the day can be told from them.
 const CLOCK_WAS_SET: u64 = 1_704_067_200;
+/// Seconds that one signature may move the time forward: a year.
+const LONGEST_LEAP: u64 = 366 * 86_400;
 
 /// Seconds since 1970 by the device's own clock, which `init` never lets go back behind the last
 /// time that was written down.
@@ -34,7 +38,16 @@ pub fn network(paths: &Paths) -> Option<u64> {
 
 /// The sure time, in seconds since 1970; 0 when nothing is sure.
 pub fn sure(paths: &Paths, state: &State) -> u64 {
-    network(paths).unwrap_or(0).max(state.signed_at.unwrap_or(0))
+    let signed_at = state.signed_at.filter(|at| *at <= believable(paths).0);
+    network(paths).unwrap_or(0).max(signed_at.unwrap_or(0))
+}
+
+/// The latest time that a signature of the repository alone may say it is: a year after all else
+/// that is known of the time. The key for it is online, and the clock of its PC may be wrong.
+pub(crate) fn believable(paths: &Paths) -> Time {
+    let known = [Some(now()), network(paths), device::built(paths)];
+    let latest = known.into_iter().flatten().max().unwrap_or(0);
+    Time(latest.saturating_add(LONGEST_LEAP))
 }
 
 /// The device's time: what its own clock shows, unless it is sure that it is later.
@@ -73,8 +86,10 @@ mod tests {
         let up = boot_ms() / 1000;
         let now = network(&paths).unwrap();
         assert!(now >= 1_900_000_000 + up && now <= 1_900_000_000 + up + 60, "{now}");
-        let state = State { signed_at: Some(2_100_000_000), ..State::default() };
-        assert_eq!(sure(&paths, &state), 2_100_000_000);
+        let signed = |at| State { signed_at: Some(at), ..State::default() };
+        assert_eq!(sure(&paths, &signed(1_910_000_000)), 1_910_000_000);
+        // A leap over a year.
+        assert_eq!(sure(&paths, &signed(2_100_000_000)) / 100, now / 100);
         assert_eq!(sure(&paths, &State::default()) / 100, now / 100);
     }
 

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use slot::boot_state::BootState;
 use slot::{chooser, Slot};
 
+use crate::boot_changes;
 use crate::bundle;
-use crate::check::{check, Checked};
+use crate::candidates::{install_first, Outcome};
+use crate::check::{check, Candidate, Checked};
 use crate::clock;
 use crate::console::{announce, say};
 use crate::daemon;
@@ -16,9 +18,10 @@ use crate::install::{install, InstallerLock, Offer};
 use crate::meter::Asked;
 use crate::paths::Paths;
 use crate::patience::Patience;
+use crate::retrial;
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::state::{Failed, State, Waiting};
+use crate::state::{Failed, Pending, State, Waiting};
 use crate::{floor, health, status, Error, Result};
 
 /// What may be typed.
@@ -30,7 +33,9 @@ pub const USAGE: &str = "usage:
   ota install FILE         from a local .update or .bundle file
   ota status [--json]      what runs, what is pending, what failed and why
   ota commit               keep the version on trial
-  ota rollback             give up the version on trial, or go back to the one before";
+  ota rollback             give up the version on trial, or go back to the one before
+  ota retry                try what was left in the other slot again, at once
+  ota retry VERSION|all    the same, and forget that a version failed its trial";
 
 /// A command that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub enum Command {
     Commit,
     /// Go back.
     Rollback,
+    /// Try again what waits, or the version named, or `all`.
+    Retry(Option<String>),
 }
 
 impl Command {
@@ -65,6 +72,10 @@ impl Command {
             ["status", "--json"] => Ok(Command::Status { json: true }),
             ["commit"] => Ok(Command::Commit),
             ["rollback"] => Ok(Command::Rollback),
+            ["retry"] => Ok(Command::Retry(None)),
+            ["retry", version] if !version.starts_with('-') => {
+                Ok(Command::Retry(Some(version.into())))
+            }
             [] => Err(USAGE.into()),
             ["--help" | "-h" | "help", ..] => Err(USAGE.into()),
             _ => Err(format!("ota: not understood: {}\n{USAGE}", words.join(" "))),
@@ -89,6 +100,7 @@ pub fn run(command: Command, paths: &Paths) -> Result<()> {
         }
         Command::Commit => daemon::commit(paths, &Running::load(paths)?).map(|line| say(&line)),
         Command::Rollback => rollback(paths),
+        Command::Retry(version) => retry(paths, version.as_deref()),
     }
 }
 
@@ -99,13 +111,15 @@ fn check_command(paths: &Paths) -> Result<()> {
         check(paths, &settings, Patience::default(), &settings.url, &running, Asked::ByHand)?;
     State::change(paths, |state| state.last_check = Some(clock::now()))?;
     say_waiting(&checked);
-    match checked.take {
-        Some((found, _)) => {
-            say(&format!("found {} (sequence {})", found.ferrite.version, found.ferrite.sequence));
-        }
-        None => say_nothing_newer(&running, &checked.waiting),
+    match checked.take.first() {
+        Some((found, _)) => say_found(found),
+        None => say_nothing_newer(paths, &running, &checked.waiting),
     }
     Ok(())
+}
+
+fn say_found(found: &Candidate) {
+    say(&format!("found {} (sequence {})", found.ferrite.version, found.ferrite.sequence));
 }
 
 fn say_waiting(checked: &Checked) {
@@ -117,7 +131,10 @@ fn say_waiting(checked: &Checked) {
     }
 }
 
-fn say_nothing_newer(running: &Running, waiting: &Option<Waiting>) {
+fn say_nothing_newer(paths: &Paths, running: &Running, waiting: &Option<Waiting>) {
+    if let Some(retrial) = State::load(paths).retrial {
+        say(&format!("{} (sequence {}): {}", retrial.version, retrial.sequence, retrial.when()));
+    }
     let what = if waiting.is_some() { "nothing else" } else { "nothing newer" };
     say(&format!("{what} than {} (sequence {})", running.version, running.sequence));
 }
@@ -127,32 +144,94 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
     let running = Running::load(paths)?;
     let from = from.unwrap_or(&settings.url);
     let mut waiting = None;
-    let offer = match from {
+    let offers = match from {
         url if url.contains("://") && url.ends_with(".update") => {
             let client =
                 Client::of_device(paths, &settings, Patience::default(), url, Asked::ByHand)?;
-            Some(Offer { source: Source::Url(client, url.into()), promise: None })
+            let source = Source::Url(client, url.into());
+            return installed(&install_alone(paths, &settings, source)?);
         }
         url if url.contains("://") => {
             let checked =
                 check(paths, &settings, Patience::default(), url, &running, Asked::ByHand)?;
             say_waiting(&checked);
             waiting = checked.waiting;
-            checked.take.map(|(_, offer)| offer)
+            checked.take
         }
         file if file.ends_with(".bundle") => {
-            bundle::check(paths, &settings, &running, Path::new(file))?.map(|(_, offer)| offer)
+            bundle::check(paths, &settings, &running, Path::new(file), &|| ())?
         }
-        file => Some(Offer { source: Source::File(PathBuf::from(file)), promise: None }),
+        file => {
+            let source = Source::File(PathBuf::from(file));
+            return installed(&install_alone(paths, &settings, source)?);
+        }
     };
-    let Some(offer) = offer else {
-        say_nothing_newer(&running, &waiting);
-        return Ok(());
+    let offers = offers.iter().map(|(candidate, offer)| (candidate, offer));
+    let mut told = |event: std::result::Result<&Candidate, &Error>| match event {
+        Ok(candidate) => say_found(candidate),
+        Err(error) => say(&error.to_string()),
     };
-    let installed = install(paths, &offer, settings.tries, &|| ())?;
-    announce(&installed);
+    match install_first(paths, offers, settings.tries, &|| (), &mut told)?.0 {
+        Some(Outcome::Installed(version)) => installed(&version),
+        Some(Outcome::Armed(version)) => {
+            say(&format!("{version} is installed already; reboot to try it (`ctl reboot`)"));
+            Ok(())
+        }
+        None => {
+            say_nothing_newer(paths, &running, &waiting);
+            Ok(())
+        }
+    }
+}
+
+/// Installs a file that does not come through a repository.
+fn install_alone(paths: &Paths, settings: &Settings, source: Source) -> Result<Pending> {
+    install(paths, &Offer { source, promise: None }, settings.tries, &|| ())
+}
+
+fn installed(version: &Pending) -> Result<()> {
+    announce(version);
     say("reboot to try it (`ctl reboot`)");
     Ok(())
+}
+
+/// Tries again what was left in the other slot, when that is the version named, `all` or nothing is
+/// named; and forgets the failures of what is named, so that it is taken when it is offered.
+fn retry(paths: &Paths, version: Option<&str>) -> Result<()> {
+    let _lock = InstallerLock::take(paths)?;
+    let running = Running::load(paths)?;
+    let settings = Settings::load(&paths.settings())?;
+    let named = |of: &str| version.is_none_or(|version| version == of || version == "all");
+    let mut forgotten = Vec::new();
+    State::change(paths, |state| {
+        let forget = |failed: &Failed| version.is_some() && named(&failed.version);
+        forgotten.extend(state.failed.iter().filter(|f| forget(f)).map(|f| f.version.clone()));
+        state.failed.retain(|failed| !forget(failed));
+        if let Some(retrial) = state.retrial.as_mut().filter(|r| named(&r.version)) {
+            retrial.hurry();
+            if !retrial.committed {
+                forgotten.push(retrial.version.clone());
+            }
+        }
+    })?;
+    for version in &forgotten {
+        say(&format!("{version} may be tried again; `ota install` fetches it at once"));
+    }
+    let boot = boot_changes::load(paths)?;
+    let waits = retrial::struck_out(paths, &running, &boot, &State::load(paths))?;
+    if waits.is_some_and(|(manifest, _)| named(&manifest.version)) {
+        if let Some(armed) = retrial::arm(paths, &running, settings.tries)? {
+            say(&format!("{}; rebooting", retrial::trying(&armed)));
+            return health::reboot(paths);
+        }
+    }
+    match (forgotten.is_empty(), version) {
+        (false, _) => Ok(()),
+        (true, Some(version)) if version != "all" => Err(Error::failed(format!(
+            "{version} has not failed here and does not wait; see `ota status`"
+        ))),
+        (true, _) => Err(Error::failed("nothing waits to be tried again; see `ota status`")),
+    }
 }
 
 /// Gives up a trial, running or armed; else tries the version before, which takes this one's place
@@ -173,13 +252,9 @@ fn rollback(paths: &Paths) -> Result<()> {
         };
         State::change(paths, |state| {
             state.pending = None;
+            state.retrial = None;
             if let Some(content) = content {
-                state.remember_failed(Failed {
-                    sequence: content.sequence,
-                    version: content.version,
-                    header_sha256: content.header_sha256,
-                    reason: "rolled back by hand".into(),
-                });
+                state.remember_failed(content.failed("rolled back by hand"));
             }
         })
     };
@@ -199,6 +274,13 @@ fn rollback(paths: &Paths) -> Result<()> {
     let Some((manifest, content)) = before else {
         return Err(Error::failed("there is no version before this one to go back to"));
     };
+    if manifest.sequence > running.sequence {
+        return Err(Error::failed(format!(
+            "there is no version before this one to go back to; {} is newer (`ota retry` tries it \
+             again)",
+            manifest.version
+        )));
+    }
     let floor = floor::lowest(paths, &keys, running.slot, &boot, &State::load(paths))?;
     if manifest.sequence < floor {
         return Err(Error::refused(
@@ -208,8 +290,9 @@ fn rollback(paths: &Paths) -> Result<()> {
     }
     give_up(running.slot)?;
     chooser::update(&*chooser, &lock, |boot| boot.arm(idle, settings.tries))?;
-    State::change(paths, |state| state.pending = Some(content.clone()))?;
-    say(&format!("trying {} in slot {idle} again; rebooting", content.version));
+    let pending = content.armed(true);
+    State::change(paths, |state| state.pending = Some(pending.clone()))?;
+    say(&format!("{}; rebooting", retrial::trying(&pending)));
     health::reboot(paths)
 }
 
@@ -225,7 +308,18 @@ mod tests {
         assert_eq!(parse("run"), Ok(Command::Run));
         assert_eq!(parse("status --json"), Ok(Command::Status { json: true }));
         assert_eq!(parse("install a.update"), Ok(Command::Install(Some("a.update".into()))));
-        for bad in ["", "instal", "install --now", "install a b", "status --xml", "--help"] {
+        assert_eq!(parse("retry"), Ok(Command::Retry(None)));
+        assert_eq!(parse("retry 1.0.2"), Ok(Command::Retry(Some("1.0.2".into()))));
+        for bad in [
+            "retry --all",
+            "retry 1 2",
+            "",
+            "instal",
+            "install --now",
+            "install a b",
+            "status --xml",
+            "--help",
+        ] {
             assert!(parse(bad).unwrap_err().contains("usage:"), "{bad}");
         }
     }

@@ -2,7 +2,6 @@
 //! by hand, never part of an image. None of them is ever printed.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,6 +9,7 @@ use std::path::Path;
 use ureq::http::uri::Scheme;
 use ureq::http::Uri;
 
+use crate::bounded_file::open_own;
 use crate::paths::Paths;
 use crate::tls::ClientIdentity;
 use crate::{Error, Result};
@@ -99,7 +99,7 @@ fn secret(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// A short regular file and its mode.
 fn bounded(path: &Path) -> Result<Option<(Vec<u8>, u32)>> {
-    let file = match File::open(path) {
+    let file = match open_own(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|e| Error::at(path, e))?,
     };

@@ -1,26 +1,27 @@
 //! The workload: settles the last boot, commits a healthy trial, then polls for ever.
 
-use std::cell::Cell;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use slot::boot_state::BootState;
-use slot::chooser::{self, Chooser};
+use slot::chooser;
 use slot::Slot;
 
-use crate::check::check;
+use crate::candidates::{self, install_first};
+use crate::check::{check, Candidate};
 use crate::clock::{self, now};
+use crate::commit_gate::Gate;
 use crate::console::{announce, say};
 use crate::device::{self, Running};
-use crate::install::install;
+use crate::fall_back;
+pub use crate::heart::Heart;
+use crate::keeper::Keeper;
 use crate::meter::{is_closed, Asked};
 use crate::paths::Paths;
 use crate::patience::Patience;
 use crate::report::{self, send_due};
 use crate::settings::{Reboot, Settings};
-use crate::state::{Failed, Outcome, Pending, State};
+use crate::state::{Outcome, State};
 use crate::sticks::{self, Sticks};
 use crate::trial::{situation, Situation};
 use crate::{floor, health, random, Error, Result};
@@ -34,74 +35,22 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// A device that asked to be rebooted and still runs after this asks again.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tells `init` that this workload is ready, and then that it still turns over.
-#[derive(Debug)]
-pub struct Heart {
-    channel: Option<std::fs::File>,
-    last: Cell<Instant>,
-}
-
-impl Heart {
-    /// Opens the channel that `init` gave, if this was started by `init`.
-    pub fn new() -> Heart {
-        let channel = std::env::var("FERRITE_NOTIFY_FD")
-            .ok()
-            .and_then(|fd| fd.parse::<u32>().ok())
-            .and_then(|fd| OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}")).ok());
-        let heart = Heart { channel, last: Cell::new(Instant::now()) };
-        heart.send();
-        heart
-    }
-
-    fn send(&self) {
-        if let Some(mut channel) = self.channel.as_ref() {
-            let _ = channel.write_all(b"\n");
-        }
-        self.last.set(Instant::now());
-    }
-
-    /// One beat, at most one a second.
-    pub fn beat(&self) {
-        if self.last.get().elapsed() >= Duration::from_secs(1) {
-            self.send();
-        }
-    }
-
-    fn sleep(&self, duration: Duration) {
-        let end = Instant::now() + duration;
-        loop {
-            self.beat();
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::sleep(left.min(LONGEST_SLEEP));
-        }
-    }
-}
-
-impl Default for Heart {
-    fn default() -> Self {
-        Heart::new()
-    }
-}
-
 /// Runs until the device reboots.
 pub fn run(paths: &Paths) -> Result<()> {
     let settings = Settings::load(&paths.settings())?;
     let running = Running::load(paths)?;
-    let heart = Heart::new();
+    let heart = Heart::new().of_process();
     say(&format!(
         "running {} (sequence {}) in slot {}",
         running.version, running.sequence, running.slot
     ));
     // A data partition that is full or gone must not end the daemon: it could still be the one
     // that commits, and one day there is room again.
-    match settle(paths, &settings, &running, &heart) {
+    match settle(paths, &settings, &running, heart) {
         Ok(line) => line.iter().for_each(|line| say(line)),
         Err(error) => say(&error.to_string()),
     }
-    poll(paths, &settings, &running, &heart)
+    poll(paths, &settings, &running, heart)
 }
 
 /// Acts on what the last boot means, until nothing is left to settle. Gives the line that tells
@@ -117,9 +66,9 @@ pub fn settle(
     let state = State::load(paths);
     let boot = chooser.load()?;
     match situation(running, &boot, state.pending.as_ref(), last_failure.as_ref()) {
-        Situation::Settled => Ok(None),
+        Situation::Settled => fall_back::notice_struck_out(paths, running, &boot, &|| heart.beat()),
         Situation::OnTrial => {
-            wait_until_healthy(paths, settings, heart);
+            wait_until_good(paths, settings, running, heart);
             commit(paths, running).map(Some)
         }
         Situation::Armed(slot) => {
@@ -132,30 +81,38 @@ pub fn settle(
             let floor = device::running_manifest(paths, &device::trusted_keys(paths)?)?.floor;
             State::change(paths, |state| {
                 state.pending = None;
+                state.retrial = None;
                 state.floor = state.floor.max(floor);
             })
             .map(|_| None)
         }
-        Situation::FellBack { from, committed: true, .. } if has_decayed(paths, from)? => {
-            State::change(paths, |state| state.pending = None)?;
-            Ok(Some(format!(
-                "slot {from} has decayed on the medium; its version may be fetched again"
-            )))
-        }
-        Situation::FellBack { from, reason, .. } => {
-            fell_back(paths, &*chooser, state.pending, from, &reason).map(Some)
+        Situation::FellBack { from, reason, committed } => {
+            let left = (from, committed, reason.as_str());
+            fall_back::settle(paths, running, &boot, left, &|| heart.beat()).map(Some)
         }
     }
 }
 
+/// Until every vital workload is healthy, and the update server has been reached if it has to be.
 /// `init` resets the board when this takes too long: no limit is needed here.
-fn wait_until_healthy(paths: &Paths, settings: &Settings, heart: &Heart) {
+fn wait_until_good(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) {
     let enough = Duration::from_secs(settings.commit_after_seconds);
     let mut told = String::new();
+    let mut gate = Gate::new(paths);
     loop {
         heart.beat();
         let reason = match health::ask(paths) {
-            Ok(health) if health.healthy && health.since >= enough => return,
+            Ok(health) if health.healthy && health.since >= enough => {
+                if gate.is_open() {
+                    return;
+                }
+                gate.ask(paths, settings, Patience::default(), running);
+                if gate.is_open() {
+                    // That took a while: is it healthy still?
+                    continue;
+                }
+                String::new()
+            }
             Ok(health) if health.healthy => String::new(),
             Ok(health) => health.reason,
             Err(error) => error.to_string(),
@@ -207,6 +164,7 @@ pub fn commit(paths: &Paths, running: &Running) -> Result<String> {
     }
     State::change(paths, |state| {
         state.pending = None;
+        state.retrial = None;
         state.floor = state.floor.max(floor);
     })?;
     report::note(paths, Outcome::Committed, &running.version, "")?;
@@ -224,54 +182,12 @@ fn remember_pending(paths: &Paths, slot: Slot) -> Result<()> {
     .map(|_| ())
 }
 
-/// Whether a slot that was committed once is no longer what was signed: then its version is no
-/// worse than before, and installing it again mends the slot.
-fn has_decayed(paths: &Paths, slot: Slot) -> Result<bool> {
-    let keys = device::trusted_keys(paths)?;
-    let content = device::content(paths, &keys, slot);
-    Ok(!content.is_some_and(|(manifest, _)| device::root_is_whole(paths, slot, &manifest)))
-}
-
-fn fell_back(
-    paths: &Paths,
-    chooser: &dyn Chooser,
-    pending: Option<Pending>,
-    from: Slot,
-    reason: &str,
-) -> Result<String> {
-    let keys = device::trusted_keys(paths)?;
-    // The slot itself knows best what failed; if it was overwritten, what was pending does.
-    let failed = device::content(paths, &keys, from)
-        .map(|(_, content)| content)
-        .or(pending.filter(|p| p.slot == from.letter()));
-    State::change(paths, |state| {
-        state.pending = None;
-        if let Some(failed) = &failed {
-            state.remember_failed(Failed {
-                sequence: failed.sequence,
-                version: failed.version.clone(),
-                header_sha256: failed.header_sha256.clone(),
-                reason: reason.into(),
-            });
-        }
-    })?;
-    let version = failed.map_or_else(|| "an unknown version".into(), |failed| failed.version);
-    report::note(paths, Outcome::FellBack, &version, reason)?;
-    // Last: until then a restart of `ota` comes here again.
-    chooser::update(chooser, &paths.boot_state_lock(), |boot| {
-        if boot.active != from {
-            boot.clear_trial();
-        }
-    })?;
-    Ok(format!("fell back from {version}: {reason}"))
-}
-
 fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) -> Result<()> {
     let jitter = Duration::from_secs(settings.jitter_seconds);
     let interval = Duration::from_secs(settings.poll_seconds);
     let mut retry = FIRST_RETRY.min(interval);
-    let mut sticks = Sticks::default();
-    let mut wait = |duration| wait(paths, settings, running, heart, &mut sticks, duration);
+    let mut meanwhile = Meanwhile::default();
+    let mut wait = |duration| wait(paths, settings, running, heart, &mut meanwhile, duration);
     wait(random::up_to(jitter));
     let mut told = None;
     loop {
@@ -311,21 +227,32 @@ fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) ->
     }
 }
 
-/// Sleeps, and takes what comes on a stick meanwhile, where the image allows that.
+/// What is looked after between two checks.
+#[derive(Debug, Default)]
+struct Meanwhile {
+    sticks: Sticks,
+    keeper: Keeper,
+}
+
+/// Sleeps; takes what comes on a stick meanwhile, where the image allows that, and looks after the
+/// idle slot.
 fn wait(
     paths: &Paths,
     settings: &Settings,
     running: &Running,
     heart: &Heart,
-    sticks: &mut Sticks,
+    meanwhile: &mut Meanwhile,
     duration: Duration,
 ) {
     let end = Instant::now() + duration;
     loop {
         if settings.sticks {
-            for stick in sticks.new_ones(paths) {
+            for stick in meanwhile.sticks.new_ones(paths) {
                 take_stick(paths, settings, running, heart, &stick);
             }
+        }
+        if meanwhile.keeper.look(paths, settings, running, &|| heart.beat()) {
+            wait_and_reboot(paths, settings.reboot, heart);
         }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -358,38 +285,46 @@ pub fn update(
     heart: &Heart,
 ) -> Result<bool> {
     let result = find_and_install(paths, settings, patience, running, heart);
-    let last_error = result.as_ref().err().map(ToString::to_string);
-    if let Err(Error::Refused { version, reason }) = &result {
+    // All that was found may be refused, or the newest of it.
+    let (refused, last_error) = match &result {
+        Ok((_, refused)) => (refused.as_ref(), refused.as_ref().map(ToString::to_string)),
+        Err(error) => (Some(error), Some(error.to_string())),
+    };
+    if let Some(Error::Refused { version, reason }) = refused {
         report::note(paths, Outcome::Refused, version, reason)?;
     }
+    let answered = matches!(result, Ok(_) | Err(Error::Refused { .. }));
     let kept = State::change(paths, |state| {
         state.last_error = last_error;
-        if result.is_ok() {
+        if answered {
             state.last_check = Some(now());
         }
     });
-    result.and_then(|armed| kept.map(|_| armed))
+    result.and_then(|(armed, _)| kept.map(|_| armed))
 }
 
+/// Whether a trial was armed, and why the newest version was refused where an older one is taken.
 fn find_and_install(
     paths: &Paths,
     settings: &Settings,
     patience: Patience,
     running: &Running,
     heart: &Heart,
-) -> Result<bool> {
+) -> Result<(bool, Option<Error>)> {
     let checked = check(paths, settings, patience, &settings.url, running, Asked::ByItself)?;
-    let Some((candidate, offer)) = checked.take else {
-        return Ok(false);
+    let offers = checked.take.iter().map(|(candidate, offer)| (candidate, offer));
+    let mut told = |event: std::result::Result<&Candidate, &Error>| match event {
+        Ok(Candidate { ferrite, .. }) => {
+            say(&format!("found {} (sequence {})", ferrite.version, ferrite.sequence));
+        }
+        Err(error) => say(&error.to_string()),
     };
-    let found = &candidate.ferrite;
-    if State::load(paths).pending.is_some_and(|p| p.header_sha256 == found.header_sha256) {
-        return Ok(false);
+    let beat = || heart.beat();
+    let (taken, refused) = install_first(paths, offers, settings.tries, &beat, &mut told)?;
+    if let Some(candidates::Outcome::Installed(installed)) = &taken {
+        announce(installed);
     }
-    say(&format!("found {} (sequence {})", found.version, found.sequence));
-    let installed = install(paths, &offer, settings.tries, &|| heart.beat())?;
-    announce(&installed);
-    Ok(true)
+    Ok((matches!(taken, Some(candidates::Outcome::Installed(_))), refused))
 }
 
 /// Reboots when the image file allows. Comes back when it never does, or when the trial is not

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::bounded_file::{create_own, open_own, put_in_place};
+
 /// A folder of small files, each of which is only ever replaced as a whole.
 pub trait DataFolder: Debug + Send + Sync {
     /// The file's bytes, the first `max` of them.
@@ -33,7 +35,7 @@ impl Folder {
 impl DataFolder for Folder {
     fn read(&self, name: &str, max: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.0.join(name))?.take(max).read_to_end(&mut bytes)?;
+        open_own(&self.0.join(name))?.take(max).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -42,10 +44,10 @@ impl DataFolder for Folder {
         let path = self.0.join(name);
         let temporary = path.with_extension("new");
         let write = || {
-            let mut file = File::create(&temporary)?;
+            let mut file = create_own(&temporary)?;
             file.write_all(bytes)?;
             file.sync_all()?;
-            fs::rename(&temporary, &path)?;
+            put_in_place(&temporary, &path)?;
             File::open(&self.0)?.sync_all()
         };
         write().inspect_err(|_| {
@@ -55,7 +57,7 @@ impl DataFolder for Folder {
 
     fn require_room(&self, bytes: usize) -> io::Result<()> {
         let probe = self.0.join("room.new");
-        let result = File::create(&probe)
+        let result = create_own(&probe)
             .and_then(|mut file| file.write_all(&vec![1; bytes]).and_then(|()| file.sync_all()));
         let _ = fs::remove_file(&probe);
         result

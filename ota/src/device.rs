@@ -3,11 +3,12 @@
 use std::fs;
 
 use sha2::{Digest, Sha256};
+use slot::boot_state::Boot;
 use slot::chooser::Chooser;
 use slot::conf::{self, Line};
 use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
 use slot::medium::Access;
-use slot::{verity, Slot};
+use slot::Slot;
 
 use crate::bounded_file::read_bounded;
 use crate::paths::Paths;
@@ -44,6 +45,15 @@ impl Running {
         let path = paths.run_slot();
         let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
         Running::parse(&text).map_err(|e| Error::at(&path, e))
+    }
+
+    /// As what it was booted.
+    pub fn boot(&self) -> Boot {
+        match (self.trial, self.fallback) {
+            (true, _) => Boot::Trial,
+            (_, true) => Boot::Fallback,
+            _ => Boot::Active,
+        }
     }
 
     fn parse(text: &[u8]) -> slot::Result<Running> {
@@ -100,11 +110,21 @@ fn running_header(paths: &Paths, keys: &TrustedKeys) -> Result<(Manifest, Vec<u8
 pub fn chooser(paths: &Paths) -> Result<Box<dyn Chooser>> {
     let path = paths.system_conf();
     let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
+    let running = Running::load(paths)?;
     let open = || {
         let head = conf::parse(&text, "ferrite-system 1")?.head;
-        slot::chooser::open_on(conf::one(&head, "chooser")?.value, paths.partitions().clone())
+        let name = conf::one(&head, "chooser")?.value;
+        slot::chooser::open_on(name, paths.partitions().clone(), (running.slot, running.boot()))
     };
     open().map_err(|e| Error::at(&path, e))
+}
+
+/// When the newest part of this image was published, in seconds since 1970, if the image says so: it
+/// is later than that.
+pub fn built(paths: &Paths) -> Option<u64> {
+    let text = read_bounded(&paths.system_conf(), conf::MAX_BYTES as u64).ok()?;
+    let head = conf::parse(&text, "ferrite-system 1").ok()?.head;
+    conf::one(&head, "build-date").ok()?.number().ok()
 }
 
 /// Why the last boot failed, if `init` knows, and of which slot.
@@ -125,26 +145,6 @@ pub fn content(paths: &Paths, keys: &TrustedKeys, slot: Slot) -> Option<(Manifes
     Some((manifest, pending))
 }
 
-/// Whether a slot's root is on the medium as it was signed: data and hash tree. A block that cannot
-/// be read is none of a whole root.
-pub fn root_is_whole(paths: &Paths, slot: Slot, manifest: &Manifest) -> bool {
-    let whole = || -> std::io::Result<bool> {
-        let root = paths.partitions().open(slot.root_label(), Access::Read)?;
-        let tree = verity::build_by_reading(
-            manifest.root_size,
-            &manifest.root_verity_salt,
-            |at, buffer| root.read_at(at, buffer),
-        )?;
-        if tree.root_hash != manifest.root_verity_hash {
-            return Ok(false);
-        }
-        let mut written = vec![0; tree.bytes.len()];
-        root.read_at(manifest.root_size, &mut written)?;
-        Ok(written == tree.bytes)
-    };
-    whole().unwrap_or(false)
-}
-
 /// What names a version in `ota`'s state.
 pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
     Pending {
@@ -152,6 +152,7 @@ pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
         sequence: manifest.sequence,
         version: manifest.version.clone(),
         header_sha256: slot::hex::encode(&Sha256::digest(header)),
+        ..Pending::default()
     }
 }
 

@@ -34,6 +34,17 @@ pub fn reboot(paths: &Paths) -> Result<()> {
     request(paths, "reboot").map(|_| ())
 }
 
+/// Tells `init` when the repository says that it was last signed: a witness for its clock, beside
+/// what time servers say.
+pub fn tell_signed_time(paths: &Paths, seconds: u64) -> Result<()> {
+    request(paths, &format!("signed-time {seconds}")).map(|_| ())
+}
+
+/// Tells `init` what keeps the trial from being committed: its reason, if it comes to a reset.
+pub fn say_trial_waits(paths: &Paths, reason: &str) -> Result<()> {
+    request(paths, &format!("trial-waits {reason}")).map(|_| ())
+}
+
 fn request(paths: &Paths, line: &str) -> Result<Vec<u8>> {
     let path = paths.ctl_socket();
     let mut answer = Vec::new();

@@ -10,31 +10,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use repository::{Fetch, FetchError};
-use ureq::config::{AutoHeaderValue, Config, RedirectAuthHeaders};
-use ureq::http::{header, Response, StatusCode, Uri};
-use ureq::typestate::WithoutBody;
+use ureq::config::{AutoHeaderValue, Config};
+use ureq::http::{header, HeaderName, Response, StatusCode, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
-use ureq::{Agent, Body, Proxy, RequestBuilder};
+use ureq::{Agent, Body, Proxy, Timeout};
 
 use crate::bounded_file::read_bounded;
 use crate::credentials::{self, may_send, Token};
+use crate::deadline::{drain, within, DeadlineConnector, Timed};
 use crate::etag::{Memory, TIMESTAMP};
 use crate::manner::Manner;
 use crate::meter::{Asked, Meter, MeterConnector};
 use crate::pace::Pace;
 use crate::paths::Paths;
 use crate::patience::Patience;
+use crate::redirect::{self, GuardedResolver, Home, HomeResolver};
 use crate::settings::Settings;
-use crate::state::State;
 use crate::tls::{self, TlsConnector};
 use crate::{clock, proxy};
 use crate::{Error, Result};
 
 /// No image brings more roots for TLS, in bytes.
 const MAX_TLS_ROOTS: u64 = 512 << 10;
-/// No page that says "not found" is read further, in bytes.
-const LONGEST_REGRET: u64 = 4096;
 
 /// What came when a whole file was asked for.
 enum Whole {
@@ -47,7 +45,7 @@ enum Whole {
 /// Talks to one server.
 #[derive(Clone, Debug)]
 pub struct Client {
-    agent: Agent,
+    agents: Arc<Agents>,
     pub(crate) patience: Patience,
     pub(crate) max_rate: Option<u64>,
     pub(crate) manner: Manner,
@@ -55,6 +53,17 @@ pub struct Client {
     meter: Option<Arc<Meter>>,
     /// Seconds for which a server last asked to be left alone; 0: it did not.
     busy: Arc<AtomicU64>,
+}
+
+/// Who makes connections.
+#[derive(Debug)]
+struct Agents {
+    /// To who is named.
+    known: Agent,
+    /// To where a redirection led.
+    elsewhere: Agent,
+    /// Where who is named was found.
+    home: Home,
 }
 
 /// A token and the repository it is for.
@@ -76,8 +85,9 @@ fn config(patience: &Patience, proxy: Option<Proxy>) -> Config {
     Agent::config_builder()
         .http_status_as_error(false)
         .proxy(proxy)
-        .max_redirects(4)
-        .redirect_auth_headers(RedirectAuthHeaders::Never)
+        // They are followed here, where it is known what may be asked.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
         .max_response_header_size(16 << 10)
         .input_buffer_size(64 << 10)
         .max_idle_connections(1)
@@ -106,7 +116,7 @@ fn tls(paths: &Paths, home: &Uri, url: &str) -> Result<Option<TlsConnector>> {
         Err(error) => return Err(error),
     };
     let identity = credentials::identity(paths)?;
-    let sure = clock::sure(paths, &State::load(paths));
+    let sure = clock::network(paths).unwrap_or(0);
     TlsConnector::new(&roots, identity.as_ref(), home.host().unwrap_or_default(), sure)
         .map(Some)
         .map_err(Error::failed)
@@ -116,21 +126,42 @@ impl Client {
     /// A client for `http://` URLs, with nothing to show. `max_rate`: bytes a second that a
     /// download may take of the link.
     pub fn new(patience: Patience, max_rate: Option<u64>) -> Client {
+        let tcp = || ().chain(TcpConnector::default());
+        let resolvers = (DefaultResolver::default(), DefaultResolver::default());
+        Client { max_rate, ..Client::of(patience, None, (tcp(), tcp()), resolvers) }
+    }
+
+    /// A client whose connections `connector` makes: for who plays the server without a socket.
+    pub fn over<R: Resolver + Clone>(
+        patience: Patience,
+        connector: impl Connector + Clone,
+        resolver: R,
+    ) -> Client {
+        let resolvers = (resolver.clone(), resolver);
+        Client::of(patience, None, (connector.clone(), connector), resolvers)
+    }
+
+    /// Two of each: one for who is named, one for where a redirection led.
+    fn of<R: Resolver>(
+        patience: Patience,
+        proxy: Option<Proxy>,
+        connectors: (impl Connector, impl Connector),
+        resolvers: (R, R),
+    ) -> Client {
+        let (home, config) = (Home::default(), config(&patience, proxy));
+        let known = HomeResolver { inner: resolvers.0, home: home.clone() };
+        let guarded = GuardedResolver { inner: resolvers.1, home: home.clone() };
+        let known = Agent::with_parts(config.clone(), connectors.0.chain(DeadlineConnector), known);
+        let elsewhere = Agent::with_parts(config, connectors.1.chain(DeadlineConnector), guarded);
         Client {
-            agent: config(&patience, None).new_agent(),
+            agents: Arc::new(Agents { known, elsewhere, home }),
             patience,
-            max_rate,
+            max_rate: None,
             authorization: None,
             meter: None,
             busy: Arc::default(),
             manner: Manner::default(),
         }
-    }
-
-    /// A client whose connections `connector` makes: for who plays the server without a socket.
-    pub fn over(patience: Patience, connector: impl Connector, resolver: impl Resolver) -> Client {
-        let agent = Agent::with_parts(config(&patience, None), connector, resolver);
-        Client { agent, ..Client::new(patience, None) }
     }
 
     /// The device's client for `url`: through its proxy, with its TLS roots and what shows who it
@@ -149,37 +180,27 @@ impl Client {
         let authorization = Token::load(paths)?.map(|token| {
             Arc::new(Authorization { token, home: home.clone(), plain: settings.token_over_http })
         });
-        let config = config(&patience, proxy);
         let meter = Meter::open(paths, settings, asked);
-        let connector =
+        let sockets = || {
             ().chain(ConnectProxyConnector::default())
                 .chain(TcpConnector::default())
-                .chain(MeterConnector(meter.clone()));
-        let agent = match tls(paths, &home, url)? {
-            Some(tls) => {
-                Agent::with_parts(config, connector.chain(tls), DefaultResolver::default())
-            }
-            None => Agent::with_parts(config, connector, DefaultResolver::default()),
+                .chain(MeterConnector(meter.clone()))
         };
-        Ok(Client {
-            agent,
-            patience,
-            max_rate: settings.max_bytes_per_second,
-            authorization,
-            meter,
-            busy: Arc::default(),
-            manner: Manner::default(),
-        })
+        let resolvers = (DefaultResolver::default(), DefaultResolver::default());
+        let client = match tls(paths, &home, url)? {
+            Some(tls) => {
+                let secured = || sockets().chain(tls.clone());
+                Client::of(patience, proxy, (secured(), secured()), resolvers)
+            }
+            None => Client::of(patience, proxy, (sockets(), sockets()), resolvers),
+        };
+        let max_rate = settings.max_bytes_per_second;
+        Ok(Client { max_rate, authorization, meter, ..client })
     }
 
-    /// A request for `url`, with the token if that may be sent there. It is not sent on where a
-    /// redirection leads.
-    fn request(&self, url: &str) -> RequestBuilder<WithoutBody> {
-        let request = self.agent.get(url);
-        match self.authorization.as_ref().and_then(|authorization| authorization.value(url)) {
-            Some(value) => request.header(header::AUTHORIZATION, value),
-            None => request,
-        }
+    /// The value of the header that shows the token, if that may be sent to `url`.
+    fn authorization(&self, url: &str) -> Option<String> {
+        self.authorization.as_ref()?.value(url)
     }
 
     /// `range`: the value of a `Range` header.
@@ -188,42 +209,66 @@ impl Client {
         url: &str,
         range: Option<&str>,
     ) -> std::result::Result<Response<Body>, String> {
-        let mut request = self.request(url);
-        if let Some(range) = range {
-            request = request.header(header::RANGE, range);
-        }
-        self.call(request)
+        let range = range.map(|range| (header::RANGE, range));
+        self.call(url, range.as_slice())
     }
 
-    /// Posts JSON; the answer's status counts, its body does not.
+    /// Posts JSON; the answer's status counts, its body does not, and where it redirects to nothing
+    /// is posted.
     pub(crate) fn post(&self, url: &str, body: &[u8]) -> std::result::Result<(), String> {
-        let mut request = self.agent.post(url).content_type("application/json");
-        if let Some(value) = self.authorization.as_ref().and_then(|a| a.value(url)) {
+        let mut request = self.agents.known.post(url).content_type("application/json");
+        if let Some(value) = self.authorization(url) {
             request = request.header(header::AUTHORIZATION, value);
         }
-        let response = request.send(body).map_err(|error| self.explain(&error))?;
+        let response = self.limited(|| request.send(body))?;
         match response.status() {
             status if status.is_success() => Ok(()),
             status => Err(answered(status)),
         }
     }
 
+    /// A connection, a request and the head of its answer, all in a bounded time.
+    fn limited(
+        &self,
+        work: impl FnOnce() -> std::result::Result<Response<Body>, ureq::Error>,
+    ) -> std::result::Result<Response<Body>, String> {
+        within(self.patience.exchange(), Timeout::RecvResponse, work)
+            .map_err(|error| self.explain(&error))
+    }
+
+    /// Asks `url`, with the token if that may be sent there, and wherever it redirects to, without.
     fn call(
         &self,
-        request: RequestBuilder<WithoutBody>,
+        url: &str,
+        headers: &[(HeaderName, &str)],
     ) -> std::result::Result<Response<Body>, String> {
-        let response = request.call().map_err(|error| self.explain(&error))?;
-        let wait = match response.status() {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                response.headers().get(header::RETRY_AFTER).and_then(|value| {
-                    // The form with a date needs a clock that both sides share.
-                    value.to_str().ok()?.trim().parse().ok()
-                })
+        let Agents { known, elsewhere, home } = &*self.agents;
+        home.begin(url);
+        let mut at = url.to_string();
+        for hop in 0..=redirect::MOST {
+            let agent = match redirect::same_server(&at, url) {
+                true => known,
+                false => {
+                    home.check(&at)?;
+                    elsewhere
+                }
+            };
+            let mut request = agent.get(&at);
+            for (name, value) in headers {
+                request = request.header(name, *value);
             }
-            _ => None,
-        };
-        self.busy.store(wait.unwrap_or(0), Ordering::Relaxed);
-        Ok(response)
+            if let Some(value) = self.authorization(url).filter(|_| hop == 0) {
+                request = request.header(header::AUTHORIZATION, value);
+            }
+            let response = self.limited(|| request.call())?;
+            let Some(location) = redirection(&response) else {
+                self.busy.store(wish(&response), Ordering::Relaxed);
+                return Ok(response);
+            };
+            at = redirect::follow(&at, &location)?;
+            drain(response.into_body().into_reader());
+        }
+        Err(format!("it redirects more than {} times", redirect::MOST))
     }
 
     /// For how long the server wants to be left alone, as far as it said.
@@ -253,18 +298,14 @@ impl Client {
         max: u64,
         known: Option<&str>,
     ) -> std::result::Result<Whole, FetchError> {
-        let mut request = self.request(url);
-        if let Some(known) = known {
-            request = request.header(header::IF_NONE_MATCH, known);
-        }
-        let response = self.call(request).map_err(FetchError::Failed)?;
+        let condition = known.map(|known| (header::IF_NONE_MATCH, known));
+        let response = self.call(url, condition.as_slice()).map_err(FetchError::Failed)?;
         let (head, body) = response.into_parts();
         match head.status {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Whole::Unchanged),
             StatusCode::NOT_FOUND | StatusCode::GONE => {
-                // Its end gives the connection back for the next request.
-                let _ = body.into_reader().take(LONGEST_REGRET).read_to_end(&mut Vec::new());
+                drain(body.into_reader());
                 return Err(FetchError::NotFound);
             }
             other => return Err(FetchError::Failed(answered(other))),
@@ -276,7 +317,7 @@ impl Client {
 
     fn bounded(&self, body: Body, max: u64) -> std::result::Result<Vec<u8>, FetchError> {
         let mut pace = Pace::new(&self.patience, None);
-        let mut reader = body.into_reader();
+        let mut reader = Timed::new(body.into_reader(), self.patience.idle);
         let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
             let begun = Instant::now();
@@ -318,6 +359,29 @@ impl Client {
     pub(crate) fn explain_io(&self, error: io::Error) -> String {
         self.explain(&ureq::Error::from(error))
     }
+}
+
+/// Where an answer redirects to, if it does.
+fn redirection(response: &Response<Body>) -> Option<String> {
+    match response.status().as_u16() {
+        301 | 302 | 303 | 307 | 308 => {
+            let location = response.headers().get(header::LOCATION)?;
+            // What is no text is no URL either, and is refused as such.
+            Some(location.to_str().unwrap_or("\n").to_string())
+        }
+        _ => None,
+    }
+}
+
+/// For how many seconds the server wants to be left alone; 0 when it does not say.
+fn wish(response: &Response<Body>) -> u64 {
+    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    if !busy.contains(&response.status()) {
+        return 0;
+    }
+    // The form with a date needs a clock that both sides share.
+    let after = response.headers().get(header::RETRY_AFTER);
+    after.and_then(|value| value.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
 fn seconds(duration: Duration) -> f64 {

@@ -17,6 +17,7 @@ use crate::device::{self, identity, Running};
 use crate::floor;
 use crate::kept::Kept;
 use crate::paths::Paths;
+use crate::retrial::refuse_same;
 use crate::roads::{plan, Helper, Helpers, Work};
 use crate::slot_reader::SlotReader;
 use crate::slot_writer::{AlignedBuffer, SlotWriter};
@@ -104,7 +105,12 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     // 2. The idle slot is about to stop being whole: nothing may boot it.
     let lock = paths.boot_state_lock();
     chooser::update(&*chooser, &lock, BootState::begin_install)?;
-    State::change(paths, |state| state.pending = None)?;
+    let pending = identity(idle, &manifest, &header).armed(offer.source.is_brought());
+    State::change(paths, |state| {
+        state.pending = None;
+        // What waited there is gone, unless it is this that is tried again.
+        state.retrial.take_if(|waited| waited.header_sha256 != pending.header_sha256);
+    })?;
 
     // 3. Nor may anything take it for whole.
     writer.clear_header()?;
@@ -132,10 +138,11 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     chooser::update(&*chooser, &lock, |state| state.arm(idle, tries))?;
 
     // 8. Remember what is being tried. A power cut before this loses a name, not the trial.
-    let pending = identity(idle, &manifest, &header);
     State::change(paths, |state| state.pending = Some(pending.clone()))?;
     account.done();
-    kept.forget_but(&[]);
+    let mut tables = vec![slot::hex::encode(&manifest.chunk_table_sha256)];
+    tables.extend(running_table(paths));
+    kept.forget_but(&tables.iter().map(String::as_str).collect::<Vec<_>>());
     Ok(pending)
 }
 
@@ -170,6 +177,13 @@ fn open_running(paths: &Paths, running: &Running) -> Option<SlotReader> {
     SlotReader::open(paths, running.slot, manifest, identity.header_sha256).ok()
 }
 
+/// The hash of the running slot's chunk table: by it, that slot's boot partition is looked through
+/// when it is the idle one.
+fn running_table(paths: &Paths) -> Option<String> {
+    let manifest = device::running_manifest(paths, &device::trusted_keys(paths).ok()?).ok()?;
+    Some(slot::hex::encode(&manifest.chunk_table_sha256))
+}
+
 /// An install overwrites the slot to fall back to, so what runs has to be committed.
 fn require_settled(running: &Running, boot: &BootState) -> Result<()> {
     if boot.active != running.slot {
@@ -198,10 +212,12 @@ fn accept(
         .and_then(|h| h.verify(&keys))
         .map_err(|e| Error::refused(label, e.to_string()))?;
     refuse(&manifest, running, floor)?;
-    let failed = State::load(paths);
-    if let Some(failed) = failed.failure_of(&identity(idle, &manifest, &header).header_sha256) {
+    let state = State::load(paths);
+    let name = identity(idle, &manifest, &header).header_sha256;
+    if let Some(failed) = state.failure_of(&name) {
         return Err(failed_before(&manifest.version, &failed.reason));
     }
+    refuse_same(&state, &name)?;
     let writer = SlotWriter::open(paths, idle)?;
     let (boot_size, root_size) = writer.sizes();
     let no = |e: slot::Error| Error::refused(&manifest.version, e.to_string());
@@ -218,7 +234,8 @@ fn accept(
         })?;
     let table = ChunkTable::parse(&table, &manifest).map_err(no)?;
     let header_sha256 = slot::hex::encode(&Sha256::digest(&header));
-    let mut needed = vec![header_sha256.as_str(), table_sha256.as_str()];
+    let running_table = running_table(paths).unwrap_or_default();
+    let mut needed = vec![header_sha256.as_str(), table_sha256.as_str(), running_table.as_str()];
     if let Some(promise) = &offer.promise {
         needed.extend(promise.ferrite.deltas.iter().map(|delta| delta.head_sha256.as_str()));
         needed.extend(promise.helpers.values().map(|helper| helper.sha256.as_str()));

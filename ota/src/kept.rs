@@ -1,17 +1,22 @@
 //! What was fetched and has no place in the slot: headers, tables, a delta's head, an index. Kept
 //! by its hash until the update is installed, so that neither a dropped link nor a power cut makes
-//! it come twice.
+//! it come twice. The chunk tables of what lies in the two slots stay: by them the boot partitions
+//! are looked through.
 //!
 //! Nothing here is trusted: all of it is compared with a signed hash when it is read. A partition
 //! that is full only means that it is fetched again after a cut.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
+use slot::manifest::Manifest;
+use slot::payload::{self, ChunkTable};
 
+use crate::bounded_file::{append_own, clear, open_own};
+use crate::heart;
 use crate::paths::Paths;
 use crate::source::{Meter, Source};
 use crate::{Error, Result};
@@ -39,15 +44,24 @@ impl Kept {
         for entry in entries.flatten() {
             let name = entry.file_name();
             if !hashes.iter().any(|hash| name.to_str() == Some(hash)) {
-                let _ = fs::remove_file(entry.path());
+                let _ = clear(&entry.path());
             }
         }
+    }
+
+    /// The chunk table of a slot that was installed here, if it is kept.
+    pub fn table(&self, manifest: &Manifest) -> Option<ChunkTable> {
+        let length = payload::table_size(manifest).ok()? as u64;
+        let bytes = self.load(&slot::hex::encode(&manifest.chunk_table_sha256), length);
+        ChunkTable::parse(&bytes, manifest).ok()
     }
 
     /// Bytes of it that need not be fetched, by its hash.
     pub fn length(&self, sha256: &str) -> u64 {
         match is_name(sha256) {
-            true => fs::metadata(self.folder.join(sha256)).map_or(0, |file| file.len()),
+            true => open_own(&self.folder.join(sha256))
+                .and_then(|file| file.metadata())
+                .map_or(0, |file| file.len()),
             false => 0,
         }
     }
@@ -101,7 +115,7 @@ impl Kept {
     fn load(&self, sha256: &str, length: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         if is_name(sha256) && length <= LONGEST {
-            let read = File::open(self.folder.join(sha256))
+            let read = open_own(&self.folder.join(sha256))
                 .and_then(|file| file.take(length).read_to_end(&mut bytes));
             if read.is_err() {
                 bytes.clear();
@@ -133,6 +147,7 @@ impl Kept {
         bytes.reserve_exact(left);
         let mut left = left;
         while left > 0 {
+            heart::beat();
             let step = left.min(STEP);
             let start = bytes.len();
             bytes.resize(start + step, 0);
@@ -152,9 +167,11 @@ impl Kept {
     }
 
     fn append(&self, sha256: &str, length: u64) -> io::Result<File> {
+        if fs::symlink_metadata(&self.folder).is_ok_and(|there| !there.is_dir()) {
+            clear(&self.folder)?;
+        }
         fs::create_dir_all(&self.folder)?;
-        let path = self.folder.join(sha256);
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = append_own(&self.folder.join(sha256))?;
         file.set_len(length)?;
         Ok(file)
     }

@@ -3,17 +3,19 @@
 //! What counts are the bytes of the connections themselves, both ways: headers, TLS and all. The
 //! count is written down every [`SAVE_EVERY`] bytes and when a client is done, so that a reboot does
 //! not give a second budget.
+//!
+//! Whatever waits for a server waits below this: so it is here that the process's heart beats, once
+//! before and after each wait, of which none is longer than the client's patience.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use crate::clock;
 use crate::day_window::DayWindow;
+use crate::heart;
 use crate::paths::Paths;
 use crate::settings::Settings;
 
@@ -112,7 +114,8 @@ impl Meter {
     fn pass(&self, bytes: usize) {
         let mut count = self.count();
         count.used = count.used.on((self.now)() / DAY);
-        count.used.bytes += bytes as u64;
+        // What was written down is on a partition that nothing verifies.
+        count.used.bytes = count.used.bytes.saturating_add(bytes as u64);
         count.unsaved += bytes as u64;
         if count.unsaved >= SAVE_EVERY {
             self.save(&mut count);
@@ -158,30 +161,41 @@ impl fmt::Debug for Meter {
 #[derive(Debug)]
 pub struct MeterConnector(pub Option<Arc<Meter>>);
 
-/// A connection that is counted.
+/// A connection that is counted, if there is a meter.
 #[derive(Debug)]
 pub struct Metered<T> {
     inner: T,
-    meter: Arc<Meter>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl<In: Transport> Connector<In> for MeterConnector {
-    type Out = Either<In, Metered<In>>;
+    type Out = Metered<In>;
 
     fn connect(
         &self,
         details: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
+        heart::beat();
         let Some(inner) = chained else { return Ok(None) };
         // A tunnel's connection to its proxy has been through here already.
         let tunnel = details.config.proxy().is_some_and(|proxy| !proxy.is_no_proxy(details.uri));
-        match &self.0 {
-            Some(meter) if !tunnel => {
-                meter.check()?;
-                Ok(Some(Either::B(Metered { inner, meter: meter.clone() })))
-            }
-            _ => Ok(Some(Either::A(inner))),
+        let meter = self.0.clone().filter(|_| !tunnel);
+        meter.as_ref().map_or(Ok(()), |meter| meter.check())?;
+        Ok(Some(Metered { inner, meter }))
+    }
+}
+
+impl<T> Metered<T> {
+    fn check(&self) -> Result<(), ureq::Error> {
+        heart::beat();
+        self.meter.as_ref().map_or(Ok(()), |meter| meter.check())
+    }
+
+    fn pass(&self, bytes: usize) {
+        heart::beat();
+        if let Some(meter) = &self.meter {
+            meter.pass(bytes);
         }
     }
 }
@@ -198,17 +212,18 @@ impl<T: Transport> Transport for Metered<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.meter.check()?;
+        self.check()?;
         self.inner.transmit_output(amount, timeout)?;
-        self.meter.pass(amount);
+        self.pass(amount);
         Ok(())
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.meter.check()?;
+        self.check()?;
         let before = self.inner.buffers().input().len();
         let some = self.inner.await_input(timeout)?;
-        self.meter.pass(self.inner.buffers().input().len().saturating_sub(before));
+        let after = self.inner.buffers().input().len();
+        self.pass(after.saturating_sub(before));
         Ok(some)
     }
 
@@ -263,6 +278,17 @@ mod tests {
         assert_eq!(at(|| NOON + DAY / 2, Asked::ByItself).barred(), None);
         // A clock that jumped ten years ahead and came back stops nothing for ten years.
         assert_eq!(at(|| NOON + 3660 * DAY, Asked::ByItself).barred(), None);
+    }
+
+    #[test]
+    fn a_count_that_somebody_wrote_ends_nothing() {
+        let (_dir, paths) = device();
+        let kept = format!(r#"{{"day":20000,"bytes":{}}}"#, u64::MAX);
+        std::fs::write(paths.data().join(FILE), kept).unwrap();
+        let settings = settings(r#""daily_budget": 3000000"#);
+        let meter = Meter::with_clock(&paths, &settings, Asked::ByHand, || NOON).unwrap();
+        meter.pass(1);
+        assert_eq!(meter.count().used.bytes, u64::MAX);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::heart;
 use crate::patience::Patience;
 
 /// Keeps a transfer between the least rate and the most.
@@ -37,7 +38,7 @@ impl Pace {
         if let Some(most) = self.most {
             let due = Duration::from_secs_f64(self.bytes as f64 / most as f64);
             let early = due.saturating_sub(self.since.elapsed());
-            std::thread::sleep(early.min(Duration::from_secs(5)));
+            heart::sleep(early.min(Duration::from_secs(5)));
         }
         if self.waited < self.window {
             return Ok(());

@@ -102,6 +102,11 @@ impl Paths {
         self.join(layout::RUN_NETWORK_TIME)
     }
 
+    /// What became of the data partition.
+    pub fn data_state(&self) -> PathBuf {
+        self.join(layout::RUN_DATA)
+    }
+
     /// Held while the boot state changes.
     pub fn boot_state_lock(&self) -> PathBuf {
         self.join(layout::RUN_BOOT_STATE_LOCK)

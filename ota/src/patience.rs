@@ -21,6 +21,14 @@ pub struct Patience {
     pub first_retry: Duration,
 }
 
+impl Patience {
+    /// From looking up a name to the head of the answer: the connection (to a proxy, then through
+    /// it), TLS and the answer, however slowly their bytes come.
+    pub fn exchange(&self) -> Duration {
+        self.connect * 3 + self.answer
+    }
+}
+
 impl Default for Patience {
     /// For a mobile link with a bad day: 1 KiB/s is still taken, a minute of silence is not.
     fn default() -> Patience {

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::{header, Response, StatusCode};
-use ureq::{Body, BodyReader};
+use ureq::{Body, BodyReader, Timeout};
 
 use crate::byteranges::{boundary, content_range, Parts};
+use crate::deadline::{drain, within, Timed, DRAIN_TIME};
+use crate::heart;
 use crate::http::{answered, Client};
 use crate::manner::Asking;
 use crate::pace::Pace;
@@ -26,6 +28,8 @@ const MOST_RANGES: usize = 64;
 const MOST_BYTES: u64 = 256 << 10;
 /// Ranges this close are asked for as one: a part of its own costs a server some 100 bytes.
 const NEAR: u64 = 256;
+/// What is said of a server that makes much of little.
+const SHORTER: &str = "the answer is shorter than what was asked for";
 
 /// Ranges of a file as one stream, one after another. A connection that drops is made again, and
 /// the stream goes on where it was.
@@ -39,6 +43,8 @@ pub struct RangeReader<'a> {
     pace: Pace,
     attempts: u32,
     since_connected: u64,
+    /// Bytes that the answer was asked for.
+    asked: u64,
     /// Why the connection that brought the last bytes is given up.
     too_slow: Option<String>,
 }
@@ -53,8 +59,8 @@ struct Answer {
 }
 
 enum Content {
-    Plain(BodyReader<'static>),
-    Parts(Box<Parts<BufReader<BodyReader<'static>>>>),
+    Plain(Timed<BodyReader<'static>>),
+    Parts(Box<Parts<BufReader<Timed<BodyReader<'static>>>>>),
 }
 
 impl Read for Content {
@@ -103,6 +109,7 @@ impl<'a> RangeReader<'a> {
             pace,
             attempts: 0,
             since_connected: 0,
+            asked: 0,
             too_slow: None,
         }
     }
@@ -113,6 +120,8 @@ impl<'a> RangeReader<'a> {
         let range = (asking != Asking::Whole).then(|| range_header(&spans));
         let response = self.client.get(self.url, range.as_deref()).map_err(Trouble::Passing)?;
         self.pace = Pace::new(&self.client.patience, self.client.max_rate);
+        // Who answers several ranges with one is held to the first.
+        self.asked = spans.first().map_or(0, |span| span.end - span.start);
         match response.status() {
             StatusCode::PARTIAL_CONTENT => self.partial(response, spans.len()),
             // It takes one range at a time. Hanging up costs less than what it is about to send.
@@ -120,7 +129,7 @@ impl<'a> RangeReader<'a> {
             // It knows no ranges: read up to the place.
             StatusCode::OK => {
                 self.client.manner.no_more_than(Asking::Whole);
-                let body = Content::Plain(response.into_body().into_reader());
+                let body = Content::Plain(self.timed(response));
                 Ok(Answer { body, part: 0..u64::MAX, skips: true })
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => {
@@ -142,6 +151,10 @@ impl<'a> RangeReader<'a> {
         }
     }
 
+    fn timed(&self, response: Response<Body>) -> Timed<BodyReader<'static>> {
+        Timed::new(response.into_body().into_reader(), self.client.patience.idle)
+    }
+
     fn partial(
         &self,
         response: Response<Body>,
@@ -153,14 +166,14 @@ impl<'a> RangeReader<'a> {
             if asked == 1 {
                 return Err(another_part());
             }
-            let reader = BufReader::with_capacity(4096, response.into_body().into_reader());
+            let reader = BufReader::with_capacity(4096, self.timed(response));
             let body = Content::Parts(Box::new(Parts::new(reader, &boundary)));
             return Ok(Answer { body, part: 0..0, skips: false });
         }
         let range = text(header::CONTENT_RANGE).and_then(content_range);
         match range.filter(|range| range.start == self.wanted[0].start) {
             Some(part) => {
-                let body = Content::Plain(response.into_body().into_reader());
+                let body = Content::Plain(self.timed(response));
                 Ok(Answer { body, part, skips: false })
             }
             None if asked > 1 => Err(Trouble::AskLess(Asking::One)),
@@ -183,8 +196,8 @@ impl<'a> RangeReader<'a> {
         if answer.part.start == answer.part.end {
             match self.next_part(&mut answer)? {
                 Some(part) => answer.part = part,
-                None if self.since_connected > 0 => return Ok(Step::Again),
-                None => return Err(Trouble::Passing("the answer holds nothing".into())),
+                None if self.is_worth_it() => return Ok(Step::Again),
+                None => return Err(Trouble::Passing(SHORTER.into())),
             }
         }
         if answer.part.start > want.start || answer.part.end <= want.start {
@@ -222,7 +235,8 @@ impl<'a> RangeReader<'a> {
         }
         self.keep(answer);
         // Too slow, yet something came: those bytes are in the buffer and count.
-        self.too_slow = self.pace.passed(length, begun.elapsed()).err();
+        let slow = self.pace.passed(length, begun.elapsed()).err();
+        self.too_slow = slow.or(self.too_slow.take());
         match gap {
             0 => Ok(Step::Bytes(length)),
             _ => Ok(Step::Again),
@@ -232,10 +246,10 @@ impl<'a> RangeReader<'a> {
     fn next_part(&self, answer: &mut Answer) -> std::result::Result<Option<Range<u64>>, Trouble> {
         match &mut answer.body {
             Content::Plain(_) => Ok(None),
-            Content::Parts(parts) => match parts.next_part() {
+            Content::Parts(parts) => match self.soon(|| parts.next_part()) {
                 Ok(None) => {
                     // Only then can the connection be used again; if not, a new one is made.
-                    let _ = parts.finish();
+                    let _ = within(DRAIN_TIME, Timeout::PerRead, || parts.finish());
                     Ok(None)
                 }
                 Ok(part) => Ok(part),
@@ -244,16 +258,30 @@ impl<'a> RangeReader<'a> {
         }
     }
 
+    /// All the lines between two parts come within the time of one read.
+    fn soon<T>(&self, work: impl FnOnce() -> T) -> T {
+        within(self.client.patience.idle, Timeout::PerRead, work)
+    }
+
+    /// Whether an answer that is over brought what it was asked for, or enough to ask on. A server
+    /// that gives a byte at a time, each in an answer of its own, is slower than its rate says.
+    fn is_worth_it(&self) -> bool {
+        self.since_connected >= self.asked.clamp(1, WORTH)
+    }
+
     /// Keeps an answer that has more to say.
     fn keep(&mut self, mut answer: Answer) {
         if let (true, Content::Plain(body)) = (answer.part.is_empty(), &mut answer.body) {
-            // Reading its end gives the connection back for the next request.
-            let _ = body.read(&mut [0; 1]);
+            // Its end gives the connection back for the next request.
+            drain(body);
+            if !self.is_worth_it() && !self.wanted.is_empty() {
+                self.too_slow = Some(SHORTER.into());
+            }
             return;
         }
         if self.wanted.is_empty() {
             if answer.part.is_empty() {
-                let _ = self.next_part(&mut answer);
+                let _ = within(DRAIN_TIME, Timeout::PerRead, || self.next_part(&mut answer));
             }
             return;
         }
@@ -351,7 +379,7 @@ impl Read for RangeReader<'_> {
             }
             let wait = self.client.patience.first_retry * 2u32.pow((self.attempts - 1).min(16));
             let wait = wait.max(self.client.asked_to_wait()).min(LONGEST_RETRY);
-            std::thread::sleep(wait / 2 + random::up_to(wait / 2));
+            heart::sleep(wait / 2 + random::up_to(wait / 2));
         }
         Ok(0)
     }

@@ -10,7 +10,7 @@ use ed25519_dalek::SigningKey;
 use repository::{Envelope, Time};
 use serde_json::json;
 
-use crate::bounded_file::read_bounded;
+use crate::bounded_file::read_own;
 use crate::clock;
 use crate::device::Running;
 use crate::http::Client;
@@ -91,7 +91,7 @@ fn is_due(report: &Report, now: u64) -> bool {
 /// What follows from an attempt.
 fn plan(report: &mut Report, taken: bool, now: u64) {
     if !taken {
-        report.attempts += 1;
+        report.attempts = report.attempts.saturating_add(1);
         report.not_before = now + (FIRST_PAUSE << (report.attempts - 1).min(MOST_ATTEMPTS));
     }
     report.done = taken || report.attempts >= MOST_ATTEMPTS;
@@ -120,14 +120,17 @@ fn body(paths: &Paths, running: &Running, report: &Report) -> Result<Vec<u8>> {
 /// The device's key, which is made when there is none. One that others may read is refused.
 fn device_key(paths: &Paths) -> Result<SigningKey> {
     let path = paths.data().join(KEY);
-    match std::fs::metadata(&path) {
+    match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_key(&path),
         Err(error) => Err(Error::at(&path, error)),
+        Ok(about) if !about.is_file() => {
+            Err(Error::at(&path, "not a regular file; remove it, and a new one is made"))
+        }
         Ok(about) if about.mode() & 0o077 != 0 => {
             Err(Error::at(&path, "others may read it; remove it, and a new one is made"))
         }
         Ok(_) => {
-            let text = read_bounded(&path, 256)?;
+            let text = read_own(&path, 256)?;
             let text = String::from_utf8_lossy(&text);
             let seed = slot::hex::decode(text.trim()).map_err(|e| Error::at(&path, e))?;
             Ok(SigningKey::from_bytes(&seed))

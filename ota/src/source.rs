@@ -44,6 +44,11 @@ impl Source {
         Ok(Box::new(Ranges { file, whole, wanted: wanted.into_iter().collect(), meter }))
     }
 
+    /// Somebody brought it: it is no server's.
+    pub fn is_brought(&self) -> bool {
+        !matches!(self, Source::Url(..))
+    }
+
     /// Exactly the bytes of `range`.
     pub fn exactly(&self, range: Range<u64>, meter: &Meter) -> Result<Vec<u8>> {
         let length =

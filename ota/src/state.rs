@@ -6,13 +6,19 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded_file::{create_own, open_own};
+use crate::clock;
 use crate::paths::{Paths, STATE};
+use crate::retrial::Retrial;
+use crate::scrub::Progress;
 use crate::{Error, Result};
 
 /// No state is longer, in bytes.
 const MAX_STATE: u64 = 256 << 10;
 /// Versions remembered as failed; the oldest is forgotten first.
 const MAX_FAILED: usize = 64;
+/// Why a version that was committed came to be left, when nobody knows more.
+pub const STRUCK_OUT: &str = "it was reset again and again, and left no reason";
 /// Room that has to be free before an install begins, in bytes: the state and the repository's
 /// metadata, each in two copies while one replaces the other.
 const ROOM: usize = 64 << 10;
@@ -39,6 +45,22 @@ pub struct State {
     pub report: Option<Report>,
     /// The newest version that is offered and not this device's to take yet.
     pub waiting: Option<Waiting>,
+    /// What waits for another trial.
+    pub retrial: Option<Retrial>,
+    /// Failures that their publisher had forgotten.
+    pub retried: Vec<Retried>,
+    /// How far the idle slot has been looked through.
+    pub scrub: Option<Progress>,
+}
+
+/// A failure that was forgotten because the version's publisher said so in signed metadata. It is
+/// forgotten once for each level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// Names the version for certain.
+    pub header_sha256: String,
+    /// The level of `retry` that was acted on.
+    pub level: u32,
 }
 
 /// A version whose rollout has not come to this device.
@@ -53,7 +75,7 @@ pub struct Waiting {
 }
 
 /// A version whose trial is armed or running.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// `a` or `b`.
     pub slot: String,
@@ -63,6 +85,32 @@ pub struct Pending {
     pub version: String,
     /// Names it for certain.
     pub header_sha256: String,
+    /// When it was armed, by the device's clock, in seconds since 1970. An `ota` of 0.1 did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub armed_at: Option<u64>,
+    /// Somebody brought it here, on a stick or as a file, or said to go back to it: it need not
+    /// reach a server to be kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub brought: bool,
+}
+
+impl Pending {
+    /// The same, armed now.
+    #[must_use]
+    pub fn armed(self, brought: bool) -> Pending {
+        Pending { armed_at: Some(clock::now()), brought, ..self }
+    }
+
+    /// The memory of its failure.
+    pub fn failed(&self, reason: &str) -> Failed {
+        Failed {
+            sequence: self.sequence,
+            version: self.version.clone(),
+            header_sha256: self.header_sha256.clone(),
+            reason: reason.into(),
+            retry: 0,
+        }
+    }
 }
 
 /// A version that failed its trial.
@@ -76,6 +124,9 @@ pub struct Failed {
     pub header_sha256: String,
     /// Why it failed.
     pub reason: String,
+    /// The level of its publisher's `retry` at which it failed.
+    #[serde(default)]
+    pub retry: u32,
 }
 
 /// How an update ended.
@@ -116,7 +167,12 @@ impl State {
     /// Reads the state. A file that is missing or damaged is an empty state: the device must go on.
     pub fn load(paths: &Paths) -> State {
         let bytes = paths.data_folder().read(STATE, MAX_STATE);
-        bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        let state = bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut state: State = state.unwrap_or_default();
+        // `ota` 0.1 remembered a version that had been committed and was reset too often as one
+        // that failed its trial, with these words and for no other reason.
+        state.failed.retain(|failed| failed.reason != STRUCK_OUT);
+        state
     }
 
     /// Reads the state, changes it, and writes it if it changed; as one step for other processes.
@@ -142,17 +198,36 @@ impl State {
     }
 
     /// Remembers a failed version, once.
-    pub fn remember_failed(&mut self, failed: Failed) {
+    pub fn remember_failed(&mut self, mut failed: Failed) {
+        let acted_on = self.retried.iter().find(|r| r.header_sha256 == failed.header_sha256);
+        failed.retry = failed.retry.max(acted_on.map_or(0, |retried| retried.level));
         self.failed.retain(|f| f.header_sha256 != failed.header_sha256);
-        self.failed.push(failed);
-        let surplus = self.failed.len().saturating_sub(MAX_FAILED);
-        self.failed.drain(..surplus);
+        push_bounded(&mut self.failed, failed);
+    }
+
+    /// Forgets that this version failed, if its publisher says so at a higher `level` than the
+    /// failure is remembered with. True when it did.
+    pub fn retry(&mut self, header_sha256: &str, level: u32) -> bool {
+        let known = self.failure_of(header_sha256).is_some_and(|failed| failed.retry < level);
+        if known {
+            self.failed.retain(|f| f.header_sha256 != header_sha256);
+            self.retried.retain(|r| r.header_sha256 != header_sha256);
+            push_bounded(&mut self.retried, Retried { header_sha256: header_sha256.into(), level });
+        }
+        known
     }
 
     /// The memory of this version having failed.
     pub fn failure_of(&self, header_sha256: &str) -> Option<&Failed> {
         self.failed.iter().find(|failed| failed.header_sha256 == header_sha256)
     }
+}
+
+/// Adds to a memory; beyond [`MAX_FAILED`] the oldest is forgotten.
+fn push_bounded<T>(memory: &mut Vec<T>, new: T) {
+    memory.push(new);
+    let surplus = memory.len().saturating_sub(MAX_FAILED);
+    memory.drain(..surplus);
 }
 
 /// The refusal of a version that failed its trial.
@@ -169,9 +244,13 @@ pub fn check_room(paths: &Paths) -> Result<()> {
 /// Opens a file to hold a lock on. One made by another user is opened for reading only: a lock
 /// needs no more.
 pub fn open_lock(path: &Path) -> io::Result<File> {
-    match File::open(path) {
+    match open_own(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             OpenOptions::new().create(true).truncate(false).write(true).open(path)
+        }
+        // Not the file that it should be: nobody holds a lock on that.
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) => {
+            create_own(path)
         }
         other => other,
     }
@@ -198,6 +277,7 @@ mod tests {
             version: format!("1.{n}"),
             header_sha256: format!("{n:064}"),
             reason: "it panicked".into(),
+            retry: 0,
         }
     }
 
@@ -222,6 +302,46 @@ mod tests {
         }
         assert_eq!(state.failed.len(), MAX_FAILED);
         assert_eq!(state.failed.last().unwrap().sequence, 99);
+    }
+
+    #[test]
+    fn a_publisher_has_a_failure_forgotten_once_for_each_level() {
+        let mut state = State::default();
+        let hash = format!("{:064}", 1);
+        assert!(!state.retry(&hash, 1), "it never failed");
+        for level in 1..=3 {
+            state.remember_failed(failed(1));
+            assert!(!state.retry(&hash, level - 1), "level {level}");
+            assert!(state.retry(&hash, level) && state.failure_of(&hash).is_none());
+        }
+        state.remember_failed(failed(1));
+        assert_eq!(state.failed[0].retry, 3);
+        assert!(!state.retry(&hash, 3));
+        for n in 0..1000 {
+            state.remember_failed(failed(n));
+            state.retry(&format!("{n:064}"), 9);
+        }
+        assert_eq!(state.retried.len(), MAX_FAILED);
+    }
+
+    #[test]
+    fn a_state_of_0_1_is_read_and_what_it_banned_by_mistake_is_not_banned() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        fs::create_dir(paths.data()).unwrap();
+        let old = r#"{"pending": {"slot": "b", "sequence": 4, "version": "4", "header_sha256": "ff"},
+            "failed": [
+              {"sequence": 2, "version": "2", "header_sha256": "aa", "reason": "it panicked"},
+              {"sequence": 3, "version": "3", "header_sha256": "bb",
+               "reason": "it was reset again and again, and left no reason"}],
+            "last_check": 7, "last_error": null, "floor": 1, "signed_at": null,
+            "metadata_expires": null, "report": null, "waiting": null}"#;
+        fs::write(paths.state(), old).unwrap();
+        let state = State::load(&paths);
+        assert_eq!((state.last_check, state.floor), (Some(7), 1));
+        assert_eq!(state.pending.unwrap().armed_at, None);
+        assert_eq!(state.failed.iter().map(|f| f.sequence).collect::<Vec<_>>(), [2]);
+        assert_eq!(state.failed[0].retry, 0);
     }
 
     #[test]

@@ -3,11 +3,15 @@
 use rustix::fs::{flock, FlockOperation};
 use serde::Serialize;
 use slot::boot_state::BootState;
+use slot::conf;
+use slot::data_state::{DataState, Kind};
 
 use crate::account::Report;
+use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::device::{self, Running};
 use crate::paths::Paths;
+use crate::retrial::Retrial;
 use crate::state::{open_lock, Failed, Pending, State, Waiting};
 use crate::trial::{situation, Situation};
 use crate::Result;
@@ -37,6 +41,8 @@ pub struct Status {
     pub pending: Option<Pending>,
     /// What failed its trial here, and why.
     pub failed: Vec<Failed>,
+    /// What waits for another trial.
+    pub retrial: Option<Waits>,
     /// An installer is at work now.
     pub installing: bool,
     /// The install under way, or the last one: what each road fetched and brought.
@@ -50,6 +56,19 @@ pub struct Status {
     /// Set when the repository's metadata is past its expiry by the device's own clock, which need
     /// not be right: when it expired.
     pub metadata_expired: Option<String>,
+    /// Set when the data partition cannot be used and its place is taken by memory: why. What is
+    /// remembered then is forgotten at the next start.
+    pub data_volatile: Option<String>,
+}
+
+/// A version that waits for another trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct Waits {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub retrial: Retrial,
+    /// Seconds of healthy running until it is tried.
+    pub left_seconds: u64,
 }
 
 /// An install, and what follows from it.
@@ -85,7 +104,15 @@ pub fn collect(paths: &Paths) -> Result<Status> {
     let last_failure = device::last_failure(paths);
     let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
     let status = describe(running, &boot, state, now, is_installing(paths), clock::now());
-    Ok(Status { install: Report::load(paths).map(Install::from), ..status })
+    let install = Report::load(paths).map(Install::from);
+    Ok(Status { install, data_volatile: data_volatile(paths), ..status })
+}
+
+/// Why what is written on `/data` is lost at the next start, when it is.
+fn data_volatile(paths: &Paths) -> Option<String> {
+    let text = read_bounded(&paths.data_state(), conf::MAX_BYTES as u64).ok()?;
+    let state = DataState::parse(&text).ok()?;
+    (state.kind == Kind::Volatile).then_some(state.reason)
 }
 
 fn describe(
@@ -115,11 +142,13 @@ fn describe(
         fallback: boot.fallback.map(|slot| slot.letter().into()),
         pending: state.pending,
         failed: state.failed,
+        retrial: state.retrial.map(|retrial| Waits { left_seconds: retrial.left(), retrial }),
         installing,
         install: None,
         last_check: state.last_check,
         last_error: state.last_error,
         waiting: state.waiting,
+        data_volatile: None,
         metadata_expired: state
             .metadata_expires
             .filter(|expires| *expires <= clock)
@@ -127,7 +156,8 @@ fn describe(
     }
 }
 
-fn is_installing(paths: &Paths) -> bool {
+/// Whether an installer is at work.
+pub(crate) fn is_installing(paths: &Paths) -> bool {
     paths.lock().exists()
         && open_lock(&paths.lock())
             .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
@@ -164,6 +194,13 @@ impl Status {
             lines.push(format!("{}{percent}", install.report.to_text()));
             lines.extend(install.report.notes.iter().map(|note| format!("  {note}")));
         }
+        if let Some(Waits { retrial, .. }) = &self.retrial {
+            lines.push(format!(
+                "waits: {} (sequence {}) in slot {}: {}",
+                retrial.version, retrial.sequence, retrial.slot, retrial.reason
+            ));
+            lines.push(format!("  {}", retrial.when()));
+        }
         for failed in &self.failed {
             lines.push(format!(
                 "failed: {} (sequence {}): {}",
@@ -185,6 +222,9 @@ impl Status {
                 "the repository's metadata expired at {expired} by this device's own clock: the \
                  clock is wrong, or nobody renews it (`imager publish` does)"
             )
+        }));
+        lines.extend(self.data_volatile.iter().map(|reason| {
+            format!("the data partition cannot be used, what is remembered is lost at the next start: {reason}")
         }));
         lines.extend(self.last_error.iter().map(|error| format!("last error: {error}")));
         lines.join("\n")

@@ -5,6 +5,7 @@
 //! boot, so what was looked at once is known by its name. After a reboot into what was installed the
 //! same stick holds nothing newer; after falling back, its version is remembered as failed.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -13,13 +14,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::bundle;
+use crate::candidates::{install_first, Outcome};
 use crate::check::Candidate;
 use crate::console::{announce, say};
 use crate::device::Running;
-use crate::install::{install, Offer};
+use crate::install::Offer;
 use crate::paths::Paths;
 use crate::settings::Settings;
-use crate::state::State;
 use crate::{Error, Result};
 
 /// Sticks that are looked at; `init` mounts no more than eight.
@@ -75,38 +76,52 @@ pub fn update(
     let mut wrong = false;
     for path in &bundles {
         beat();
-        match bundle::check(paths, settings, running, path) {
-            Ok(Some((candidate, offer))) => found.push((path.clone(), candidate, offer)),
-            Ok(None) => {}
+        match bundle::check(paths, settings, running, path, beat) {
+            Ok(all) => found.extend(all.into_iter().map(|(c, offer)| (path.clone(), c, offer))),
             Err(error) => {
                 wrong = true;
                 say(&format!("stick: {}: {}", shown(path), without(path, &error)));
             }
         }
     }
-    let Some((path, candidate, offer)) = newest(found) else {
-        match (bundles.is_empty(), wrong) {
-            (true, _) => say(&format!("stick: {}: no *.bundle at its top", shown(stick))),
-            (false, false) => say(&format!(
-                "stick: {}: nothing newer than {} (sequence {})",
-                shown(stick),
-                running.version,
-                running.sequence
-            )),
-            (false, true) => {}
-        }
-        return Ok(false);
+    // The newest first; of equal ones the first.
+    found.sort_by_key(|(_, candidate, _)| Reverse(candidate.ferrite.sequence));
+    let path_of = |wanted: &Candidate| {
+        let same = |(_, candidate, _): &&(PathBuf, Candidate, Offer)| {
+            candidate.ferrite.header_sha256 == wanted.ferrite.header_sha256
+        };
+        found.iter().find(same).map_or_else(|| shown(stick), |(path, _, _)| shown(path))
     };
-    let found = &candidate.ferrite;
-    if State::load(paths).pending.is_some_and(|p| p.header_sha256 == found.header_sha256) {
-        say(&format!("stick: {}: {} is installed already", shown(&path), found.version));
-        return Ok(false);
+    let mut told = |event: std::result::Result<&Candidate, &Error>| match event {
+        Ok(candidate) => say(&format!(
+            "stick: {}: found {} (sequence {})",
+            path_of(candidate),
+            candidate.ferrite.version,
+            candidate.ferrite.sequence
+        )),
+        Err(error) => say(&format!("stick: {error}")),
+    };
+    let offers = found.iter().map(|(_, candidate, offer)| (candidate, offer));
+    match install_first(paths, offers, settings.tries, beat, &mut told)?.0 {
+        Some(Outcome::Installed(installed)) => {
+            announce(&installed);
+            return Ok(true);
+        }
+        Some(Outcome::Armed(version)) => {
+            say(&format!("stick: {}: {version} is installed already", shown(stick)));
+        }
+        None if bundles.is_empty() => {
+            say(&format!("stick: {}: no *.bundle at its top", shown(stick)));
+        }
+        None if wrong => {}
+        None => say(&format!(
+            "stick: {}: nothing newer than {} (sequence {})",
+            shown(stick),
+            running.version,
+            running.sequence
+        )),
     }
-    let (version, sequence) = (&found.version, found.sequence);
-    say(&format!("stick: {}: found {version} (sequence {sequence})", shown(&path)));
-    let installed = install(paths, &offer, settings.tries, beat)?;
-    announce(&installed);
-    Ok(true)
+    Ok(false)
 }
 
 /// The files at the top of `stick` that are called bundles, in the order of their names.
@@ -125,14 +140,6 @@ fn bundles(stick: &Path) -> io::Result<Vec<PathBuf>> {
     found.sort();
     found.truncate(MAX_BUNDLES);
     Ok(found)
-}
-
-/// The one with the highest sequence; of equal ones the first.
-fn newest(found: Vec<(PathBuf, Candidate, Offer)>) -> Option<(PathBuf, Candidate, Offer)> {
-    found.into_iter().reduce(|best, other| match other.1.ferrite.sequence {
-        sequence if sequence > best.1.ferrite.sequence => other,
-        _ => best,
-    })
 }
 
 /// A path on a stick, for people: without the folder that all sticks are in, and without what a

@@ -2,9 +2,10 @@
 //! a device fetches and shows the server who it is; what makes an update good is its signatures.
 //!
 //! The protocol is `rustls`, TLS 1.3 only. What is ours is the time against which certificates are
-//! judged: the *sure* time (docs/updates.md), which may be years behind and never ahead. So a
-//! certificate is refused as expired only when it certainly is, and one that is not valid yet is
-//! taken to be of our future.
+//! judged: what the time servers said since this boot, and nothing that a key of the repository
+//! signed (docs/updates.md, "Time"): the update that takes such a key's word back has to get
+//! through. So a certificate is refused as expired only when it certainly is, and one that is not
+//! valid yet is taken to be of our future.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -38,6 +39,7 @@ pub struct ClientIdentity {
 }
 
 /// Makes TLS of connections to `https://` URLs.
+#[derive(Clone)]
 pub struct TlsConnector {
     /// To the host that the device's certificate is for.
     own: Arc<ClientConfig>,

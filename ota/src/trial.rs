@@ -4,7 +4,7 @@ use slot::boot_state::BootState;
 use slot::Slot;
 
 use crate::device::Running;
-use crate::state::Pending;
+use crate::state::{Pending, STRUCK_OUT};
 
 /// Where a device stands between two versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn situation(
     last_failure: Option<&(Slot, String)>,
 ) -> Situation {
     let idle = running.slot.other();
-    let committed = boot.active == idle;
+    let committed = boot.active == idle || boot.fallback == Some(idle);
     let reason = || reason(idle, boot, last_failure, committed);
     let fell_back = || Situation::FellBack { from: idle, reason: reason(), committed };
     let pending_here =
@@ -60,7 +60,8 @@ pub fn situation(
     }
 }
 
-fn reason(
+/// Why `slot` was left, as far as anybody knows. `committed`: it was, once.
+pub(crate) fn reason(
     slot: Slot,
     boot: &BootState,
     last_failure: Option<&(Slot, String)>,
@@ -70,7 +71,7 @@ fn reason(
         Some((failed, reason)) if *failed == slot && !reason.is_empty() => reason.clone(),
         _ => match noted(slot, &boot.note) {
             Some(note) => note.into(),
-            None if committed => "it was reset again and again, and left no reason".into(),
+            None if committed => STRUCK_OUT.into(),
             None => "it was reset before it was committed, and left no reason".into(),
         },
     }
@@ -103,7 +104,7 @@ mod tests {
             slot: slot.letter().into(),
             sequence,
             version: sequence.to_string(),
-            header_sha256: String::new(),
+            ..Pending::default()
         }
     }
 
@@ -164,6 +165,21 @@ mod tests {
         assert!(why(&noted, None).contains("left no reason"));
         assert!(why(&armed(0), Some(&(Slot::A, "other".into()))).contains("left no reason"));
         assert_eq!(why(&BootState::fresh(), Some(&last)), last.1);
+    }
+
+    #[test]
+    fn a_slot_that_stays_the_fallback_was_committed_before_its_trial_failed() {
+        let running = running(Slot::A, 1);
+        let pending = pending(Slot::B, 2);
+        for fallback in [None, Some(Slot::B)] {
+            let boot = BootState { fallback, ..armed(0) };
+            let Situation::FellBack { committed, .. } =
+                situation(&running, &boot, Some(&pending), None)
+            else {
+                panic!("it fell back")
+            };
+            assert_eq!(committed, fallback.is_some());
+        }
     }
 
     #[test]

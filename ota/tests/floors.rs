@@ -3,7 +3,7 @@
 mod support;
 
 use ota::commands::{run, Command};
-use slot::boot_state::MAX_STRIKES;
+use slot::boot_state::STRIKES_PER_TURN;
 use slot::Slot;
 use support::{recipe, Device, Recipe, Update};
 
@@ -85,7 +85,7 @@ fn a_commit_above_the_old_slot_takes_the_way_back_to_it() {
         commit(&device, Slot::B, &with_floor(2, floor));
         assert_eq!(device.boot().fallback, fallback, "floor {floor}");
         let mut boot = device.boot();
-        boot.strikes = MAX_STRIKES;
+        boot.strikes = STRIKES_PER_TURN;
         let next = if fallback.is_some() { Slot::A } else { Slot::B };
         assert_eq!(boot.next().0, next, "floor {floor}");
         if fallback.is_none() {

@@ -92,7 +92,7 @@ fn a_process_that_ends_anywhere_costs_little() {
             let url = &settings.url;
             let found = check(&device.paths, &settings, patience(), url, &running, Asked::ByItself)
                 .unwrap();
-            let (_, offer) = found.take.unwrap();
+            let (_, offer) = found.take.into_iter().next().unwrap();
             let count = Cell::new(0);
             let beat = || {
                 count.set(count.get() + 1);

@@ -103,6 +103,7 @@ fn what_failed_its_trial_is_not_taken_from_a_stick_again() {
         version: "1.0.2".into(),
         header_sha256: repository::sha256_hex(&two.header),
         reason: "not healthy".into(),
+        retry: 0,
     };
     ota::state::State::change(&device.paths, |state| state.remember_failed(failed)).unwrap();
     let before = device.medium();

@@ -8,11 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use repository::author::{new_root, Dates, RoleSigners};
+use repository::{Envelope, Time};
 use slot::network_time::NetworkTime;
 use slot::Slot;
 use support::certificates::{tls, Authority, Issued};
 use support::wire::Wire;
-use support::{publish, recipe, Device};
+use support::{publish, recipe, role_key, Device, Repository};
 
 const PAST: (&str, &str) = ("20100101000000Z", "20110101000000Z");
 const PRESENT: (&str, &str) = ("20200101000000Z", "21200101000000Z");
@@ -101,13 +103,12 @@ fn a_certificate_that_has_expired_for_sure_is_refused() {
     let text = error(&world);
     assert!(text.contains("certificate has expired"), "{text}");
     std::fs::remove_file(world.device.paths.network_time()).unwrap();
-    // The same by what the repository signed of the time.
+    // What the repository's keys say of the time expires no certificate.
     ota::state::State::change(&world.device.paths, |state| {
         state.signed_at = Some(1_600_000_000);
     })
     .unwrap();
-    let text = error(&world);
-    assert!(text.contains("certificate has expired"), "{text}");
+    installs(&world);
 }
 
 #[test]
@@ -150,15 +151,47 @@ fn a_token_goes_to_the_repository_over_tls_and_stays_out_of_every_error() {
     assert!(heads.iter().any(|head| head.contains("GET /targets/")), "{heads:?}");
 }
 
+/// Another server with the same files, and a certificate of the same root.
+fn elsewhere(authority: &Authority) -> Wire {
+    let update = recipe(2).build();
+    let files = publish(&[(&update, update.bytes.len() as u64)]);
+    Wire::over(files, tls(&issue(authority, "elsewhere", PRESENT), None))
+}
+
+/// The repository's server redirects whoever asks for the update; gives its path.
+fn move_update(world: &World, to: &str) -> String {
+    world.server.edit(|shared| {
+        let path = shared.files.keys().find(|path| path.starts_with("targets/")).unwrap().clone();
+        shared.moved.insert(path.clone(), format!("{to}{path}"));
+        path
+    })
+}
+
 #[test]
-fn a_redirection_to_another_host_does_not_take_the_token_along() {
+fn a_redirection_from_https_to_http_is_not_followed() {
     let world = world(PRESENT, None);
     let update = recipe(2).build();
     let elsewhere = Wire::start(publish(&[(&update, update.bytes.len() as u64)]));
-    let paths: Vec<String> = elsewhere.edit(|shared| shared.files.keys().cloned().collect());
-    let target = paths.iter().find(|path| path.starts_with("targets/")).unwrap();
-    let to = format!("{}/{target}", elsewhere.url());
-    world.server.edit(|shared| shared.moved.insert(target.clone(), to));
+    move_update(&world, &format!("{}/", elsewhere.url()));
+    let text = error(&world);
+    assert!(text.contains("from https to http"), "{text}");
+    assert!(elsewhere.take_heads().is_empty(), "it was asked");
+}
+
+#[test]
+fn a_redirection_in_a_circle_ends() {
+    let world = world(PRESENT, None);
+    let path = move_update(&world, "/");
+    world.server.edit(|shared| shared.moved.insert(path.clone(), format!("/{path}")));
+    let text = error(&world);
+    assert!(text.contains("redirects more than"), "{text}");
+}
+
+#[test]
+fn a_redirection_to_another_host_does_not_take_the_token_along() {
+    let world = world(PRESENT, None);
+    let elsewhere = elsewhere(&world.authority);
+    move_update(&world, &format!("{}/", elsewhere.https()));
     secret(&world.device, "token", "secret\n");
     installs(&world);
     let heads = elsewhere.take_heads();
@@ -219,4 +252,121 @@ fn tls_goes_through_a_proxy_that_sees_no_request() {
     let text = world.device.update_from(&world.server.https()).unwrap_err().to_string();
     assert!(!text.contains("wrong"), "{text}");
     assert!(world.server.take_heads().is_empty(), "went around the proxy");
+}
+
+#[test]
+fn a_tls_record_that_comes_byte_by_byte_is_given_up() {
+    for after in [0, 1500, 4000] {
+        let world = world(PRESENT, None);
+        // Between the device and the server, all that is behind so many bytes becomes slow.
+        let server = format!("127.0.0.1:{}", world.server.port);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(&server).unwrap();
+                let mut up = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut up.0, &mut up.1));
+                std::thread::spawn(move || slowly(server, client, after));
+            }
+        });
+        let begun = std::time::Instant::now();
+        let text = world.device.update_from(&url).unwrap_err().to_string();
+        assert!(begun.elapsed().as_secs() < 12, "{after}: {:?}: {text}", begun.elapsed());
+    }
+}
+
+fn slowly(mut from: TcpStream, mut to: TcpStream, after: usize) {
+    let (mut passed, mut byte) = (0, [0]);
+    while let Ok(1) = from.read(&mut byte) {
+        if to.write_all(&byte).is_err() {
+            return;
+        }
+        passed += 1;
+        if passed > after {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
+const DAY: u64 = 86_400;
+
+/// A device and its repository behind TLS, whose certificate is good for another 89 days.
+fn yearly(repository: &Repository) -> World {
+    let stamp = |at: u64| Time(at).to_string().replace(['-', ':', 'T'], "");
+    let now = ota::clock::now();
+    let world = world((&stamp(now - DAY), &stamp(now + 89 * DAY)), None);
+    world.device.put("etc/ferrite/tuf-root.json", &repository.root);
+    world
+}
+
+fn serve(world: &World, repository: &Repository) {
+    world.server.edit(|shared| shared.files = repository.files.clone());
+}
+
+/// Signs at a time; good for so many days from then on, as a timer does it.
+fn dated(repository: &mut Repository, at: u64, days: u64) {
+    let end = Time(at).plus_days(days);
+    repository.dates = Dates { signed_at: Time(at), targets: end, snapshot: end, timestamp: end };
+}
+
+#[test]
+fn a_publication_from_a_pc_whose_clock_is_ahead_locks_nobody_out() {
+    let now = ota::clock::now();
+    for ahead in [100 * DAY, 300 * DAY, 30 * 366 * DAY] {
+        let mut repository = Repository::new();
+        let world = yearly(&repository);
+        dated(&mut repository, now + ahead, 30);
+        repository.publish(&[&recipe(1).build()]);
+        serve(&world, &repository);
+        assert_eq!(world.device.update_from(&world.server.https()), Ok(false));
+        // Its owner sets the clock and publishes the next version.
+        dated(&mut repository, now, 30);
+        repository.publish(&[&recipe(2).build()]);
+        serve(&world, &repository);
+        installs(&world);
+    }
+}
+
+#[test]
+fn a_timestamp_key_that_was_stolen_to_lock_devices_out_is_rotated_over_https() {
+    let now = ota::clock::now();
+    for ahead in [300 * DAY, 30 * 366 * DAY] {
+        let mut repository = Repository::new();
+        let world = yearly(&repository);
+        dated(&mut repository, now, 30);
+        repository.publish(&[&recipe(1).build()]);
+        serve(&world, &repository);
+        assert_eq!(world.device.update_from(&world.server.https()), Ok(false));
+        // The thief says that it is late, in a version that the owner cannot go beyond.
+        let mut thief = repository.files.clone();
+        let bytes = thief.get_mut("metadata/timestamp.json").unwrap();
+        let mut file: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let signed = &mut file["signed"];
+        signed["version"] = u64::from(u32::MAX).into();
+        signed["signed_at"] = Time(now + ahead).to_string().into();
+        signed["expires"] = Time(now + ahead + DAY).to_string().into();
+        *bytes = Envelope::sign(signed, &[&role_key(4)]).unwrap().to_bytes();
+        world.server.edit(|shared| shared.files = thief);
+        let _ = world.device.update_from(&world.server.https());
+        repository.publish(&[&recipe(2).build()]);
+        serve(&world, &repository);
+        assert!(error(&world).contains("is older than"));
+        // A new root takes the key away; nobody has to go to the device.
+        let signers = RoleSigners { timestamp: role_key(14), ..support::role_signers() };
+        let root = new_root(&signers.public_keys(), 2, Time(4_000_000_000)).unwrap();
+        let bytes = Envelope::sign(&root, &[&signers.root]).unwrap().to_bytes();
+        repository.files.insert("metadata/2.root.json".into(), bytes);
+        repository.signers = signers;
+        repository.before.as_mut().unwrap().root = root;
+        repository.publish(&[&recipe(2).build()]);
+        // Until its timestamp is there, what the key said is forgotten all the same.
+        let timestamp = repository.files.remove("metadata/timestamp.json").unwrap();
+        serve(&world, &repository);
+        let _ = world.device.update_from(&world.server.https());
+        assert_eq!(world.device.state().signed_at, None);
+        repository.files.insert("metadata/timestamp.json".into(), timestamp);
+        serve(&world, &repository);
+        installs(&world);
+    }
 }

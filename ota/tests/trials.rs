@@ -113,45 +113,6 @@ fn a_cut_between_arming_and_writing_it_down_loses_nothing() {
 }
 
 #[test]
-fn a_committed_version_that_fell_back_is_not_installed_again() {
-    let device = Device::new();
-    let two = recipe(2).build();
-    device.place(Slot::B, &two);
-    device.set_boot(|boot| {
-        boot.commit(Slot::B);
-        boot.strikes = 5;
-    });
-    let one = recipe(1).build();
-    device.boot_into(Slot::A, &one.manifest, false, true);
-    device.settle().unwrap();
-    assert_eq!(device.state().failed[0].sequence, 2);
-    assert_eq!(device.boot().active, Slot::B, "making slot a active is for init");
-}
-
-#[test]
-fn a_committed_version_that_decayed_is_installed_again() {
-    let two = recipe(2).build();
-    let (size, tree) = (two.manifest.root_size, two.manifest.root_hash_size);
-    for offset in [0, size / 2, size, size + tree - 1, size + tree] {
-        let device = Device::new();
-        device.place(Slot::B, &two);
-        let path = device.paths.device(Slot::B.root_label());
-        let mut root = std::fs::read(&path).unwrap();
-        // The last one is past what is verified.
-        root[offset as usize] ^= 4;
-        std::fs::write(&path, root).unwrap();
-        device.set_boot(|boot| {
-            boot.commit(Slot::B);
-            boot.strikes = 5;
-        });
-        device.boot_into(Slot::A, &recipe(1).build().manifest, false, true);
-        device.settle().unwrap();
-        let forgiven = device.state().failed.is_empty();
-        assert_eq!(forgiven, offset < size + tree, "flipped at {offset} of {size}");
-    }
-}
-
-#[test]
 fn a_promise_of_the_repository_that_does_not_hold_is_refused() {
     let device = Device::new();
     let (two, three) = (recipe(2).build(), recipe(3).build());

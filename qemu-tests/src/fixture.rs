@@ -46,6 +46,8 @@ pub struct Variant {
     pub sticks: bool,
     /// `[update] reboot`, if not at once.
     pub reboot: Option<&'static str>,
+    /// `[update] url`, if not the lane's own server.
+    pub url: Option<&'static str>,
     /// `[update] tries`, if not 1.
     pub tries: Option<u8>,
     /// Texts of the board file and what they are replaced with.
@@ -58,6 +60,8 @@ pub struct Variant {
     pub golden: &'static [(&'static str, &'static str)],
     /// Another program instead of `init`.
     pub init: Option<PathBuf>,
+    /// The folder of another release, built: its `imager` and its programs are taken.
+    pub release: Option<PathBuf>,
     /// Sign with keys that the devices do not trust.
     pub strange_keys: bool,
     /// Sign for Secure Boot, with the keys of [`secure_boot_keys`].
@@ -147,7 +151,11 @@ impl Lane {
         if variant.secure_boot {
             secure_boot_keys()?;
         }
-        let mut command = Command::new(imager()?);
+        let imager = match &variant.release {
+            Some(release) => release.join("target/debug/imager"),
+            None => imager()?,
+        };
+        let mut command = Command::new(imager);
         command.arg("build").arg("--image").arg(folder.join("demo.toml"));
         let board = variant.board_name();
         command.arg("--board").arg(folder.join(format!("{board}.toml")));
@@ -212,7 +220,11 @@ impl Lane {
         let board = variant.kernel.as_ref().map_or(board.clone(), |kernel| kernel.in_board(&board));
         let name = format!("{}.toml", variant.board_name());
         write_if_new(&folder.join(name), board.as_bytes())?;
-        self.copy_programs(variant, &programs(&board), &folder.join("device"))
+        let programs = match &variant.release {
+            Some(release) => release.join("target/device"),
+            None => programs(&board),
+        };
+        self.copy_programs(variant, &programs, &folder.join("device"))
     }
 
     fn copy_programs(&self, variant: &Variant, from: &Path, to: &Path) -> Result<()> {
@@ -286,7 +298,7 @@ fn image_file(demo: &str, variant: &Variant, port: u16) -> Result<String> {
     image.insert("sequence".into(), i64::try_from(variant.sequence)?.into());
     let mut update = toml::Table::new();
     for (key, value) in [
-        ("url", format!("http://10.0.2.2:{port}")),
+        ("url", variant.url.map_or_else(|| format!("http://10.0.2.2:{port}"), Into::into)),
         ("poll", "2s".into()),
         ("jitter", "1s".into()),
         ("commit_after", variant.commit_after.unwrap_or("3s").into()),
@@ -414,6 +426,18 @@ pub fn hanging_init() -> Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// The folder of version 0.1, built out of the repository's history by `scripts/release-0.1`.
+pub fn release_0_1() -> Result<PathBuf> {
+    let _one = Locked::wait(&folder()?.join("release-0.1"))?;
+    let output = Command::new(workspace().join("scripts/release-0.1"))
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("scripts/release-0.1 cannot be started")?;
+    ensure!(output.status.success(), "scripts/release-0.1 failed, see above");
+    let folder = String::from_utf8(output.stdout).context("a folder")?;
+    Ok(folder.trim_end().into())
 }
 
 /// Builds a program of one assembly file for the device, without any library.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::console::Console;
 
 /// What everybody else on the console begins a line with.
-const OTHERS: [&str; 3] = ["ferrite: ", "ota: ", "face: "];
+const OTHERS: [&str; 4] = ["ferrite: ", "ota: ", "face: ", "flooder: "];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Console {

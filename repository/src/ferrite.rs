@@ -44,6 +44,14 @@ pub struct FerriteTarget {
     /// Who takes it when; without it everybody at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// How often its publisher has said that devices on which it failed may try it again. A device
+    /// that remembers a failure at a lower level forgets it, once for each level.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retry: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A delta that makes an update of an older version.
@@ -214,7 +222,8 @@ mod tests {
                 "start": "2026-11-24T00:00:00Z",
                 "groups": ["canary"],
                 "waves": [{"percent": 10, "after": 0}, {"percent": 100, "after": 86400}]
-            }
+            },
+            "retry": 1
         })
     }
 
@@ -233,7 +242,7 @@ mod tests {
     #[test]
     fn a_target_without_the_optional_parts_has_none_and_writes_none() {
         let mut plain = example();
-        for member in ["index", "deltas", "rollout"] {
+        for member in ["index", "deltas", "rollout", "retry"] {
             plain.as_object_mut().unwrap().remove(member);
         }
         let target = read(plain.clone()).unwrap();
@@ -286,6 +295,9 @@ mod tests {
             ("/rollout/waves", waves(&[(20, 0), (10, 5)])),
             ("/rollout/waves", waves(&[(10, 5), (20, 4)])),
             ("/rollout/waves", waves(&[(10, MAX_AFTER + 1)])),
+            ("/retry", json!(-1)),
+            ("/retry", json!(1u64 << 32)),
+            ("/retry", json!("1")),
         ] {
             let mut bad = example();
             *bad.pointer_mut(at).unwrap() = value.clone();

@@ -33,10 +33,14 @@ impl DirStore {
 
 impl Store for DirStore {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.dir.join(name)) {
+        let path = self.dir.join(name);
+        // Nothing signs the folder: a pipe in it would never end, a link lead elsewhere.
+        match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Ok(there) if !there.is_file() => return Err(io::Error::other("not a regular file")),
             other => other?,
         };
+        let file = File::open(path)?;
         let mut bytes = Vec::new();
         file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE {
@@ -47,10 +51,15 @@ impl Store for DirStore {
 
     fn save(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.dir.join(format!("{name}.new"));
-        let mut file = File::create(&temporary)?;
+        clear(&temporary)?;
+        let mut file = File::create_new(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, self.dir.join(name))?;
+        let path = self.dir.join(name);
+        if fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
+            clear(&path)?;
+        }
+        fs::rename(&temporary, path)?;
         File::open(&self.dir)?.sync_all()
     }
 
@@ -63,9 +72,38 @@ impl Store for DirStore {
     }
 }
 
+/// Removes whatever has this name; links are not followed.
+fn clear(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_planted_is_not_read_and_is_replaced() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let mut store = DirStore::open(dir.path()).expect("open");
+        let secret = dir.path().join("secret");
+        fs::write(&secret, "secret").expect("write");
+        for name in ["root.json", "root.json.new"] {
+            symlink(&secret, dir.path().join(name)).expect("link");
+        }
+        assert!(store.load("root.json").is_err());
+        store.save("root.json", b"ours").expect("save");
+        assert_eq!(store.load("root.json").expect("load").expect("there"), b"ours");
+        fs::create_dir_all(dir.path().join("a.json/full")).expect("folder");
+        assert!(store.load("a.json").is_err());
+        store.save("a.json", b"ours").expect("save");
+        assert_eq!(fs::read(secret).expect("read"), b"secret");
+    }
 
     #[test]
     fn keeps_replaces_and_removes() {

@@ -5,7 +5,7 @@ mod support;
 
 use ed25519_dalek::SigningKey;
 use repository::author::{new_root, Draft, Published, RoleSigners};
-use repository::{Envelope, Error, FetchError, RoleKeys};
+use repository::{Envelope, Error, FetchError, RoleKeys, Time};
 use serde_json::json;
 use support::{key, names, published, signers, Device, NOW};
 
@@ -47,6 +47,70 @@ fn a_timestamp_by_others_need_not_say_when_it_was_signed() {
     });
     let read = Device::new(&server).refresh(&mut server).expect("refresh");
     assert_eq!(read.timestamp.signed_at, None);
+}
+
+/// The server's timestamp, of this version, as if it had been signed at this time.
+fn signed_at(server: &mut support::Server, version: u64, at: Time) {
+    server.resign("timestamp.json", &[&key(4)], |signed| {
+        signed["signed_at"] = json!(at.to_string());
+        signed["version"] = json!(version);
+    });
+}
+
+#[test]
+fn a_publisher_whose_clock_was_ahead_takes_it_back_with_the_next_version() {
+    let mut server = published();
+    let device = Device::new(&server);
+    signed_at(&mut server, 2, NOW.plus_days(29));
+    device.refresh_at(&mut server, Time(0)).expect("as good as its snapshot");
+    // What was good for 30 days is renewed for ten, by a clock that is right.
+    server.resign("timestamp.json", &[&key(4)], |signed| {
+        signed["signed_at"] = json!(NOW.to_string());
+        signed["expires"] = json!(NOW.plus_days(10).to_string());
+        signed["version"] = json!(3);
+    });
+    device.refresh_at(&mut server, Time(0)).expect("the newest version speaks");
+}
+
+#[test]
+fn a_time_that_is_not_believed_lets_nothing_expire() {
+    let mut server = published();
+    let device = Device::new(&server);
+    let far = NOW.plus_days(400);
+    signed_at(&mut server, 2, far);
+    server.resign("timestamp.json", &[&key(4)], |signed| {
+        signed["expires"] = json!(NOW.plus_days(900).to_string());
+    });
+    for (believed, taken) in [(far, false), (NOW.plus_days(366), true)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut store = repository::DirStore::open(dir.path()).expect("a store");
+        let limits = repository::Limits::default();
+        let mut client = repository::Client::new(&mut server, &mut store, Time(0), limits)
+            .believing_until(believed);
+        assert_eq!(client.refresh(&device.root).is_ok(), taken, "{believed}");
+        let said = (!taken).then_some(far);
+        assert_eq!(client.signed_at(&device.root).expect("read"), said);
+    }
+}
+
+#[test]
+fn no_timestamp_keeps_a_device_from_the_newest_root() {
+    let mut server = published();
+    // The image's root lasts for ten more days; by the timestamp they are over.
+    let soon = NOW.plus_days(10);
+    let root = new_root(&signers().public_keys(), 1, soon).expect("root");
+    let root = Envelope::sign(&root, &[&key(1)]).expect("signed").to_bytes();
+    signed_at(&mut server, 2, NOW.plus_days(20));
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut store = repository::DirStore::open(dir.path()).expect("a store");
+    for _ in 0..2 {
+        let limits = repository::Limits::default();
+        repository::refresh(&mut server, &mut store, &root, NOW, &limits).expect("not certain");
+        let mut client =
+            repository::Client::new(&mut server, &mut store, NOW, repository::Limits::default());
+        assert_eq!(client.refresh(&root).expect("again").root.version, 1);
+        assert_eq!(client.signed_at(&root).expect("read"), Some(NOW.plus_days(20)));
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ Options
   --folder=DIR           overrides `source.folder`
   --http=ADDR:PORT       overrides `source.http`
   --results=FILE         overrides `results.path`
+  --memory=BYTES         memory that may be taken, where the control group allows more
 
 infer, golden and bench also take the `sha256` in model.toml for the model's hash.
 
@@ -59,7 +60,7 @@ pub enum Command {
     },
 }
 
-/// Settings of `model.toml` that the command line replaces.
+/// Settings that the command line replaces, of `model.toml` most of them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// Threads of the interpreter.
@@ -70,6 +71,8 @@ pub struct Overrides {
     pub http: Option<String>,
     /// Result log.
     pub results: Option<PathBuf>,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
 }
 
 /// The command line, parsed.
@@ -120,6 +123,13 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Request
             "--folder" => overrides.folder = Some(PathBuf::from(value()?)),
             "--http" => overrides.http = Some(value()?),
             "--results" => overrides.results = Some(PathBuf::from(value()?)),
+            "--memory" => {
+                let text = value()?;
+                let bytes = text.parse().map_err(|_| {
+                    Error::config(format!("--memory {text}: expected a number of bytes"))
+                })?;
+                overrides.memory = Some(bytes);
+            }
             "-n" | "--runs" => {
                 runs = Some(number(&key, &value()?, 1, MAX_BENCH_RUNS as i32)? as usize)
             }

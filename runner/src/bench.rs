@@ -54,10 +54,10 @@ pub fn run(
         (vec![], vec![], vec![], vec![], vec![]);
     for round in 0..WARM_UP + runs {
         let started = Instant::now();
-        let bad = |e| Error::config(format!("{}: {e}", path.display()));
+        let bad = |e: String| Error::config(format!("{}: {e}", path.display()));
         let prepared = preparer.prepare(sample.clone()).map_err(bad)?;
         let (decoding, fitting) = (prepared.decoding, prepared.fitting);
-        let filled = pipeline.fill(prepared).map_err(bad)?;
+        let filled = pipeline.fill(prepared).map_err(|refusal| bad(refusal.text))?;
         let fitted = Instant::now();
         let inferred = pipeline.infer(&filled)?;
         let ended = Instant::now();

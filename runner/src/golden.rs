@@ -162,7 +162,7 @@ pub fn read(config: &Config, preparer: &Preparer) -> Result<Sample, Error> {
 
 /// The decoded result.
 fn run(pipeline: &mut Pipeline, config: &Config, sample: Prepared) -> Result<Value, Error> {
-    let filled = pipeline.fill(sample).map_err(|e| bad(config, e))?;
+    let filled = pipeline.fill(sample).map_err(|refusal| bad(config, refusal.text))?;
     let inferred = pipeline.infer(&filled)?;
     serde_json::to_value(&inferred.outcome).map_err(|e| bad(config, e.to_string()))
 }

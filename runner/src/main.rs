@@ -8,6 +8,7 @@
 
 mod args;
 mod bench;
+mod budget;
 mod config;
 mod decoder;
 mod engine;
@@ -26,6 +27,7 @@ mod time;
 mod trust;
 
 use args::{Command, Request};
+use budget::Budget;
 use error::{Error, Exit};
 use pipeline::Pipeline;
 use prepare::Preparer;
@@ -36,6 +38,7 @@ use std::time::Instant;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    sys::give_large_buffers_back();
     // tflitec panics on tensor names that are not text, as a damaged model can have them. The
     // person reading the log needs to know that it is the model.
     std::panic::set_hook(Box::new(|fault| {
@@ -64,7 +67,10 @@ fn execute(request: &Request, started: Instant) -> Result<(), (String, Error)> {
         config::load(&request.model, &request.overrides).map_err(|e| ("runner".to_owned(), e))?;
     let name = config.name.clone();
     let outcome = || -> Result<(), Error> {
-        let preparer = Arc::new(Preparer::new(&config.input));
+        let preparer = Arc::new(Preparer::new(
+            &config.input,
+            Budget::of_this_process(request.overrides.memory),
+        ));
         let load = || Pipeline::load(&config, trust::read_verified(request, &config)?);
         match &request.command {
             Command::Run => {

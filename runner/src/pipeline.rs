@@ -4,7 +4,7 @@ use crate::config::{Config, Input};
 use crate::decoder::{Decoder, Outcome};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::picture::{PictureTensor, Placement};
+use crate::picture::{PictureTensor, Placement, Refusal};
 use crate::prepare::{Content, Prepared};
 use crate::trust::VerifiedModel;
 use std::time::{Duration, Instant};
@@ -76,18 +76,18 @@ impl Pipeline {
 
     /// Makes the tensor's bytes of a prepared input. Fails on one that is not what the model takes,
     /// which is the sender's fault and nobody else's.
-    pub fn fill(&self, prepared: Prepared) -> Result<Filled, String> {
+    pub fn fill(&self, prepared: Prepared) -> Result<Filled, Refusal> {
         let bytes = match (prepared.content, &self.tensor) {
             (Content::Numbers(numbers), Some(tensor)) => tensor.bytes(&numbers),
             (Content::Bytes(bytes), _) => bytes,
             (Content::Numbers(_), None) => Vec::new(),
         };
         if bytes.len() != self.input_bytes {
-            return Err(format!(
+            return Err(Refusal::wrong(format!(
                 "the model takes exactly {} bytes, these are {}",
                 self.input_bytes,
                 bytes.len()
-            ));
+            )));
         }
         Ok(Filled { bytes, placement: prepared.placement })
     }

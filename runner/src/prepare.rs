@@ -1,8 +1,9 @@
 //! From an input's bytes to the numbers of the tensor: all that needs no model, so that sources
 //! do it in their own threads, beside the engine, and at the start while the model is loaded.
 
+use crate::budget::{Budget, Room};
 use crate::config::Input;
-use crate::picture::{self, Fitting, Placement};
+use crate::picture::{self, Fitting, Picture, Placement, Refusal};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 pub struct Preparer {
     /// `None`: inputs are the tensor's own bytes.
     fitting: Option<Fitting>,
+    budget: Budget,
     /// A decoded photograph is large and devices are small: one at a time.
     at_work: Mutex<()>,
 }
@@ -37,51 +39,76 @@ pub enum Content {
 /// An input that a source hands over: prepared, or what is wrong with it.
 pub struct Received {
     /// The prepared input, or the sender's fault.
-    pub prepared: Result<Prepared, String>,
+    pub prepared: Result<Prepared, Refusal>,
     /// Spent on it, without waiting for others.
     pub took: Duration,
 }
 
+/// Decoded inputs that may wait for the model: those of the HTTP source, and one of the folder.
+const MAX_KEPT: u64 = crate::source::http::MAX_WAITING as u64 + 1;
+
 impl Preparer {
-    /// Prepares inputs as `model.toml` says.
-    pub fn new(input: &Input) -> Self {
+    /// Prepares inputs as `model.toml` says, within this memory.
+    pub fn new(input: &Input, budget: Budget) -> Self {
         let fitting = match input {
             Input::Picture(picture) => Some(Fitting::new(picture)),
             Input::Tensor { .. } => None,
         };
-        Self { fitting, at_work: Mutex::new(()) }
+        Self { fitting, budget, at_work: Mutex::new(()) }
     }
 
-    /// Decodes, resizes and normalises. Fails on what is no picture, which is the sender's fault.
+    /// The model runs: the rest of the memory is for inputs.
+    pub fn model_is_there(&self) -> Room {
+        let one = self.fitting.as_ref().map_or(0, Fitting::result_bytes);
+        self.budget.measure(one * MAX_KEPT)
+    }
+
+    /// An input is gone when it is prepared; a tensor's bytes stay.
+    pub fn consumes_input(&self) -> bool {
+        self.fitting.is_some()
+    }
+
+    /// Decodes, resizes and normalises what belongs to the model itself, however large that is. Fails
+    /// on what is no picture.
     pub fn prepare(&self, input: Vec<u8>) -> Result<Prepared, String> {
-        self.receive(input).prepared
+        self.work(input, |_| Ok(())).prepared.map_err(|refusal| refusal.text)
     }
 
-    /// The same, with the time it took.
+    /// The same of anybody's input, with the time it took. What is no picture, or too large for the
+    /// memory there is, is the sender's fault.
     pub fn receive(&self, input: Vec<u8>) -> Received {
+        self.work(input, |bytes| self.budget.admit(bytes))
+    }
+
+    fn work(&self, input: Vec<u8>, admit: impl Fn(u64) -> Result<(), Refusal>) -> Received {
+        let Some(fitting) = &self.fitting else {
+            let content = Content::Bytes(input);
+            let (decoding, fitting) = (Duration::ZERO, Duration::ZERO);
+            let prepared = Prepared { content, placement: None, decoding, fitting };
+            return Received { prepared: Ok(prepared), took: Duration::ZERO };
+        };
+        let begun = Instant::now();
+        // What is too large is not waited with while others are at work, and one that waits to be
+        // admitted keeps nobody else waiting: the golden sample, which comes before, among them.
+        let picture = match picture::open(&input) {
+            Ok(picture) => picture,
+            Err(refusal) => return Received { prepared: Err(refusal), took: begun.elapsed() },
+        };
+        if let Err(refusal) = admit(fitting.peak(&picture)) {
+            return Received { prepared: Err(refusal), took: begun.elapsed() };
+        }
         let _alone = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let started = Instant::now();
-        let prepared = match &self.fitting {
-            Some(fitting) => fit(fitting, &input, started),
-            None => Ok(Prepared {
-                content: Content::Bytes(input),
-                placement: None,
-                decoding: Duration::ZERO,
-                fitting: Duration::ZERO,
-            }),
-        };
-        Received { prepared, took: started.elapsed() }
+        Received { prepared: fit(fitting, picture, started), took: started.elapsed() }
     }
 }
 
-fn fit(fitting: &Fitting, input: &[u8], started: Instant) -> Result<Prepared, String> {
-    let picture = picture::decode(input)?;
-    let decoded = Instant::now();
-    let (numbers, placement) = fitting.numbers(&picture);
+fn fit(fitting: &Fitting, picture: Picture<'_>, started: Instant) -> Result<Prepared, Refusal> {
+    let (numbers, placement, fitted) = fitting.numbers(picture)?;
     Ok(Prepared {
         content: Content::Numbers(numbers),
         placement: Some(placement),
-        decoding: decoded - started,
-        fitting: decoded.elapsed(),
+        decoding: started.elapsed().saturating_sub(fitted),
+        fitting: fitted,
     })
 }

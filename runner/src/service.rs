@@ -7,7 +7,7 @@ use crate::notify::Notify;
 use crate::pipeline::Pipeline;
 use crate::prepare::{Preparer, Received};
 use crate::results::ResultLog;
-use crate::source::{self, Event, Metrics, MAX_INPUT};
+use crate::source::{self, Event, Metrics, Verdict, MAX_INPUT};
 use crate::time;
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
@@ -74,6 +74,7 @@ impl Service {
                 "no source: set source.folder or source.http in model.toml",
             ));
         }
+        let room = preparer.model_is_there();
         let mut notify = Notify::from_environment(Duration::from_millis(config.heartbeat_ms));
         let mut log = ResultLog::new(&config.results);
         notify.beat();
@@ -84,6 +85,7 @@ impl Service {
                 Arc::clone(&preparer),
                 events.clone(),
                 Arc::clone(&metrics),
+                room.arriving,
             )?;
         }
         if !watching {
@@ -92,15 +94,15 @@ impl Service {
         loop {
             match inbox.recv_timeout(Duration::from_millis(config.heartbeat_ms)) {
                 Ok(Event::Input { name, input, reply }) => {
-                    let (line, whole) = infer_one(pipeline, &config.name, &name, input)?;
-                    metrics.count(whole);
+                    let (line, verdict) = infer_one(pipeline, &config.name, &name, input)?;
+                    metrics.count(verdict);
                     emit(&line);
                     if let Some(trouble) = log.append(&line) {
                         eprintln!("{}: {trouble}", config.name);
                     }
                     if let Some(reply) = reply {
                         // Whoever asked may have gone.
-                        let _ = reply.send((whole, line));
+                        let _ = reply.send((verdict, line));
                     }
                 }
                 Ok(Event::Stop) => return Ok(()),
@@ -121,12 +123,13 @@ pub fn infer(
     model: &str,
     files: &[PathBuf],
 ) -> Result<(), Error> {
+    preparer.model_is_there();
     let mut bad = 0;
     for file in files {
         let input = preparer.receive(read_bounded(file, MAX_INPUT)?);
-        let (line, whole) = infer_one(pipeline, model, &file.display().to_string(), input)?;
+        let (line, verdict) = infer_one(pipeline, model, &file.display().to_string(), input)?;
         emit(&line);
-        bad += usize::from(!whole);
+        bad += usize::from(verdict != Verdict::Result);
     }
     if bad > 0 {
         return Err(Error::config(format!(
@@ -137,13 +140,13 @@ pub fn infer(
     Ok(())
 }
 
-/// The result line, and whether it is a result (not the input's fault). Fails when the engine does.
+/// The result line, and what became of the input. Fails when the engine does.
 fn infer_one(
     pipeline: &Pipeline,
     model: &str,
     source: &str,
     input: Received,
-) -> Result<(String, bool), Error> {
+) -> Result<(String, Verdict), Error> {
     let started = Instant::now();
     let mut line = ResultLine {
         time: time::now(),
@@ -157,7 +160,7 @@ fn infer_one(
         invoke_ms: None,
         total_ms: 0.0,
     };
-    match input.prepared.and_then(|prepared| pipeline.fill(prepared)) {
+    let verdict = match input.prepared.and_then(|prepared| pipeline.fill(prepared)) {
         Ok(filled) => {
             let inferred = pipeline.infer(&filled)?;
             if let Some([width, height]) = filled.picture_size() {
@@ -165,15 +168,22 @@ fn infer_one(
             }
             line.invoke_ms = Some(time::ms(inferred.engine));
             line.outcome = Some(inferred.outcome);
+            Verdict::Result
         }
-        Err(error) => line.error = Some(error),
-    }
+        Err(refusal) => {
+            line.error = Some(refusal.text);
+            if refusal.too_large {
+                Verdict::TooLarge
+            } else {
+                Verdict::Wrong
+            }
+        }
+    };
     line.total_ms = time::ms(input.took + started.elapsed());
     line.boot_ms = time::boot_ms();
-    let whole = line.error.is_none();
     let text = serde_json::to_string(&line)
         .map_err(|e| Error::engine(format!("{source}: result: {e}")))?;
-    Ok((text, whole))
+    Ok((text, verdict))
 }
 
 /// A console that has gone must not end inference, so a failed write is let go.

@@ -2,7 +2,6 @@
 
 pub mod folder;
 pub mod http;
-pub mod request_head;
 
 use crate::error::{Error, Exit};
 use crate::prepare::Received;
@@ -20,11 +19,22 @@ pub enum Event {
         name: String,
         /// The file or the request's body, prepared.
         input: Received,
-        /// Who waits for the answer: whether it is a result, and its line.
-        reply: Option<SyncSender<(bool, String)>>,
+        /// Who waits for the answer: what became of it, and its line.
+        reply: Option<SyncSender<(Verdict, String)>>,
     },
     /// SIGTERM.
     Stop,
+}
+
+/// What became of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A result.
+    Result,
+    /// It is nothing that the model takes.
+    Wrong,
+    /// It is too large for this device.
+    TooLarge,
 }
 
 /// Counts since the start.
@@ -36,8 +46,11 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts one result, or one input that could not be used.
-    pub fn count(&self, whole: bool) {
-        let counter = if whole { &self.results } else { &self.bad_inputs };
+    pub fn count(&self, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Result => &self.results,
+            Verdict::Wrong | Verdict::TooLarge => &self.bad_inputs,
+        };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 

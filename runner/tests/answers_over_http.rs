@@ -14,13 +14,23 @@ struct Server {
     _folder: tempfile::TempDir,
 }
 
-fn serve() -> Server {
+fn model_without_folder() -> tempfile::TempDir {
     let folder = face();
     let path = folder.path().join("model.toml");
     let toml = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, toml.replace("folder = \"/usr/share/photos\"\n", "")).unwrap();
+    folder
+}
+
+fn serve() -> Server {
+    serve_with(&[])
+}
+
+fn serve_with(arguments: &[&str]) -> Server {
+    let folder = model_without_folder();
     let mut command = runner(folder.path());
     command
+        .args(arguments)
         .arg(format!("--expect-sha256={FACE_SHA256}"))
         .arg("--http=127.0.0.1:0")
         .arg(format!("--results={}", folder.path().join("results.jsonl").display()));
@@ -63,6 +73,12 @@ impl Server {
     fn get(&self, path: &str) -> (u16, String) {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
     }
+}
+
+/// Lets children have the descriptor, too.
+fn keep_open(listener: &std::net::TcpListener) {
+    use nix::fcntl::{fcntl, FcntlArg, FdFlag};
+    fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
 }
 
 fn read_answer(stream: &mut TcpStream) -> (u16, String) {
@@ -150,14 +166,72 @@ fn slow_clients_are_cut_off_and_do_not_hold_up_others() {
     assert_eq!(server.post(&photo).0, 200);
 }
 
+/// However many connections one client holds, others are answered, and he is as well.
 #[test]
-fn more_connections_than_there_is_room_for_are_sent_away() {
+fn connections_that_say_nothing_keep_nobody_out() {
     let server = serve();
-    let held: Vec<TcpStream> = (0..4).map(|_| server.connect()).collect();
-    std::thread::sleep(Duration::from_millis(300));
-    let mut fifth = server.connect();
-    assert_eq!(read_answer(&mut fifth).0, 503);
-    drop(held);
-    std::thread::sleep(Duration::from_millis(300));
+    let photo = std::fs::read(fetched("photos/astronaut.png")).unwrap();
+    let mut held: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    for stream in &mut held {
+        // Some are closed already, for those that came later.
+        let _ = stream.write_all(b"GET /heal");
+    }
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let mut asking = server.connect();
+        asking.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(read_answer(&mut asking).0, 200);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    let mut asking = server.connect();
+    let head = format!("POST /infer HTTP/1.1\r\nContent-Length: {}\r\n\r\n", photo.len());
+    asking.write_all(&[head.as_bytes(), &photo].concat()).unwrap();
+    assert_eq!(read_answer(&mut asking).0, 200);
+}
+
+/// Bodies that stop in the middle hold the memory for bodies no longer than somebody needs it.
+#[test]
+fn bodies_that_stop_make_room_for_those_that_come() {
+    let server = serve_with(&["--memory=134217728"]);
+    let photo = std::fs::read(fetched("photos/astronaut.png")).unwrap();
+    let mut stalled: Vec<TcpStream> = (0..6).map(|_| server.connect()).collect();
+    for stream in &mut stalled {
+        let head = b"POST /infer HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n";
+        let body = vec![0; 3_000_000];
+        let _ = stream.write_all(head).and_then(|()| stream.write_all(&body));
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    let begun = Instant::now();
+    assert_eq!(server.post(&photo).0, 200);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert_eq!(server.get("/healthz").0, 200);
+}
+
+/// A socket that `init` listens on is taken over, whoever else wants the port.
+#[test]
+fn a_port_that_was_handed_over_is_served() {
+    use std::os::fd::AsRawFd;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut early = TcpStream::connect(address).unwrap();
+    early.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    let folder = model_without_folder();
+    // The shell gives the socket the number that the protocol asks for, and its own process id.
+    let script = format!(
+        "exec 3<&{} && LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"",
+        listener.as_raw_fd()
+    );
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script]).arg(env!("CARGO_BIN_EXE_runner"));
+    command
+        .arg(format!("--model={}", folder.path().display()))
+        .arg(format!("--expect-sha256={FACE_SHA256}"))
+        .arg(format!("--http={address}"))
+        .arg(format!("--results={}", folder.path().join("results.jsonl").display()));
+    keep_open(&listener);
+    let mut workload = Workload::start(command);
+    workload.line("listening on ");
+    early.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(read_answer(&mut early), (200, "ok\n".to_owned()), "it came before the runner");
+    drop(workload);
 }

@@ -10,13 +10,19 @@ use crate::{Error, Result, Slot};
 
 /// Bytes of one copy of the boot state, CRC included.
 pub const BLOB_SIZE: usize = 512;
-/// Boots of the active slot without a healthy end before the fallback slot is tried.
-pub const MAX_STRIKES: u8 = 5;
+/// Strikes after which the other slot has its turn, where there is one to fall back to. A boot that
+/// simply ended weighs one strike, one that is known to have failed two: so eight power cuts in a
+/// row, or four failures, end a turn.
+pub const STRIKES_PER_TURN: u8 = 8;
+/// Strikes of a turn of the active slot and one of the fallback slot; then it begins anew.
+pub const STRIKES_PER_ROUND: u8 = 2 * STRIKES_PER_TURN;
+/// The note of a board whose boot state was lost.
+pub const STATE_LOST: &str = "boot-state-lost";
 /// The longest note.
 pub const MAX_NOTE: usize = 96;
 
 /// What the boot chooser knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BootState {
     /// Grows by one with every write; the higher of two valid copies rules.
     pub generation: u32,
@@ -26,9 +32,10 @@ pub struct BootState {
     pub trial: Option<Slot>,
     /// Boots left for the trial.
     pub tries: u8,
-    /// Boots of the active slot since it was last healthy.
+    /// What boots without a healthy end weigh since the last healthy one, trials aside; counts
+    /// round after round ([`STRIKES_PER_ROUND`]), and says whose turn it is: [`BootState::next`].
     pub strikes: u8,
-    /// The other slot, when it is known whole and was once committed.
+    /// The other slot, when it was left whole and was once committed.
     pub fallback: Option<Slot>,
     /// Why the last boot failed; empty if it did not. See [`note_text`].
     pub note: String,
@@ -45,6 +52,22 @@ impl BootState {
             strikes: 0,
             fallback: None,
             note: String::new(),
+        }
+    }
+
+    /// The state to go on with when both copies were lost while `running` runs, booted as `boot`.
+    /// What runs keeps running, and is not taken for more than it has shown to be.
+    pub fn lost(running: Slot, boot: Boot) -> BootState {
+        let state = BootState { note: STATE_LOST.to_string(), ..BootState::fresh() };
+        match boot {
+            Boot::Active => BootState { active: running, ..state },
+            Boot::Trial => BootState { active: running.other(), trial: Some(running), ..state },
+            Boot::Fallback => BootState {
+                active: running.other(),
+                fallback: Some(running),
+                strikes: STRIKES_PER_TURN,
+                ..state
+            },
         }
     }
 
@@ -89,13 +112,70 @@ impl BootState {
         self.note.clear();
     }
 
-    /// The slot a reset would boot now, and what that boot would be. The scripts of the choosers
-    /// follow the same rule.
+    /// A boot of `slot` was healthy: its strikes are forgiven. A fallback slot becomes the active
+    /// one; the slot it stood in for was committed, so it stays to fall back to.
+    pub fn settle(&mut self, slot: Slot) {
+        if self.active != slot {
+            self.fallback = Some(self.active);
+            self.active = slot;
+        }
+        self.strikes = 0;
+        self.note.clear();
+    }
+
+    /// A boot of `slot` failed, and is known to have: it weighs more than one that simply ended.
+    /// Where its turn ended with that boot, no more is counted: that would be the other slot's.
+    pub fn record_failure(&mut self, slot: Slot) {
+        let (turn, boot) = self.turn();
+        // A slot may be booted out of its turn, when the other one's files cannot be loaded.
+        let turn_is_over = self.strikes % STRIKES_PER_TURN == 0 && turn != slot;
+        if self.trial != Some(slot) && !turn_is_over {
+            self.count(boot);
+        }
+    }
+
+    /// `running` is booted, not on trial, and the boot before this one is known to have failed in a
+    /// way that could not be written down then: `reason`. It counts where it was the same slot's.
+    pub fn record_previous_failure(&mut self, running: Slot, reason: &str) {
+        let same_turn = self.strikes % STRIKES_PER_TURN >= 2;
+        if same_turn {
+            self.record_failure(running);
+        }
+        let slot = self.trial.filter(|_| !same_turn).unwrap_or(running);
+        if self.note.is_empty() {
+            self.note = note_text(&[slot.letter(), ":", reason].concat());
+        }
+    }
+
+    /// The slot a reset would boot now, and what that boot would be: a trial that has tries left
+    /// goes first. The scripts of the choosers follow the same rule.
     pub fn next(&self) -> (Slot, Boot) {
-        match (self.trial, self.fallback) {
-            (Some(slot), _) if self.tries > 0 => (slot, Boot::Trial),
-            (_, Some(slot)) if self.strikes >= MAX_STRIKES => (slot, Boot::Fallback),
+        match self.trial {
+            Some(slot) if self.tries > 0 => (slot, Boot::Trial),
+            _ => self.turn(),
+        }
+    }
+
+    /// Whose turn it is when no trial goes first. The active slot and the one to fall back to take
+    /// turns of [`STRIKES_PER_TURN`]: as long as one of them can boot, it is booted.
+    pub fn turn(&self) -> (Slot, Boot) {
+        match self.fallback {
+            Some(slot) if (STRIKES_PER_TURN..STRIKES_PER_ROUND).contains(&self.strikes) => {
+                (slot, Boot::Fallback)
+            }
             _ => (self.active, Boot::Active),
+        }
+    }
+
+    /// Counts a boot of this kind, which comes before it.
+    pub fn count(&mut self, boot: Boot) {
+        match boot {
+            Boot::Trial => self.tries = self.tries.saturating_sub(1),
+            // A state of version 0.1 may have more strikes than a round.
+            Boot::Active | Boot::Fallback if self.strikes >= STRIKES_PER_ROUND => self.strikes = 1,
+            Boot::Active | Boot::Fallback => {
+                self.strikes = (self.strikes + 1) % STRIKES_PER_ROUND;
+            }
         }
     }
 
@@ -168,7 +248,7 @@ impl BootState {
 }
 
 /// What kind of boot the chooser makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Boot {
     /// The committed slot.
     Active,
@@ -296,16 +376,81 @@ mod tests {
         assert_eq!(state.next(), (Slot::A, Boot::Active));
     }
 
+    /// Resets without a healthy end between them, as often as it takes to boot `slot`.
+    fn resets_until(state: &mut BootState, slot: Slot) -> usize {
+        (1..=100)
+            .find(|_| {
+                let (next, boot) = state.next();
+                state.count(boot);
+                next == slot
+            })
+            .expect("never booted")
+    }
+
     #[test]
-    fn a_committed_slot_that_fails_too_often_yields_to_the_fallback() {
+    fn slots_that_do_not_come_up_take_turns() {
         let mut state = BootState::fresh();
         state.commit(Slot::B);
         assert_eq!((state.active, state.fallback), (Slot::B, Some(Slot::A)));
-        state.strikes = MAX_STRIKES;
-        assert_eq!(state.next(), (Slot::A, Boot::Fallback));
-        state.commit(Slot::A);
-        assert_eq!(state.next(), (Slot::A, Boot::Active));
-        assert_eq!(state.strikes, 0);
+        let turn = usize::from(STRIKES_PER_TURN);
+        assert_eq!(resets_until(&mut state, Slot::A), turn + 1);
+        for _ in 0..20 {
+            assert_eq!(resets_until(&mut state, Slot::B), turn);
+            assert_eq!(resets_until(&mut state, Slot::A), turn);
+        }
+    }
+
+    #[test]
+    fn a_known_failure_weighs_two_and_none_of_it_is_the_other_slots() {
+        let mut state = BootState::fresh();
+        state.commit(Slot::B);
+        for boots in 1..=4 {
+            assert_eq!(state.next(), (Slot::B, Boot::Active), "boot {boots}");
+            state.count(Boot::Active);
+            state.record_failure(Slot::B);
+        }
+        assert_eq!((state.next(), state.strikes), ((Slot::A, Boot::Fallback), STRIKES_PER_TURN));
+        state.record_failure(Slot::B);
+        assert_eq!(state.strikes, STRIKES_PER_TURN, "slot b's turn is over");
+    }
+
+    /// A loader of version 0.1 counts no boot of the fallback slot, and boots it from five strikes
+    /// on. That each known failure counts gives the active slot its turn there as well.
+    #[test]
+    fn an_old_loader_comes_back_to_the_active_slot() {
+        let mut state = BootState { fallback: Some(Slot::B), strikes: 5, ..BootState::fresh() };
+        let boots = (0..20).take_while(|_| {
+            let boots_fallback = state.strikes >= 5;
+            state.record_failure(Slot::B);
+            boots_fallback
+        });
+        assert!(boots.count() < 20, "{state:?}");
+    }
+
+    #[test]
+    fn a_failure_that_shows_at_the_next_boot_is_the_slots_that_failed() {
+        let mut state = BootState { fallback: Some(Slot::B), ..BootState::fresh() };
+        state.arm(Slot::B, 1);
+        state.count(Boot::Trial);
+        state.count(Boot::Active);
+        state.record_previous_failure(Slot::A, "watchdog");
+        assert_eq!((state.strikes, &*state.note), (1, "b:watchdog"), "the trial's");
+        state.clear_trial();
+        state.count(Boot::Active);
+        state.record_previous_failure(Slot::A, "kernel panic");
+        assert_eq!((state.strikes, &*state.note), (3, "a:kernel_panic"));
+    }
+
+    #[test]
+    fn a_fallback_that_is_healthy_becomes_active_and_the_struck_out_slot_its_fallback() {
+        let mut state = BootState::fresh();
+        state.commit(Slot::B);
+        state.strikes = STRIKES_PER_TURN + 1;
+        state.settle(Slot::A);
+        assert_eq!((state.active, state.fallback, state.strikes), (Slot::A, Some(Slot::B), 0));
+        state.arm(Slot::B, 2);
+        state.clear_trial();
+        assert_eq!(state.fallback, Some(Slot::B), "a trial that failed takes nothing from it");
     }
 
     #[test]
@@ -313,14 +458,24 @@ mod tests {
         let mut state = BootState::fresh();
         state.commit(Slot::B);
         state.forbid_fallback();
-        state.strikes = MAX_STRIKES;
-        assert_eq!(state.next(), (Slot::B, Boot::Active));
+        for strikes in 0..=u8::MAX {
+            state.strikes = strikes;
+            assert_eq!(state.next(), (Slot::B, Boot::Active));
+        }
     }
 
     #[test]
-    fn the_first_install_leaves_nothing_to_fall_back_to() {
-        let mut state = BootState::fresh();
-        state.strikes = MAX_STRIKES;
-        assert_eq!(state.next(), (Slot::A, Boot::Active));
+    fn a_lost_state_keeps_what_runs_and_takes_it_for_no_more_than_it_is() {
+        for slot in [Slot::A, Slot::B] {
+            for boot in [Boot::Active, Boot::Trial, Boot::Fallback] {
+                let mut state = BootState::lost(slot, boot);
+                assert_eq!(state.active == slot, boot == Boot::Active);
+                match boot {
+                    Boot::Trial => state.commit(slot),
+                    _ => state.settle(slot),
+                }
+                assert_eq!(state.next(), (slot, Boot::Active));
+            }
+        }
     }
 }

@@ -28,6 +28,9 @@ pub const ENTRY_SECTORS: u64 = 32;
 /// First sector that a partition may use.
 pub const FIRST_USABLE: u64 = 2 + ENTRY_SECTORS;
 
+/// The last sector whose place in bytes can be counted, with one to spare behind it.
+const MAX_SECTOR: u64 = u64::MAX / SECTOR - 1;
+
 const ENTRIES: usize = 128;
 const ENTRY_SIZE: usize = 128;
 const HEADER_SIZE: usize = 92;
@@ -288,6 +291,9 @@ pub fn read<E: Display>(
     sectors: u64,
     mut read: impl FnMut(u64, &mut [u8]) -> core::result::Result<(), E>,
 ) -> Result<Gpt> {
+    if sectors > MAX_SECTOR {
+        return Err(Error::new("too large for a disk"));
+    }
     if sectors < FIRST_USABLE * 2 {
         return Err(Error::new("too small for a partition table"));
     }
@@ -342,14 +348,15 @@ fn read_one<E: Display>(
     if partitions.iter().any(|p| p.first < FIRST_USABLE || p.first > p.last || p.last >= sectors) {
         return Err(Error::new("a partition lies outside the disk"));
     }
+    // The table's own idea of the disk's end: where its backup lies, behind a copy of the entries.
+    let end = own.max(other);
+    let last = partitions.iter().map(|p| p.last).max().unwrap_or(FIRST_USABLE);
+    if end > MAX_SECTOR || end <= last + ENTRY_SECTORS {
+        return Err(Error::new("the partition table's backup lies where it cannot be"));
+    }
     let mut disk = [0; 16];
     disk.copy_from_slice(&header[56..72]);
-    Ok(Gpt {
-        disk: Guid(disk),
-        // The table's own idea of the disk's end: where its backup lies.
-        sectors: own.max(other) + 1,
-        partitions,
-    })
+    Ok(Gpt { disk: Guid(disk), sectors: end + 1, partitions })
 }
 
 fn partition(entry: &[u8]) -> Option<Partition> {
@@ -448,6 +455,32 @@ mod tests {
         assert_eq!(read_disk(&disk).unwrap(), table());
         disk[65535 * 512] ^= 1;
         assert!(read_disk(&disk).is_err());
+    }
+
+    /// The disk with this written into its primary header, whose sum is made right; the backup is
+    /// damaged.
+    fn with_header(at: usize, value: u64) -> Vec<u8> {
+        let mut disk = disk(&table(), 65536);
+        disk[65535 * 512] ^= 1;
+        let header = &mut disk[512..1024];
+        header[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        header[16..20].fill(0);
+        let crc = crc32(&header[..92]);
+        header[16..20].copy_from_slice(&crc.to_le_bytes());
+        disk
+    }
+
+    #[test]
+    fn a_backup_that_lies_nowhere_is_refused() {
+        assert!(read_disk(&with_header(32, 65535)).is_ok());
+        assert!(read_disk(&with_header(32, 1 << 40)).is_ok(), "the disk is smaller than it was");
+        for other in [0, 1, 33, 34, 63487, 63487 + 32, 1 << 55, u64::MAX - 1, u64::MAX] {
+            assert!(read_disk(&with_header(32, other)).is_err(), "{other}");
+        }
+        for entries in [0, 1, 65536, u64::MAX / 512, u64::MAX] {
+            assert!(read_disk(&with_header(72, entries)).is_err(), "{entries}");
+        }
+        assert!(read(u64::MAX, |_, _| Ok::<(), Error>(())).is_err());
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub const RUN_LAST_FAILURE: &str = "/run/ferrite/last-failure";
 pub const RUN_NETWORK_TIME: &str = "/run/ferrite/network-time";
 /// `flock`ed while the boot state is read, changed and written.
 pub const RUN_BOOT_STATE_LOCK: &str = "/run/ferrite/boot-state.lock";
+/// What became of the data partition: conf form, [`crate::data_state`].
+pub const RUN_DATA: &str = "/run/ferrite/data";
 /// Where `init` mounts USB sticks, each on a folder of its own; only in images that use them.
 pub const RUN_MEDIA: &str = "/run/media";
 /// The control socket of `init`.
@@ -69,7 +71,7 @@ pub const TUF_ROOT: &str = "/etc/ferrite/tuf-root.json";
 pub const TLS_ROOTS: &str = "/etc/ferrite/tls-roots.pem";
 
 /// One of the two halves of the disk that a version can live in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slot {
     /// Partitions `boot-a` and `root-a`.
     A,

@@ -6,8 +6,9 @@
 //! tree behind the root), [`gpt`] (the partition table), [`boot_state`] and [`chooser`] (which
 //! slot boots next, with [`rpi`] for firmware that
 //! cannot read the state), [`loader`] and [`efi`] (how a loader of ours goes through its choices), [`disk`] (finding partitions on a running device),
-//! [`origin`] (which of several disks is its own), [`medium`] (reading and
-//! writing them) and [`network_time`] (what a time server said).
+//! [`origin`] (which of several disks is its own), [`medium`] (reading and writing them),
+//! [`network_time`] (what a time server said) and [`data_state`] (what became of the
+//! data partition).
 //!
 //! Everything here is plain data and pure functions, apart from [`chooser`], [`disk`] and
 //! [`medium`], which take paths or a trait so that a test can stand in. No network, no processes,
@@ -26,6 +27,8 @@ pub mod boot_state;
 pub mod chooser;
 #[cfg(feature = "std")]
 pub mod conf;
+#[cfg(feature = "std")]
+pub mod data_state;
 #[cfg(feature = "std")]
 pub mod disk;
 pub mod efi;

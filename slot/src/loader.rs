@@ -3,11 +3,8 @@
 
 use alloc::string::{String, ToString};
 
-use crate::boot_state::{newest, Boot, BootState, BLOB_SIZE, MAX_STRIKES};
+use crate::boot_state::{newest, Boot, BootState, BLOB_SIZE, STATE_LOST};
 use crate::Slot;
-
-/// The note of a board whose boot state was lost.
-const STATE_LOST: &str = "boot-state-lost";
 
 /// What a loader can do on its board.
 pub trait Board {
@@ -39,28 +36,24 @@ pub enum Started {
 pub fn choose(board: &mut impl Board) -> Option<(Slot, Boot)> {
     let mut round = Round::begin(board);
     if let (slot, Boot::Trial) = round.state.next() {
-        round.state.tries -= 1;
+        round.state.count(Boot::Trial);
         // A trial that cannot be counted would never end: it is passed over.
         if round.save(board) && round.start(board, slot, Boot::Trial) {
             return Some((slot, Boot::Trial));
         }
     }
-    let active = round.state.active;
-    match round.state.fallback {
-        Some(slot) if round.state.strikes >= MAX_STRIKES => {
-            if round.start(board, slot, Boot::Fallback) {
-                return Some((slot, Boot::Fallback));
-            }
-            round.start_active(board).then_some((active, Boot::Active))
-        }
-        fallback => {
-            if round.start_active(board) {
-                return Some((active, Boot::Active));
-            }
-            let slot = fallback?;
-            round.start(board, slot, Boot::Fallback).then_some((slot, Boot::Fallback))
-        }
+    let (slot, boot) = round.state.turn();
+    round.state.count(boot);
+    // That it cannot be counted is no reason not to boot it.
+    round.save(board);
+    if round.start(board, slot, boot) {
+        return Some((slot, boot));
     }
+    let (slot, boot) = match boot {
+        Boot::Fallback => (round.state.active, Boot::Active),
+        _ => (round.state.fallback?, Boot::Fallback),
+    };
+    round.start(board, slot, boot).then_some((slot, boot))
 }
 
 /// The state as it changes from choice to choice.
@@ -106,14 +99,6 @@ impl Round {
         true
     }
 
-    fn start_active(&mut self, board: &mut impl Board) -> bool {
-        self.state.strikes = self.state.strikes.saturating_add(1);
-        // That it cannot be counted is no reason not to boot it.
-        self.save(board);
-        let active = self.state.active;
-        self.start(board, active, Boot::Active)
-    }
-
     fn start(&mut self, board: &mut impl Board, slot: Slot, boot: Boot) -> bool {
         board.say(&["slot ", slot.letter(), &described(boot, &self.state)].concat());
         if board.start(slot, boot) == Started::Yes {
@@ -135,14 +120,7 @@ pub fn described(boot: Boot, state: &BootState) -> String {
     match boot {
         Boot::Trial => [" (trial, ", &number(state.tries), " tries left)"].concat(),
         Boot::Active => [" (active, strike ", &number(state.strikes), ")"].concat(),
-        Boot::Fallback => [
-            " (fallback, slot ",
-            state.active.letter(),
-            " had ",
-            &number(state.strikes),
-            " strikes)",
-        ]
-        .concat(),
+        Boot::Fallback => [" (fallback, strike ", &number(state.strikes), ")"].concat(),
     }
 }
 

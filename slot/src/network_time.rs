@@ -1,18 +1,18 @@
-//! What a time server said since this boot: `/run/ferrite/network-time`, written by `init`, read by
-//! `ota`. The device's own clock never goes back, so once it was wrong it stays wrong; what a server
-//! said is told apart from it here.
+//! What the time servers said since this boot: `/run/ferrite/network-time`, written by `init` when
+//! most of them agree, read by `ota`. The device's own clock may also show what a hardware clock had,
+//! or what was written down; what the servers said is told apart from it here.
 
 use crate::conf::{self, Writer};
 use crate::Result;
 
 const FIRST_LINE: &str = "ferrite-time 1";
 
-/// One answer of a time server.
+/// What most of the time servers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NetworkTime {
-    /// The time it said, in seconds since 1970.
+    /// The time they say, in seconds since 1970.
     pub unix: u64,
-    /// When it said so, in milliseconds of CLOCK_BOOTTIME.
+    /// When they said so, in milliseconds of CLOCK_BOOTTIME.
     pub boot_ms: u64,
 }
 

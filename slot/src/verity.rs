@@ -117,6 +117,59 @@ pub fn tree_size(data_size: u64) -> u64 {
     }
 }
 
+/// In how many parts [`part_is_whole`] looks at `data_size` bytes: one for each block of the lowest
+/// level.
+pub fn parts(data_size: u64) -> u64 {
+    (data_size / BLOCK).div_ceil(HASHES_PER_BLOCK as u64)
+}
+
+/// Whether part `part` of the data, the block of the lowest level that has its hashes, and all
+/// blocks above that are what `root_hash` says. All parts are whole: so are data and tree.
+///
+/// `read` fills the buffer from an offset; the tree lies right behind the `data_size` bytes.
+pub fn part_is_whole<E>(
+    data_size: u64,
+    salt: &[u8; 32],
+    root_hash: &Sha256Digest,
+    part: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<bool, E> {
+    let salted = Sha256::new_with_prefix(salt);
+    let per_block = HASHES_PER_BLOCK as u64;
+    // Blocks of each level, the lowest first, and where each begins: the highest stands first.
+    let mut levels = vec![parts(data_size)];
+    while levels[levels.len() - 1] > 1 {
+        levels.push(levels[levels.len() - 1].div_ceil(per_block));
+    }
+    let mut start = data_size;
+    let mut starts = vec![0; levels.len()];
+    for (level, blocks) in levels.iter().enumerate().rev() {
+        starts[level] = start;
+        start += blocks * BLOCK;
+    }
+    let first = part * per_block;
+    let blocks = per_block.min((data_size / BLOCK).saturating_sub(first)) as usize;
+    let mut data = vec![0; blocks * BLOCK_SIZE];
+    read(first * BLOCK, &mut data)?;
+    let mut hashes = vec![0; BLOCK_SIZE];
+    read(starts[0] + part * BLOCK, &mut hashes)?;
+    let mut lowest = data.chunks_exact(BLOCK_SIZE).zip(hashes.chunks_exact(32));
+    if !lowest.all(|(block, hash)| hash_block(block, &salted)[..] == *hash) {
+        return Ok(false);
+    }
+    let mut index = part;
+    for start in &starts[1..] {
+        let hash = hash_block(&hashes, &salted);
+        let at = (index % per_block) as usize * 32;
+        index /= per_block;
+        read(start + index * BLOCK, &mut hashes)?;
+        if hashes[at..at + 32] != hash {
+            return Ok(false);
+        }
+    }
+    Ok(hash_block(&hashes, &salted) == *root_hash)
+}
+
 /// The hashes of all blocks of one level, padded with zeros to whole blocks.
 fn hash_level(level: &[u8], salted: &Sha256) -> Vec<u8> {
     let blocks = level.len() / BLOCK_SIZE;
@@ -159,6 +212,43 @@ mod tests {
             let size = data.len() as u64;
             assert_eq!(build_by_reading(size, &[0; 32], read), Ok(tree), "{blocks} blocks");
             assert_eq!(build_by_reading(size + BLOCK, &[0; 32], read), Err("read too far"));
+        }
+    }
+
+    #[test]
+    fn each_part_tells_its_own_damage() {
+        let salt = [3; 32];
+        for blocks in [2u64, 127, 128, 129, 16_384, 16_385, 16_600] {
+            let size = (blocks * BLOCK) as usize;
+            let mut medium: Vec<u8> = (0..size).map(|n| (n / 4096 % 251) as u8).collect();
+            let tree = build(&medium, &salt);
+            medium.extend_from_slice(&tree.bytes);
+            let whole = |medium: &[u8], part: u64| {
+                part_is_whole(size as u64, &salt, &tree.root_hash, part, |at, buffer| {
+                    let at = at as usize;
+                    buffer.copy_from_slice(medium.get(at..at + buffer.len()).ok_or("too far")?);
+                    Ok::<(), &str>(())
+                })
+                .unwrap()
+            };
+            let parts = parts(size as u64);
+            let damaged = |medium: &[u8]| -> Vec<u64> {
+                (0..parts).filter(|part| !whole(medium, *part)).collect()
+            };
+            assert_eq!(damaged(&medium), [] as [u64; 0], "{blocks} blocks");
+            for block in [0, blocks / 2, blocks - 1] {
+                let at = (block * BLOCK + 9) as usize;
+                medium[at] ^= 1;
+                assert_eq!(damaged(&medium), [block / 128], "block {block} of {blocks}");
+                medium[at] ^= 1;
+            }
+            // The top of the tree is everybody's, the last byte is the lowest level's padding.
+            medium[size] ^= 1;
+            assert_eq!(damaged(&medium).len() as u64, parts, "{blocks} blocks");
+            medium[size] ^= 1;
+            let last = medium.len() - 1;
+            medium[last] ^= 1;
+            assert_eq!(damaged(&medium), [parts - 1], "{blocks} blocks");
         }
     }
 

@@ -1,6 +1,8 @@
 //! Compiles image and board files into the small text that the device reads, with every default
 //! filled in: `boot.conf`, `system.conf` and `ota.json` of `docs/architecture.md`.
 
+use std::net::SocketAddr;
+
 use anyhow::{bail, Result};
 use sha2::{Digest, Sha256};
 use slot::conf::Writer;
@@ -8,6 +10,7 @@ use slot::layout::{GROUP_CTL, GROUP_SLOTS, RUN_WIFI_CONF};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
+use super::ports::Ports;
 use super::ssh;
 use crate::config::board::Board;
 use crate::config::image::{Group, Image, Ready, Restart, Update, Workload, WIFI_WORKLOAD};
@@ -43,7 +46,8 @@ pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> String
     w.finish()
 }
 
-/// `system.conf` for the root. `modules` are paths in load order.
+/// `system.conf` for the root. `modules` are paths in load order. `newest`: when the newest package
+/// was made, in seconds since 1970; it is later than that wherever this runs.
 ///
 /// Fails when two workloads would get the same user.
 pub fn system_conf(
@@ -51,9 +55,14 @@ pub fn system_conf(
     board: &Board,
     modules: &[String],
     ahead: &[String],
+    newest: Option<u64>,
+    ports: &Ports,
 ) -> Result<String> {
     let mut w = Writer::new("ferrite-system 1");
     w.line("hostname", image.hostname()).line("board", board.name());
+    if let Some(newest) = newest {
+        w.line("build-date", &newest.to_string());
+    }
     w.line("chooser", board.boot.chooser.as_str());
     modules.iter().for_each(|module| {
         w.line("module", module);
@@ -82,7 +91,10 @@ pub fn system_conf(
     }
     for user in users(image)? {
         match image.workloads.iter().find(|workload| workload.name().as_str() == user.name) {
-            Some(workload) => workload_section(&mut w, workload, &user),
+            Some(workload) => {
+                let listen = ports.get(&user.name).map_or(&[][..], |addresses| addresses);
+                workload_section(&mut w, workload, &user, listen);
+            }
             None if user.name == WIFI_WORKLOAD => wifi_section(&mut w, &user),
             None => {
                 let sticks = image.update.as_ref().is_some_and(|update| update.sticks);
@@ -134,7 +146,7 @@ fn yes_no(yes: bool) -> &'static str {
     }
 }
 
-fn workload_section(w: &mut Writer, workload: &Workload, user: &User) {
+fn workload_section(w: &mut Writer, workload: &Workload, user: &User, listen: &[SocketAddr]) {
     w.section("workload", &user.name);
     command_lines(w, "command", "arg", workload.command().iter().map(|word| word.as_str()));
     for (key, value) in &workload.env {
@@ -151,8 +163,16 @@ fn workload_section(w: &mut Writer, workload: &Workload, user: &User) {
     for name in workload.after() {
         w.line("after", name);
     }
-    w.line("data", yes_no(workload.data))
-        .line("network", yes_no(workload.network))
+    for address in listen {
+        w.line("listen", &address.to_string());
+    }
+    w.line("data", yes_no(workload.data));
+    if workload.data {
+        let limit = |most: Option<u64>| most.map_or("share".to_owned(), |most| most.to_string());
+        w.line("data-max", &limit(workload.data_max()));
+        w.line("data-files", &limit(workload.data_files()));
+    }
+    w.line("network", yes_no(workload.network))
         .line("media", yes_no(workload.media))
         .line("vital", yes_no(workload.vital))
         .line(
@@ -205,6 +225,10 @@ fn command_lines<'a>(
     }
 }
 
+/// Seconds after which an update client that has not beaten is started again. It beats at least once
+/// a second but while it waits: 20 s for the next byte, 40 s in a row for a server that is nowhere.
+const OTA_HEARTBEAT: &str = "60";
+
 /// The update client's workload. It is not vital: a device without a server is a healthy device.
 fn update_section(w: &mut Writer, user: &User, sticks: bool) {
     w.section("workload", &user.name)
@@ -222,6 +246,7 @@ fn update_section(w: &mut Writer, user: &User, sticks: bool) {
         .line("budget", "5 300")
         .line("ready", "notify")
         .line("ready-timeout", "30")
+        .line("heartbeat", OTA_HEARTBEAT)
         .line("memory-max", &(64u64 << 20).to_string())
         .line("pids-max", "16")
         .line("log-size", "65536")
@@ -307,6 +332,8 @@ mod tests {
             &board(),
             &["/usr/lib/modules/a.ko".into()],
             &["/usr/bin/x".into()],
+            Some(1_795_659_174),
+            &Ports::from([("face".into(), vec!["[::]:8080".parse().unwrap()])]),
         )
         .unwrap();
         let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
@@ -316,6 +343,7 @@ mod tests {
             ("arg", "--x=1 2"),
             ("env", "K=V"),
             ("vital", "yes"),
+            ("listen", "[::]:8080"),
             ("restart", "always"),
             ("backoff", "1 60"),
             ("budget", "5 300"),
@@ -325,13 +353,33 @@ mod tests {
         }
         assert_eq!(conf::one(&conf.head, "module").unwrap().value, "/usr/lib/modules/a.ko");
         assert_eq!(conf::one(&conf.head, "read-ahead").unwrap().value, "/usr/bin/x");
+        assert_eq!(conf::one(&conf.head, "build-date").unwrap().value, "1795659174");
+    }
+
+    #[test]
+    fn what_a_workload_may_take_of_the_data_partition_is_said_for_all_but_the_update_client() {
+        let lines = |more: &str| {
+            let head = "[update]\nurl = \"http://h:1/\"\n[[workload]]\nname = \"rec\"\n";
+            let (_dir, image) = image(&format!("{head}command = [\"/x\"]\n{more}"));
+            let text = system_conf(&image, &board(), &[], &[], None, &Ports::new()).unwrap();
+            let lines = text.lines().filter(|line| line.starts_with("data-"));
+            lines.map(String::from).collect::<Vec<_>>()
+        };
+        assert!(lines("").is_empty());
+        assert_eq!(lines("data = true\n"), ["data-max share", "data-files share"]);
+        let own = lines("data = true\ndata_max = \"2G\"\ndata_files = 5000\n");
+        assert_eq!(own, ["data-max 2147483648", "data-files 5000"]);
     }
 
     #[test]
     fn the_update_client_is_added_when_there_is_a_url() {
         let (_dir, image) = image("[update]\nurl = \"http://h:1/\"\n");
-        let text = system_conf(&image, &board(), &[], &[]).unwrap();
+        let text = system_conf(&image, &board(), &[], &[], None, &Ports::new()).unwrap();
         assert!(text.contains("[workload ota]\ncommand /usr/bin/ota\narg run\n"), "{text}");
+        let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
+        let ota = &conf.sections.iter().find(|section| section.name == "ota").unwrap().lines;
+        assert_eq!(conf::one(ota, "heartbeat").unwrap().value, "60", "one that hangs is noticed");
+        assert_eq!(conf::one(ota, "vital").unwrap().value, "no");
         let settings: serde_json::Value =
             serde_json::from_str(&ota_settings(&image, image.update.as_ref().unwrap())).unwrap();
         assert_eq!(settings["url"], "http://h:1");
@@ -367,7 +415,7 @@ mod tests {
     fn sticks_are_for_those_who_asked_for_them() {
         let lines = |text: &str| {
             let (_dir, image) = image(text);
-            let text = system_conf(&image, &board(), &[], &[]).unwrap();
+            let text = system_conf(&image, &board(), &[], &[], None, &Ports::new()).unwrap();
             let conf = conf::parse(text.as_bytes(), "ferrite-system 1").unwrap();
             let all = std::iter::once(&conf.head).chain(conf.sections.iter().map(|s| &s.lines));
             all.map(|lines| conf::one(lines, "media").unwrap().value.to_owned()).collect::<Vec<_>>()

@@ -8,7 +8,7 @@ use anyhow::{bail, ensure, Context, Result};
 
 use super::device_tree::DeviceTree;
 use super::drivers;
-use super::modules::{self, canonical, Module};
+use super::modules::{self, canonical, Module, ModuleSource};
 use super::packaged_modules::{ending_with, PackagedModules};
 use super::wifi;
 use crate::config::board::{Chooser, Kernel, KernelSource};
@@ -23,6 +23,9 @@ const DATA_FILE_SYSTEM: &str = "ext4";
 /// The module for the EFI variables: one of them says which disk a board with UEFI was started from.
 /// A kernel of one's own without it finds its disk by the boot state.
 const EFI_VARIABLES: &str = "efivarfs";
+/// The module that keeps account of what each workload takes of it, by user. It has to be there
+/// before the partition is mounted: the first life has nobody that the kernel could ask for it.
+const DATA_QUOTAS: &str = "quota_v2";
 
 /// The kernel's files.
 pub struct KernelFiles {
@@ -40,6 +43,8 @@ pub struct KernelFiles {
     pub second_life: Vec<Module>,
     /// Modules that the kernel asks for by name when it needs them.
     pub on_demand: Vec<Module>,
+    /// The kernel can limit what each workload takes of the data partition.
+    pub quotas: bool,
 }
 
 /// Takes out of the packages or archives what the board file names; the modules for USB sticks and for
@@ -71,7 +76,11 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
     let mut early = order(&early_names, &chooser)?;
     let needed: BTreeSet<_> = early.iter().map(|module| module.name.clone()).collect();
     let loaded = [chooser.as_slice(), &early].concat();
-    early.extend(order(&[DATA_FILE_SYSTEM], &loaded)?);
+    // A kernel of the user's own may be built without.
+    let quotas = source.is_built_in(DATA_QUOTAS) || source.object(DATA_QUOTAS)?.is_some();
+    let for_data: &[&str] =
+        if quotas { &[DATA_FILE_SYSTEM, DATA_QUOTAS] } else { &[DATA_FILE_SYSTEM] };
+    early.extend(order(for_data, &loaded)?);
     let loaded = [chooser.as_slice(), &early].concat();
     let mut second_life = order(&late_names, &loaded)?;
     let loaded = [loaded.as_slice(), &second_life].concat();
@@ -102,7 +111,16 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
             }
         }
     }
-    Ok(KernelFiles { image, device_trees, chooser, first_life, later, second_life, on_demand })
+    Ok(KernelFiles {
+        image,
+        device_trees,
+        chooser,
+        first_life,
+        later,
+        second_life,
+        on_demand,
+        quotas,
+    })
 }
 
 /// The kernel image. One of the user's own may be packed with gzip.

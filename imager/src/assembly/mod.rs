@@ -1,7 +1,7 @@
 //! From checked files and fetched inputs to the bytes of an image.
 //!
 //! [`root`] puts the root together out of what [`skeleton`], [`packages`], [`kernel`] (with
-//! [`modules`] out of [`packaged_modules`]), [`archives`], [`libraries`], [`wifi`] and [`device_conf`] give; [`drivers`] compares the modules with the [`device_tree`]; [`initramfs`] packs the first life; [`slot_image`] makes
+//! [`modules`] out of [`packaged_modules`]), [`archives`], [`libraries`], [`wifi`], [`ports`] and [`device_conf`] give; [`drivers`] compares the modules with the [`device_tree`]; [`initramfs`] packs the first life; [`slot_image`] makes
 //! both a signed slot, with [`payload_writer`] its update; [`disk_image`] lays out the disk.
 
 pub mod archives;
@@ -18,6 +18,7 @@ pub mod modules;
 pub mod packaged_modules;
 pub mod packages;
 pub mod payload_writer;
+pub mod ports;
 pub mod root;
 pub mod skeleton;
 pub mod slot_image;

@@ -8,7 +8,7 @@ use slot::manifest::FileHash;
 use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
 use super::modules::Module;
-use super::{archives, libraries, packages, skeleton, ssh, wifi};
+use super::{archives, libraries, packages, ports, skeleton, ssh, wifi};
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::fs::tree::{Kind, Node, Tree};
@@ -20,7 +20,7 @@ use crate::sources::Inputs;
 /// Where models lie on the root, each in a folder of its name.
 pub const MODELS: &str = "/usr/share/models";
 /// Where the runner lies on the root.
-const RUNNER_PATH: &str = "/usr/bin/runner";
+pub const RUNNER_PATH: &str = "/usr/bin/runner";
 /// The engine in its wheel, and where the runner is linked to find it.
 const ENGINE_MEMBER: &str = "pymicro_wakeword/lib/libtensorflowlite_c.so";
 const ENGINE_PATH: &str = "/usr/lib/libtensorflowlite_c.so";
@@ -125,7 +125,9 @@ pub fn build(
         }
     }
     let ahead = read_ahead(&tree, image);
-    let system = device_conf::system_conf(image, board, &modules, &ahead)?;
+    let ports = ports::of(&tree, image)?;
+    let newest = inputs.newest()?;
+    let system = device_conf::system_conf(image, board, &modules, &ahead, newest, &ports)?;
     tree.file(SYSTEM_CONF, 0o644, system.as_bytes())?;
     Ok(Root { tree, models })
 }

@@ -2,7 +2,7 @@
 //! partition starts its kernel. The scripts are in `uboot/`; docs/choosers/uboot.md explains them.
 
 use anyhow::{bail, ensure, Context, Result};
-use slot::boot_state::{crc32, MAX_STRIKES};
+use slot::boot_state::{crc32, STRIKES_PER_ROUND, STRIKES_PER_TURN};
 use slot::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, SECTOR};
 use slot::origin::DISK_ARGUMENT;
 
@@ -72,6 +72,9 @@ pub fn boot_script(memory: &BootMemory, watchdog: Option<&Watchdog>) -> Result<S
     let digits: Vec<String> =
         (0..NUMBER_DIGITS).rev().map(|digit| at(NUMBER + NUMBER_NAME + digit)).collect();
     let bytes: Vec<String> = (0..=0xFF).map(|byte| format!("{byte:x}")).collect();
+    // One after another, and from the last one back to none.
+    let strikes: Vec<String> =
+        (0..STRIKES_PER_ROUND).chain([0]).map(|number| format!("{number:x}")).collect();
     Ok(BOOT
         .replace("@SECTOR_0@", &sector(0))
         .replace("@SECTOR_1@", &sector(1))
@@ -82,7 +85,9 @@ pub fn boot_script(memory: &BootMemory, watchdog: Option<&Watchdog>) -> Result<S
         .replace("@DIGITS@", &digits.join(" "))
         .replace("@BYTES@", &bytes.join(" "))
         .replace("@SLOT_SCRIPT@", &at(SLOT_SCRIPT_AT))
-        .replace("@STRIKES@", &format!("{MAX_STRIKES:x}"))
+        .replace("@STRIKES@", &strikes.join(" "))
+        .replace("@STRIKES_PER_TURN@", &format!("{STRIKES_PER_TURN:x}"))
+        .replace("@STRIKES_PER_ROUND@", &format!("{STRIKES_PER_ROUND:x}"))
         .replace("@WATCHDOG@\n", &arm))
 }
 

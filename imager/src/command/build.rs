@@ -119,6 +119,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let firmware_files = chooser::firmware_files(&board, &firmware, program)?;
     firmware.loader.clear();
     let volume_id = slot_image::boot_volume_id(&identity);
+    let quotas = kernel.quotas;
     let mut boot_files = chooser::slot_files(
         &board,
         chooser::SlotFiles {
@@ -139,7 +140,8 @@ pub fn run(args: BuildArgs) -> Result<()> {
     fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: cannot be made", args.out.display()))?;
     let firmware_files = tree(firmware_files)?;
-    let img = write_new(&outputs.img, |file| write_img(file, &identity, &firmware_files, &slot))?;
+    let img =
+        write_new(&outputs.img, |file| write_img(file, &identity, &firmware_files, &slot, quotas))?;
     let update = write_new(&outputs.update, |file| {
         let mut out = BufWriter::new(file);
         slot.stream.write(&slot.header, &mut out)?;
@@ -322,6 +324,7 @@ fn write_img(
     identity: &Identity,
     firmware_files: &Tree,
     slot: &slot_image::SlotImage,
+    quotas: bool,
 ) -> Result<()> {
     let board = identity.board;
     let [a, b, c, d, ..] = identity.hash("firmware");
@@ -340,6 +343,7 @@ fn write_img(
         uuid: identity.bytes("data"),
         label: slot::layout::DATA.to_owned(),
         time: 0,
+        quotas,
     };
     let mut data = std::io::Cursor::new(vec![0; board.partitions.data() as usize]);
     ext4::write(&options, &mut data)?;

@@ -20,6 +20,7 @@ use super::hashing::Hashing;
 use super::repo::staged::{self, Place, Staged};
 use crate::keys;
 use crate::repository_folder::{cannot_write, load, lock, write_atomic};
+use crate::signing_clock::ClockArgs;
 use crate::update_file::{self, VerifiedUpdate};
 
 mod companions;
@@ -38,6 +39,7 @@ const DEFAULT_DAYS: u64 = 5 * 365;
   imager publish --repo repo out/demo-qemu-arm64-1.0.1.update
   imager publish --repo repo --group canary --waves 10%@1d,50%@2d,100%@4d out/*.update
   imager publish --repo repo --pause 1.0.1
+  imager publish --repo repo --retry 1.0.1
   imager publish --repo repo --prune 5 out/demo-qemu-arm64-1.0.9.update
   imager publish --repo repo                       renews the signatures, for a timer")]
 pub struct PublishArgs {
@@ -61,6 +63,8 @@ pub struct PublishArgs {
     /// `imager repo sign` and published by `imager repo publish`. Devices see nothing of it.
     #[arg(long)]
     stage: bool,
+    #[command(flatten)]
+    clock: ClockArgs,
     /// Updates to add.
     #[arg(value_name = "FILE.update")]
     files: Vec<PathBuf>,
@@ -91,6 +95,8 @@ fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Resul
     let _lock = lock(&args.repo)?;
     let before = load(&args.repo)?;
     staged::refuse_second(&args.repo)?;
+    let files: Vec<&Path> = args.files.iter().map(PathBuf::as_path).collect();
+    args.clock.check(now, before.as_ref(), &files)?;
     let first_root = match &before {
         Some(_) => None,
         None => Some(Draft::read("root.json", &keys::tuf_root(&args.keys)?)?),

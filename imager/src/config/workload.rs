@@ -9,6 +9,9 @@ use toml::Spanned;
 use super::diagnostics::{nearest, Document, Finding};
 use super::values::{DevicePath, Line, Name, Size, Span};
 
+/// The most ports of one workload (`init`'s bound).
+pub const MAX_PORTS: usize = 16;
+
 /// One program that `init` starts and keeps alive.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +31,10 @@ pub struct Workload {
     /// Needs the data partition before it starts.
     #[serde(default)]
     pub data: bool,
+    /// The most bytes its files on the data partition take; a fair share if absent.
+    data_max: Option<Spanned<Size>>,
+    /// The most files and folders it has there; a fair share if absent.
+    data_files: Option<Spanned<u64>>,
     /// Needs an address before it starts.
     #[serde(default)]
     pub network: bool,
@@ -60,6 +67,9 @@ pub struct Workload {
     /// Sees the USB sticks that are plugged in, below `/run/media`, read-only.
     #[serde(default)]
     pub media: bool,
+    /// TCP ports that belong to it: the system listens on them and hands it the sockets.
+    #[serde(default)]
+    pub ports: Vec<u16>,
     /// Size of the ring that keeps its output.
     #[serde(default = "default_log_size")]
     pub log_size: Size,
@@ -182,9 +192,38 @@ impl Workload {
         self.after.iter().map(|n| n.get_ref())
     }
 
+    /// The most bytes its files on the data partition take, where the image says.
+    pub fn data_max(&self) -> Option<u64> {
+        self.data_max.as_ref().map(|size| size.get_ref().0)
+    }
+
+    /// The most files and folders it has there, where the image says.
+    pub fn data_files(&self) -> Option<u64> {
+        self.data_files.as_ref().map(|files| *files.get_ref())
+    }
+
     /// Longest time between two heartbeats, if it sends any.
     pub fn heartbeat(&self) -> Option<Span> {
         self.heartbeat.as_ref().map(|h| *h.get_ref())
+    }
+
+    /// What is taken of the data partition is limited only for who has a place there.
+    fn check_data(&self, document: &Document) -> Result<(), Finding> {
+        let max =
+            self.data_max.as_ref().map(|max| ("data_max", max.span(), max.get_ref().0 < 64 << 10));
+        let files = self.data_files.as_ref().map(|n| ("data_files", n.span(), *n.get_ref() < 16));
+        for (key, span, too_small) in max.into_iter().chain(files) {
+            if !self.data {
+                return Err(
+                    document.at(span, format!("`{key}` is for workloads with `data = true`"))
+                );
+            }
+            if too_small {
+                let why = "`data_max` is at least 64K, `data_files` at least 16";
+                return Err(document.at(span, why));
+            }
+        }
+        Ok(())
     }
 
     fn check_alone(&self, document: &Document) -> Result<(), Finding> {
@@ -203,12 +242,13 @@ impl Workload {
                 return Err(document.at(heartbeat.span(), "`heartbeat` is shorter than 1s"));
             }
         }
+        self.check_data(document)?;
         for key in self.env.keys() {
             let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             if key.is_empty() || !plain || key.as_bytes()[0].is_ascii_digit() {
                 return Err(at_name(format!("{key:?} in `env` is not a variable's name")));
             }
-            if key.starts_with("FERRITE_") {
+            if key.starts_with("FERRITE_") || key.starts_with("LISTEN_") {
                 return Err(at_name(format!("`{key}` in `env` is set by the system itself")));
             }
         }
@@ -222,6 +262,11 @@ impl Workload {
         }
         if self.pids_max == 0 || self.pids_max > 32768 {
             return Err(at_name("`pids_max` is between 1 and 32768".into()));
+        }
+        if self.ports.len() > MAX_PORTS || self.ports.contains(&0) {
+            return Err(at_name(format!(
+                "`ports` are at most {MAX_PORTS} numbers from 1 to 65535"
+            )));
         }
         if !(4096..=16 << 20).contains(&self.log_size.0) {
             return Err(at_name("`log_size` is between 4K and 16M".into()));
@@ -262,6 +307,15 @@ pub fn check(
             return Err(
                 document.at(w.name.span(), format!("workload `{}` is defined twice", w.name()))
             );
+        }
+    }
+    let mut ports: BTreeMap<u16, &Name> = BTreeMap::new();
+    for w in workloads {
+        for port in &w.ports {
+            if let Some(other) = ports.insert(*port, w.name()) {
+                let why = format!("port {port} belongs to workload `{other}` already");
+                return Err(document.at(w.name.span(), why));
+            }
         }
     }
     for after in workloads.iter().flat_map(|w| &w.after) {

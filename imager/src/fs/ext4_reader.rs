@@ -247,7 +247,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn image() -> Vec<u8> {
-        let options = Options { size: 16 << 20, uuid: [7; 16], label: "data".into(), time: 9 };
+        let options =
+            Options { size: 16 << 20, uuid: [7; 16], label: "data".into(), time: 9, quotas: true };
         let mut tree = Tree::new(0);
         tree.file("a/b/small", 0o640, b"hello".as_slice()).unwrap();
         tree.file("a/large", 0o600, vec![5; 1_000_001]).unwrap();

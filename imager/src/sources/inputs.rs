@@ -43,6 +43,15 @@ impl Inputs {
         self.kernel.iter().map(Deb::contents).chain(archives).collect()
     }
 
+    /// When the newest part of the root's and the kernel's packages was made, in seconds since 1970:
+    /// a date that the locked packages bring along, on whatever day an image is built of them.
+    /// `None` without packages.
+    pub fn newest(&self) -> Result<Option<u64>> {
+        let packages = self.root.iter().chain(&self.kernel);
+        let dates = packages.map(|deb| deb.contents().newest()).collect::<Result<Vec<u64>>>()?;
+        Ok(dates.into_iter().max().filter(|date| *date > 0))
+    }
+
     /// The wheel of that project.
     pub fn wheel(&self, name: &str) -> Result<&Wheel> {
         self.wheels

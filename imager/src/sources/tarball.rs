@@ -112,6 +112,16 @@ impl Tarball {
         Ok(paths.into_inner())
     }
 
+    /// When its newest member was last changed, in seconds since 1970; 0 in an empty one.
+    pub fn newest(&self) -> Result<u64> {
+        let mut newest = 0;
+        for entry in self.archive()?.entries_with_seek().context("its data cannot be read")? {
+            let entry = entry.with_context(|| self.name.clone())?;
+            newest = newest.max(entry.header().mtime().with_context(|| self.name.clone())?);
+        }
+        Ok(newest)
+    }
+
     fn archive(&self) -> Result<tar::Archive<BufReader<File>>> {
         let file = File::open(&self.tar)
             .with_context(|| format!("{}: cannot be read", self.tar.display()))?;
@@ -220,6 +230,22 @@ fn beside(path: &str, target: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_member_dates_an_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let tar = dir.path().join("x.tar");
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, time) in [("a", 5), ("b", 1_795_659_174), ("c", 7)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mtime(time);
+            builder.append_data(&mut header, path, &[][..]).unwrap();
+        }
+        std::fs::write(&tar, builder.into_inner().unwrap()).unwrap();
+        let tarball = Tarball::open("x".into(), tar).unwrap();
+        assert_eq!(tarball.newest().unwrap(), 1_795_659_174);
+    }
 
     /// A tar with these members: what it is, path, and content or target.
     fn tarball(members: &[(tar::EntryType, &str, &str)]) -> (tempfile::TempDir, Result<Tarball>) {

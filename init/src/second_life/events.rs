@@ -36,8 +36,9 @@ impl Life {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         };
         add(Token::Signals, self.signals.as_fd(), PollFlags::IN);
+        let now = uptime::now();
         self.supervisor
-            .pipes(|index, pipe, fd| add(Token::Workload(index, pipe), fd, PollFlags::IN));
+            .pipes(now, |index, pipe, fd| add(Token::Workload(index, pipe), fd, PollFlags::IN));
         if let Some(control) = &self.control {
             let rings = |index: usize| self.supervisor.units.get(index).map(|unit| &unit.ring);
             control.descriptors(rings, |client, fd, write| {
@@ -79,7 +80,7 @@ impl Life {
     fn next_look(&self) -> u64 {
         let now = uptime::now();
         [
-            self.supervisor.deadline(),
+            self.supervisor.deadline(now),
             self.control.as_ref().and_then(Control::deadline),
             self.network.deadline(),
             self.wireless.deadline(),

@@ -24,6 +24,7 @@ impl Life {
             slot: &self.booted.facts,
             address: self.network.address(),
             wifi: self.wireless.status(),
+            data: &self.data,
             now,
         };
         match request {
@@ -40,6 +41,14 @@ impl Life {
             Request::Start(name) => self.ask(&name, Event::AskStart, now),
             Request::Stop(name) => self.ask(&name, Event::AskStop, now),
             Request::Restart(name) => self.ask(&name, Event::AskRestart, now),
+            Request::SignedTime(seconds) => {
+                self.clock.signed_at(seconds, now);
+                Answer::ok("")
+            }
+            Request::TrialWaits(reason) => {
+                self.trial_waits = reason;
+                Answer::ok("")
+            }
             Request::Reboot => {
                 self.end(End::Reboot, now);
                 Answer::ok("")

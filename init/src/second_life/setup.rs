@@ -19,14 +19,24 @@ use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
 use crate::workload::precedence::Precedence;
 use crate::workload::supervise::Supervisor;
-use crate::{ahead, control, devices, failure, mounts, sys, uptime};
+use crate::{ahead, control, data, devices, failure, mounts, sys, uptime};
 
 /// What was booted, from `/run/ferrite/slot`.
+#[derive(Clone)]
 pub struct Booted {
     pub slot: Slot,
     pub kind: Kind,
     pub disk: String,
+    /// Name of the chooser that keeps the boot state.
+    pub chooser: String,
     pub facts: Vec<(String, String)>,
+}
+
+impl Booted {
+    /// The slot, and as what it was booted.
+    pub fn running(&self) -> chooser::Running {
+        (self.slot, self.kind)
+    }
 }
 
 /// Reads what the first life found.
@@ -46,6 +56,7 @@ pub fn booted() -> Result<Booted> {
         slot: Slot::parse(get("slot")?.value).map_err(error)?,
         kind,
         disk: get("disk")?.value.to_string(),
+        chooser: get("chooser")?.value.to_string(),
         facts: pairs.collect(),
     })
 }
@@ -79,12 +90,14 @@ pub fn start(booted: &Booted) -> Result<Life> {
     }
     let debug = DebugPrograms::new(&system);
     supervisor.make_groups();
+    supervisor.open_ports();
     supervisor.tick(now);
 
     let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
-    failure::publish_note(&*chooser::open(&system.chooser, Path::new(layout::DEVICES))?);
+    let devices = Path::new(layout::DEVICES);
+    failure::publish_note(&*chooser::open(&booted.chooser, devices, booted.running())?);
     Ok(Life {
-        booted: Booted { facts: booted.facts.clone(), disk: booted.disk.clone(), ..*booted },
+        booted: booted.clone(),
         signals,
         watchdog,
         next_feed: now,
@@ -100,10 +113,14 @@ pub fn start(booted: &Booted) -> Result<Life> {
             true => Media::open(booted.disk.trim_start_matches("/dev/")),
             false => Media::default(),
         },
-        clock: Clock::new(&system.ntp),
+        clock: Clock::new(&system.ntp, system.build_date),
         debug,
+        data: data::kept(),
+        data_watch: None,
+        data_check_waits: false,
         helpers,
         probation: Probation::new(booted.kind, now + system.trial_timeout),
+        trial_waits: String::new(),
         precedence: Precedence::begin(now),
         shutdown: None,
         ending: None,

@@ -5,16 +5,16 @@
 mod network_conf;
 mod news;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::{Gid, Uid};
 use slot::conf::Conf;
 use slot::{layout, settings, Error, Result};
 
-use self::network_conf::MAX_PASSPHRASE;
 pub use self::news::Standing;
 use crate::console::say;
+use crate::data;
 use crate::system_conf::Radio;
 
 /// A network that is there is found in this time, in milliseconds: two searches of all channels.
@@ -131,10 +131,8 @@ fn write(radio: &Radio, ssid: &str, user: u32) -> Result<()> {
     let error = |path: &'static str| {
         move |e: std::io::Error| Error::new([path, ": ", &e.to_string()].concat())
     };
-    let mut passphrase = String::new();
-    std::fs::File::open(layout::WIFI_PASSPHRASE)
-        .and_then(|file| file.take(MAX_PASSPHRASE as u64 + 2).read_to_string(&mut passphrase))
-        .map_err(error(layout::WIFI_PASSPHRASE))?;
+    let passphrase = data::take_collected(layout::WIFI_PASSPHRASE).unwrap_or_default();
+    let passphrase = String::from_utf8(passphrase).unwrap_or_default();
     let passphrase = passphrase.trim_end_matches(['\r', '\n']);
     let text = network_conf::text(&radio.country, ssid, passphrase).ok_or_else(|| {
         Error::new(

@@ -12,6 +12,10 @@ use crate::system_conf::Workload;
 /// Where cgroup2 is mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";
 
+fn error(path: &str, e: &dyn std::fmt::Display) -> Error {
+    Error::new([path, ": ", &e.to_string()].concat())
+}
+
 /// An open control group.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -24,26 +28,36 @@ impl Cgroup {
     /// Makes (or finds) the group of a workload and writes its limits.
     pub fn open(workload: &Workload) -> Result<Cgroup> {
         // No control file of the kernel starts with this, whatever a workload is called.
-        let path = [MOUNT, "/workload-", &workload.name].concat();
-        let error = |what: &str, e: &dyn std::fmt::Display| {
-            Error::new([&path, what, ": ", &e.to_string()].concat())
-        };
-        match fs::create_dir(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(error("", &e)),
-            _ => {}
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder =
-            rustix::fs::open(path.as_str(), flags, Mode::empty()).map_err(|e| error("", &e))?;
+        let group = Cgroup::make([MOUNT, "/workload-", &workload.name].concat())?;
         let limit = |value: Option<u64>| value.map_or("max".to_string(), |v| v.to_string());
         for (file, value) in [
             ("/memory.max", limit(workload.memory_max)),
             ("/memory.oom.group", "1".to_string()),
             ("/pids.max", limit(workload.pids_max)),
         ] {
-            fs::write([&path, file].concat(), value).map_err(|e| error(file, &e))?;
+            fs::write([&group.path, file].concat(), value)
+                .map_err(|e| error(&[&group.path, file].concat(), &e))?;
         }
-        Ok(Cgroup { path, folder, killed: Cell::new(false) })
+        Ok(group)
+    }
+
+    /// Makes (or finds) the group of the workload's health command within this one. This one's
+    /// limits hold for both together, and its end is the end of both.
+    pub fn open_check(&self) -> Result<Cgroup> {
+        Cgroup::make([&self.path, "/check"].concat())
+    }
+
+    fn make(path: String) -> Result<Cgroup> {
+        let existed = match fs::create_dir(&path) {
+            Ok(()) => false,
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => true,
+            Err(e) => return Err(error(&path, &e)),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder =
+            rustix::fs::open(path.as_str(), flags, Mode::empty()).map_err(|e| error(&path, &e))?;
+        // Whether it was ever killed before is not known then.
+        Ok(Cgroup { path, folder, killed: Cell::new(existed) })
     }
 
     /// The folder, for starting a process in it; `None` when a process has to [`Cgroup::join`].
@@ -63,7 +77,14 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Kills every process in the group.
+    /// Whether a process is in it, one that ended and waits to be reaped aside.
+    pub fn is_populated(&self) -> bool {
+        let events = fs::read_to_string([&self.path, "/cgroup.events"].concat());
+        // Where the kernel does not say: a kill too many does no harm.
+        !events.is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+    }
+
+    /// Kills every process in the group and in those within it.
     pub fn kill(&self) {
         self.killed.set(true);
         // Fails only when the group is gone, and its processes with it.

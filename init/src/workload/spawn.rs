@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{fcntl_dupfd_cloexec, Errno};
 use rustix::mount::{
-    mount, mount_bind, mount_change, unmount, MountFlags, MountPropagationFlags, UnmountFlags,
+    mount, mount_change, mount_remount, move_mount, open_tree, unmount, MountFlags,
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::Pid;
@@ -18,14 +19,19 @@ use rustix::thread::{
 use slot::layout;
 
 use super::cgroup::Cgroup;
-use crate::media;
+use super::ports::{Ports, MAX_PORTS};
+use crate::beneath::Folder;
 use crate::sys::{self, Forked};
 use crate::system_conf::Workload;
+use crate::{data, media, quota};
 
 /// Exit status of a child that could not become its program.
 pub const CANNOT_START: i32 = 127;
-/// The descriptor a workload says on that it is ready.
-const NOTIFY_FD: i32 = 3;
+/// The first descriptor behind the standard ones: listening sockets, then the one a workload says on
+/// that it is ready (sd_listen_fds(3), `SD_LISTEN_FDS_START`).
+const FIRST_FD: i32 = 3;
+/// No descriptor from here on is given to a workload.
+const FREE_FD: i32 = FIRST_FD + MAX_PORTS as i32 + 1;
 
 /// A process that was started, and the pipes to it; all of them are non-blocking.
 #[derive(Debug)]
@@ -47,6 +53,8 @@ pub struct Program<'a> {
     pub command: &'a [String],
     /// Gets the readiness descriptor.
     pub notifies: bool,
+    /// Gets the sockets that listen on these.
+    pub ports: Option<&'a Ports>,
 }
 
 /// Starts `program` as `workload`. Fails only when no process can be made now; what goes wrong in
@@ -72,8 +80,8 @@ pub fn start(
             Ok(Process { pid, output: Some(output), notify, start: Some(start) })
         }
         Forked::Child => {
-            // The pipe may have the number that the readiness descriptor gets.
-            let report = fcntl_dupfd_cloexec(&child_start, 16).unwrap_or(child_start);
+            // The pipe may have a number that the program's descriptors get.
+            let report = fcntl_dupfd_cloexec(&child_start, FREE_FD).unwrap_or(child_start);
             let Err((step, error)) = become_program(
                 workload,
                 program,
@@ -102,12 +110,19 @@ fn become_program(
     sys::default_signals();
     cgroup.join().map_err(|e| ("join the control group", e))?;
     rustix::process::setsid().map_err(step("new session"))?;
-    descriptors(output, notify).map_err(|e| ("descriptors", e))?;
     // Opening /dev/stderr or /proc/self/fd/3 asks for rights on the pipe itself.
     for pipe in [Some(output), notify].into_iter().flatten() {
         let (uid, gid) = (Uid::from_raw(workload.uid), Gid::from_raw(workload.uid));
         rustix::fs::fchown(pipe, Some(uid), Some(gid)).map_err(step("hand over the pipes"))?;
     }
+    let sockets: Vec<(u16, BorrowedFd<'_>)> = program
+        .ports
+        .iter()
+        .flat_map(|ports| ports.sockets())
+        .map(|(n, s)| (n, s.as_fd()))
+        .collect();
+    let handed = sockets.iter().map(|(_, socket)| *socket).chain(notify).collect::<Vec<_>>();
+    descriptors(output, &handed).map_err(|e| ("descriptors", e))?;
     own_mounts(workload)?;
     credentials(workload).map_err(step("set user and groups"))?;
     set_no_new_privs(true).map_err(step("no_new_privs"))?;
@@ -119,20 +134,26 @@ fn become_program(
             .collect()
     };
     let arguments = text(program.command)?;
-    let environment = text(&environment(workload, notify.is_some()))?;
-    let first_unused = if notify.is_some() { 4 } else { 3 };
-    sys::close_on_exec_from(first_unused).map_err(|e| ("close descriptors", e))?;
+    let numbers: Vec<u16> = sockets.iter().map(|(number, _)| *number).collect();
+    let environment = text(&environment(workload, &numbers, notify.is_some()))?;
+    sys::close_on_exec_from(FIRST_FD as u32 + handed.len() as u32)
+        .map_err(|e| ("close descriptors", e))?;
     let path = arguments.first().ok_or(("no command", std::io::ErrorKind::InvalidInput.into()))?;
     Err(("cannot run the command", sys::exec(path, &arguments, &environment)))
 }
 
-fn descriptors(output: BorrowedFd<'_>, notify: Option<BorrowedFd<'_>>) -> std::io::Result<()> {
+/// The standard descriptors, then `handed` from [`FIRST_FD`] on.
+fn descriptors(output: BorrowedFd<'_>, handed: &[BorrowedFd<'_>]) -> std::io::Result<()> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    // None of them may be overwritten before its turn.
+    let aside = |fd: &BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, FREE_FD);
+    let (null, output) = (aside(&null.as_fd())?, aside(&output)?);
+    let handed = handed.iter().map(aside).collect::<Vec<_>>();
     sys::duplicate_to(null.as_fd(), 0)?;
-    sys::duplicate_to(output, 1)?;
-    sys::duplicate_to(output, 2)?;
-    if let Some(notify) = notify {
-        sys::duplicate_to(notify, NOTIFY_FD)?;
+    sys::duplicate_to(output.as_fd(), 1)?;
+    sys::duplicate_to(output.as_fd(), 2)?;
+    for (number, fd) in (FIRST_FD..).zip(handed) {
+        sys::duplicate_to(fd?.as_fd(), number)?;
     }
     Ok(())
 }
@@ -157,9 +178,9 @@ fn own_mounts(workload: &Workload) -> Result<(), Step> {
     }
     let safe = MountFlags::NOSUID | MountFlags::NODEV;
     if workload.data {
-        let folder = [layout::WORKLOADS, "/", &workload.name].concat();
-        own_folder(&folder, workload.uid).map_err(step("make its data folder"))?;
-        mount_bind(folder.as_str(), "/data").map_err(step("mount its data folder"))?;
+        let folder = own_folder(workload)
+            .map_err(|e| ("make its data folder", std::io::Error::other(e.to_string())))?;
+        show(&folder).map_err(step("mount its data folder"))?;
     } else {
         let options = c"mode=0755,size=4k,nr_inodes=2";
         mount("tmpfs", "/data", "tmpfs", safe | MountFlags::RDONLY, options)
@@ -168,20 +189,30 @@ fn own_mounts(workload: &Workload) -> Result<(), Step> {
     mount("tmpfs", "/tmp", "tmpfs", safe, c"mode=1777,size=25%").map_err(step("mount its /tmp"))
 }
 
-/// Makes the folder if it is missing and hands it to its user.
-fn own_folder(folder: &str, uid: u32) -> Result<(), Errno> {
-    for (path, mode) in [(layout::WORKLOADS, 0o711), (folder, 0o700)] {
-        match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e),
-        }
+/// The workload's own folder on `/data`: made if it is missing, its user's, and with the limits that
+/// were there before a step that could exceed them.
+fn own_folder(workload: &Workload) -> slot::Result<Folder> {
+    let (_, name) = layout::WORKLOADS.rsplit_once('/').unwrap_or_default();
+    let folder = Folder::open(data::MOUNT)?.make(name, 0o711)?.make(&workload.name, 0o700)?;
+    if let Some(limits) = &workload.data_limits {
+        // Not every file system keeps account; that is said where `/data` grows.
+        let _ = quota::limit(folder.as_fd(), std::slice::from_ref(limits));
     }
-    let stat = rustix::fs::stat(folder)?;
-    if stat.st_uid != uid || stat.st_gid != uid {
-        // A full disk must not keep a workload from its own folder: this allocates nothing.
-        rustix::fs::chown(folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
-    }
-    Ok(())
+    folder.give(workload.uid)?;
+    Ok(folder)
+}
+
+/// Mounts the folder, and nothing that a path could lead to instead, as `/data`. Its own links are
+/// the workload's to follow.
+fn show(folder: &Folder) -> Result<(), Errno> {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(folder, "", clone)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&tree, "", rustix::fs::CWD, data::MOUNT, flags)?;
+    let flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    mount_remount(data::MOUNT, flags, "")
 }
 
 /// The workload's user and groups. Capabilities that it has are kept over the change of the user and,
@@ -205,16 +236,24 @@ fn credentials(workload: &Workload) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The environment of a workload; what its own configuration says comes last and wins.
-fn environment(workload: &Workload, notifies: bool) -> Vec<String> {
+/// The environment of a workload that is handed sockets of these ports; what its own configuration
+/// says comes last and wins. For the child alone: it says the child's process id.
+fn environment(workload: &Workload, ports: &[u16], notifies: bool) -> Vec<String> {
     let mut all = vec![
         "PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_string(),
         "HOME=/data".to_string(),
         "TMPDIR=/tmp".to_string(),
         ["FERRITE_WORKLOAD=", &workload.name].concat(),
     ];
+    if !ports.is_empty() {
+        let names: Vec<String> = ports.iter().map(u16::to_string).collect();
+        all.push(["LISTEN_FDS=", &ports.len().to_string()].concat());
+        all.push(["LISTEN_PID=", &std::process::id().to_string()].concat());
+        all.push(["LISTEN_FDNAMES=", &names.join(":")].concat());
+    }
     if notifies {
-        all.push("FERRITE_NOTIFY_FD=3".to_string());
+        let number = FIRST_FD as usize + ports.len();
+        all.push(["FERRITE_NOTIFY_FD=", &number.to_string()].concat());
     }
     for own in &workload.environment {
         let key = own.split('=').next().unwrap_or_default();
@@ -233,7 +272,7 @@ mod tests {
     fn a_workload_may_replace_a_default_variable() {
         let text = with(&format!("[workload x]\n{PLAIN}env PATH=/opt\nenv A=1\n"));
         let workload = system_conf::parse(text.as_bytes()).unwrap().workloads.remove(0);
-        let all = environment(&workload, true);
+        let all = environment(&workload, &[], true);
         assert_eq!(
             all.iter().filter(|v| v.starts_with("PATH=")).collect::<Vec<_>>(),
             ["PATH=/opt"]
@@ -241,5 +280,17 @@ mod tests {
         assert!(all.contains(&"A=1".to_string()));
         assert!(all.contains(&"FERRITE_WORKLOAD=x".to_string()));
         assert!(all.contains(&"FERRITE_NOTIFY_FD=3".to_string()));
+        assert!(!all.iter().any(|v| v.starts_with("LISTEN_")));
+    }
+
+    #[test]
+    fn sockets_come_first_and_the_readiness_descriptor_behind_them() {
+        let text = with(&format!("[workload x]\n{PLAIN}listen [::]:8080\nlisten [::]:9\n"));
+        let workload = system_conf::parse(text.as_bytes()).unwrap().workloads.remove(0);
+        let all = environment(&workload, &[8080, 9], true);
+        for wanted in ["LISTEN_FDS=2", "LISTEN_FDNAMES=8080:9", "FERRITE_NOTIFY_FD=5"] {
+            assert!(all.contains(&wanted.to_string()), "{wanted}: {all:?}");
+        }
+        assert!(all.contains(&format!("LISTEN_PID={}", std::process::id())));
     }
 }

@@ -1,4 +1,4 @@
-//! What a workload's state means for the board: may the watchdog be fed, is a trial going well?
+//! What a workload's state means for the board: is it well, on its way, held up, or lost?
 
 use super::table::State;
 use crate::system_conf::{Provision, Workload};
@@ -15,6 +15,8 @@ pub enum Standing {
     Coming {
         /// When patience ends.
         lost_at: u64,
+        /// Its old process outlives being killed.
+        stuck: bool,
     },
     /// Has used up its chances.
     Lost,
@@ -39,9 +41,20 @@ pub enum Need {
     Turn,
 }
 
-/// How a workload stands. `since`: when it last ceased to be ready (or was first wanted);
-/// `ended_well`: the exit status of its last run.
-pub fn of(workload: &Workload, state: State, need: Need, since: u64, ended_well: bool) -> Standing {
+/// What of a workload's past decides how it stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past {
+    /// When it last ceased to be ready (or was first wanted).
+    pub since: u64,
+    /// The exit status of its last run was 0.
+    pub ended_well: bool,
+    /// Its process was killed again and again and is still there.
+    pub stuck: bool,
+}
+
+/// How a workload stands.
+pub fn of(workload: &Workload, state: State, need: Need, past: Past) -> Standing {
+    let Past { since, ended_well, stuck } = past;
     match (state, need) {
         (State::Ready, _) => Standing::Healthy,
         (State::Finished, _) if ended_well => Standing::Healthy,
@@ -52,7 +65,7 @@ pub fn of(workload: &Workload, state: State, need: Need, since: u64, ended_well:
         (State::Waiting, Need::Provision(_)) => Standing::Held("waits for the device's settings"),
         (State::Waiting, Need::Workload(_)) => Standing::Held("waits for another workload"),
         (State::Waiting, Need::Turn) => Standing::Held("waits for its turn"),
-        _ => Standing::Coming { lost_at: since.saturating_add(patience(workload)) },
+        _ => Standing::Coming { lost_at: since.saturating_add(patience(workload)), stuck },
     }
 }
 
@@ -72,8 +85,10 @@ pub enum Verdict {
     Waiting(String),
     /// Like `Waiting`, but only on things that are no fault of the version that runs.
     Held(String),
-    /// This one is lost: the watchdog must not be fed any longer.
+    /// This one has used up its chances. What follows is [`crate::trial`]'s to say.
     Lost(String),
+    /// Like `Lost`, of a process that nothing can kill: the kernel or a driver holds it.
+    Stuck(String),
 }
 
 /// Judges the vital workloads: `(name, its standing, its state's word and reason)`.
@@ -84,7 +99,13 @@ pub fn judge<'a>(vital: impl Iterator<Item = (&'a str, Standing, String)>, now: 
         match standing {
             Standing::Healthy => {}
             Standing::Lost => return Verdict::Lost(text(&detail)),
-            Standing::Coming { lost_at } if now >= lost_at => return Verdict::Lost(text(&detail)),
+            Standing::Coming { lost_at, stuck } if now >= lost_at => {
+                return if stuck {
+                    Verdict::Stuck(text(&detail))
+                } else {
+                    Verdict::Lost(text(&detail))
+                };
+            }
             Standing::Coming { .. } => verdict = Verdict::Waiting(text(&detail)),
             Standing::Held(why) => {
                 if verdict == Verdict::Healthy {
@@ -97,16 +118,14 @@ pub fn judge<'a>(vital: impl Iterator<Item = (&'a str, Standing, String)>, now: 
 }
 
 impl Verdict {
-    /// The watchdog may be fed.
-    pub fn may_feed(&self) -> bool {
-        !matches!(self, Verdict::Lost(_))
-    }
-
     /// Why not every vital workload is healthy; empty if they are.
     pub fn reason(&self) -> &str {
         match self {
             Verdict::Healthy => "",
-            Verdict::Waiting(why) | Verdict::Held(why) | Verdict::Lost(why) => why,
+            Verdict::Waiting(why)
+            | Verdict::Held(why)
+            | Verdict::Lost(why)
+            | Verdict::Stuck(why) => why,
         }
     }
 }
@@ -123,32 +142,44 @@ mod tests {
     }
 
     fn verdict(state: State, need: Need, since: u64, now: u64) -> Verdict {
-        let standing = of(&workload(), state, need, since, false);
+        let standing = of(&workload(), state, need, Past { since, ..Past::default() });
         judge([("x", standing, state.word().to_string())].into_iter(), now)
     }
 
     #[test]
-    fn a_normal_restart_keeps_the_watchdog_fed() {
+    fn a_normal_restart_is_no_loss() {
         // stop 10 s + back-off 60 s + ready 30 s after it was last ready.
         for state in [State::Recycling, State::BackOff, State::Starting] {
-            assert!(verdict(state, Need::Nothing, 1_000, 101_000).may_feed(), "{state:?}");
+            let verdict = verdict(state, Need::Nothing, 1_000, 101_000);
+            assert!(matches!(verdict, Verdict::Waiting(_)), "{state:?}: {verdict:?}");
         }
+    }
+
+    #[test]
+    fn a_process_that_outlives_being_killed_is_told_apart() {
+        let past = Past { since: 1_000, stuck: true, ..Past::default() };
+        let standing = of(&workload(), State::Recycling, Need::Nothing, past);
+        let all = || [("x", standing.clone(), "unhealthy".to_string())].into_iter();
+        assert_eq!(judge(all(), 101_000), Verdict::Waiting("x unhealthy".into()));
+        assert_eq!(judge(all(), 111_000), Verdict::Stuck("x unhealthy".into()));
     }
 
     #[test]
     fn a_vital_workload_that_never_comes_back_is_lost() {
+        let lost = |verdict| matches!(verdict, Verdict::Lost(_));
         for state in [State::Recycling, State::BackOff, State::Starting] {
-            assert!(!verdict(state, Need::Nothing, 1_000, 111_000).may_feed(), "{state:?}");
+            assert!(lost(verdict(state, Need::Nothing, 1_000, 111_000)), "{state:?}");
         }
-        assert!(!verdict(State::Failed, Need::Nothing, 1_000, 1_000).may_feed());
-        assert!(!verdict(State::Waiting, Need::NoData, 0, 200_000).may_feed());
+        assert!(lost(verdict(State::Failed, Need::Nothing, 1_000, 1_000)));
+        assert!(lost(verdict(State::Waiting, Need::NoData, 0, 200_000)));
     }
 
     #[test]
-    fn a_missing_cable_never_resets_the_board() {
+    fn a_missing_cable_or_a_persons_order_is_no_loss() {
         let held = verdict(State::Waiting, Need::Network, 0, u64::MAX);
         assert_eq!(held, Verdict::Held("x waits for an address".into()));
-        assert!(verdict(State::Stopped, Need::Nothing, 0, u64::MAX).may_feed());
+        let stopped = verdict(State::Stopped, Need::Nothing, 0, u64::MAX);
+        assert_eq!(stopped, Verdict::Held("x stopped".into()));
     }
 
     #[test]

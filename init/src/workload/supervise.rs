@@ -7,20 +7,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::process::{kill_process, Pid, Signal, WaitStatus};
 
+use self::pipes::Flows;
 pub use self::pipes::Pipe;
 use super::cgroup::Cgroup;
 use super::health::Monitor;
 use super::log_ring::LogRing;
+use super::ports::Ports;
 use super::precedence;
 use super::restart::History;
 use super::spawn::{self, Process, Program};
-use super::standing::{self, Need, Standing, Verdict};
+use super::standing::{self, Need, Past, Standing, Verdict};
 use super::table::{step, Action, Event, State};
 use crate::console::say;
+use crate::printable;
 use crate::system_conf::{Provision, Workload};
 
 /// Milliseconds after which a kill that did not work is repeated.
 const KILL_AGAIN: u64 = 2_000;
+/// After so many kills that changed nothing it is the kernel that does not let the process go.
+const STUCK_KILLS: u32 = 5;
 
 /// A workload and all that is known of it.
 #[derive(Debug)]
@@ -41,18 +46,24 @@ pub struct Unit {
     pub restarts: u32,
     /// When the program was last seen to run: its start pipe closed at the exec.
     pub started: Option<u64>,
+    ports: Ports,
     process: Option<Process>,
     check: Option<(Process, u64)>,
     cgroup: Option<Cgroup>,
+    /// The health command's group, within the workload's.
+    check_group: Option<Cgroup>,
     deadline: Option<u64>,
     history: History,
     monitor: Monitor,
     ready_at: Option<u64>,
     unready_since: u64,
     ended_well: bool,
+    /// Kills since the process was started.
+    kills: u32,
     starts: u32,
     start_error: Vec<u8>,
     console_line: Vec<u8>,
+    flows: Flows,
 }
 
 /// What the workloads need of the rest of the system.
@@ -86,6 +97,7 @@ impl Supervisor {
         let unit = |(conf, first): (Workload, bool)| Unit {
             first,
             ring: LogRing::new(conf.log_size),
+            ports: Ports::new(&conf.listen),
             conf,
             state: State::Waiting,
             reason: String::new(),
@@ -95,20 +107,30 @@ impl Supervisor {
             process: None,
             check: None,
             cgroup: None,
+            check_group: None,
             deadline: None,
             history: History::default(),
             monitor: Monitor::default(),
             ready_at: None,
             unready_since: now,
             ended_well: false,
+            kills: 0,
             starts: 0,
             start_error: Vec::new(),
             console_line: Vec::new(),
+            flows: Flows::default(),
         };
         Supervisor {
             units: workloads.into_iter().zip(first).map(unit).collect(),
             surroundings: Surroundings::default(),
             closing: false,
+        }
+    }
+
+    /// Listens on every port that belongs to a workload, before any of them could take another's.
+    pub fn open_ports(&mut self) {
+        for unit in &mut self.units {
+            unit.ports.open(&unit.conf.name);
         }
     }
 
@@ -130,27 +152,20 @@ impl Supervisor {
         self.units.iter().position(|unit| unit.conf.name == name)
     }
 
-    /// The pipes to wait for.
-    pub fn pipes<'a>(&'a self, mut add: impl FnMut(usize, Pipe, BorrowedFd<'a>)) {
+    /// The pipes to wait for: those that do not rest.
+    pub fn pipes<'a>(&'a self, now: u64, mut add: impl FnMut(usize, Pipe, BorrowedFd<'a>)) {
         for (index, unit) in self.units.iter().enumerate() {
-            let main = unit.process.as_ref();
-            let check = unit.check.as_ref().map(|(check, _)| check);
-            for (pipe, fd) in [
-                (Pipe::Output, main.and_then(|p| p.output.as_ref())),
-                (Pipe::Start, main.and_then(|p| p.start.as_ref())),
-                (Pipe::Notify, main.and_then(|p| p.notify.as_ref())),
-                (Pipe::Check, check.and_then(|p| p.output.as_ref())),
-            ] {
-                if let Some(fd) = fd {
-                    add(index, pipe, fd.as_fd());
+            for (pipe, fd) in unit.pipes() {
+                if unit.flows.rests_until(pipe, now).is_none() {
+                    add(index, pipe, fd);
                 }
             }
         }
     }
 
     /// When something has to be done although no descriptor reports anything.
-    pub fn deadline(&self) -> Option<u64> {
-        self.units.iter().filter_map(Unit::next_look).min()
+    pub fn deadline(&self, now: u64) -> Option<u64> {
+        self.units.iter().filter_map(|unit| unit.next_look(now)).min()
     }
 
     /// Does everything that is due: starts what need not wait any longer, ends what is late.
@@ -208,10 +223,10 @@ impl Supervisor {
     pub fn on_pipe(&mut self, index: usize, pipe: Pipe, said: &mut Vec<u8>, now: u64) {
         let Some(unit) = self.units.get_mut(index) else { return };
         match pipe {
-            Pipe::Output => unit.on_output(said),
+            Pipe::Output => unit.on_output(said, now),
             Pipe::Notify => unit.on_notify(now),
             Pipe::Start => unit.on_start(now),
-            Pipe::Check => unit.on_check_output(),
+            Pipe::Check => unit.on_check_output(now),
         }
     }
 
@@ -240,7 +255,12 @@ impl Supervisor {
             }
             need => need,
         };
-        standing::of(&unit.conf, unit.state, need, unit.unready_since, unit.ended_well)
+        let past = Past {
+            since: unit.unready_since,
+            ended_well: unit.ended_well,
+            stuck: unit.kills >= STUCK_KILLS,
+        };
+        standing::of(&unit.conf, unit.state, need, past)
     }
 
     /// Kills every process of every workload.
@@ -275,13 +295,27 @@ impl Unit {
         self.history.in_a_row()
     }
 
-    fn next_look(&self) -> Option<u64> {
+    /// The pipes that are open.
+    fn pipes(&self) -> impl Iterator<Item = (Pipe, BorrowedFd<'_>)> {
+        let main = self.process.as_ref();
+        let check = self.check.as_ref().map(|(check, _)| check);
+        let pipes = [
+            (Pipe::Output, main.and_then(|p| p.output.as_ref())),
+            (Pipe::Start, main.and_then(|p| p.start.as_ref())),
+            (Pipe::Notify, main.and_then(|p| p.notify.as_ref())),
+            (Pipe::Check, check.and_then(|p| p.output.as_ref())),
+        ];
+        pipes.into_iter().filter_map(|(pipe, fd)| Some((pipe, fd?.as_fd())))
+    }
+
+    fn next_look(&self, now: u64) -> Option<u64> {
         let health = match (self.state, &self.check) {
             (State::Ready, None) => self.monitor.deadline(&self.conf),
             (State::Ready, Some((_, late))) => Some(*late),
             _ => None,
         };
-        [self.deadline, health].into_iter().flatten().min()
+        let rested = self.pipes().filter_map(|(pipe, _)| self.flows.rests_until(pipe, now)).min();
+        [self.deadline, health, rested, self.flows.deadline()].into_iter().flatten().min()
     }
 
     /// One step of the table, and what it asks for.
@@ -300,7 +334,7 @@ impl Unit {
             self.reason.clear();
             // Why it left a failure behind is no reason for being well again.
             if !matches!(state, State::Waiting | State::Starting | State::Ready) {
-                self.reason.push_str(reason);
+                self.reason = printable::line(reason);
             }
             say(&["workload ", &self.conf.name, ": ", &self.detail()]);
         }
@@ -319,11 +353,12 @@ impl Unit {
                 }
             }
             Action::Kill => {
+                self.kills = self.kills.saturating_add(1);
                 if let Some(cgroup) = &self.cgroup {
                     cgroup.kill();
                 }
             }
-            Action::Sweep => self.sweep(),
+            Action::Sweep => self.sweep(now),
             Action::ArmReady => self.deadline = Some(now + self.conf.ready_timeout),
             Action::ArmStop => self.deadline = Some(now + self.conf.stop_timeout),
             Action::ArmKill => self.deadline = Some(now + KILL_AGAIN),
@@ -340,7 +375,12 @@ impl Unit {
     }
 
     fn spawn(&mut self, now: u64) {
-        let program = Program { command: &self.conf.command, notifies: self.conf.notifies };
+        self.ports.open(&self.conf.name);
+        let program = Program {
+            command: &self.conf.command,
+            notifies: self.conf.notifies,
+            ports: Some(&self.ports),
+        };
         match start(&self.conf, program, &mut self.cgroup) {
             Ok(process) => {
                 self.process = Some(process);
@@ -353,18 +393,22 @@ impl Unit {
     }
 
     /// The main process is gone: what it left behind goes too.
-    fn sweep(&mut self) {
+    fn sweep(&mut self, now: u64) {
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
         // Its last words are kept; nobody else waits for them any more.
-        self.on_output(&mut Vec::new());
+        self.on_output(&mut Vec::new(), now);
         self.process = None;
         self.check = None;
-        self.end_console_line();
+        // It was killed with the workload's; the next one is found again and knows that.
+        self.check_group = None;
+        self.kills = 0;
+        self.end_console_line(now);
     }
 
     fn tick(&mut self, now: u64) {
+        self.say_dropped(now);
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             let reason = match self.state {
                 State::Starting => "not ready in time",
@@ -378,9 +422,8 @@ impl Unit {
         if self.monitor.is_silent(&self.conf, now) {
             self.event(Event::HealthLost, "no heartbeat", now);
         } else if self.check.as_ref().is_some_and(|(_, late)| now >= *late) {
-            if let Some((check, _)) = self.check.take() {
-                let _ = kill_process(check.pid, Signal::KILL);
-            }
+            self.check = None;
+            self.end_check();
             self.check_ended(false, "health command took too long", now);
         } else if self.check.is_none() && self.monitor.check_is_due(now) {
             self.start_check(now);
@@ -389,13 +432,24 @@ impl Unit {
 
     fn start_check(&mut self, now: u64) {
         let (Some(health), Some(cgroup)) = (&self.conf.health, &self.cgroup) else { return };
-        let program = Program { command: &health.command, notifies: false };
-        match spawn::start(&self.conf, program, cgroup) {
-            Ok(process) => {
+        let program = Program { command: &health.command, notifies: false, ports: None };
+        let started = match self.check_group.take().map_or_else(|| cgroup.open_check(), Ok) {
+            Ok(group) => spawn::start(&self.conf, program, self.check_group.insert(group)).ok(),
+            Err(_) => None,
+        };
+        match started {
+            Some(process) => {
                 self.check = Some((process, now + health.timeout));
                 self.monitor.check_started();
             }
-            Err(_) => self.check_ended(false, "health command cannot start", now),
+            None => self.check_ended(false, "health command cannot start", now),
+        }
+    }
+
+    /// The health command ended or is late: what it started does not outlive it.
+    fn end_check(&mut self) {
+        if let Some(group) = self.check_group.as_ref().filter(|group| group.is_populated()) {
+            group.kill();
         }
     }
 
@@ -416,8 +470,9 @@ impl Unit {
             return true;
         }
         if self.check.as_ref().is_some_and(|(check, _)| check.pid == pid) {
-            self.on_check_output();
+            self.on_check_output(now);
             self.check = None;
+            self.end_check();
             let (success, reason) = explain(status);
             self.check_ended(success, &["health command: ", &reason].concat(), now);
             return true;

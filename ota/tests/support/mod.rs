@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod certificates;
+pub mod raw;
 pub mod server;
 pub mod wire;
 
@@ -27,7 +28,7 @@ use repository::{DeltaTarget, FerriteTarget, TargetFile, Time};
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
 use slot::chooser::{Chooser, Redundant};
-use slot::manifest::{encode_header, key_id, Manifest, HEADER_SIZE};
+use slot::manifest::{encode_header, key_id, FileHash, Manifest, HEADER_SIZE};
 use slot::payload::{Chunk, ChunkTable};
 use slot::{verity, Slot};
 
@@ -55,6 +56,7 @@ pub struct Recipe {
     pub root_size: u64,
     pub chunk_size: u64,
     pub key: SigningKey,
+    pub boot_files: Vec<FileHash>,
 }
 
 pub fn recipe(sequence: u64) -> Recipe {
@@ -68,6 +70,7 @@ pub fn recipe(sequence: u64) -> Recipe {
         root_size: ROOT,
         chunk_size: CHUNK,
         key: image_key(),
+        boot_files: vec![],
     }
 }
 
@@ -131,7 +134,7 @@ impl Recipe {
             boot_size: self.boot_size,
             chunk_size: self.chunk_size,
             chunk_table_sha256: Sha256::digest(table.to_bytes()).into(),
-            boot_files: vec![],
+            boot_files: self.boot_files.clone(),
             models: vec![],
         };
         let text = manifest.to_text();

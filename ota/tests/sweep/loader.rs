@@ -109,11 +109,7 @@ fn uboot(disk: &Disk) -> Result<(Slot, Boot), String> {
     let (ruling, mut state) =
         boot_state(&disk.image()).ok_or("both copies of the boot state are lost")?;
     let (slot, boot) = state.next();
-    match boot {
-        Boot::Trial => state.tries -= 1,
-        Boot::Active => state.strikes = state.strikes.saturating_add(1),
-        Boot::Fallback => return Ok((slot, boot)),
-    }
+    state.count(boot);
     state.generation += 1;
     let blob: [u8; BLOB_SIZE] = state.to_blob();
     let firmware = disk.open(FIRMWARE, Access::Write).map_err(|e| e.to_string())?;

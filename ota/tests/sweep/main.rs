@@ -9,6 +9,7 @@ mod disk;
 mod loader;
 mod lying;
 mod resume;
+mod retrial;
 #[path = "../support/mod.rs"]
 mod support;
 

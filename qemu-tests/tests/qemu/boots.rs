@@ -12,6 +12,8 @@ use crate::neighbours::Neighbours;
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);
+/// The heartbeat's minute, and the start.
+const TO_NOTICE: Duration = Duration::from_secs(120);
 const DISK: u64 = 2 << 30;
 
 fn workload<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {
@@ -100,6 +102,10 @@ fn boots(board: Board) -> Result<()> {
     assert_eq!(face["restarts"], 1, "{after}");
     assert_ne!(face["pid"].as_u64(), Some(pid), "{after}");
 
+    // The update client that hangs is told by its heart; what becomes of it is looked at last.
+    let stopped = workload(&after, "ota")?["pid"].as_u64().context("ota's pid")?;
+    console.shell(&format!("kill -STOP {stopped}"))?;
+
     // A picture by HTTP from outside; who follows the log sees its result.
     let followed = "/tmp/followed";
     console.shell(&format!("{{ ctl logs -f face > {followed} & }}"))?;
@@ -122,6 +128,16 @@ fn boots(board: Board) -> Result<()> {
     wait_until("the boot state has no strikes", soon, || {
         Ok(disk.boot_state()?.context("boot state")?.strikes == 0)
     })?;
+
+    let hangs = TO_NOTICE.max(board.patience(TO_NOTICE));
+    wait_until("a stopped `ota` to be started again", hangs, || {
+        let status = machine.console.shell_json("ctl status --json")?;
+        let ota = workload(&status, "ota")?;
+        Ok(ota["state"] == "ready" && ota["pid"].as_u64() != Some(stopped))
+    })?;
+    // It is not vital: nothing else was disturbed.
+    let status = machine.console.shell_json("ctl status --json")?;
+    assert_eq!(workload(&status, "face")?["restarts"], 1, "{status}");
 
     // It switches itself off when told to. What a Raspberry Pi switches off by is its watchdog.
     if board == Board::Rpi3 {

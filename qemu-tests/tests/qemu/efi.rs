@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
 use qemu_tests::{Board, Disk, Machine, Options};
-use slot::boot_state::BootState;
+use slot::boot_state::{BootState, STRIKES_PER_ROUND};
 use slot::efi::UKI;
 use slot::layout::SECTOR;
 use slot::Slot;
@@ -84,7 +84,7 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
         generation: 7,
         trial: Some(Slot::B),
         tries: 1,
-        strikes: 0xFE,
+        strikes: STRIKES_PER_ROUND - 1,
         ..BootState::fresh()
     };
     disk.set_boot_state_copies([None, Some(&armed)])?;
@@ -96,18 +96,18 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
         "ferrite: slot b (trial, 0 tries left)",
         "ferrite: boot-b: no file system",
         "ferrite: slot b cannot be loaded",
-        "ferrite: slot a (active, strike ff)",
+        "ferrite: slot a (active, strike 0)",
         &format!("ferrite: {UKI} of slot a is altered"),
         "ferrite: slot a cannot be loaded",
         END,
         // Reset, and counted.
-        "ferrite: slot a (active, strike ff)",
+        "ferrite: slot a (active, strike 1)",
         END,
     ] {
         console.wait_for(line, TO_BOOT)?;
     }
     let state = disk.boot_state()?.context("boot state")?;
-    assert_eq!((state.generation, state.tries, state.strikes), (10, 0, 0xFF));
+    assert_eq!((state.generation, state.tries, state.strikes), (10, 0, 1));
     assert_eq!(state.note, "boot-b-not-loadable");
 
     machine.pause()?;
@@ -117,7 +117,7 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
     for line in [
         "ferrite: boot state lost, starting afresh with slot a",
         "ferrite: slot a (active, strike 1)",
-        "ferrite: slot b (fallback, slot a had 1 strikes)",
+        "ferrite: slot b (fallback, strike 1)",
         END,
     ] {
         machine.console.wait_for(line, TO_BOOT)?;

@@ -17,6 +17,8 @@ const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(120);
 const TO_FAIL: Duration = Duration::from_secs(120);
 const RESET_WITHOUT_A_WORD: &str = "it was reset before it was committed, and left no reason";
+/// What the watchdog's driver knows after it has fired.
+const RESET_BY_THE_WATCHDOG: &str = "reset_by_the_watchdog";
 
 /// A vital workload that crashes.
 pub const CRASHER: &str = r#"
@@ -170,7 +172,7 @@ fn kernel_or_init_fails(board: Board) -> Result<()> {
                     ..Variant::good(3)
                 },
                 said: armed,
-                reason: RESET_WITHOUT_A_WORD,
+                reason: RESET_BY_THE_WATCHDOG,
             },
             Broken {
                 variant: Variant {
@@ -181,7 +183,7 @@ fn kernel_or_init_fails(board: Board) -> Result<()> {
                 said: "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000300",
                 reason: RESET_WITHOUT_A_WORD,
             },
-            pid_1_hangs("pid1-hangs", WATCHDOG)?,
+            pid_1_hangs("pid1-hangs", WATCHDOG, RESET_BY_THE_WATCHDOG)?,
         ],
     )
 }
@@ -190,6 +192,7 @@ fn kernel_or_init_fails(board: Board) -> Result<()> {
 fn pid_1_hangs(
     label: &'static str,
     board: &'static [(&'static str, &'static str)],
+    reason: &'static str,
 ) -> Result<Broken> {
     let variant = Variant {
         label,
@@ -198,11 +201,7 @@ fn pid_1_hangs(
         commit_after: Some("80s"),
         ..Variant::good(5)
     };
-    Ok(Broken {
-        variant,
-        said: "ferrite: hang-test: PID 1 hangs now",
-        reason: RESET_WITHOUT_A_WORD,
-    })
+    Ok(Broken { variant, said: "ferrite: hang-test: PID 1 hangs now", reason })
 }
 
 /// A board whose hardware has no watchdog, such as a Jetson Nano: the machine's own stays unarmed.
@@ -215,7 +214,7 @@ fn a_version_whose_pid_1_hangs_under_a_software_watchdog() -> Result<()> {
         ("\"i6300esb\", \"dm_verity\"", "\"softdog\", \"dm_verity\""),
     ];
     let base = Variant { label: "softdog", board: SOFTDOG, ..Variant::good(1) };
-    let row = vec![pid_1_hangs("pid1-softdog", SOFTDOG)?];
+    let row = vec![pid_1_hangs("pid1-softdog", SOFTDOG, RESET_WITHOUT_A_WORD)?];
     all_fall_back_to(base, "falls-back-softdog", Board::QemuArm64, row)
 }
 
@@ -242,7 +241,7 @@ fn versions_whose_workloads_fail_on_a_pc() -> Result<()> {
 #[ignore = "`just boot-all` runs it"]
 fn versions_whose_workloads_or_pid_1_fail_on_a_raspberry_pi_3() -> Result<()> {
     let mut row = failing_workloads();
-    let hangs = pid_1_hangs("pid1-softdog", PI_SOFTDOG)?;
+    let hangs = pid_1_hangs("pid1-softdog", PI_SOFTDOG, RESET_WITHOUT_A_WORD)?;
     row.push(Broken { variant: Variant { sequence: 6, ..hangs.variant }, ..hangs });
     all_fall_back("falls-back", Board::Rpi3, row)
 }
@@ -302,4 +301,42 @@ fn failing_workloads() -> Vec<Broken> {
             reason: "vital workload face failed",
         },
     ]
+}
+
+/// Its image file has a typo in the server's address: good in all else, it would never be heard of
+/// again. It is not committed, and not banned either, since a server that is down looks the same.
+#[test]
+#[ignore = "a trial's whole time: `just boot-all`"]
+fn a_version_that_does_not_reach_its_server_is_not_committed() -> Result<()> {
+    let board = Board::QemuArm64;
+    let lane = Lane::take()?;
+    let repository = lane.repository()?;
+    let old = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
+    let disk = board.disk(&old)?;
+    let mut machine = board.start("unreached", &disk, &old, Options::default())?;
+    machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    // Nobody listens there.
+    let variant =
+        Variant { label: "unreached", url: Some("http://10.0.2.2:9"), ..Variant::good(2) };
+    let new = lane.build(&board.variant(variant))?;
+    board.publish(&repository, &old, &new)?;
+    let console = &mut machine.console;
+    console.wait_for("ota: installed 2-unreached in slot b", TO_INSTALL)?;
+    console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
+    let reason = "the update server was not reached: http://10.0.2.2:9";
+    console.wait_for(&format!("ota: on trial, not committed yet: {reason}"), TO_BOOT)?;
+    console.wait_for(&format!("ferrite: trial not committed within 90 s: {reason}"), TO_FAIL)?;
+    let said = console.wait_for("ota: fell back from 2-unreached: ", TO_BOOT)?;
+    assert!(said.text.contains(reason), "{}", said.text);
+    let asked = || repository.server.served_of("timestamp.json").requests;
+    let before = asked();
+    wait_until("two more polls", TO_BOOT, || Ok(asked() >= before + 2))?;
+    let status = console.shell_json("ota status --json")?;
+    assert_eq!(status["failed"], serde_json::json!([]), "{status}");
+    let waits = &status["retrial"];
+    assert_eq!((&waits["version"], &waits["committed"]), (&"2-unreached".into(), &false.into()));
+    assert!(waits["left_seconds"].as_u64().is_some_and(|left| left > 3000), "{status}");
+    console.shell("ota retry 2-unreached")?;
+    console.wait_for("ota: installed 2-unreached in slot b", TO_INSTALL)?;
+    machine.power_cut()
 }

@@ -2,7 +2,7 @@
 //!
 //! | section | here |
 //! |---|---|
-//! | 5.1 fixed update start time | the caller's `now`, and no earlier than the trusted timestamp's `signed_at` |
+//! | 5.1 fixed update start time | the caller's `now`, and no earlier than the trusted timestamp's `signed_at`, as far as the caller believes that |
 //! | 5.2, 5.3 root | `root.rs` |
 //! | 5.4 timestamp, 5.5 snapshot, 5.6.1 to 5.6.6 targets | `top_level.rs` |
 //! | 5.6.7 search through delegations, 5.7 fetching a target | `search.rs` |
@@ -74,7 +74,12 @@ pub fn refresh(
 pub struct Client<'a> {
     fetch: &'a mut dyn Fetch,
     store: &'a mut dyn Store,
+    /// Has certainly passed.
     now: Time,
+    /// What the trusted timestamp says of when it was signed.
+    claimed: Option<Time>,
+    /// A later claim is not believed.
+    believable: Time,
     limits: Limits,
     schemes: &'a dyn KeySchemes,
 }
@@ -89,7 +94,15 @@ impl<'a> Client<'a> {
         now: Time,
         limits: Limits,
     ) -> Client<'a> {
-        Client { fetch, store, now, limits, schemes: &Ed25519 }
+        let (claimed, believable) = (None, Time::MAX);
+        Client { fetch, store, now, claimed, believable, limits, schemes: &Ed25519 }
+    }
+
+    /// Believes no timestamp that says it was signed after `latest`: such a one is taken like one
+    /// that says nothing of the time. One online key, or the clock of the PC that it lies on, then
+    /// lets nothing expire that will be good for long.
+    pub fn believing_until(self, latest: Time) -> Client<'a> {
+        Client { believable: latest, ..self }
     }
 
     /// Takes signatures of other kinds than ed25519.
@@ -167,16 +180,29 @@ impl<'a> Client<'a> {
     }
 
     /// A signed time that holds is not in the future: from here on it counts as past. So a device
-    /// without a clock knows at least when the repository was last looked after.
+    /// without a clock knows at least when the repository was last looked after. The newest version
+    /// speaks: an older one that said more was wrong, and nobody can bring it back.
     fn learn_time(&mut self, timestamp: &Timestamp) {
-        self.now = timestamp.signed_at.map_or(self.now, |at| self.now.max(at));
+        self.claimed = timestamp.signed_at.filter(|at| *at <= self.believable);
+    }
+
+    /// What has passed: for certain, and by the trusted timestamp.
+    fn passed(&self) -> Time {
+        self.claimed.map_or(self.now, |at| self.now.max(at))
     }
 
     fn check_expiry<T: Metadata>(&self, file: &str, metadata: &T) -> Result<(), Error> {
+        self.check_expiry_at(self.passed(), file, metadata)
+    }
+
+    fn check_expiry_at<T: Metadata>(
+        &self,
+        now: Time,
+        file: &str,
+        metadata: &T,
+    ) -> Result<(), Error> {
         match metadata.expires() {
-            expires if expires <= self.now => {
-                Err(Error::Expired { file: file.into(), expires, now: self.now })
-            }
+            expires if expires <= now => Err(Error::Expired { file: file.into(), expires, now }),
             _ => Ok(()),
         }
     }

@@ -8,11 +8,13 @@ use crate::fetch::FetchError;
 use crate::key::KeySchemes;
 use crate::metadata::{Root, Snapshot, Timestamp};
 use crate::role::Role;
+use crate::time::Time;
 
 const INITIAL: &str = "the image's root metadata";
 
 impl Client<'_> {
-    pub(super) fn update_root(&mut self, initial: &[u8]) -> Result<Root, Error> {
+    /// The newest root that is known without asking anybody.
+    fn known_root(&self, initial: &[u8]) -> Result<Root, Error> {
         // 5.2: the image's root is trusted and may have expired, but has to be sound in itself.
         let envelope = Envelope::parse(INITIAL, initial)?;
         let mut root: Root = envelope.open(INITIAL)?;
@@ -23,6 +25,21 @@ impl Client<'_> {
         while let Some(next) = self.stored_root(&root)? {
             root = next;
         }
+        Ok(root)
+    }
+
+    /// When the timestamp that is stored says it was signed: by keys of the newest root known, and
+    /// as far as that is believed. `None` without one.
+    pub fn signed_at(&self, initial_root: &[u8]) -> Result<Option<Time>, Error> {
+        let root = self.known_root(initial_root)?;
+        let authority = root.authority(Role::Timestamp, self.schemes)?;
+        let timestamp = self.trusted::<Timestamp>(TIMESTAMP, authority)?;
+        let signed_at = timestamp.and_then(|(timestamp, _)| timestamp.signed_at);
+        Ok(signed_at.filter(|at| *at <= self.believable))
+    }
+
+    pub(super) fn update_root(&mut self, initial: &[u8]) -> Result<Root, Error> {
+        let mut root = self.known_root(initial)?;
 
         // 5.3.1, and 5.3.9 for the repetition.
         let mut new_roots = 0;
@@ -61,8 +78,9 @@ impl Client<'_> {
         if let Some((timestamp, _)) = self.trusted::<Timestamp>(TIMESTAMP, authority)? {
             self.learn_time(&timestamp);
         }
-        // 5.3.10: only the last root has to be fresh.
-        self.check_expiry("root.json", &root)?;
+        // 5.3.10: only the last root has to be fresh, and only against what is certain: what a
+        // timestamp said may be taken back by the next one, which comes after this.
+        self.check_expiry_at(self.now, "root.json", &root)?;
         // 5.3.12: `root.consistent_snapshot` is asked wherever a file's name is made.
         Ok(root)
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::boot_state::BootState;
-use crate::chooser::{Chooser, Redundant};
+use crate::chooser::{Chooser, Redundant, Running};
 use crate::layout::{FIRMWARE, SECTOR};
 use crate::medium::{Access, Partitions};
 use crate::{Error, Result, Slot};
@@ -36,6 +36,12 @@ impl Rpi {
     /// A chooser on these partitions.
     pub fn new(partitions: Arc<dyn Partitions>, method: Method) -> Rpi {
         Rpi { state: Redundant::new(partitions.clone()), partitions, method }
+    }
+
+    /// The same, on a device that runs already.
+    #[must_use]
+    pub fn while_running(self, running: Running) -> Rpi {
+        Rpi { state: self.state.while_running(running), ..self }
     }
 
     /// How it boots a slot once.

@@ -3,11 +3,8 @@
 //! the reasons, `tests` tries every state with a power cut at every write.
 
 use super::autoboot::Method;
-use crate::boot_state::{Boot, BootState, MAX_STRIKES};
+use crate::boot_state::{Boot, BootState, STATE_LOST};
 use crate::{Error, Result, Slot};
-
-/// The note of a board whose boot state was lost, as with the other choosers.
-const STATE_LOST: &str = "boot-state-lost";
 
 /// What the first life finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +53,7 @@ pub struct Plan {
 /// Where `autoboot.txt` points while no trial is being started: to what the firmware is to boot
 /// after any reset that nobody prepared.
 pub fn resting(state: &BootState) -> Slot {
-    match state.fallback {
-        Some(slot) if state.strikes >= MAX_STRIKES => slot,
-        _ => state.active,
-    }
+    state.turn().0
 }
 
 /// Decides. Fails when the running slot may not run and the firmware boots no other.
@@ -75,7 +69,7 @@ pub fn plan(found: &Found) -> Result<Plan> {
     let (wanted, kind) = state.next();
     let mut next = state.clone();
     if kind == Boot::Trial {
-        next.tries -= 1;
+        next.count(Boot::Trial);
         // Counted before the firmware may boot it. The slot may be running without having been
         // asked for, then nothing lies between it and its trial.
         let mut writes = vec![Write::State(next)];
@@ -97,13 +91,9 @@ pub fn plan(found: &Found) -> Result<Plan> {
         return Ok(Plan { writes, then });
     }
     if wanted == running {
-        if kind == Boot::Active {
-            next.strikes = next.strikes.saturating_add(1);
-        }
+        next.count(kind);
         let mut writes = pointing(found, wanted);
-        if next != *state {
-            writes.push(Write::State(next));
-        }
+        writes.push(Write::State(next));
         return Ok(Plan { writes, then: Then::Boot(kind) });
     }
     if found.pointer != Some(wanted) {
@@ -144,7 +134,6 @@ fn stray(state: &BootState, running: Slot, wanted: Slot) -> Result<Plan> {
     let mut next = state.clone();
     next.note = ["boot-", wanted.letter(), "-not-loadable"].concat();
     let kind = if state.active == running {
-        next.strikes = next.strikes.saturating_add(1);
         Boot::Active
     } else if state.fallback == Some(running) {
         Boot::Fallback
@@ -152,6 +141,7 @@ fn stray(state: &BootState, running: Slot, wanted: Slot) -> Result<Plan> {
         let reason = "the firmware does not boot it, and this slot may not run";
         return Err(Error::new(["slot ", wanted.letter(), ": ", reason].concat()));
     };
+    next.count(kind);
     Ok(Plan { writes: vec![Write::State(next)], then: Then::Boot(kind) })
 }
 

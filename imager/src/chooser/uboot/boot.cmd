@@ -155,8 +155,9 @@ echo "ferrite: slot ${slot} cannot be loaded"'
 # Armed before anything of a slot runs: from here on whatever hangs is reset.
 @WATCHDOG@
 
-# What tries and strikes can be.
+# What tries can be, and what strikes are one after another.
 setenv bytes "@BYTES@"
+setenv strike_numbers "@STRIKES@"
 
 # The count goes down before the slot gets its turn. If that cannot be written, the trial would
 # never end: the committed slot is started instead.
@@ -179,10 +180,12 @@ if run save; then
   run start;
 fi'
 
-setenv try_active '
+# Every other boot is one strike more. That it cannot be written is no reason not to boot. A state
+# of version 0.1 may have more strikes than a round, which begins again then.
+setenv count_strike '
 setenv was;
-setenv more ff;
-for byte in ${bytes}; do
+setenv more 1;
+for byte in ${strike_numbers}; do
   if test -n "${was}"; then
     if itest ${was} == ${strikes}; then
       setenv more ${byte};
@@ -191,7 +194,9 @@ for byte in ${bytes}; do
   setenv was ${byte};
 done;
 setenv strikes ${more};
-run save;
+run save'
+
+setenv try_active '
 setenv slot ${active};
 setenv chooser_args;
 echo "ferrite: slot ${slot} (active, strike ${strikes})";
@@ -201,7 +206,7 @@ setenv try_fallback '
 if test "${fallback}" != "-"; then
   setenv slot ${fallback};
   setenv chooser_args "ferrite.fallback=1";
-  echo "ferrite: slot ${slot} (fallback, slot ${active} had ${strikes} strikes)";
+  echo "ferrite: slot ${slot} (fallback, strike ${strikes})";
   run start;
 fi'
 
@@ -210,13 +215,18 @@ if test "${trial}" != "-"; then
     run try_trial
   fi
 fi
-setenv worn_out no
+
+# The active slot and the one to fall back to take turns, so that the one that can boot is booted.
+setenv turn active
 if test "${fallback}" != "-"; then
-  if itest ${strikes} -ge @STRIKES@; then
-    setenv worn_out yes
+  if itest ${strikes} -ge @STRIKES_PER_TURN@; then
+    if itest ${strikes} -lt @STRIKES_PER_ROUND@; then
+      setenv turn fallback
+    fi
   fi
 fi
-if test "${worn_out}" = "yes"; then
+run count_strike
+if test "${turn}" = "fallback"; then
   run try_fallback
   run try_active
 else

@@ -86,7 +86,7 @@ pub fn run(args: FlashArgs) -> Result<()> {
     changes.into_iter().for_each(|patch| patches.push(patch));
     let secret = settings.is_some();
     if let Some(settings) = settings {
-        patches.push(settings_patch::make(&settings, &image.table, &table)?);
+        patches.push(settings_patch::make(&settings, &image, &table)?);
     }
     interrupt::listen();
     let name = medium.name().to_owned();

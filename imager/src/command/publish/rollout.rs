@@ -26,10 +26,13 @@ pub struct RolloutArgs {
     /// Lets the rollout of a version go on
     #[arg(long, value_name = "VERSION", conflicts_with_all = ["waves", "start", "groups", "files"])]
     resume: Option<String>,
-    /// With --pause and --resume: the board, where several have that version
+    /// Lets devices on which a published version failed its trial try it again, once
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["waves", "start", "groups", "files", "pause", "resume"])]
+    retry: Option<String>,
+    /// With --pause, --resume and --retry: the board, where several have that version
     #[arg(long)]
     board: Option<String>,
-    /// With --pause and --resume: the image, where several have that version
+    /// With --pause, --resume and --retry: the image, where several have that version
     #[arg(long)]
     name: Option<String>,
 }
@@ -51,19 +54,25 @@ impl RolloutArgs {
         Some(Rollout { paused: false, start, groups: self.groups.clone(), waves })
     }
 
-    /// Pauses or resumes what is asked for; the line to report, or `None` if nothing is.
+    /// Pauses, resumes or offers anew what is asked for; the line to report, or `None` if nothing is.
     pub fn change(
         &self,
         targets: &mut BTreeMap<String, TargetFile>,
         now: Time,
     ) -> Result<Option<String>> {
+        if let Some(version) = &self.retry {
+            let (target_name, mut ferrite) = self.find(targets, version)?;
+            ferrite.retry = ferrite.retry.saturating_add(1);
+            rewrite(targets, &target_name, &ferrite)?;
+            let line = format!("{target_name} is tried again where it failed ({})", ferrite.retry);
+            return Ok(Some(line));
+        }
         let (version, paused) = match (&self.pause, &self.resume) {
             (Some(version), _) => (version, true),
             (None, Some(version)) => (version, false),
             (None, None) => return Ok(None),
         };
         let (target_name, mut ferrite) = self.find(targets, version)?;
-        let target = targets.get_mut(&target_name).context("a target that is not there")?;
         let rollout = ferrite.rollout.get_or_insert_with(|| Rollout {
             paused: false,
             start: now,
@@ -75,11 +84,7 @@ impl RolloutArgs {
             return Ok(Some(format!("{target_name} is {word} already")));
         }
         rollout.paused = paused;
-        ferrite.check().map_err(|e| anyhow!("{target_name}: {e}"))?;
-        // What else stands in `custom` is not ours to drop.
-        let custom = target.custom.as_mut().and_then(|custom| custom.as_object_mut());
-        let value = serde_json::to_value(&ferrite).context("a rollout")?;
-        custom.context("a target without `custom`")?.insert("ferrite".into(), value);
+        rewrite(targets, &target_name, &ferrite)?;
         Ok(Some(format!("{target_name} {word}")))
     }
 
@@ -108,6 +113,21 @@ impl RolloutArgs {
             }
         }
     }
+}
+
+/// Says `ferrite` of the target of this name.
+fn rewrite(
+    targets: &mut BTreeMap<String, TargetFile>,
+    name: &str,
+    ferrite: &FerriteTarget,
+) -> Result<()> {
+    ferrite.check().map_err(|e| anyhow!("{name}: {e}"))?;
+    let target = targets.get_mut(name).context("a target that is not there")?;
+    // What else stands in `custom` is not ours to drop.
+    let custom = target.custom.as_mut().and_then(|custom| custom.as_object_mut());
+    let value = serde_json::to_value(ferrite).context("a rollout")?;
+    custom.context("a target without `custom`")?.insert("ferrite".into(), value);
+    Ok(())
 }
 
 /// `10%,50%@1d,100%@3d`; a wave without a time begins with the rollout.

@@ -98,6 +98,7 @@ impl Project {
             rollout: RolloutArgs::default(),
             stage: false,
             prune: PruneArgs::default(),
+            clock: ClockArgs::default(),
             files: files.iter().map(|path| path.to_path_buf()).collect(),
         }
     }
@@ -286,6 +287,62 @@ fn a_rollout_is_signed_paused_and_resumed() {
     assert!(unknown.contains("published is demo-qemu-arm64-1.0.0.update"), "{unknown}");
     assert!(run(&["--pause", "1.0.0", &file]).is_err());
     assert!(run(&["--pause", "1.0.0", "--waves", "5%"]).is_err());
+    assert_eq!(project.tree(), before);
+}
+
+#[test]
+fn a_clock_that_looks_wrong_signs_nothing_unless_its_owner_says_so() {
+    use clap::Parser;
+    let project = Project::new();
+    project.publish(&[&project.update("1.0.0", 1)]).unwrap();
+    let dir = project.dir.path().display().to_string();
+    let (repo, keys) = (format!("{dir}/repo"), format!("{dir}/keys"));
+    let at = |now: Time, more: &[&str]| {
+        let line = [&["publish", "--repo", &repo, "--keys", &keys], more].concat();
+        publish(&Line::try_parse_from(line)?.args, now, &mut |_| ())
+    };
+    let before = project.tree();
+    let (back, ahead) = (Time(NOW.0 - 1), NOW.plus_days(367));
+    for (now, word) in [(back, "signed later"), (ahead, "more than a year after")] {
+        let error = at(now, &[]).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("--yes"), "{error}");
+    }
+    assert_eq!(project.tree(), before);
+    let signed_at = || load(&project.repo()).unwrap().unwrap().timestamp.signed_at;
+    at(ahead, &["--yes"]).unwrap();
+    assert_eq!(signed_at(), Some(ahead));
+    // How a publication by a wrong clock is taken back.
+    at(NOW, &["--yes"]).unwrap();
+    assert_eq!(signed_at(), Some(NOW));
+}
+
+#[test]
+fn a_version_is_offered_anew_to_those_on_which_it_failed() {
+    use clap::Parser;
+    let project = Project::new();
+    let dir = project.dir.path().display().to_string();
+    let (repo, keys) = (format!("{dir}/repo"), format!("{dir}/keys"));
+    let run = |arguments: &[&str]| -> Result<Vec<String>> {
+        let line = [&["publish", "--repo", &repo, "--keys", &keys], arguments].concat();
+        publish(&Line::try_parse_from(line)?.args, NOW, &mut |_| ())
+    };
+    let described = || {
+        let published = load(&project.repo()).unwrap().unwrap();
+        published.targets.targets["demo-qemu-arm64-1.0.0.update"].ferrite().unwrap()
+    };
+    let file = project.update("1.0.0", 1).display().to_string();
+    run(&["--waves", "10%", &file]).unwrap();
+    let first = described();
+    assert_eq!(first.retry, 0);
+    for level in 1..=3 {
+        let report = run(&["--retry", "1.0.0"]).unwrap();
+        assert!(report[0].contains("is tried again where it failed"), "{report:?}");
+        assert_eq!(described(), FerriteTarget { retry: level, ..first.clone() });
+    }
+    let before = project.tree();
+    assert!(run(&["--retry", "7"]).unwrap_err().to_string().contains("is not published"));
+    assert!(run(&["--retry", "1.0.0", &file]).is_err());
+    assert!(run(&["--retry", "1.0.0", "--pause", "1.0.0"]).is_err());
     assert_eq!(project.tree(), before);
 }
 

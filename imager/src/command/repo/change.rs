@@ -10,6 +10,7 @@ use super::staged::{short, Place, Staged};
 use super::{dates_as_before, explain, KeyArgs, RoleName, DAYS};
 use crate::keys;
 use crate::repository_folder::{load, lock};
+use crate::signing_clock::ClockArgs;
 
 /// Twenty years: a device that was off for long has to find the way over every root.
 const ROOT_DAYS: u64 = 20 * 365;
@@ -29,6 +30,8 @@ pub struct Change {
     /// Days until the new root expires.
     #[arg(long, value_name = "DAYS", default_value_t = ROOT_DAYS)]
     root_expires: u64,
+    #[command(flatten)]
+    clock: ClockArgs,
 }
 
 /// A key by its public half or its id.
@@ -331,6 +334,7 @@ fn finish(
     staged: Staged,
     now: Time,
 ) -> Result<Vec<String>> {
+    args.clock.check(now, before, &[])?;
     let keys = args.keys.keyring()?;
     let place = if args.stage { Place::Staged } else { Place::Published };
     let dates = dates_as_before(before, now);

@@ -9,6 +9,7 @@ use repository::{target_path, Root, Targets, Time};
 use super::staged::{read_draft, Place, Prepared, Staged};
 use super::{dates_as_before, KeyArgs};
 use crate::repository_folder::{load, lock};
+use crate::signing_clock::ClockArgs;
 
 /// Publishes what is staged, once enough have signed. Until then it says who is missing, keeps the
 /// signatures that came, and devices see nothing.
@@ -27,6 +28,8 @@ pub struct CollectArgs {
     /// Days until snapshot and timestamp expire. Default: as what is published now.
     #[arg(long, value_name = "DAYS")]
     expires: Option<u64>,
+    #[command(flatten)]
+    clock: ClockArgs,
     /// Copies of the staged drafts that were signed elsewhere.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -39,6 +42,7 @@ pub fn run(args: &CollectArgs, now: Time) -> Result<Vec<String>> {
     let _lock = lock(repo)?;
     let before = load(repo)?;
     let before = before.as_ref();
+    args.clock.check(now, before, &[])?;
     let mut staged = Staged::load(repo, before)?;
     if staged.root.is_none() && staged.targets.is_none() {
         bail!("nothing is staged in {}; --stage does that", repo.display());

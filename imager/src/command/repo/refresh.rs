@@ -9,6 +9,7 @@ use repository::Time;
 use super::staged::online_keys;
 use super::KeyArgs;
 use crate::repository_folder::{self, load, lock};
+use crate::signing_clock::ClockArgs;
 
 const DAY: u64 = 86_400;
 
@@ -39,6 +40,8 @@ pub struct RefreshArgs {
     /// Days until a new snapshot expires.
     #[arg(long, value_name = "DAYS", default_value_t = 365)]
     snapshot_expires: u64,
+    #[command(flatten)]
+    clock: ClockArgs,
 }
 
 fn duration(text: &str) -> Result<u64, String> {
@@ -79,6 +82,7 @@ pub fn run(args: &RefreshArgs, now: Time) -> Result<Vec<String>> {
     let before = load(repo)?.with_context(|| {
         format!("{} is no repository; `imager repo init` makes one", repo.display())
     })?;
+    args.clock.check(now, Some(&before), &[])?;
     for (what, expires) in [("root", before.root.expires), ("targets", before.targets.expires)] {
         if expires <= now.plus_days(args.snapshot_within) {
             eprintln!("imager: {what} expires at {expires}; only its own keys can renew it");

@@ -17,6 +17,8 @@ const LARGE_FILE: u32 = 0x2;
 const HUGE_FILE: u32 = 0x8;
 const DIR_NLINK: u32 = 0x20;
 const EXTRA_ISIZE: u32 = 0x40;
+/// Usage by user is kept in a file that the superblock names.
+pub const QUOTA: u32 = 0x100;
 const METADATA_CSUM: u32 = 0x400;
 pub const RO_COMPAT: u32 =
     SPARSE_SUPER | LARGE_FILE | HUGE_FILE | DIR_NLINK | EXTRA_ISIZE | METADATA_CSUM;

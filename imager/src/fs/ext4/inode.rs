@@ -3,6 +3,8 @@
 use super::BLOCK;
 
 const FLAG_EXTENTS: u32 = 0x8_0000;
+/// Nobody but the kernel changes it.
+pub const FLAG_IMMUTABLE: u32 = 0x10;
 
 /// What an inode says.
 pub struct Inode {

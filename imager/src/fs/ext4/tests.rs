@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 
 fn options(size: u64) -> Options {
     let uuid = *b"\x12\x34\x56\x78\x9a\xbc\xde\xf0\x01\x23\x45\x67\x89\xab\xcd\xef";
-    Options { size, uuid, label: "data".into(), time: 1_700_000_000 }
+    Options { size, uuid, label: "data".into(), time: 1_700_000_000, quotas: true }
 }
 
 fn image(work: &Path, options: &Options) -> PathBuf {
@@ -29,7 +29,9 @@ fn e2fsck(image: &Path) {
 fn e2fsck_finds_nothing_at_any_size() {
     let work = tempfile::tempdir().unwrap();
     for size in [SIZE_MIN, SIZE_MIN + 4096, 16 * MIB, 100 * MIB, SIZE_MAX - 4096, SIZE_MAX] {
-        e2fsck(&image(work.path(), &options(size)));
+        for quotas in [true, false] {
+            e2fsck(&image(work.path(), &Options { quotas, ..options(size) }));
+        }
     }
 }
 
@@ -48,6 +50,8 @@ fn dumpe2fs_says_what_was_given() {
         ("Inode size:", "256"),
         ("Journal inode:", "8"),
         ("Total journal blocks:", "1024"),
+        ("Inode count:", "8192"),
+        ("User quota inode:", "3"),
         ("Checksum type:", "crc32c"),
         ("Filesystem created:", "Tue Nov 14 22:13:20 2023"),
     ] {
@@ -93,7 +97,8 @@ fn resize2fs_grows_it_to_many_gigabytes() {
 #[test]
 fn files_can_be_written_into_it() {
     let work = tempfile::tempdir().unwrap();
-    let image = image(work.path(), &options(16 * MIB));
+    // debugfs does not keep account.
+    let image = image(work.path(), &Options { quotas: false, ..options(16 * MIB) });
     let from = work.path().join("from");
     std::fs::write(&from, vec![7; 3_000_000]).unwrap();
     for request in ["mkdir d".into(), format!("write {} d/f", from.display())] {
@@ -187,12 +192,53 @@ fn files_have_their_bytes_owners_and_modes() {
     assert!(std::fs::read(to).unwrap() == vec![7; 3_000_001]);
 }
 
+/// e2fsck counts for itself what each user has, and the tools of the quota format read ours.
+#[test]
+fn what_each_user_has_is_accounted_for() {
+    let work = tempfile::tempdir().unwrap();
+    let mut tree = tree();
+    // More users than one leaf of the tree of quotas holds.
+    for user in 0..40_u32 {
+        let node = Node::new(Kind::File(vec![1; 5000].into()), 0o600).owned_by(user * 70_001, 0);
+        tree.insert(&format!("workloads/{user}"), node).unwrap();
+    }
+    let image = image_of(work.path(), &options(16 * MIB), &tree);
+    e2fsck(&image);
+    let list = ["-R".into(), "list_quota user".into(), image.clone().into()];
+    let text = foreign::run("debugfs", "e2fsprogs", &list);
+    let row = |user: u32| {
+        let line = text.lines().find(|l| l.split_whitespace().next() == Some(&user.to_string()));
+        line.map(|line| line.split_whitespace().map(String::from).collect::<Vec<_>>())
+    };
+    // Used bytes, their two limits, used inodes, their two limits.
+    let large = row(141_234).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(large[1..7], ["3002368", "0", "0", "1", "0", "0"], "{text}");
+    assert_eq!(row(39 * 70_001).unwrap()[1..5], ["8192", "0", "0", "1"], "{text}");
+    // Somebody who has it wrong is found out.
+    let wrong = ["-w".into(), "-R".into(), "sif workloads/1 uid 9".into(), image.clone().into()];
+    foreign::run("debugfs", "e2fsprogs", &wrong);
+    let check = std::process::Command::new("e2fsck")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .arg("-fn")
+        .arg(&image)
+        .output()
+        .unwrap();
+    assert!(!check.status.success(), "{check:?}");
+}
+
 #[test]
 fn one_with_files_grows_and_takes_more() {
     let work = tempfile::tempdir().unwrap();
-    let image = image_of(work.path(), &options(16 * MIB), &tree());
-    File::options().write(true).open(&image).unwrap().set_len(900 * MIB).unwrap();
-    foreign::run("resize2fs", "e2fsprogs", &["-f".into(), image.clone().into()]);
+    let grown = |quotas| {
+        let image = image_of(work.path(), &Options { quotas, ..options(16 * MIB) }, &tree());
+        File::options().write(true).open(&image).unwrap().set_len(900 * MIB).unwrap();
+        foreign::run("resize2fs", "e2fsprogs", &["-f".into(), image.clone().into()]);
+        e2fsck(&image);
+        image
+    };
+    grown(true);
+    // debugfs does not keep account.
+    let image = grown(false);
     let from = work.path().join("from");
     std::fs::write(&from, vec![1; 50_000_000]).unwrap();
     let request = format!("write {} workloads/face/more", from.display());

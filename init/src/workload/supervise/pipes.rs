@@ -1,6 +1,7 @@
 //! What comes through a workload's pipes.
 
 use super::Unit;
+use crate::workload::flow::{ConsoleShare, Throttle};
 use crate::workload::table::Event;
 use crate::{console, sys};
 
@@ -8,8 +9,6 @@ use crate::{console, sys};
 const MAX_CONSOLE_LINE: usize = 1024;
 /// The longest message of a child that could not start its program.
 const MAX_START_ERROR: usize = 256;
-/// Bytes taken from one pipe before others get their turn.
-const READ_AT_ONCE: usize = 4096;
 
 /// Which pipe of a workload is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +23,37 @@ pub enum Pipe {
     Check,
 }
 
+/// How fast each pipe may be read that somebody else writes to.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    output: Throttle,
+    notify: Throttle,
+    check: Throttle,
+    console: ConsoleShare,
+}
+
+impl Flows {
+    /// Until when this pipe is not to be waited for.
+    pub(super) fn rests_until(&self, pipe: Pipe, now: u64) -> Option<u64> {
+        match pipe {
+            Pipe::Output => self.output.rests_until(now),
+            Pipe::Notify => self.notify.rests_until(now),
+            Pipe::Check => self.check.rests_until(now),
+            // Only this program's own child writes to it.
+            Pipe::Start => None,
+        }
+    }
+
+    /// When lines that were dropped have to be spoken of.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.console.deadline()
+    }
+}
+
 impl Unit {
     pub(super) fn on_notify(&mut self, now: u64) {
-        let mut buffer = [0; 256];
         let Some(notify) = self.process.as_ref().and_then(|p| p.notify.as_ref()) else { return };
+        let mut buffer = vec![0; self.flows.notify.read(now)];
         match sys::read_ready(notify, &mut buffer) {
             None => {}
             Some(0) => {
@@ -68,14 +94,15 @@ impl Unit {
         }
     }
 
-    pub(super) fn on_output(&mut self, said: &mut Vec<u8>) {
-        let mut buffer = [0; READ_AT_ONCE];
+    pub(super) fn on_output(&mut self, said: &mut Vec<u8>, now: u64) {
         let Some(process) = &mut self.process else { return };
-        match process.output.as_ref().and_then(|output| sys::read_ready(output, &mut buffer)) {
+        let Some(output) = &process.output else { return };
+        let mut buffer = vec![0; self.flows.output.read(now)];
+        match sys::read_ready(output, &mut buffer) {
             None => {}
             Some(0) => process.output = None,
             Some(n) => {
-                self.log(&buffer[..n]);
+                self.log(&buffer[..n], now);
                 if self.conf.needs.is_some() {
                     said.extend_from_slice(&buffer[..n]);
                 }
@@ -83,37 +110,67 @@ impl Unit {
         }
     }
 
-    pub(super) fn on_check_output(&mut self) {
-        let mut buffer = [0; READ_AT_ONCE];
+    pub(super) fn on_check_output(&mut self, now: u64) {
         let Some((check, _)) = &mut self.check else { return };
-        match check.output.as_ref().and_then(|output| sys::read_ready(output, &mut buffer)) {
+        let Some(output) = &check.output else { return };
+        let mut buffer = vec![0; self.flows.check.read(now)];
+        match sys::read_ready(output, &mut buffer) {
             None => {}
             Some(0) => check.output = None,
-            Some(n) => self.log(&buffer[..n]),
+            Some(n) => self.log(&buffer[..n], now),
         }
     }
 
-    fn log(&mut self, bytes: &[u8]) {
+    fn log(&mut self, bytes: &[u8], now: u64) {
         self.ring.push(bytes);
         if !self.conf.console {
             return;
         }
-        for byte in bytes {
-            if *byte == b'\n' || self.console_line.len() >= MAX_CONSOLE_LINE {
-                self.end_console_line();
-            }
-            if *byte != b'\n' {
-                self.console_line.push(*byte);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = MAX_CONSOLE_LINE - self.console_line.len();
+            let end = rest.iter().take(room + 1).position(|byte| *byte == b'\n');
+            let taken = end.unwrap_or(rest.len().min(room));
+            self.console_line.extend_from_slice(&rest[..taken]);
+            rest = &rest[taken + usize::from(end.is_some())..];
+            if end.is_some() || self.console_line.len() >= MAX_CONSOLE_LINE {
+                self.end_console_line(now);
             }
         }
     }
 
-    pub(super) fn end_console_line(&mut self) {
+    pub(super) fn end_console_line(&mut self, now: u64) {
         if self.console_line.is_empty() {
             return;
         }
-        let line = [self.conf.name.as_bytes(), b": ", &self.console_line, b"\n"].concat();
-        console::write(&line);
+        self.say_dropped(now);
+        let line = std::mem::take(&mut self.console_line);
+        let (share, name) = (&mut self.flows.console, &self.conf.name);
+        let length = line.len() + console::quoting_costs(name);
+        if share.admit(length, now) {
+            match console::quote(name, &line) {
+                Some(written) => share.charge(written.saturating_sub(length)),
+                None => share.refuse(),
+            }
+        }
+        // The buffer is used again, as long as lines of its length keep coming.
+        self.console_line = line;
         self.console_line.clear();
+    }
+
+    /// Says how many lines the console did not get, when it is time to.
+    pub(super) fn say_dropped(&mut self, now: u64) {
+        if let Some(lines) = self.flows.console.take_dropped(now) {
+            let lines = lines.to_string();
+            console::say(&[
+                "workload ",
+                &self.conf.name,
+                ": ",
+                &lines,
+                " lines not shown here; the newest are in `ctl logs ",
+                &self.conf.name,
+                "`",
+            ]);
+        }
     }
 }

@@ -1,24 +1,29 @@
 //! A small HTTP/1.1 server: `POST /infer`, `GET /healthz`, `GET /metrics`. One request a
-//! connection, a bounded number of connections, a deadline for each.
+//! connection, a bounded number of connections (`gate`), a deadline for each.
 
-use super::request_head::{self, Head};
-use super::{Event, Metrics, MAX_INPUT};
+mod gate;
+mod request_head;
+
+pub use self::gate::MAX_WAITING;
+use self::gate::{Gate, Peer, Place};
+use self::request_head::Head;
+use super::{Event, Metrics, Verdict, MAX_INPUT};
 use crate::config::Config;
 use crate::error::{Error, Exit};
 use crate::prepare::Preparer;
+use crate::sys;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Connections at a time; each may hold one input of [`MAX_INPUT`] bytes.
-const MAX_CONNECTIONS: usize = 4;
 /// Longest request head.
 const MAX_HEAD: usize = 8192;
 /// A request must be whole within this time, however slowly it comes.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// And some of it must come within this time.
+const SILENCE: Duration = Duration::from_secs(5);
 /// An answer must be taken within this time.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 /// Longest wait for the model: its queue and a slow board.
@@ -26,12 +31,20 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// After an early refusal this much of the body is still read, so that a client in the middle
 /// of sending gets the answer and not a reset connection.
 const DRAINED: usize = 256 * 1024;
-/// And for this long: the connection's place is wanted by others.
+/// And for this long.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// Binds the address, so that a wrong one is known before ready.
+/// Listens on the address, so that a wrong one is known before ready. A socket that the process was
+/// started with for that port is taken instead: it was there before any other program.
 pub fn open(config: &Config) -> Result<Option<TcpListener>, Error> {
     let Some(address) = &config.source.http else { return Ok(None) };
+    let port = address.parse::<SocketAddr>().map(|address| address.port()).ok();
+    let handed = sys::handed_listeners()
+        .into_iter()
+        .find(|listener| port.is_some() && listener.local_addr().map(|at| at.port()).ok() == port);
+    if let Some(listener) = handed {
+        return Ok(Some(listener));
+    }
     TcpListener::bind(address).map(Some).map_err(|e| {
         Error::new(
             Exit::Source,
@@ -40,14 +53,16 @@ pub fn open(config: &Config) -> Result<Option<TcpListener>, Error> {
     })
 }
 
-/// Serves in a thread of its own until the process ends.
+/// Serves in a thread of its own until the process ends. `room`: bytes that all bodies together may
+/// have.
 pub fn serve(
     listener: TcpListener,
     preparer: Arc<Preparer>,
     events: SyncSender<Event>,
     metrics: Arc<Metrics>,
+    room: u64,
 ) -> Result<(), Error> {
-    let connections = Arc::new(AtomicUsize::new(0));
+    let gate = Gate::new(room.min(MAX_WAITING as u64 * MAX_INPUT));
     if let Ok(address) = listener.local_addr() {
         eprintln!("runner: listening on {address}");
     }
@@ -61,31 +76,21 @@ pub fn serve(
                 continue;
             }
         };
-        if connections.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
-            connections.fetch_sub(1, Ordering::SeqCst);
+        let stream = Arc::new(stream);
+        let Some(place) = gate.enter(Peer::of(peer.ip()), &stream) else {
             answer(&stream, &Answer::error(503, "too many connections; try again"));
             continue;
-        }
-        let (events, metrics, slot) =
-            (events.clone(), Arc::clone(&metrics), Occupied(Arc::clone(&connections)));
-        let preparer = Arc::clone(&preparer);
+        };
+        let (events, metrics) = (events.clone(), Arc::clone(&metrics));
+        let (preparer, served) = (Arc::clone(&preparer), Arc::clone(&stream));
         let started = super::thread("http-request", move || {
-            let _slot = slot;
-            connection(stream, &format!("http:{peer}"), &preparer, &events, &metrics);
+            connection(&served, &place, &format!("http:{peer}"), &preparer, &events, &metrics);
         });
         if let Err(error) = started {
             eprintln!("runner: {error}");
+            answer(&stream, &Answer::error(503, "too many connections; try again"));
         }
     })
-}
-
-/// Gives the place back however the connection's thread ends, or when it never starts.
-struct Occupied(Arc<AtomicUsize>);
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 struct Answer {
@@ -110,16 +115,20 @@ impl Answer {
 }
 
 fn connection(
-    stream: TcpStream,
+    stream: &TcpStream,
+    place: &Place,
     name: &str,
     preparer: &Preparer,
     events: &SyncSender<Event>,
     metrics: &Metrics,
 ) {
     let deadline = Instant::now() + REQUEST_TIME;
-    let reply = match read_head(&stream, deadline) {
+    let reply = match read_head(stream, deadline) {
         Ok((head, rest)) => match (head.method.as_str(), head.path.as_str()) {
-            ("POST", "/infer") => infer(&stream, &head, rest, deadline, name, preparer, events),
+            ("POST", "/infer") => match read_body(stream, place, &head, rest, deadline) {
+                Ok(body) => infer(body, place, name, preparer, events),
+                Err(refusal) => refusal,
+            },
             ("GET", "/healthz") => Answer::text("ok\n".into()),
             ("GET", "/metrics") => Answer::text(metrics.text()),
             (_, "/infer" | "/healthz" | "/metrics") => {
@@ -129,33 +138,35 @@ fn connection(
         },
         Err(refusal) => refusal,
     };
-    answer(&stream, &reply);
+    place.answered();
+    answer(stream, &reply);
     if reply.status >= 400 {
-        drain(&stream, Instant::now() + DRAIN_TIME);
+        drain(stream, Instant::now() + DRAIN_TIME);
     }
 }
 
 fn infer(
-    stream: &TcpStream,
-    head: &Head,
-    rest: Vec<u8>,
-    deadline: Instant,
+    body: Vec<u8>,
+    place: &Place,
     name: &str,
     preparer: &Preparer,
     events: &SyncSender<Event>,
 ) -> Answer {
-    let bytes = match read_body(stream, head, rest, deadline) {
-        Ok(bytes) => bytes,
-        Err(refusal) => return refusal,
-    };
+    if !place.wait() {
+        return Answer::error(503, "too many pictures wait for the model; try again");
+    }
     let (reply, answered) = sync_channel(1);
-    let input = preparer.receive(bytes);
+    let input = preparer.receive(body);
+    if preparer.consumes_input() {
+        place.let_go();
+    }
     if events.send(Event::Input { name: name.to_owned(), input, reply: Some(reply) }).is_err() {
         return Answer::error(503, "runner is stopping");
     }
     match answered.recv_timeout(ANSWER_TIME) {
-        Ok((true, line)) => Answer::json(200, line),
-        Ok((false, line)) => Answer::json(400, line),
+        Ok((Verdict::Result, line)) => Answer::json(200, line),
+        Ok((Verdict::Wrong, line)) => Answer::json(400, line),
+        Ok((Verdict::TooLarge, line)) => Answer::json(413, line),
         Err(_) => Answer::error(503, "the model did not answer in time"),
     }
 }
@@ -179,17 +190,19 @@ fn read_head(mut stream: &TcpStream, deadline: Instant) -> Result<(Head, Vec<u8>
 
 fn read_body(
     mut stream: &TcpStream,
+    place: &Place,
     head: &Head,
     rest: Vec<u8>,
     deadline: Instant,
 ) -> Result<Vec<u8>, Answer> {
+    let most = place.room().min(MAX_INPUT);
     let length = match head.length {
         _ if head.chunked => {
             return Err(Answer::error(411, "send the body with a Content-Length, not in chunks"))
         }
         None => return Err(Answer::error(411, "Content-Length is missing")),
-        Some(length) if length > MAX_INPUT => {
-            return Err(Answer::error(413, &format!("the body may have {MAX_INPUT} bytes")))
+        Some(length) if length > most => {
+            return Err(Answer::error(413, &format!("the body may have {most} bytes")))
         }
         Some(0) => return Err(Answer::error(400, "the body is empty; send a picture")),
         Some(length) => length as usize,
@@ -199,13 +212,25 @@ fn read_body(
             .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
             .map_err(|_| Answer::error(408, "connection lost"))?;
     }
+    let full = || Answer::error(503, "too many pictures are being sent; try again");
     let mut body = rest;
     body.truncate(length);
+    if !place.hold(body.len() as u64) {
+        return Err(full());
+    }
     let mut piece = vec![0; 16 * 1024];
     while body.len() < length {
         let n = read_until(&mut stream, &mut piece, deadline)?;
+        let n = n.min(length - body.len());
         // Grows with what really comes, not with what was announced.
-        body.extend_from_slice(&piece[..n.min(length - body.len())]);
+        if !place.hold(n as u64) {
+            return Err(full());
+        }
+        if body.capacity() - body.len() < n {
+            // By an eighth, not by doubling, which would take twice of what was reckoned with.
+            body.reserve_exact((body.len() / 8).clamp(n, length - body.len()));
+        }
+        body.extend_from_slice(&piece[..n]);
     }
     Ok(body)
 }
@@ -221,7 +246,7 @@ fn read_until(
         .checked_duration_since(Instant::now())
         .filter(|d| !d.is_zero())
         .ok_or_else(late)?;
-    stream.set_read_timeout(Some(left)).map_err(|_| late())?;
+    stream.set_read_timeout(Some(left.min(SILENCE))).map_err(|_| late())?;
     match stream.read(piece) {
         Ok(0) => Err(Answer::error(400, "the request ended too early")),
         Ok(n) => Ok(n),

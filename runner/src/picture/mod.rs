@@ -1,23 +1,125 @@
 //! From the bytes of a PNG or JPEG to the bytes of the input tensor.
+//!
+//! A picture is judged by its head, before a pixel is decoded: by its sides and pixels, which bound
+//! the time, and by what decoding it takes, which bounds the memory (`budget`). The rows then go
+//! into the resizer one by one.
+
+mod jpeg;
+mod png;
 
 use crate::config::{Channels, Dtype, Filter, Layout, PictureInput, Resize};
 use crate::error::Error;
 use crate::tensor::{ElementType, TensorInfo};
-use image::{DynamicImage, ImageFormat, ImageReader, Limits};
-use std::io::Cursor;
+use resample::Resizer;
+use std::time::{Duration, Instant};
 
 /// Longest side taken, in pixels: a long panorama of today's cameras.
 const MAX_SIDE: u32 = 16384;
-/// Memory the decoder may take; a 50-megapixel photograph needs 150 MB, a device has less.
-const MAX_DECODED: u64 = 96 << 20;
+/// Most pixels taken: a small board needs some seconds for so many, in which no other picture is
+/// decoded.
+const MAX_PIXELS: u64 = 64 << 20;
 
-/// A decoded picture: rows of red, green, blue, 8 bits each.
-pub struct Picture {
+/// Columns and rows of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
     /// Columns.
     pub width: u32,
     /// Rows.
     pub height: u32,
-    pixels: Vec<u8>,
+}
+
+/// Why an input is not used, for whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub text: String,
+    /// It may be a good one, and is too large for this device.
+    pub too_large: bool,
+}
+
+impl Refusal {
+    /// It is not what the model takes.
+    pub fn wrong(text: impl Into<String>) -> Refusal {
+        Refusal { text: text.into(), too_large: false }
+    }
+
+    /// It is too large for this device.
+    pub fn too_large(text: impl Into<String>) -> Refusal {
+        Refusal { text: text.into(), too_large: true }
+    }
+
+    fn damaged(error: impl std::fmt::Debug + std::fmt::Display) -> Refusal {
+        Refusal::wrong(format!("the picture cannot be decoded: {error}"))
+    }
+}
+
+/// A picture whose head was read.
+pub struct Picture<'a> {
+    /// Columns and rows; neither is 0.
+    pub size: Size,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Png(Box<png::Png<'a>>),
+    Jpeg(Box<jpeg::Jpeg<'a>>),
+}
+
+/// Reads the head of a PNG or JPEG, told apart by its content. Fails on anything else, on damage, and
+/// on pictures beyond the limits above.
+pub fn open(bytes: &[u8]) -> Result<Picture<'_>, Refusal> {
+    let (source, size) = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        let png = png::open(bytes)?;
+        let size = png.size();
+        (Source::Png(Box::new(png)), size)
+    } else if bytes.starts_with(b"\xff\xd8\xff") {
+        let jpeg = jpeg::open(bytes)?;
+        let size = jpeg.size();
+        (Source::Jpeg(Box::new(jpeg)), size)
+    } else {
+        return Err(Refusal::wrong("not a PNG or JPEG picture"));
+    };
+    let Size { width, height } = size;
+    if width == 0 || height == 0 {
+        return Err(Refusal::wrong("the picture is empty"));
+    }
+    if width > MAX_SIDE || height > MAX_SIDE {
+        return Err(Refusal::too_large(format!(
+            "the picture has {width} × {height} pixels, a side may have {MAX_SIDE}"
+        )));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(Refusal::too_large(format!(
+            "the picture has {width} × {height} pixels, it may have {MAX_PIXELS}"
+        )));
+    }
+    Ok(Picture { size, source })
+}
+
+impl Picture<'_> {
+    /// The most bytes that decoding takes, without the input and what the rows are for.
+    pub fn peak(&self) -> u64 {
+        match &self.source {
+            Source::Png(png) => png.peak(),
+            Source::Jpeg(jpeg) => jpeg.peak(),
+        }
+    }
+
+    fn read(self, take: impl FnMut(&[u8])) -> Result<(), Refusal> {
+        match self.source {
+            Source::Png(png) => png.read(take),
+            Source::Jpeg(jpeg) => jpeg.read(take),
+        }
+    }
+}
+
+/// A row of one or three samples a pixel as red, green, blue.
+fn expand(row: &[u8], samples: usize, rgb: &mut Vec<u8>) {
+    rgb.clear();
+    match samples {
+        1 => row.iter().for_each(|grey| rgb.extend_from_slice(&[*grey; 3])),
+        _ => rgb.extend_from_slice(row),
+    }
 }
 
 /// Where the picture lies in the tensor, to lead coordinates back.
@@ -41,32 +143,6 @@ impl Placement {
     }
 }
 
-/// Decodes a PNG or JPEG, told apart by its content. Fails on anything else, on damage, and on
-/// pictures too large for the limits above.
-pub fn decode(bytes: &[u8]) -> Result<Picture, String> {
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|e| format!("not a picture: {e}"))?;
-    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
-        return Err("not a PNG or JPEG picture".into());
-    }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODED);
-    reader.limits(limits);
-    let image = reader.decode().map_err(|e| format!("the picture cannot be decoded: {e}"))?;
-    let rgb = match image {
-        DynamicImage::ImageRgb8(rgb) => rgb,
-        other => other.into_rgb8(),
-    };
-    let (width, height) = rgb.dimensions();
-    if width == 0 || height == 0 {
-        return Err("the picture is empty".into());
-    }
-    Ok(Picture { width, height, pixels: rgb.into_raw() })
-}
-
 /// Fits pictures into a tensor, as `model.toml` says. Knows nothing of the model itself.
 pub struct Fitting {
     input: PictureInput,
@@ -78,16 +154,44 @@ impl Fitting {
         Self { input: input.clone() }
     }
 
-    /// Resizes and normalises: real numbers in the tensor's order.
-    pub fn numbers(&self, picture: &Picture) -> (Vec<f32>, Placement) {
+    /// The most bytes that fitting a picture takes, its decoding included.
+    pub fn peak(&self, picture: &Picture<'_>) -> u64 {
+        let from = [picture.size.width as usize, picture.size.height as usize];
+        let to = [self.input.width as usize, self.input.height as usize];
+        let numbers = to[0] as u64 * to[1] as u64 * self.input.channels.count() as u64 * 4;
+        picture.peak() + Resizer::peak(from, to) + numbers
+    }
+
+    /// Bytes of the numbers that a fitted picture is.
+    pub fn result_bytes(&self) -> u64 {
+        u64::from(self.input.width)
+            * u64::from(self.input.height)
+            * self.input.channels.count() as u64
+            * 4
+    }
+
+    /// Decodes, resizes and normalises: real numbers in the tensor's order, and the time all but the
+    /// decoding took. Fails on damage.
+    pub fn numbers(
+        &self,
+        picture: Picture<'_>,
+    ) -> Result<(Vec<f32>, Placement, Duration), Refusal> {
         let (width, height) = (self.input.width as usize, self.input.height as usize);
-        let (placement, target) = place(picture, width, height, self.input.resize);
+        let (placement, target) = place(picture.size, width, height, self.input.resize);
         let filter = match self.input.filter {
             Filter::Antialias => resample::Filter::Antialias,
             Filter::Bilinear => resample::Filter::Bilinear,
         };
-        let resized =
-            resample::resize(&picture.pixels, picture.width as usize, target.size, filter);
+        let from = [picture.size.width as usize, picture.size.height as usize];
+        let mut resizer = Resizer::new(from, target.size, filter);
+        let mut took = Duration::ZERO;
+        picture.read(|row| {
+            let started = Instant::now();
+            resizer.push(row);
+            took += started.elapsed();
+        })?;
+        let started = Instant::now();
+        let resized = resizer.finish();
         let channels = self.input.channels.count();
         let tables: Vec<[f32; 2]> = (0..channels).map(|c| self.linear(c)).collect();
         let mut numbers = vec![0.0; width * height * channels];
@@ -116,7 +220,7 @@ impl Fitting {
                 }
             }
         }
-        (numbers, placement)
+        Ok((numbers, placement, took + started.elapsed()))
     }
 
     /// Factor and summand that normalise one channel's 0…255.
@@ -183,7 +287,7 @@ struct Target {
     size: [usize; 2],
 }
 
-fn place(picture: &Picture, width: usize, height: usize, how: Resize) -> (Placement, Target) {
+fn place(picture: Size, width: usize, height: usize, how: Resize) -> (Placement, Target) {
     let from = [picture.width as f32, picture.height as f32];
     let to = [width, height];
     let size = match how {
@@ -204,49 +308,4 @@ fn place(picture: &Picture, width: usize, height: usize, how: Resize) -> (Placem
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn corners_lead_back_to_the_picture(w in 1u32..3000, h in 1u32..3000, stretch: bool) {
-            let how = if stretch { Resize::Stretch } else { Resize::Letterbox };
-            let picture = Picture { width: w, height: h, pixels: Vec::new() };
-            let (placement, target) = place(&picture, 128, 96, how);
-            let corner = [(target.at[0] + target.size[0]) as f32 / 128.0, (target.at[1] + target.size[1]) as f32 / 96.0];
-            let back = placement.in_picture(corner);
-            prop_assert!((back[0] - w as f32).abs() < 1.0 && (back[1] - h as f32).abs() < 1.0);
-        }
-
-        #[test]
-        fn garbage_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            prop_assert!(decode(&bytes).is_err());
-        }
-    }
-
-    #[test]
-    fn a_picture_that_claims_to_be_huge_is_refused() {
-        let mut png = Vec::new();
-        image::RgbImage::new(4, 4).write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
-        assert!(decode(&png).is_ok());
-        // Width in IHDR, then its CRC over "IHDR" and 13 bytes.
-        png[16..20].copy_from_slice(&60_000u32.to_be_bytes());
-        let crc = crc32(&png[12..29]);
-        png[29..33].copy_from_slice(&crc.to_be_bytes());
-        let error = decode(&png).err().unwrap();
-        assert!(error.contains("imit") || error.contains("large"), "{error}");
-    }
-
-    fn crc32(bytes: &[u8]) -> u32 {
-        !bytes.iter().fold(!0u32, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |c, _| {
-                if c & 1 == 1 {
-                    (c >> 1) ^ 0xedb8_8320
-                } else {
-                    c >> 1
-                }
-            })
-        })
-    }
-}
+mod tests;

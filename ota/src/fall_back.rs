@@ -1,0 +1,162 @@
+//! What follows from a boot that was not the one hoped for: whose fault was it? Only a version that
+//! failed its trial, whole as it was signed and with all it needs, is never tried again.
+
+use slot::boot_state::BootState;
+use slot::Slot;
+
+use crate::boot_changes;
+use crate::commit_gate;
+use crate::device::{self, Running};
+use crate::paths::Paths;
+use crate::report;
+use crate::retrial;
+use crate::state::{Outcome, State};
+use crate::whole::Check;
+use crate::Result;
+
+/// What is known of a slot that was left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The slot.
+    pub from: Slot,
+    /// It was committed once.
+    pub committed: bool,
+    /// It is on the medium as it was signed.
+    pub whole: bool,
+    /// Why it was left, as far as anybody knows.
+    pub reason: String,
+}
+
+/// What becomes of the version in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It failed its trial: never again, until somebody says otherwise.
+    Failed,
+    /// It waits for another trial, for this reason.
+    PutOff(String),
+    /// The medium is to blame: it may be fetched again.
+    Decayed,
+}
+
+/// Decides. A version that was good enough to be committed is not banned, whatever it does later:
+/// power cuts, a sagging battery or a camera that is away end boots as well.
+pub fn verdict(left: &Left) -> Verdict {
+    match (left.committed, left.whole) {
+        (true, false) => Verdict::Decayed,
+        (true, true) => Verdict::PutOff(left.reason.clone()),
+        // Fetched again after a pause, lest a medium that cannot hold it make that a loop.
+        (false, false) => Verdict::PutOff(format!(
+            "slot {} was no longer what was signed ({})",
+            left.from, left.reason
+        )),
+        (false, true) if commit_gate::is_unreached(&left.reason) => {
+            Verdict::PutOff(left.reason.clone())
+        }
+        (false, true) => Verdict::Failed,
+    }
+}
+
+/// Acts on a slot that was left for this reason. `committed`: it was, once. Gives the line that
+/// tells so.
+pub fn settle(
+    paths: &Paths,
+    running: &Running,
+    boot: &BootState,
+    (from, committed, reason): (Slot, bool, &str),
+    beat: &dyn Fn(),
+) -> Result<String> {
+    let keys = device::trusted_keys(paths)?;
+    let pending = State::load(paths).pending.filter(|pending| pending.slot == from.letter());
+    let trial_ended = boot.active != from && (boot.trial == Some(from) || pending.is_some());
+    // The slot itself knows best what failed; if it was overwritten, what was pending does.
+    let content = device::content(paths, &keys, from);
+    let whole = match &content {
+        Some((manifest, _)) => Check::open(paths, from, manifest)?.all(beat),
+        None => false,
+    };
+    let version = content.map(|(_, v)| v).or(pending);
+    let left = Left { from, committed, whole, reason: reason.into() };
+    let verdict = verdict(&left);
+    if verdict == Verdict::Decayed {
+        return decayed(paths, running);
+    }
+    let state = State::change(paths, |state| {
+        state.pending = None;
+        match (&version, &verdict) {
+            // A person wanted to go back to it. It was committed once, and nothing waits for it.
+            (Some(version), _) if committed && version.sequence <= running.sequence => {}
+            (Some(version), Verdict::PutOff(reason)) => {
+                retrial::put_off(state, version, committed, reason, trial_ended);
+            }
+            (Some(version), _) => {
+                state.retrial = None;
+                state.remember_failed(version.failed(reason));
+            }
+            (None, _) => {}
+        }
+    })?;
+    let same = |sha256: &str| version.as_ref().is_some_and(|v| v.header_sha256 == sha256);
+    let later = state.retrial.filter(|retrial| same(&retrial.header_sha256));
+    let later = later.map_or(String::new(), |retrial| format!("; {}", retrial.when()));
+    let name = version.map_or_else(|| "an unknown version".into(), |version| version.version);
+    report::note(paths, Outcome::FellBack, &name, reason)?;
+    // Last: until then a restart of `ota` comes here again.
+    boot_changes::give_up_trial(paths, from)?;
+    Ok(format!("fell back from {name}: {reason}{later}"))
+}
+
+/// A slot that was committed is no longer what was signed: nothing may fall back to it, and its
+/// version, no worse than before, may be fetched again. Gives the line that tells so.
+pub fn decayed(paths: &Paths, running: &Running) -> Result<String> {
+    let slot = running.slot.other();
+    boot_changes::drop_fallback(paths, running)?;
+    State::change(paths, |state| {
+        state.pending = None;
+        state.retrial = None;
+    })?;
+    boot_changes::give_up_trial(paths, slot)?;
+    Ok(format!("slot {slot} has decayed on the medium; its version may be fetched again"))
+}
+
+/// Notices a version that was committed and struck out, once `init` has made what runs the active
+/// one. Gives the line that tells so, when it is news.
+pub fn notice_struck_out(
+    paths: &Paths,
+    running: &Running,
+    boot: &BootState,
+    beat: &dyn Fn(),
+) -> Result<Option<String>> {
+    let state = State::load(paths);
+    let Some((_, version)) = retrial::struck_out(paths, running, boot, &state)? else {
+        return Ok(None);
+    };
+    if state.retrial.is_some_and(|r| r.committed && r.header_sha256 == version.header_sha256) {
+        return Ok(None);
+    }
+    let from = running.slot.other();
+    let reason = crate::trial::reason(from, boot, device::last_failure(paths).as_ref(), true);
+    settle(paths, running, boot, (from, true, &reason), beat).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_version_that_failed_its_trial_is_banned() {
+        let left = |committed, whole, reason: &str| Left {
+            from: Slot::B,
+            committed,
+            whole,
+            reason: reason.into(),
+        };
+        let reason = "kernel panic";
+        assert_eq!(verdict(&left(false, true, reason)), Verdict::Failed);
+        assert_eq!(verdict(&left(true, true, reason)), Verdict::PutOff(reason.into()));
+        assert_eq!(verdict(&left(true, false, reason)), Verdict::Decayed);
+        let decayed = verdict(&left(false, false, "boot-b-not-loadable"));
+        assert!(matches!(decayed, Verdict::PutOff(r) if r.contains("no longer what was signed")));
+        let unreached = "trial not committed: the update server was not reached: no connection";
+        assert_eq!(verdict(&left(false, true, unreached)), Verdict::PutOff(unreached.into()));
+    }
+}

@@ -1,0 +1,123 @@
+//! What goes on between two checks: the time that a version waits for its retrial is counted, and
+//! the idle slot is looked through.
+
+use std::time::{Duration, Instant};
+
+use crate::boot_changes;
+use crate::console::say;
+use crate::device::Running;
+use crate::fall_back::notice_struck_out;
+use crate::health;
+use crate::paths::Paths;
+use crate::retrial;
+use crate::scrub::Scrub;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::Result;
+
+/// Between two looks at how what runs is doing.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Seconds of healthy running after which they are written down: so many may be lost with the power.
+const SAVE_EVERY: u64 = 600;
+
+/// Looks after the idle slot.
+#[derive(Debug)]
+pub struct Keeper {
+    looked: Instant,
+    /// Healthy seconds that are not in the state yet.
+    uncounted: u64,
+    /// The boot state in which nothing was struck out that is not known.
+    noticed: Option<u32>,
+    scrub: Scrub,
+    told: String,
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Keeper {
+            looked: Instant::now(),
+            uncounted: 0,
+            noticed: None,
+            scrub: Scrub::new(),
+            told: String::new(),
+        }
+    }
+}
+
+impl Keeper {
+    /// Does what is due. True when a trial was armed. What goes wrong is said, once.
+    pub fn look(
+        &mut self,
+        paths: &Paths,
+        settings: &Settings,
+        running: &Running,
+        beat: &dyn Fn(),
+    ) -> bool {
+        let scrubbed = self.scrub.look(paths, running, beat).map(|line| {
+            line.iter().for_each(|line| say(line));
+        });
+        let since = self.looked.elapsed();
+        let armed = match since >= PAUSE {
+            false => Ok(false),
+            true => {
+                self.looked = Instant::now();
+                self.pass(paths, settings, running, since, beat)
+            }
+        };
+        match scrubbed.and(armed) {
+            Ok(armed) => armed,
+            Err(error) => {
+                let error = error.to_string();
+                if error != self.told {
+                    say(&error);
+                    self.told = error;
+                }
+                false
+            }
+        }
+    }
+
+    /// So much time went by. True when a trial was armed.
+    pub fn pass(
+        &mut self,
+        paths: &Paths,
+        settings: &Settings,
+        running: &Running,
+        time: Duration,
+        beat: &dyn Fn(),
+    ) -> Result<bool> {
+        let boot = boot_changes::load(paths)?;
+        if self.noticed != Some(boot.generation) {
+            let line = notice_struck_out(paths, running, &boot, beat)?;
+            if let Some(line) = line {
+                say(&line);
+                self.uncounted = 0;
+            }
+            self.noticed = Some(boot.generation);
+        }
+        let Some(mut retrial) = State::load(paths).retrial else {
+            self.uncounted = 0;
+            return Ok(false);
+        };
+        match health::ask(paths) {
+            Ok(health) if health.healthy => {
+                self.uncounted += time.min(health.since).as_secs();
+            }
+            // What is not healthy is nothing to go away from and come back to.
+            _ => return Ok(false),
+        }
+        if !retrial.is_due() {
+            retrial.healthy_seconds = retrial.healthy_seconds.saturating_add(self.uncounted);
+            if self.uncounted >= SAVE_EVERY || retrial.is_due() {
+                let seconds = std::mem::take(&mut self.uncounted);
+                State::change(paths, |state| retrial::count(state, seconds))?;
+            }
+        }
+        if !retrial.committed || !retrial.is_due() {
+            return Ok(false);
+        }
+        let armed = retrial::arm(paths, running, settings.tries)?;
+        armed.iter().for_each(|version| say(&retrial::trying(version)));
+        Ok(armed.is_some())
+    }
+}

@@ -1,0 +1,263 @@
+//! A medium that decays under a version that was committed: it is found, before it is needed if there
+//! is time, and neither the version nor the device suffers for it.
+
+mod support;
+
+use std::process::Command as Program;
+
+use ota::device::Running;
+use ota::install::InstallerLock;
+use ota::scrub::Scrub;
+use ota::state::State;
+use sha2::{Digest, Sha256};
+use slot::boot_state::BootState;
+use slot::manifest::{FileHash, HEADER_SIZE};
+use slot::Slot;
+use support::{recipe, Device, Recipe, Repository, Update};
+
+/// A version with a real FAT volume as its boot image, and the files on it in its manifest. Gives
+/// the offset of the kernel's first byte, too.
+fn with_boot_files(sequence: u64) -> (Update, u64) {
+    let mut recipe = recipe(sequence);
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    std::fs::File::create(&image).unwrap().set_len(recipe.boot_size).unwrap();
+    let run = |program: &mut Program| assert!(program.output().unwrap().status.success());
+    run(Program::new("/sbin/mkfs.fat").args(["-F", "12", "-s", "1"]).arg(&image));
+    let mut kernel = Vec::new();
+    for (name, seed) in [("kernel", 3u32), ("initrd", 5)] {
+        let bytes: Vec<u8> = (0..30_000u32).map(|n| (n * seed % 251) as u8).collect();
+        let file = dir.path().join(name);
+        std::fs::write(&file, &bytes).unwrap();
+        run(Program::new("mcopy").arg("-i").arg(&image).arg(&file).arg("::"));
+        let sha256 = Sha256::digest(&bytes).into();
+        recipe.boot_files.push(FileHash { sha256, size: bytes.len() as u64, name: name.into() });
+        if name == "kernel" {
+            kernel = bytes;
+        }
+    }
+    let boot = std::fs::read(&image).unwrap();
+    let at = boot.windows(512).position(|window| window == &kernel[..512]).unwrap();
+    let mut stream = recipe.stream();
+    stream[..boot.len()].copy_from_slice(&boot);
+    (Recipe { ..recipe }.build_of(stream), at as u64)
+}
+
+/// How version 2 came into slot b.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Came {
+    /// With the device: nothing but the partition is there.
+    Shipped,
+    /// By an install, which kept the chunk table.
+    Installed,
+}
+
+/// A device that runs version 1 in slot a; version 2, in slot b, was committed once.
+fn device_with(two: &Update, came: Came, boot: impl FnOnce(&mut BootState)) -> Device {
+    let device = Device::new();
+    match came {
+        Came::Shipped => device.place(Slot::B, two),
+        Came::Installed => drop(device.install_file(&two.bytes).unwrap()),
+    }
+    State::change(&device.paths, |state| state.pending = None).unwrap();
+    device.set_boot(|state| {
+        *state = BootState { generation: state.generation, ..BootState::fresh() };
+        boot(state);
+    });
+    device.boot_into(Slot::A, &recipe(1).build().manifest, false, true);
+    device
+}
+
+fn running(device: &Device) -> Running {
+    Running::load(&device.paths).unwrap()
+}
+
+/// As many steps as there may be on this day, or until something is said.
+fn scrub(device: &Device, scrub: &mut Scrub, today: u64, steps: usize) -> Option<String> {
+    (0..steps).find_map(|_| scrub.step(&device.paths, &running(device), today, &|| ()).unwrap())
+}
+
+const DAY: u64 = 20_000;
+
+#[test]
+fn a_decayed_boot_partition_bans_nobody() {
+    let (two, kernel) = with_boot_files(2);
+    for came in [Came::Shipped, Came::Installed] {
+        for at in [510, kernel, kernel + 29_999] {
+            for settled in [false, true] {
+                let device = device_with(&two, came, |boot| match settled {
+                    true => boot.fallback = Some(Slot::B),
+                    false => boot.commit(Slot::B),
+                });
+                device.flip("boot-b", &[at]);
+                device.put(
+                    "run/ferrite/last-failure",
+                    "ferrite-last-failure 1\nslot b\nreason boot-b-not-loadable\n",
+                );
+                let said = device.settle().unwrap().unwrap();
+                let case = format!("{came:?}, byte {at}, settled {settled}: {said}");
+                assert_eq!(
+                    said, "slot b has decayed on the medium; its version may be fetched again",
+                    "{case}"
+                );
+                let state = device.state();
+                assert_eq!((state.failed.len(), state.retrial), (0, None), "{case}");
+                if !settled {
+                    // What `init` does when this boot is healthy: it cannot know.
+                    device.set_boot(|boot| {
+                        boot.active = Slot::A;
+                        boot.fallback = Some(Slot::B);
+                    });
+                    assert!(device.settle().unwrap().unwrap().contains("has decayed"), "{case}");
+                }
+                assert_eq!(device.boot().fallback, None, "{case}");
+                let mut repository = Repository::new();
+                repository.publish(&[&two]);
+                let server = repository.serve(&device);
+                assert_eq!(device.update_from(&server.url), Ok(true), "{case}");
+                assert!(device.holds(Slot::B, &two), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_committed_version_whose_root_decayed_is_installed_again() {
+    let two = recipe(2).build();
+    let (size, tree) = (two.manifest.root_size, two.manifest.root_hash_size);
+    for offset in [0, size / 2, size, size + tree - 1, size + tree] {
+        let device = device_with(&two, Came::Shipped, |boot| boot.commit(Slot::B));
+        device.flip("root-b", &[offset]);
+        device.settle().unwrap();
+        assert!(device.state().failed.is_empty());
+        // The last one is past what is verified.
+        let waits = device.state().retrial.is_some();
+        assert_eq!(waits, offset == size + tree, "flipped at {offset} of {size}");
+    }
+}
+
+/// Free clusters and the second copy of the file allocation table are nobody's: where only the files
+/// are known, they are not decay.
+#[test]
+fn what_nobody_reads_is_no_decay_without_a_chunk_table() {
+    let (two, _) = with_boot_files(2);
+    let last = two.manifest.boot_size - 1;
+    for (came, decayed) in [(Came::Shipped, false), (Came::Installed, true)] {
+        let device = device_with(&two, came, |boot| boot.commit(Slot::B));
+        device.flip("boot-b", &[last]);
+        device.settle().unwrap();
+        assert_eq!(device.state().retrial.is_none(), decayed, "{came:?}");
+    }
+}
+
+/// A trial whose slot decayed before it could be booted says nothing of its version: it waits, so
+/// that a medium that cannot hold it is no loop of reboots.
+#[test]
+fn a_trial_whose_slot_decayed_is_put_off_and_fetched_again() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    let mut repository = Repository::new();
+    repository.publish(&[&two]);
+    let server = repository.serve(&device);
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    device.flip("boot-b", &[4711]);
+    device.set_boot(|boot| boot.tries = 0);
+    let said = device.settle().unwrap().unwrap();
+    assert!(said.contains("fell back from 1.0.2") && said.contains("after 60 min"), "{said}");
+    assert_eq!(device.state().failed, []);
+    assert_eq!(device.update_from(&server.url), Ok(false));
+    State::change(&device.paths, |state| ota::retrial::count(state, 3600)).unwrap();
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert!(device.holds(Slot::B, &two));
+}
+
+#[test]
+fn the_idle_slot_is_looked_through_and_a_whole_one_is_left_alone() {
+    let (two, _) = with_boot_files(2);
+    for came in [Came::Shipped, Came::Installed] {
+        let device = device_with(&two, came, |boot| boot.fallback = Some(Slot::B));
+        let before = device.medium();
+        assert_eq!(scrub(&device, &mut Scrub::new(), DAY, 100), None);
+        assert!(device.medium() == before);
+        let progress = device.state().scrub.unwrap();
+        assert_eq!((progress.finished, progress.next), (Some(DAY), 0));
+        assert!(progress.bytes > 1 << 20, "{}", progress.bytes);
+    }
+}
+
+#[test]
+fn decay_of_any_part_is_found_and_nothing_falls_back_to_it() {
+    let (two, kernel) = with_boot_files(2);
+    let (root, tree) = (two.manifest.root_size, two.manifest.root_hash_size);
+    let partition = std::fs::metadata(Device::new().paths.device("root-b")).unwrap().len();
+    let places = [
+        ("boot-b", 510),
+        ("boot-b", kernel + 17),
+        ("root-b", 5),
+        ("root-b", root - 1),
+        ("root-b", root + tree - 1),
+        ("root-b", partition - HEADER_SIZE as u64 + 1030),
+    ];
+    for came in [Came::Shipped, Came::Installed] {
+        for (label, at) in places {
+            let device = device_with(&two, came, |boot| boot.fallback = Some(Slot::B));
+            device.flip(label, &[at]);
+            let said = scrub(&device, &mut Scrub::new(), DAY, 100);
+            let said = said.unwrap_or_else(|| panic!("{came:?}: {label} at {at} was not found"));
+            assert!(said.contains("slot b has decayed"), "{said}");
+            assert_eq!((device.boot().fallback, device.boot().active), (None, Slot::A));
+            let mut repository = Repository::new();
+            repository.publish(&[&two]);
+            let server = repository.serve(&device);
+            assert_eq!(device.update_from(&server.url), Ok(true), "{label} at {at}");
+            assert!(device.holds(Slot::B, &two));
+        }
+    }
+}
+
+#[test]
+fn it_goes_on_where_it_was_and_not_while_somebody_installs() {
+    let two = recipe(2).build();
+    let device = device_with(&two, Came::Shipped, |boot| boot.fallback = Some(Slot::B));
+    let end = two.manifest.root_size - 1;
+    let mut first = Scrub::new();
+    assert_eq!(scrub(&device, &mut first, DAY, 2), None);
+    device.flip("root-b", &[end]);
+    let lock = InstallerLock::take(&device.paths).unwrap();
+    assert_eq!(scrub(&device, &mut first, DAY, 100), None, "somebody installs");
+    drop(lock);
+    // Begun with an install meanwhile: nothing can be fallen back to, nothing is to look at.
+    device.set_boot(BootState::begin_install);
+    assert_eq!(scrub(&device, &mut first, DAY, 100), None);
+    device.set_boot(|boot| boot.fallback = Some(Slot::B));
+    // Where it was: what was written down of it before the power went.
+    State::change(&device.paths, |state| {
+        let header_sha256 = repository::sha256_hex(&two.header);
+        let progress = ota::scrub::Progress { header_sha256, next: 2, ..Default::default() };
+        state.scrub = Some(progress);
+    })
+    .unwrap();
+    assert!(scrub(&device, &mut Scrub::new(), DAY, 1).is_some(), "the next step finds it");
+}
+
+#[test]
+fn a_day_has_its_share_and_a_pass_its_rest() {
+    let two = recipe(2).build();
+    let device = device_with(&two, Came::Shipped, |boot| boot.fallback = Some(Slot::B));
+    assert_eq!(scrub(&device, &mut Scrub::new(), DAY, 100), None);
+    device.flip("root-b", &[0]);
+    assert_eq!(scrub(&device, &mut Scrub::new(), DAY + 6, 100), None, "it rests");
+    assert!(scrub(&device, &mut Scrub::new(), DAY + 7, 100).is_some());
+    // A day whose share is used up.
+    let device = device_with(&two, Came::Shipped, |boot| boot.fallback = Some(Slot::B));
+    device.flip("root-b", &[0]);
+    State::change(&device.paths, |state| {
+        let header_sha256 = repository::sha256_hex(&two.header);
+        let used =
+            ota::scrub::Progress { header_sha256, day: DAY, bytes: 1 << 30, ..Default::default() };
+        state.scrub = Some(used);
+    })
+    .unwrap();
+    assert_eq!(scrub(&device, &mut Scrub::new(), DAY, 100), None);
+    assert!(scrub(&device, &mut Scrub::new(), DAY + 1, 100).is_some());
+}

@@ -1,0 +1,109 @@
+//! However long something takes, `init` hears in time that `ota` still turns over. One test, for a
+//! process has one heart.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ota::check::refreshed;
+use ota::heart::{self, Heart};
+use ota::http::{Client, Remote};
+use ota::meter::Asked;
+use ota::patience::Patience;
+use ota::settings::Settings;
+use support::{recipe, Device, Fault, Repository};
+
+/// The longest that nothing was heard, while `work` was done.
+fn longest_silence(beats: &Arc<Mutex<Vec<Instant>>>, work: impl FnOnce()) -> Duration {
+    // Beats come at most once a second.
+    std::thread::sleep(Duration::from_millis(1100));
+    let begun = Instant::now();
+    work();
+    let end = Instant::now();
+    let heard = beats.lock().unwrap();
+    let within: Vec<_> = heard.iter().copied().filter(|at| *at > begun).collect();
+    let starts = std::iter::once(begun).chain(within.iter().copied());
+    let ends = within.iter().copied().chain([end]);
+    starts.zip(ends).map(|(from, to)| to - from).max().unwrap()
+}
+
+/// A server that takes two seconds over each of the redirections that it answers with.
+fn leading_on() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let next = url.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 2000];
+            while let Ok(1..) = stream.read(&mut head) {
+                std::thread::sleep(Duration::from_secs(2));
+                let answer = format!(
+                    "HTTP/1.1 302 Found\r\nLocation: {next}/x\r\nContent-Length: 0\r\n\r\n"
+                );
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn whatever_takes_long_beats_meanwhile() {
+    let (mut read, write) = std::io::pipe().unwrap();
+    Heart::on(Some(OwnedFd::from(write).into())).of_process();
+    let beats = Arc::new(Mutex::new(Vec::new()));
+    let heard = beats.clone();
+    std::thread::spawn(move || {
+        let mut one = [0; 1];
+        while let Ok(1) = read.read(&mut one) {
+            heard.lock().unwrap().push(Instant::now());
+        }
+    });
+    // No wait for a server in here is longer than two seconds; what is in a row must not add up.
+    let most = Duration::from_millis(3500);
+
+    let device = Device::new();
+    let two = recipe(2).build();
+    let mut repository = Repository::new();
+    repository.publish(&[&two]);
+    let server = repository.serve(&device);
+    device.settings(&server.url);
+    let settings = Settings::load(&device.paths.settings()).unwrap();
+    let client = |url: &str| {
+        let patience = Patience { rate_window: Duration::from_secs(4), ..Patience::default() };
+        Client::of_device(&device.paths, &settings, patience, url, Asked::ByHand).unwrap()
+    };
+    let refresh = |url: &str| {
+        let mut remote = Remote::new(client(url), url).unwrap();
+        refreshed(&device.paths, &mut remote, url)
+    };
+
+    let url = leading_on();
+    let silence = longest_silence(&beats, || drop(refresh(&url).unwrap_err()));
+    assert!(silence < most, "redirections: {silence:?}");
+
+    // Somebody else asks a slow server, and holds the metadata.
+    let lock = std::fs::File::create(device.paths.data().join("tuf.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(5));
+        drop(lock);
+    });
+    let silence = longest_silence(&beats, || drop(refresh(&server.url).unwrap()));
+    assert!(silence < most, "another's check: {silence:?}");
+
+    // An owner's limit of the rate, and a server that is asked again and again.
+    server.fault("timestamp.json", Fault::Trickle);
+    let silence = longest_silence(&beats, || drop(refresh(&server.url)));
+    assert!(silence < most, "a slow answer: {silence:?}");
+    server.heal();
+
+    let silence = longest_silence(&beats, || heart::sleep(Duration::from_secs(5)));
+    assert!(silence < most, "sleep: {silence:?}");
+    assert!(Path::new(&device.paths.tuf()).exists());
+}

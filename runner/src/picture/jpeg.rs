@@ -1,0 +1,128 @@
+//! JPEG. The decoder makes the whole picture at once, one byte a sample; a picture in several scans
+//! (a progressive one, say) also needs all its coefficients, two bytes each.
+
+use super::{Refusal, Size, MAX_SIDE};
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+/// Memory for tables and stacks.
+const OVERHEAD: u64 = 512 << 10;
+/// Bytes of row buffers for one column of one component, whatever its sampling.
+const COLUMN: u64 = 256;
+/// Coefficients come in blocks of up to so many columns and rows.
+const BLOCK: u32 = 32;
+
+/// A JPEG whose head was read.
+pub struct Jpeg<'a> {
+    decoder: JpegDecoder<ZCursor<&'a [u8]>>,
+    size: Size,
+    components: u64,
+    /// Samples of a pixel in what the decoder makes.
+    kept: usize,
+    one_scan: bool,
+}
+
+/// Reads the head.
+pub fn open(bytes: &[u8]) -> Result<Jpeg<'_>, Refusal> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(false)
+        .set_max_width(MAX_SIDE as usize)
+        .set_max_height(MAX_SIDE as usize);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(Refusal::damaged)?;
+    let (Some((width, height)), Some(color), Some(info)) =
+        (decoder.dimensions(), decoder.input_colorspace(), decoder.info())
+    else {
+        return Err(Refusal::damaged("no picture in it"));
+    };
+    let (color, kept) = match color {
+        ColorSpace::Luma => (ColorSpace::Luma, 1),
+        _ => (ColorSpace::RGB, 3),
+    };
+    decoder.set_options(options.jpeg_set_out_colorspace(color));
+    let one_scan = components_in_one_scan(bytes) == Some(info.components);
+    Ok(Jpeg {
+        decoder,
+        size: Size { width: width as u32, height: height as u32 },
+        components: u64::from(info.components),
+        kept,
+        one_scan,
+    })
+}
+
+impl Jpeg<'_> {
+    /// Columns and rows.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// The most bytes that decoding takes, without the input.
+    pub fn peak(&self) -> u64 {
+        let Size { width, height } = self.size;
+        let [columns, rows] = [width, height].map(|n| u64::from(n.next_multiple_of(BLOCK)));
+        let coefficients = match self.one_scan {
+            true => 0,
+            false => columns * rows * self.components * 2,
+        };
+        let whole = u64::from(width) * u64::from(height) * self.kept as u64;
+        OVERHEAD + whole + coefficients + columns * self.components * COLUMN
+    }
+
+    /// Hands over row after row of red, green, blue.
+    pub fn read(mut self, mut take: impl FnMut(&[u8])) -> Result<(), Refusal> {
+        let stride = self.size.width as usize * self.kept;
+        let mut whole = vec![0; stride * self.size.height as usize];
+        self.decoder.decode_into(&mut whole).map_err(Refusal::damaged)?;
+        let mut rgb = Vec::with_capacity(self.size.width as usize * 3);
+        for row in whole.chunks_exact(stride) {
+            super::expand(row, self.kept, &mut rgb);
+            take(&rgb);
+        }
+        Ok(())
+    }
+}
+
+/// The components of the first scan of a baseline picture (ITU-T T.81, annex B). `None` for any
+/// other, and where the markers are not as the standard has them: then the worst is assumed.
+fn components_in_one_scan(bytes: &[u8]) -> Option<u8> {
+    let mut rest = bytes.strip_prefix(b"\xff\xd8")?;
+    loop {
+        let [0xff, marker, high, low, after @ ..] = rest else { return None };
+        let length = usize::from(*high) << 8 | usize::from(*low);
+        let segment = after.get(..length.checked_sub(2)?)?;
+        match marker {
+            // SOF0 and SOF1 are followed by one scan or by several; the others by more than one,
+            // or are not decoded at all.
+            0xc2 | 0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => return None,
+            0xda => return segment.first().copied(),
+            0xc0..=0xfe => rest = &after[segment.len()..],
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_a_plain_head_is_taken_for_one_scan() {
+        let head = |sof: u8| {
+            [&b"\xff\xd8\xff\xe0\0\x03x\xff"[..], &[sof], b"\0\x02\xff\xda\0\x05\x03ab"].concat()
+        };
+        assert_eq!(components_in_one_scan(&head(0xc0)), Some(3));
+        assert_eq!(components_in_one_scan(&head(0xc2)), None);
+        assert_eq!(components_in_one_scan(&head(0xc0)[..14]), None);
+        assert_eq!(components_in_one_scan(b"\xff\xd8\xff\xff\xc0\0\x02"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_fall_over(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = components_in_one_scan(&[b"\xff\xd8", &bytes[..]].concat());
+        }
+    }
+}

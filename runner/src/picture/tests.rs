@@ -1,0 +1,126 @@
+#[path = "../../tests/pictures/mod.rs"]
+mod pictures;
+
+use super::*;
+use image::{DynamicImage, ImageFormat};
+use pictures::{flat_png, zlib};
+use proptest::prelude::*;
+use std::io::Cursor;
+
+/// All pixels, red, green, blue.
+fn decode(bytes: &[u8]) -> Result<(Size, Vec<u8>), Refusal> {
+    let picture = open(bytes)?;
+    let (size, mut pixels) = (picture.size, Vec::new());
+    picture.read(|row| pixels.extend_from_slice(row))?;
+    Ok((size, pixels))
+}
+
+fn written(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    bytes
+}
+
+proptest! {
+    #[test]
+    fn corners_lead_back_to_the_picture(w in 1u32..3000, h in 1u32..3000, stretch: bool) {
+        let how = if stretch { Resize::Stretch } else { Resize::Letterbox };
+        let (placement, target) = place(Size { width: w, height: h }, 128, 96, how);
+        let corner = [(target.at[0] + target.size[0]) as f32 / 128.0, (target.at[1] + target.size[1]) as f32 / 96.0];
+        let back = placement.in_picture(corner);
+        prop_assert!((back[0] - w as f32).abs() < 1.0 && (back[1] - h as f32).abs() < 1.0);
+    }
+
+    #[test]
+    fn garbage_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400), head in 0usize..3) {
+        let head = [&b""[..], b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"][head];
+        prop_assert!(decode(&[head, &bytes[..]].concat()).is_err());
+    }
+
+    /// The crate `image`, which keeps the whole picture, is the judge.
+    #[test]
+    fn every_form_gives_the_pixels_that_another_decoder_sees(
+        width in 1u32..24, height in 1u32..24, form in 0usize..9, seed: u8,
+    ) {
+        let noise = |i: u32| (i as u8).wrapping_mul(73).wrapping_add(seed);
+        let rgb = image::RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([noise(x), noise(y), noise(x * 3 + y)])
+        });
+        let plain = DynamicImage::ImageRgb8(rgb);
+        let (image, format) = match form {
+            0 => (plain, ImageFormat::Png),
+            1 => (DynamicImage::ImageRgba8(plain.to_rgba8()), ImageFormat::Png),
+            2 => (DynamicImage::ImageLuma8(plain.to_luma8()), ImageFormat::Png),
+            3 => (DynamicImage::ImageLumaA8(plain.to_luma_alpha8()), ImageFormat::Png),
+            4 => (DynamicImage::ImageRgb16(plain.to_rgb16()), ImageFormat::Png),
+            5 => (DynamicImage::ImageLuma16(plain.to_luma16()), ImageFormat::Png),
+            6 => (DynamicImage::ImageLumaA16(plain.to_luma_alpha16()), ImageFormat::Png),
+            7 => (plain, ImageFormat::Jpeg),
+            _ => (DynamicImage::ImageLuma8(plain.to_luma8()), ImageFormat::Jpeg),
+        };
+        let bytes = written(&image, format);
+        let theirs = image::load_from_memory(&bytes).unwrap().into_rgb8();
+        let (size, ours) = decode(&bytes).unwrap();
+        prop_assert_eq!(size, Size { width, height });
+        prop_assert_eq!(ours, theirs.into_raw());
+    }
+}
+
+#[test]
+fn interlaced_and_palette_pictures_are_read() {
+    use ::png::{BitDepth::*, ColorType::*};
+    for (color, depth) in [
+        (Grayscale, One),
+        (Grayscale, Eight),
+        (Grayscale, Sixteen),
+        (Indexed, Two),
+        (Rgba, Sixteen),
+    ] {
+        for interlaced in [false, true] {
+            for size in [[1, 1], [3, 2], [17, 9]] {
+                let bytes = flat_png(size, color, depth, interlaced);
+                let (found, pixels) = decode(&bytes)
+                    .unwrap_or_else(|e| panic!("{color:?} {depth:?} {interlaced}: {e:?}"));
+                assert_eq!([found.width, found.height], size);
+                assert_eq!(pixels.len() as u32, size[0] * size[1] * 3);
+                let first = if color == Indexed { [7, 8, 9] } else { [0; 3] };
+                assert!(
+                    pixels.chunks(3).all(|pixel| pixel == first),
+                    "{color:?} {depth:?} {interlaced}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_interlaced_picture_has_its_pixels_in_their_places() {
+    // Made by hand: 2 × 2, passes 1 (one pixel), 6 (one) and 7 (two).
+    let mut bytes = Vec::new();
+    let mut info = ::png::Info::with_size(2, 2);
+    (info.color_type, info.bit_depth, info.interlaced) =
+        (::png::ColorType::Grayscale, ::png::BitDepth::Eight, true);
+    let mut writer = ::png::Encoder::with_info(&mut bytes, info).unwrap().write_header().unwrap();
+    writer.write_chunk(::png::chunk::IDAT, &zlib(&[0, 10, 0, 20, 0, 30, 40][..])).unwrap();
+    writer.finish().unwrap();
+    let pixels = decode(&bytes).unwrap().1;
+    assert_eq!(pixels.chunks(3).map(|p| p[0]).collect::<Vec<_>>(), [10, 20, 30, 40]);
+}
+
+/// The picture of the fault: 98 KB that were 100 million grey pixels.
+#[test]
+fn a_picture_is_judged_by_its_head() {
+    use ::png::{BitDepth::*, ColorType::*};
+    let refused = |bytes: &[u8]| open(bytes).err().unwrap();
+    let bomb = flat_png([16384, 6143], Grayscale, Eight, false);
+    assert!(bomb.len() < 150_000, "{} bytes", bomb.len());
+    let refusal = refused(&bomb);
+    assert!(refusal.too_large && refusal.text.contains("16384 × 6143"), "{refusal:?}");
+    assert!(refused(&flat_png([16385, 1], Grayscale, One, false)).too_large);
+    // What is taken needs a few rows, whatever it is called; interlaced it is kept whole.
+    let rows = |color, depth| open(&flat_png([16384, 4096], color, depth, false)).unwrap().peak();
+    assert!(rows(Grayscale, Eight) < 2 << 20);
+    assert!(rows(Rgba, Sixteen) < 2 << 20);
+    let whole = open(&flat_png([8192, 8192], Grayscale, Sixteen, true)).unwrap().peak();
+    assert!((64 << 20..66 << 20).contains(&whole), "{whole}");
+}
