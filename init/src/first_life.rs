@@ -17,7 +17,7 @@ use slot::{Error, Result};
 
 use crate::choosing::{self, Choice};
 use crate::console::{self, say};
-use crate::own_disk::{self, Told};
+use crate::own_disk::{self, StartedBy};
 use crate::watchdog::Watchdog;
 use crate::{
     assistant, devices, haste, last_reset, modules, reset, switch_root, uptime, verity_device,
@@ -87,7 +87,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
             if progress.watchdog.is_none() {
                 progress.watchdog = arm_watchdog(&conf);
             }
-            let disk = own_disk::wait(&Told::ByFirmware(method, &arguments))?;
+            let disk = own_disk::wait(&StartedBy::Firmware(method, &arguments))?;
             devices::link(&disk)?;
             (choosing::choose(method, &arguments)?, Some(disk))
         }
@@ -102,7 +102,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         None => {
             progress.watchdog = arm_watchdog(&conf);
             let named = own_disk::named(chooser.value, &arguments);
-            let disk = own_disk::wait(&Told::ByLoader(choice, named))?;
+            let disk = own_disk::wait(&StartedBy::Loader(choice, named))?;
             devices::link(&disk)?;
             disk
         }

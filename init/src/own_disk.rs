@@ -24,9 +24,9 @@ use crate::uptime;
 
 /// How long the disk may take to appear, in milliseconds: a slow SD card needs about two seconds.
 const DISK_PATIENCE: u64 = 15_000;
-/// How long a better one than what is there may take, in milliseconds: less than the watchdog's
-/// time, which nobody feeds meanwhile.
-const BETTER_DISK_PATIENCE: u64 = 10_000;
+/// How long a better one than what is there may take, in milliseconds: nobody feeds the watchdog
+/// meanwhile, and a Raspberry Pi's fires after as little as ten seconds.
+const BETTER_DISK_PATIENCE: u64 = 5_000;
 const DEV: &str = "/dev";
 const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 /// What systemd's stub says of the partition that it was loaded from (systemd-stub(7), "EFI
@@ -39,12 +39,12 @@ const MAX_VARIABLE: u64 = 256;
 /// bootloader properties").
 const BOOT_MODE: &str = "/proc/device-tree/chosen/bootloader/boot-mode";
 
-/// What is known of the disk.
-pub enum Told<'a> {
+/// Who started this kernel, and what is known of the disk from that.
+pub enum StartedBy<'a> {
     /// A loader chose, counted, and may have named a partition.
-    ByLoader(Choice, Option<Guid>),
+    Loader(Choice, Option<Guid>),
     /// A Raspberry Pi's firmware started a slot: these are the kernel's arguments.
-    ByFirmware(Method, &'a str),
+    Firmware(Method, &'a str),
 }
 
 /// The partition that was named: in the kernel's arguments, or by UEFI where the board has it.
@@ -76,12 +76,12 @@ fn efi_variable() -> Option<Guid> {
 /// Waits for the disk; drivers may take a while to find it.
 ///
 /// Fails when it does not come. That others are there is no reason to take one of them.
-pub fn wait(told: &Told<'_>) -> Result<Disk> {
+pub fn wait(started_by: &StartedBy<'_>) -> Result<Disk> {
     let started = uptime::now();
     loop {
         let mut disks = disk::complete(Path::new("/sys/class/block"))?;
         let waited = uptime::now() - started;
-        let look = |disk| look_at(Path::new(DEV), disk, told, boot_mode());
+        let look = |disk| look_at(Path::new(DEV), disk, started_by, boot_mode());
         let candidates: Vec<Candidate> = disks.iter().map(look).collect();
         if let Some(index) = origin::decide(&candidates, waited > BETTER_DISK_PATIENCE) {
             say_neighbours(&disks, index);
@@ -114,11 +114,11 @@ fn say_neighbours(disks: &[Disk], own: usize) {
 
 /// Of a disk that cannot be the one, nothing but the partition table is looked at (with a Raspberry
 /// Pi, what says which version boots from it). `mode` is how that one was booted.
-fn look_at(dev: &Path, disk: &Disk, told: &Told<'_>, mode: Option<u32>) -> Candidate {
+fn look_at(dev: &Path, disk: &Disk, started_by: &StartedBy<'_>, mode: Option<u32>) -> Candidate {
     let nodes = Arc::new(DiskNodes::new(dev, disk));
-    let named = match told {
-        Told::ByLoader(_, guid) => guid.map(|guid| has_partition(dev, disk, guid)),
-        Told::ByFirmware(method, arguments) => {
+    let named = match started_by {
+        StartedBy::Loader(_, guid) => guid.map(|guid| has_partition(dev, disk, guid)),
+        StartedBy::Firmware(method, arguments) => {
             let rpi = Rpi::new(nodes.clone(), *method);
             let pointer = rpi.pointer().unwrap_or_default();
             Some(rpi.running(arguments, pointer).is_ok())
@@ -128,12 +128,12 @@ fn look_at(dev: &Path, disk: &Disk, told: &Told<'_>, mode: Option<u32>) -> Candi
         return Candidate { named, counted: false, generation: 0 };
     }
     let state = Redundant::new(nodes).load_valid().unwrap_or_default();
-    let counted = match told {
-        Told::ByLoader(choice, _) => {
+    let counted = match started_by {
+        StartedBy::Loader(choice, _) => {
             state.as_ref().is_some_and(|state| origin::is_counted(state, choice.slot, choice.kind))
         }
         // Nobody has counted yet; the kind of disk is all that may tell two of them apart.
-        Told::ByFirmware(..) => origin::fits_boot_mode(mode, &disk.name),
+        StartedBy::Firmware(..) => origin::fits_boot_mode(mode, &disk.name),
     };
     Candidate { named, counted, generation: state.map_or(0, |state| state.generation) }
 }
@@ -190,8 +190,8 @@ mod tests {
             Disk { name: name.into(), partitions: partitions.into(), guids }
         }
 
-        fn look(&self, disk: &Disk, told: &Told<'_>, mode: Option<u32>) -> Candidate {
-            look_at(self.0.path(), disk, told, mode)
+        fn look(&self, disk: &Disk, started_by: &StartedBy<'_>, mode: Option<u32>) -> Candidate {
+            look_at(self.0.path(), disk, started_by, mode)
         }
     }
 
@@ -206,11 +206,11 @@ mod tests {
         let twin = dev.disk("vdb", 1, &settled, 0);
         let other = dev.disk("vdc", 2, &counted, 0);
         let candidate = |named, counted, generation| Candidate { named, counted, generation };
-        let named = Told::ByLoader(ACTIVE, Some(Guid::from_hash([1; 16])));
+        let named = StartedBy::Loader(ACTIVE, Some(Guid::from_hash([1; 16])));
         assert_eq!(dev.look(&ours, &named, None), candidate(Some(true), true, 8));
         assert_eq!(dev.look(&twin, &named, None), candidate(Some(true), false, 7));
         assert_eq!(dev.look(&other, &named, None), candidate(Some(false), false, 0));
-        let unsaid = Told::ByLoader(ACTIVE, None);
+        let unsaid = StartedBy::Loader(ACTIVE, None);
         assert_eq!(dev.look(&ours, &unsaid, None), candidate(None, true, 8));
         assert_eq!(dev.look(&twin, &unsaid, None), candidate(None, false, 7));
         // A disk that does not answer.
@@ -249,14 +249,14 @@ mod tests {
         let stick = dev.disk("sda", 1, &state, 0xABCD);
         let older = dev.disk("sdb", 1, &state, 0x1234);
         let arguments = [BOOT_VOLUME, "0000abcd"].concat();
-        let told = Told::ByFirmware(Method::Pointer, &arguments);
+        let started_by = StartedBy::Firmware(Method::Pointer, &arguments);
         let look = |disk| {
-            let Candidate { named, counted, .. } = dev.look(disk, &told, Some(1));
+            let Candidate { named, counted, .. } = dev.look(disk, &started_by, Some(1));
             (named, counted)
         };
         assert_eq!(look(&card), (Some(true), true));
         assert_eq!(look(&stick), (Some(true), false), "a card was booted");
         assert_eq!(look(&older), (Some(false), false), "of another version");
-        assert!(dev.look(&stick, &told, None).counted, "a firmware that says nothing");
+        assert!(dev.look(&stick, &started_by, None).counted, "a firmware that says nothing");
     }
 }

@@ -46,12 +46,13 @@ pub fn decide(candidates: &[Candidate], waited: bool) -> Option<usize> {
 }
 
 /// Whether a loader that keeps this state has just started `slot` as `boot`: it counts before it
-/// starts anything, and `init` takes the strikes back once the slot is healthy.
+/// starts anything, and `init` takes the strikes back once the slot is healthy. The last boot of a
+/// fallback's turn leaves no strike, for the round begins anew.
 pub fn is_counted(state: &BootState, slot: Slot, boot: Boot) -> bool {
     match boot {
         Boot::Trial => state.trial == Some(slot),
         Boot::Active => state.active == slot && state.strikes > 0,
-        Boot::Fallback => state.fallback == Some(slot) && state.strikes > 0,
+        Boot::Fallback => state.fallback == Some(slot),
     }
 }
 
@@ -185,7 +186,8 @@ mod tests {
             (&counted, Slot::B, Boot::Active, false),
             (&counted, Slot::B, Boot::Trial, false),
             (&counted, Slot::B, Boot::Fallback, true),
-            (&settled, Slot::B, Boot::Fallback, false),
+            (&settled, Slot::B, Boot::Fallback, true),
+            (&settled, Slot::A, Boot::Fallback, false),
             (&counted, Slot::A, Boot::Fallback, false),
             (&armed, Slot::B, Boot::Trial, true),
             (&armed, Slot::A, Boot::Trial, false),

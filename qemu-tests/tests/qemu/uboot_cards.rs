@@ -64,7 +64,7 @@ type Spoil = (fn(&Disk) -> Result<()>, &'static str);
 
 #[test]
 fn a_spoilt_card_is_refused() -> Result<()> {
-    const SPOILS: [Spoil; 15] = [
+    const SPOILS: [Spoil; 16] = [
         (|disk| decay(disk, "firmware", b"setenv count_up"), "boot.scr: has a bad data CRC"),
         (|disk| decay(disk, "boot-a", b"setenv load_file"), "slot.scr: has a bad data CRC"),
         (|disk| decay(disk, "boot-a", b"Linux version "), "kernel has another CRC"),
@@ -98,6 +98,10 @@ fn a_spoilt_card_is_refused() -> Result<()> {
         (
             |disk| edit(disk, "firmware", "boot.scr", "\nrun read_copy\n", "\nsetexpr x 1 + 1\n"),
             "\"setexpr\" is not in this U-Boot",
+        ),
+        (
+            |disk| edit(disk, "boot-a", "slot.scr", "part uuid", "part list"),
+            "slot.scr does not ask for the GUID",
         ),
         (
             |disk| edit(disk, "boot-a", "slot.scr", "setenv at 84000000", "setenv at 83000000"),

@@ -21,7 +21,7 @@ if test "${loaded}" = "no"; then
   setenv ready no;
 fi'
 
-# Which disk this is: the first life uses no other one that has Ferrite on it. Said here and not by
+# Which disk this is: the initrd uses no other one that has Ferrite on it. Said here and not by
 # boot.scr, which no update replaces.
 setenv boot_guid
 part uuid ${devtype} ${devnum}:${boot_part} boot_guid
