@@ -18,6 +18,7 @@
 //! must stay well below 256. 31 reach 256 GiB the well-trodden way, for 124 KiB.
 
 mod contents;
+mod directory;
 mod feature;
 mod inode;
 mod quota;
@@ -25,7 +26,7 @@ mod quota;
 use std::collections::BTreeMap;
 use std::io::{self, Seek, SeekFrom, Write};
 
-use self::contents::{entry_length, links, Contents, Entry};
+use self::contents::{links, Contents, Entry};
 use self::inode::{extent, Inode, FLAG_IMMUTABLE};
 use self::quota::Usage;
 use super::crc32c;
@@ -389,46 +390,7 @@ impl<'a> Layout<'a> {
     fn inode_seed(&self, number: u32) -> u32 {
         crc32c::update(crc32c::update(self.seed, &number.to_le_bytes()), &[0; 4])
     }
-
-    /// A directory's one block: `.`, `..`, and the entries of both lists.
-    fn directory(&self, number: u32, parent: u32, a: &[Entry], b: &[Entry]) -> Vec<u8> {
-        let mut block = vec![0; BLOCK];
-        let (mut at, mut last) = (0, 0);
-        let own = [(number, ".", true), (parent, "..", true)];
-        let others = a.iter().chain(b).map(|entry| (entry.inode, entry.name, entry.is_dir));
-        for (inode, name, is_dir) in own.into_iter().chain(others) {
-            let length = entry_length(name);
-            block[at..at + 4].copy_from_slice(&inode.to_le_bytes());
-            block[at + 4..at + 6].copy_from_slice(&(length as u16).to_le_bytes());
-            block[at + 6] = name.len() as u8;
-            block[at + 7] = if is_dir { 2 } else { 1 };
-            block[at + 8..at + 8 + name.len()].copy_from_slice(name.as_bytes());
-            (last, at) = (at, at + length);
-        }
-        // The last entry reaches to the checksum.
-        let rest = (BLOCK - DIR_TAIL - last) as u16;
-        block[last + 4..last + 6].copy_from_slice(&rest.to_le_bytes());
-        self.seal_directory(number, block)
-    }
-
-    fn empty_directory_block(&self, number: u32) -> Vec<u8> {
-        let mut block = vec![0; BLOCK];
-        block[4..6].copy_from_slice(&((BLOCK - DIR_TAIL) as u16).to_le_bytes());
-        self.seal_directory(number, block)
-    }
-
-    fn seal_directory(&self, number: u32, mut block: Vec<u8>) -> Vec<u8> {
-        let tail = BLOCK - DIR_TAIL;
-        let checksum = crc32c::update(self.inode_seed(number), &block[..tail]);
-        block[tail + 4..tail + 6].copy_from_slice(&(DIR_TAIL as u16).to_le_bytes());
-        block[tail + 7] = 0xDE;
-        block[tail + 8..].copy_from_slice(&checksum.to_le_bytes());
-        block
-    }
 }
-
-/// Bytes at a directory block's end that look like an unused entry and hold its checksum.
-const DIR_TAIL: usize = 12;
 
 /// The first `used` bits set, and all from `end` on, which are outside the file system.
 fn bitmap(used: u32, end: u32) -> Vec<u8> {

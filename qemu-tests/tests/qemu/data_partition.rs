@@ -99,7 +99,7 @@ fn damaged_superblock(board: Board) -> Result<()> {
     console.wait_for("ferrite: workload face: ready", to_boot)?;
     let said = console.lines();
     assert!(!said[since..].iter().any(|line| line.text.contains("resetting")));
-    let status = console.shell_json("ctl status json")?;
+    let status = console.shell_json("ctl status --json")?;
     assert_eq!(status["data"]["state"], "volatile", "{status}");
     let status = console.shell_json("ota status --json")?;
     assert!(status["data_volatile"].is_string(), "{status}");

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::{refuse, BLOCK, DIR_TAIL};
+use super::directory::DIR_TAIL;
+use super::{refuse, BLOCK};
 use crate::fs::tree::{Kind, Node, Tree};
 
 /// A name in a directory.
