@@ -9,6 +9,7 @@ use anyhow::{ensure, Context, Result};
 use flate2::write::ZlibEncoder;
 use qemu_tests::fixture::{Lane, Variant};
 use qemu_tests::{wait_until, Board, Console, Options};
+use serde_json::Value;
 use slot::boot_state::crc32;
 
 use crate::face::{assert_one_face, post, PICTURE};
@@ -54,6 +55,11 @@ pub fn bomb() -> Result<Vec<u8>> {
     chunk(b"IDAT", &rows.finish()?);
     chunk(b"IEND", &[]);
     Ok(png)
+}
+
+fn workload<'a>(status: &'a Value, name: &str) -> Result<&'a Value> {
+    let all = status["workloads"].as_array().context("workloads")?;
+    all.iter().find(|w| w["name"] == name).with_context(|| format!("no {name} in {status}"))
 }
 
 /// Hundredths of a second that PID 1 has spent on the processor (proc(5), `utime` and `stime`).
@@ -105,7 +111,11 @@ fn no_workload_and_no_client_takes_the_device_down() -> Result<()> {
     // its own whenever it comes back.
     let console = &mut machine.console;
     wait_until("the model has failed", Duration::from_secs(180), || {
-        console.shell("busybox pkill -9 runner || true")?;
+        let status = console.shell_json("ctl status --json")?;
+        if let Some(pid) = workload(&status, "face")?["pid"].as_u64() {
+            // It may have ended by itself.
+            console.shell(&format!("kill -9 {pid} || true"))?;
+        }
         Ok(console.has("ferrite: workload face: failed (killed by signal 9)"))
     })?;
     console
@@ -122,8 +132,7 @@ fn no_workload_and_no_client_takes_the_device_down() -> Result<()> {
     let left: u32 = left.iter().find_map(|line| line.trim().parse().ok()).context("a count")?;
     ensure!(left <= 3, "{left} processes of health checks");
     let status = machine.console.shell_json("ctl status --json")?;
-    let flooder = status["workloads"].as_array().context("workloads")?;
-    let flooder = flooder.iter().find(|w| w["name"] == "flooder").context("flooder")?;
+    let flooder = workload(&status, "flooder")?;
     ensure!(flooder["state"] == "ready" && flooder["restarts"] == 0, "{flooder}");
 
     // All of it in one boot, of one version, with nothing held against it.
