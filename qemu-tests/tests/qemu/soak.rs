@@ -124,6 +124,19 @@ impl Device<'_> {
         }
     }
 
+    /// Sends a signal to one of the two halves of `ota`.
+    fn signal_ota(&mut self, signal: &str) -> Result<()> {
+        let name = ["ota", "ota-writer"][self.random.below(2) as usize];
+        let status = self.machine()?.console.shell_json("ctl status --json");
+        let workloads = status.as_ref().ok().and_then(|status| status["workloads"].as_array());
+        let ota = workloads.into_iter().flatten().find(|workload| workload["name"] == name);
+        match ota.and_then(|ota| ota["pid"].as_u64()) {
+            Some(pid) => self.shell_or_reset(&format!("kill -{signal} {pid}")),
+            // It is just starting.
+            None => self.machine()?.reset(),
+        }
+    }
+
     /// Lets it happen. What comes from outside ends with it; nothing on the device is repaired.
     fn suffer(&mut self, fault: Fault, name: &str) -> Result<()> {
         let until = self.random.below(20_000);
@@ -187,8 +200,8 @@ impl Device<'_> {
                     let _ = post(port, "/infer", &bomb);
                 }
             }
-            Fault::KilledOta => self.shell_or_reset("busybox pkill -9 ota || true")?,
-            Fault::StoppedOta => self.shell_or_reset("busybox pkill -STOP ota || true")?,
+            Fault::KilledOta => self.signal_ota("KILL")?,
+            Fault::StoppedOta => self.signal_ota("STOP")?,
             Fault::WrongServer => {
                 let wrong = [
                     Wrong::Status(503),
