@@ -162,6 +162,13 @@ fn wait_until_good(paths: &Paths, settings: &Settings, running: &Running, heart:
 ///
 /// Fails when its trial was given up meanwhile.
 pub fn commit(paths: &Paths, running: &Running) -> Result<String> {
+    let boot = boot::state(paths)?;
+    if boot.trial != Some(running.slot) && boot.active != running.slot {
+        return Err(Error::failed(format!(
+            "slot {} is neither on trial nor active any more; nothing was committed",
+            running.slot
+        )));
+    }
     let floor = device::running_manifest(paths, &device::trusted_keys(paths)?)?.floor;
     // `init` knows whether this slot is on trial, and shuts out what is below its floor.
     boot::ask(paths, BootRequest::Commit)?;
