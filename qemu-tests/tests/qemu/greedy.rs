@@ -94,7 +94,7 @@ fn no_workload_and_no_client_takes_the_device_down() -> Result<()> {
     let spent = ticks_of_pid_1(console)? - before;
     println!("PID 1 spent {spent} of 1000 hundredths of a second on a flood");
     // Most of what is left is the emulated serial line, character by character.
-    ensure!(spent < 300, "PID 1 spent {spent} of 1000 hundredths of a second on a flood");
+    ensure!(spent < 400, "PID 1 spent {spent} of 1000 hundredths of a second on a flood");
 
     // The very picture, as often as it took a device down.
     let bomb = bomb()?;
@@ -118,8 +118,8 @@ fn no_workload_and_no_client_takes_the_device_down() -> Result<()> {
         }
         Ok(console.has("ferrite: workload face: failed (killed by signal 9)"))
     })?;
-    console
-        .wait_for("ferrite: vital workload face failed (killed by signal 9); kept trying", SOON)?;
+    let said = "ferrite: vital workload face failed (killed by signal 9); kept trying";
+    wait_until("what follows", SOON, || Ok(console.has(said)))?;
     console.shell("ctl restart face")?;
     console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     let (head, body) = post(port, "/infer", PICTURE)?;
