@@ -128,7 +128,7 @@ impl BootState {
     pub fn record_failure(&mut self, slot: Slot) {
         let (turn, boot) = self.turn();
         // A slot may be booted out of its turn, when the other one's files cannot be loaded.
-        let turn_is_over = self.strikes % STRIKES_PER_TURN == 0 && turn != slot;
+        let turn_is_over = self.strikes.is_multiple_of(STRIKES_PER_TURN) && turn != slot;
         if self.trial != Some(slot) && !turn_is_over {
             self.count(boot);
         }

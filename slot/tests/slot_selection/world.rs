@@ -47,6 +47,9 @@ pub struct Running {
     pub settled: bool,
 }
 
+/// Takes what may come next, as a change of the world that is.
+type After<'a> = dyn FnMut(&dyn Fn(&mut World)) + 'a;
+
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
@@ -233,7 +236,7 @@ impl World {
     }
 
     /// What becomes of a boot.
-    fn outcomes(&self, running: Running, after: &mut dyn FnMut(&dyn Fn(&mut World))) {
+    fn outcomes(&self, running: Running, after: &mut After<'_>) {
         let content = self.content(running.slot);
         // What decayed under a version that runs shows at the next boot.
         let can_be_healthy = content.whole && content.fate == Fate::Good;
@@ -267,7 +270,7 @@ impl World {
     }
 
     /// What `ota` does while a committed version runs.
-    fn updates(&self, running: Running, after: &mut dyn FnMut(&dyn Fn(&mut World))) {
+    fn updates(&self, running: Running, after: &mut After<'_>) {
         let Some(state) = self.state.clone().filter(|state| state.active == running.slot) else {
             return;
         };
