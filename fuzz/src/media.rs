@@ -58,7 +58,8 @@ fn disk() -> Option<Medium> {
     };
     let size = (partition.last + 1 - partition.first) * 512 / 4096 * 4096;
     let gpt = Gpt { disk: Guid::from_hash([9; 16]), sectors, partitions: vec![partition] };
-    let options = ext4::Options { size, uuid: [3; 16], label: "data".into(), time: 0 };
+    let options =
+        ext4::Options { size, uuid: [3; 16], label: "data".into(), time: 0, quotas: true };
     let runs = ext4::blocks(&options, &files()?).ok()?;
     let table = gpt.writes().into_iter().map(|write| (write.offset, write.bytes));
     for (at, run) in table.chain(runs.into_iter().map(|(at, run)| (DATA_AT + at, run))) {

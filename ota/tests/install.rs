@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::sync::Arc;
+
+use ota::data_folder::{DataFolder, Folder};
 use ota::install::{install, InstallerLock, Offer};
 use ota::source::Source;
 use slot::boot_state::Boot;
@@ -261,13 +264,33 @@ fn one_installer_at_a_time() {
     device.install_file(&recipe(2).build().bytes).unwrap();
 }
 
+/// A data partition on which nothing finds room any more.
+#[derive(Debug)]
+struct Full(Folder);
+
+impl DataFolder for Full {
+    fn read(&self, name: &str, max: u64) -> std::io::Result<Vec<u8>> {
+        self.0.read(name, max)
+    }
+
+    fn replace(&self, _: &str, _: &[u8]) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn require_room(&self, _: usize) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+}
+
 #[test]
 fn a_full_data_partition_is_refused_before_the_slot_is_touched() {
-    let device = Device::new();
-    // Whatever is written to /dev/full finds no space.
-    std::os::unix::fs::symlink("/dev/full", device.path("data/room.new")).unwrap();
+    let mut device = Device::new();
+    let roomy = device.paths.clone();
+    let full = Arc::new(Full(Folder::new(roomy.data())));
+    device.paths = roomy.clone().on(roomy.partitions().clone(), full);
     let error = device.refused(|| device.install_file(&recipe(2).build().bytes));
     assert!(error.contains("the data partition is full; free some space"), "{error}");
+    device.paths = roomy;
     device.install_file(&recipe(2).build().bytes).unwrap();
 }
 

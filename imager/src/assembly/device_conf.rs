@@ -434,7 +434,7 @@ mod tests {
             let lines = section.lines.iter().filter(|line| line.key == key);
             lines.map(|line| line.value.to_owned()).collect()
         };
-        assert_eq!(lines("ota", "group"), ["900", "902"]);
+        assert_eq!(lines("ota", "group"), ["900", "902", "909"]);
         assert_eq!(lines("ota-writer", "group"), ["900", "901"]);
         assert_eq!(lines("ota-writer", "network"), ["none"]);
         assert_eq!(lines("ota-writer", "data"), ["no"]);

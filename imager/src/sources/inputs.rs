@@ -43,12 +43,12 @@ impl Inputs {
         self.kernel.iter().map(Deb::contents).chain(archives).collect()
     }
 
-    /// When the newest part of the root's and the kernel's packages was made, in seconds since 1970:
-    /// a date that the locked packages bring along, on whatever day an image is built of them.
-    /// `None` without packages.
+    /// When the newest part of the root's packages was made, in seconds since 1970: a date that the
+    /// locked packages bring along, on whatever day an image is built of them. The kernel's do not
+    /// count: a kernel of one's own in an archive is to give the same image. `None` without packages.
     pub fn newest(&self) -> Result<Option<u64>> {
-        let packages = self.root.iter().chain(&self.kernel);
-        let dates = packages.map(|deb| deb.contents().newest()).collect::<Result<Vec<u64>>>()?;
+        let dates =
+            self.root.iter().map(|deb| deb.contents().newest()).collect::<Result<Vec<u64>>>()?;
         Ok(dates.into_iter().max().filter(|date| *date > 0))
     }
 

@@ -109,7 +109,7 @@ fn an_update_by_two_halves() {
     board::IN_TWO_HALVES.set(true);
     let (one, two, three) = (version(1), version(2), version(3));
     let versions = [&one, &two, &three];
-    let effort = Effort { ways: 12, ..Effort::wanted() };
+    let effort = Effort { ways: 60, ..Effort::wanted() };
     let road = Road { versions: &versions, offered: &two, offered_is_bad: false };
     no_brick("two halves, first", sweep(&road, shipped(Loader::Uboot, &one, |_| ()), effort));
     let start = updated(Loader::Uboot, &one, &two);
