@@ -122,13 +122,15 @@ fn become_program(
         .map(|(n, s)| (n, s.as_fd()))
         .collect();
     let handed = sockets.iter().map(|(_, socket)| *socket).chain(notify).collect::<Vec<_>>();
-    descriptors(output, &handed).map_err(|e| ("descriptors", e))?;
     if workload.isolated {
-        own_network()?;
+        own_network(output)?;
     }
     own_mounts(workload)?;
     credentials(workload).map_err(step("set user and groups"))?;
     set_no_new_privs(true).map_err(step("no_new_privs"))?;
+    // Behind all that says something: the console's descriptor may be among those replaced here, and
+    // a line on the one for readiness would say that the workload is ready.
+    descriptors(output, &handed).map_err(|e| ("descriptors", e))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let text = |strings: &[String]| -> Result<Vec<CString>, Step> {
         strings
@@ -163,11 +165,11 @@ fn descriptors(output: BorrowedFd<'_>, handed: &[BorrowedFd<'_>]) -> std::io::Re
 
 /// A network of its own with nothing in it but a loopback that is down. A kernel that was built
 /// without network name spaces has none to give: that must not end all updates.
-fn own_network() -> Result<(), Step> {
+fn own_network(output: BorrowedFd<'_>) -> Result<(), Step> {
     match sys::own_network() {
         Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {
             let said = b"this kernel has no network name spaces: not cut off from the network\n";
-            let _ = rustix::io::write(rustix::stdio::stderr(), said);
+            let _ = rustix::io::write(output, said);
             Ok(())
         }
         result => result.map_err(|e| ("own network", e)),

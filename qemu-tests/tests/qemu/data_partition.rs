@@ -174,8 +174,7 @@ fn beyond_repair(board: Board) -> Result<()> {
     let console = &mut machine.console;
     console.wait_for("ferrite: data: cannot be used: ", to_boot)?;
     console.wait_for("ferrite: data: in memory until the next start", to_boot)?;
-    console.wait_for_all(&[HEALTHY, "ota: running "], to_boot)?;
-    console.wait_for("face: {", to_boot)?;
+    console.wait_for_all(&[HEALTHY, "ota: running ", "face: {"], to_boot)?;
     let status = console.shell("ctl status")?;
     assert!(status.iter().any(|line| line.starts_with("data in memory")), "{status:?}");
     // No one fills another's place.

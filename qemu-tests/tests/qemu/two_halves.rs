@@ -11,6 +11,7 @@ const CTL: u32 = 900;
 const SLOTS: u32 = 901;
 /// The group that reads both slots.
 const SLOTS_READ: u32 = 902;
+const RESERVE: u32 = 909;
 
 /// What `command` says when this user runs it with this group. It ends well whatever it says.
 fn said(console: &mut Console, user: &str, group: u32, command: &str) -> Result<String> {
@@ -50,7 +51,8 @@ pub fn walls(console: &mut Console) -> Result<()> {
 
     // They run with these groups and no others, and the writing half has a network with nothing in it.
     let status = console.shell_json("ctl status --json")?;
-    for (name, groups) in [("ota", [CTL, SLOTS_READ]), ("ota-writer", [CTL, SLOTS])] {
+    for (name, groups) in [("ota", &[CTL, SLOTS_READ, RESERVE][..]), ("ota-writer", &[CTL, SLOTS])]
+    {
         let pid = pid_of(&status, name)?;
         let line = console.shell(&format!("busybox grep Groups: /proc/{pid}/status"))?.join(" ");
         let found: Vec<u32> = line.split_whitespace().filter_map(|w| w.parse().ok()).collect();
