@@ -2,6 +2,7 @@
 //! board, the name, the size, the floor, a failed trial) is one version, and those behind it may be
 //! good: the release that brings the next key is often not the newest.
 
+use crate::boot;
 use crate::check::Candidate;
 use crate::install::{install, Offer};
 use crate::paths::Paths;
@@ -33,8 +34,7 @@ pub fn install_first<'a>(
     let mut refused: Vec<Error> = Vec::new();
     for (candidate, offer) in offers {
         let found = &candidate.ferrite;
-        let pending = State::load(paths).pending;
-        if pending.is_some_and(|p| p.header_sha256 == found.header_sha256) {
+        if is_armed(paths, &found.header_sha256)? {
             let armed = Outcome::Armed(found.version.clone());
             return Ok((Some(armed), refused.into_iter().next()));
         }
@@ -51,5 +51,23 @@ pub fn install_first<'a>(
     match refused.into_iter().next() {
         Some(error) => Err(error),
         None => Ok((None, None)),
+    }
+}
+
+/// Whether this version waits for its trial. What was written down is a plan, the boot state is what
+/// becomes of it.
+///
+/// Fails while its trial is over and nobody has settled what follows from that.
+fn is_armed(paths: &Paths, header_sha256: &str) -> Result<bool> {
+    let pending = State::load(paths).pending.filter(|p| p.header_sha256 == header_sha256);
+    let Some(pending) = pending else { return Ok(false) };
+    let boot = boot::state(paths)?;
+    match boot.trial.is_some_and(|slot| slot.letter() == pending.slot) {
+        false => Ok(false),
+        true if boot.tries > 0 => Ok(true),
+        true => Err(Error::failed(format!(
+            "the trial of {} is over, and what follows from that is not settled yet",
+            pending.version
+        ))),
     }
 }

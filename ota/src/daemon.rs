@@ -30,6 +30,9 @@ use crate::{health, random, Error, Result};
 const TICK: Duration = Duration::from_secs(1);
 /// The first wait after a check that failed; doubles up to the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
+/// The first wait after what the last boot means could not be settled; doubles up to the longest.
+const FIRST_SETTLE_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_SETTLE_RETRY: Duration = Duration::from_secs(60);
 /// The longest wait for the next look; also how late a heartbeat may be.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// A device that asked to be rebooted and still runs after this asks again.
@@ -62,13 +65,52 @@ pub fn run(paths: &Paths) -> Result<()> {
         "running {} (sequence {}) in slot {}",
         running.version, running.sequence, running.slot
     ));
-    // A data partition that is full or gone must not end the daemon: it could still be the one
-    // that commits, and one day there is room again.
-    match settle(paths, &settings, &running, heart) {
-        Ok(line) => line.iter().for_each(|line| say(line)),
-        Err(error) => say(&error.to_string()),
+    let settled = settle_first(paths, &settings, &running, heart);
+    poll(paths, &settings, &running, heart, settled)
+}
+
+/// Settles the last boot before anything else; true when nothing is left to settle. What cannot be
+/// settled now is tried again later, but a trial is not let go: nobody else commits it.
+pub fn settle_first(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) -> bool {
+    let mut told = None;
+    let mut pause = FIRST_SETTLE_RETRY;
+    loop {
+        if try_settle(paths, settings, running, heart, &mut told) {
+            return true;
+        }
+        // As long as nobody knows better, what runs on trial is on trial still.
+        let given_up = boot::state(paths).is_ok_and(|boot| boot.trial != Some(running.slot));
+        if !running.trial || given_up {
+            return false;
+        }
+        heart.sleep(pause);
+        pause = (pause * 2).min(LONGEST_SETTLE_RETRY);
     }
-    poll(paths, &settings, &running, heart)
+}
+
+/// Settles, and says what came of it, the same failure once. A data partition that is full or gone,
+/// or a boot state that cannot be had, must not end the daemon: it could still be the one that
+/// commits, and one day there is room again.
+fn try_settle(
+    paths: &Paths,
+    settings: &Settings,
+    running: &Running,
+    heart: &Heart,
+    told: &mut Option<Error>,
+) -> bool {
+    match settle(paths, settings, running, heart) {
+        Ok(line) => {
+            line.iter().for_each(|line| say(line));
+            true
+        }
+        Err(error) => {
+            if told.as_ref() != Some(&error) {
+                say(&error.to_string());
+            }
+            *told = Some(error);
+            false
+        }
+    }
 }
 
 /// Acts on what the last boot means, until nothing is left to settle. Gives the line that tells
@@ -192,7 +234,13 @@ fn remember_pending(paths: &Paths, slot: Slot) -> Result<()> {
     .map(|_| ())
 }
 
-fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) -> Result<()> {
+fn poll(
+    paths: &Paths,
+    settings: &Settings,
+    running: &Running,
+    heart: &Heart,
+    mut settled: bool,
+) -> Result<()> {
     let jitter = Duration::from_secs(settings.jitter_seconds);
     let interval = Duration::from_secs(settings.poll_seconds);
     let mut retry = FIRST_RETRY.min(interval);
@@ -200,11 +248,13 @@ fn poll(paths: &Paths, settings: &Settings, running: &Running, heart: &Heart) ->
     let mut wait = |duration| wait(paths, settings, running, heart, &mut meanwhile, duration);
     wait(random::up_to(jitter));
     let mut told = None;
+    let mut told_of_settling = None;
     loop {
         if let Some(hours) = settings.hours.filter(|hours| is_closed(*hours, now())) {
             wait(hours.opens_in(now()) + random::up_to(jitter.min(hours.length() / 2)));
             continue;
         }
+        settled = settled || try_settle(paths, settings, running, heart, &mut told_of_settling);
         // What went wrong with telling is no reason not to go on, and is told by its absence.
         let _ = send_due(paths, settings, Patience::default(), running);
         let pause = match update(paths, settings, Patience::default(), running, heart) {

@@ -4,8 +4,15 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
+use ota::boot::{self, BootControl};
 use ota::commands::{run, Command};
+use ota::daemon::{settle_first, Heart};
+use ota::device::Running;
+use ota::settings::Settings;
+use slot::boot_request::{self, BootRequest};
 use slot::Slot;
 use support::{publish, recipe, Device, Server, Update};
 
@@ -26,6 +33,74 @@ fn healthy_init(device: &Device) {
             let _ = stream.write_all(b"ok\nvital healthy\nhealthy-for 60\nreason\n");
         }
     });
+}
+
+/// The same, which also changes the boot state, but fails at the first requests about it. Gives how
+/// many there were.
+fn init_that_fails_first(device: &Device, failures: usize) -> Arc<AtomicUsize> {
+    let listener = UnixListener::bind(device.paths.ctl_socket()).unwrap();
+    let paths = device.paths.clone();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = [0; 64];
+            let length = stream.read(&mut line).unwrap_or(0);
+            let line = String::from_utf8_lossy(&line[..length]);
+            let answer = match BootRequest::parse(line.trim_end()) {
+                None => "ok\nvital healthy\nhealthy-for 60\nreason\n".into(),
+                Some(_) if counted.fetch_add(1, Ordering::SeqCst) < failures => {
+                    "error the helper is busy\n".into()
+                }
+                Some(request) => {
+                    let state = boot::ask(&paths, request).unwrap();
+                    format!("ok\n{}", boot_request::answer(&state))
+                }
+            };
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    asked
+}
+
+#[test]
+fn a_boot_state_that_cannot_be_had_at_first_ends_no_trial() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    device.install_file(&two.bytes).unwrap();
+    device.set_boot(|boot| boot.tries -= 1);
+    device.boot_into(Slot::B, &two.manifest, true, false);
+    let asked = init_that_fails_first(&device, 4);
+    let paths = device.paths.clone().controlled_by(BootControl::Init);
+    let settings = Settings::load(&paths.settings()).unwrap();
+    let running = Running::load(&paths).unwrap();
+    assert!(settle_first(&paths, &settings, &running, &Heart::new()));
+    assert_eq!((device.boot().active, device.boot().trial), (Slot::B, None));
+    assert!(asked.load(Ordering::SeqCst) > 4);
+}
+
+#[test]
+fn what_is_committed_waits_for_no_boot_state() {
+    let device = Device::new();
+    init_that_fails_first(&device, usize::MAX);
+    let paths = device.paths.clone().controlled_by(BootControl::Init);
+    let settings = Settings::load(&paths.settings()).unwrap();
+    let running = Running::load(&paths).unwrap();
+    assert!(!settle_first(&paths, &settings, &running, &Heart::new()), "before the next check");
+}
+
+#[test]
+fn what_was_armed_and_is_no_longer_is_installed_again() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    let server = offering(&device, &[&two]);
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    device.set_boot(|boot| boot.tries = 0);
+    let error = device.update_from(&server.url).unwrap_err().to_string();
+    assert!(error.contains("not settled yet"), "{error}");
+    device.set_boot(|boot| boot.clear_trial());
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!((device.boot().trial, device.boot().tries), (Some(Slot::B), 3));
 }
 
 #[test]
