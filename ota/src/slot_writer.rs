@@ -52,9 +52,9 @@ struct Partition {
 }
 
 impl Partition {
-    fn open(paths: &Paths, label: &str) -> Result<Partition> {
+    fn open(paths: &Paths, label: &str, access: Access) -> Result<Partition> {
         let path = paths.device(label);
-        let medium = paths.partitions().open(label, Access::Direct);
+        let medium = paths.partitions().open(label, access);
         Ok(Partition { medium: medium.map_err(|e| Error::at(&path, e))?, path })
     }
 
@@ -75,7 +75,7 @@ impl Partition {
     }
 }
 
-/// The idle slot, opened to be written.
+/// The idle slot, opened to be written, or to look at what an install wrote.
 #[derive(Debug)]
 pub struct SlotWriter {
     slot: Slot,
@@ -86,10 +86,20 @@ pub struct SlotWriter {
 impl SlotWriter {
     /// Opens the slot's two partitions. Writes nothing.
     pub fn open(paths: &Paths, slot: Slot) -> Result<SlotWriter> {
+        SlotWriter::open_with(paths, slot, Access::Direct)
+    }
+
+    /// Opens them without the right to write, which the half that fetches does not have: every
+    /// write fails. What is read is what the medium gives.
+    pub fn open_to_read(paths: &Paths, slot: Slot) -> Result<SlotWriter> {
+        SlotWriter::open_with(paths, slot, Access::ReadDirect)
+    }
+
+    fn open_with(paths: &Paths, slot: Slot, access: Access) -> Result<SlotWriter> {
         Ok(SlotWriter {
             slot,
-            boot: Partition::open(paths, slot.boot_label())?,
-            root: Partition::open(paths, slot.root_label())?,
+            boot: Partition::open(paths, slot.boot_label(), access)?,
+            root: Partition::open(paths, slot.root_label(), access)?,
         })
     }
 

@@ -37,7 +37,7 @@ impl Check {
     /// Opens the slot that this manifest, whose signature holds, is about. Writes nothing.
     pub fn open(paths: &Paths, slot: Slot, manifest: &Manifest) -> Result<Check> {
         Ok(Check {
-            medium: SlotWriter::open(paths, slot)?,
+            medium: SlotWriter::open_to_read(paths, slot)?,
             manifest: manifest.clone(),
             table: Kept::of(paths).table(manifest),
         })

@@ -3,8 +3,12 @@
 
 mod support;
 
+use std::io;
+use std::path::PathBuf;
 use std::process::Command as Program;
+use std::sync::Arc;
 
+use ota::data_folder::Folder;
 use ota::device::Running;
 use ota::install::InstallerLock;
 use ota::scrub::Scrub;
@@ -12,6 +16,7 @@ use ota::state::State;
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
 use slot::manifest::{FileHash, HEADER_SIZE};
+use slot::medium::{Access, Medium, Partitions};
 use slot::Slot;
 use support::{recipe, Device, Recipe, Repository, Update};
 
@@ -260,4 +265,45 @@ fn a_day_has_its_share_and_a_pass_its_rest() {
     .unwrap();
     assert_eq!(scrub(&device, &mut Scrub::new(), DAY, 100), None);
     assert!(scrub(&device, &mut Scrub::new(), DAY + 1, 100).is_some());
+}
+
+/// The partitions as the fetching half has them: no node of a slot can be opened for writing.
+#[derive(Debug)]
+struct SlotsToRead(Arc<dyn Partitions>);
+
+impl Partitions for SlotsToRead {
+    fn open(&self, label: &str, access: Access) -> io::Result<Box<dyn Medium>> {
+        let is_slot =
+            [Slot::A, Slot::B].iter().any(|s| [s.boot_label(), s.root_label()].contains(&label));
+        match is_slot && access.writes() {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => self.0.open(label, access),
+        }
+    }
+
+    fn path(&self, label: &str) -> PathBuf {
+        self.0.path(label)
+    }
+}
+
+#[test]
+fn the_half_that_cannot_write_looks_at_the_idle_slot_too() {
+    let two = recipe(2).build();
+    for decayed in [false, true] {
+        let cannot_write = |boot: fn(&mut BootState)| {
+            let mut device = device_with(&two, Came::Installed, boot);
+            let partitions = Arc::new(SlotsToRead(device.paths.partitions().clone()));
+            let folder = Arc::new(Folder::new(device.paths.data()));
+            device.paths = device.paths.clone().on(partitions, folder);
+            if decayed {
+                device.flip("root-b", &[4711]);
+            }
+            device
+        };
+        let device = cannot_write(|boot| boot.commit(Slot::B));
+        device.settle().unwrap();
+        assert_eq!(device.state().retrial.is_none(), decayed, "the fall back, or its retrial");
+        let device = cannot_write(|boot| boot.fallback = Some(Slot::B));
+        assert_eq!(scrub(&device, &mut Scrub::new(), DAY, 100).is_some(), decayed);
+    }
 }

@@ -18,6 +18,19 @@ pub enum Access {
     /// Reading and writing much, past the page cache where the medium allows that: then memory,
     /// offsets and lengths have to be multiples of the device's blocks (4096 bytes always do).
     Direct,
+    /// Reading what really is on the medium, as [`Access::Direct`] does, without the right to write:
+    /// the nodes of the half of `ota` that fetches have no other.
+    ReadDirect,
+}
+
+impl Access {
+    /// Whether it includes writing.
+    pub fn writes(self) -> bool {
+        match self {
+            Access::Write | Access::Direct => true,
+            Access::Read | Access::ReadDirect => false,
+        }
+    }
 }
 
 /// An open partition.
@@ -92,13 +105,12 @@ struct FilePartition {
 impl FilePartition {
     fn open(path: &Path, access: Access) -> io::Result<FilePartition> {
         let open = |flags: i32| {
-            let write = access != Access::Read;
-            OpenOptions::new().read(true).write(write).custom_flags(flags).open(path)
+            OpenOptions::new().read(true).write(access.writes()).custom_flags(flags).open(path)
         };
         let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
         let (mut file, cached) = match access {
             Access::Read | Access::Write => (open(0)?, true),
-            Access::Direct => match open(direct) {
+            Access::Direct | Access::ReadDirect => match open(direct) {
                 Ok(file) => (file, false),
                 // A file system in memory knows no direct I/O.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => (open(0)?, true),
@@ -159,11 +171,32 @@ mod tests {
             assert!(buffer.iter().all(|byte| *byte == value), "{access:?}");
             assert!(medium.read_at(8192, buffer).is_err(), "past the end");
         }
-        let medium = partitions.open("root-a", Access::Read).unwrap();
-        assert!(medium.write_at(0, &[0]).is_err(), "opened for reading only");
+        for access in [Access::Read, Access::ReadDirect] {
+            let medium = partitions.open("root-a", access).unwrap();
+            let aligned = vec![0; 2 * 4096];
+            let start = aligned.as_ptr().align_offset(4096);
+            let written = medium.write_at(0, &aligned[start..start + 4096]);
+            assert!(written.is_err(), "{access:?}: opened for reading only");
+        }
         assert_eq!(
             partitions.open("root-b", Access::Read).unwrap_err().kind(),
             io::ErrorKind::NotFound
         );
+    }
+
+    #[test]
+    fn who_only_reads_asks_for_no_more_and_past_the_cache_only_when_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root-a");
+        std::fs::write(&path, [7; 8192]).unwrap();
+        // A file system in memory may know no direct I/O; then both fall back alike.
+        let direct = !FilePartition::open(&path, Access::Direct).unwrap().cached;
+        for (access, past_cache) in [(Access::Read, false), (Access::ReadDirect, direct)] {
+            let partition = FilePartition::open(&path, access).unwrap();
+            let flags = rustix::fs::fcntl_getfl(&partition.file).unwrap();
+            assert_eq!(flags & rustix::fs::OFlags::ACCMODE, rustix::fs::OFlags::RDONLY);
+            assert_eq!(flags.contains(rustix::fs::OFlags::DIRECT), past_cache, "{access:?}");
+            assert_eq!(partition.cached, !past_cache, "{access:?}");
+        }
     }
 }

@@ -137,7 +137,7 @@ impl Medium for OpenPartition {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        assert!(self.access != Access::Read, "a write to {} opened for reading", self.label);
+        assert!(self.access.writes(), "a write to {} opened for reading", self.label);
         let mut inner = self.disk.lock();
         let (offset, mut bytes) = (offset as usize, bytes.to_vec());
         assert!(offset + bytes.len() <= self.size, "a write past the end of {}", self.label);
