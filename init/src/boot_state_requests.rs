@@ -90,6 +90,9 @@ pub struct BootRequests {
     armed: bool,
 }
 
+/// So many requests are worked on at a time.
+const MOST_HELPERS: usize = 8;
+
 impl BootRequests {
     /// Has a helper work on what the client of this number asked. Gives the answer to send at once
     /// when that cannot be done.
@@ -101,6 +104,10 @@ impl BootRequests {
         moment: Moment,
         now: u64,
     ) -> std::result::Result<(), Answer> {
+        // A client that leaves does not end its helper.
+        if self.pending.len() >= MOST_HELPERS {
+            return Err(Answer::error("too many ask for the boot state; try again"));
+        }
         let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
         let (answer, write) = pipe.map_err(|e| Answer::error(&e.to_string()))?;
         self.last_ticket = self.last_ticket.wrapping_add(1);

@@ -34,12 +34,17 @@ pub fn settle(chooser: &str, running: Running) -> Result<()> {
     update(chooser, running, |state| state.settle(running.0))
 }
 
-/// Whether the boot state still has `slot` on trial. When it cannot be read, the trial has at
-/// least not been committed in a way that the next boot would see.
+/// This boot of the active slot waits for what is no fault of its version.
+pub fn forgive_this_boot(chooser: &str, running: Running) -> Result<()> {
+    update(chooser, running, BootState::forgive_this_boot)
+}
+
+/// Whether what runs was not committed: it is on trial, or somebody gave its trial up. When the
+/// state cannot be read, it has at least not been committed in a way that the next boot would see.
 pub fn still_on_trial(chooser: &str, running: Running) -> bool {
     open(chooser, running)
         .and_then(|chooser| chooser.load())
-        .map_or(true, |state| state.trial == Some(running.0))
+        .map_or(true, |state| state.active != running.0)
 }
 
 /// Before a reset of our own: the reason into the boot state and, in full, onto the data

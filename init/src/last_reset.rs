@@ -47,7 +47,7 @@ fn record(state: &mut BootState, choice: Choice, reason: &str) {
     match choice.kind {
         // Its boots are counted by themselves.
         Boot::Trial => {}
-        Boot::Active | Boot::Fallback => state.record_previous_failure(choice.slot, reason),
+        Boot::Active | Boot::Fallback => state.record_previous_failure(choice.running(), reason),
     }
 }
 

@@ -186,6 +186,8 @@ impl Life {
             Task::Data if data::state().is_some_and(|s| s.kind == DataKind::Unsupported) => {
                 self.volatile_is_there(false, now);
             }
+            // On memory a version on trial would look well, and be committed.
+            Task::Data if self.booted.kind == Kind::Trial => self.volatile_is_there(false, now),
             Task::Data => self.start_volatile("it could not be made ready", now),
             Task::Volatile => self.volatile_is_there(success, now),
             Task::Media(number) => self.media.helper_ended(number, success, now),
@@ -238,7 +240,10 @@ impl Life {
         self.watch_data();
         settings::apply(&mut self.supervisor.units, &mut self.wireless, &mut self.debug);
         self.supervisor.surroundings.data = Some(true);
-        self.probation.set_resets(recovery::load());
+        // In memory nothing is kept: their number stays unknown, and resets rare.
+        if self.data.kind != DataKind::Volatile {
+            self.probation.set_resets(recovery::load());
+        }
         if self.precedence == Precedence::Over {
             self.start_growth(now);
         }
@@ -325,6 +330,11 @@ impl Life {
             Order::Settle => {
                 let (name, running) = (self.booted.chooser.clone(), self.booted.running());
                 self.helpers.start(Task::Write, now, move || failure::settle(&name, running));
+            }
+            Order::Forgive => {
+                let (name, running) = (self.booted.chooser.clone(), self.booted.running());
+                self.helpers
+                    .start(Task::Write, now, move || failure::forgive_this_boot(&name, running));
             }
             Order::CheckCommitted => {
                 if failure::still_on_trial(&self.booted.chooser, self.booted.running()) {

@@ -24,6 +24,8 @@ pub enum Order {
     },
     /// Write into the boot state that this boot was a good one.
     Settle,
+    /// Take this boot's own strike back: what is missing is no fault of the version.
+    Forgive,
     /// The trial's time is over: reset unless the boot state says it was committed.
     CheckCommitted,
     /// A vital workload is lost: reset.
@@ -49,6 +51,7 @@ pub struct Probation {
     /// When the reset comes that was announced.
     reset_at: Option<u64>,
     settled: bool,
+    forgiven: bool,
     given_up: bool,
 }
 
@@ -65,6 +68,7 @@ impl Probation {
             resets: None,
             reset_at: None,
             settled: false,
+            forgiven: false,
             given_up: false,
         }
     }
@@ -115,10 +119,15 @@ impl Probation {
             self.deadline = None;
             return Some(Order::CheckCommitted);
         }
-        let settled = self.well_since.is_some_and(|since| now - since >= SETTLED_AFTER);
-        if settled && !self.settled && self.kind != Kind::Trial {
+        let is_over = |since: Option<u64>| since.is_some_and(|since| now - since >= SETTLED_AFTER);
+        if is_over(self.healthy_since) && !self.settled && self.kind != Kind::Trial {
             self.settled = true;
             return Some(Order::Settle);
+        }
+        if is_over(self.well_since) && !self.settled && !self.forgiven && self.kind == Kind::Active
+        {
+            self.forgiven = true;
+            return Some(Order::Forgive);
         }
         if self.forgets_at().is_some_and(|at| now >= at) {
             self.resets = Some(0);
@@ -185,6 +194,7 @@ impl Probation {
         let settle = match self.kind {
             Kind::Trial => None,
             _ if self.settled => None,
+            _ if self.forgiven => self.healthy_since.map(|since| since + SETTLED_AFTER),
             _ => self.well_since.map(|since| since + SETTLED_AFTER),
         };
         // That it was well has to be seen before it falls ill again.
@@ -355,7 +365,10 @@ mod tests {
         let held = Verdict::Held("face waits for an address".into());
         let mut boot = Probation::new(Kind::Active, 0);
         assert_eq!(boot.step(&held, 0), None);
-        assert_eq!(boot.step(&held, 10_000), Some(Order::Settle));
+        assert_eq!(boot.step(&held, 10_000), Some(Order::Forgive));
+        assert_eq!(boot.step(&held, 20_000), None);
+        assert_eq!(boot.step(&Verdict::Healthy, 30_000), Some(Order::SayHealthy));
+        assert_eq!(boot.step(&Verdict::Healthy, 40_000), Some(Order::Settle));
         let mut boot = Probation::new(Kind::Fallback, 0);
         assert_eq!(boot.step(&held, 0), None);
         assert_eq!(boot.step(&held, 100_000), None);

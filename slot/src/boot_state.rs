@@ -113,14 +113,21 @@ impl BootState {
     }
 
     /// A boot of `slot` was healthy: its strikes are forgiven. A fallback slot becomes the active
-    /// one; the slot it stood in for was committed, so it stays to fall back to.
+    /// one; the slot it stood in for was committed, so it stays to fall back to. No other slot does:
+    /// a trial that was given up while it ran is nothing that a healthy moment commits.
     pub fn settle(&mut self, slot: Slot) {
-        if self.active != slot {
+        if self.active != slot && self.fallback == Some(slot) {
             self.fallback = Some(self.active);
             self.active = slot;
         }
         self.strikes = 0;
         self.note.clear();
+    }
+
+    /// This boot of the active slot is nobody's fault so far (no cable, say): its own strike is taken
+    /// back, and those of the boots before it stay.
+    pub fn forgive_this_boot(&mut self) {
+        self.strikes = self.strikes.saturating_sub(1);
     }
 
     /// A boot of `slot` failed, and is known to have: it weighs more than one that simply ended.
@@ -134,14 +141,19 @@ impl BootState {
         }
     }
 
-    /// `running` is booted, not on trial, and the boot before this one is known to have failed in a
-    /// way that could not be written down then: `reason`. It counts where it was the same slot's.
-    pub fn record_previous_failure(&mut self, running: Slot, reason: &str) {
+    /// `running` is booted as `boot`, not on trial, and the boot before this one is known to have
+    /// failed in a way that could not be written down then: `reason`. It counts where it was the same
+    /// slot's; a fallback's always, since a loader of version 0.1 counts none of its boots.
+    pub fn record_previous_failure(&mut self, (running, boot): (Slot, Boot), reason: &str) {
         let same_turn = self.strikes % STRIKES_PER_TURN >= 2;
-        if same_turn {
+        if same_turn || boot == Boot::Fallback {
             self.record_failure(running);
         }
-        let slot = self.trial.filter(|_| !same_turn).unwrap_or(running);
+        let before = match boot {
+            Boot::Fallback => self.active,
+            _ => running,
+        };
+        let slot = if same_turn { running } else { self.trial.unwrap_or(before) };
         if self.note.is_empty() {
             self.note = note_text(&[slot.letter(), ":", reason].concat());
         }
@@ -425,6 +437,44 @@ mod tests {
             boots_fallback
         });
         assert!(boots.count() < 20, "{state:?}");
+        // One that hangs is known by the watchdog, at its next start.
+        state.strikes = 5;
+        let boots = (0..20).take_while(|_| {
+            let boots_fallback = state.strikes >= 5;
+            state.record_previous_failure((Slot::B, Boot::Fallback), "watchdog");
+            boots_fallback
+        });
+        assert!(boots.count() < 20, "{state:?}");
+    }
+
+    #[test]
+    fn a_trial_that_was_given_up_is_not_made_active_by_a_healthy_moment() {
+        let mut state = BootState::fresh();
+        state.arm(Slot::B, 1);
+        state.count(Boot::Trial);
+        state.clear_trial();
+        state.settle(Slot::B);
+        assert_eq!(state.next(), (Slot::A, Boot::Active));
+    }
+
+    #[test]
+    fn a_boot_that_waits_for_its_cable_forgives_itself_alone() {
+        let mut state = BootState { fallback: Some(Slot::B), ..BootState::fresh() };
+        // Held for a while, then lost: again and again, until it is the other slot's turn.
+        let boots = (1..100).find(|_| {
+            let (_, boot) = state.next();
+            state.count(boot);
+            state.forgive_this_boot();
+            state.record_failure(Slot::A);
+            state.next().1 == Boot::Fallback
+        });
+        assert_eq!(boots, Some(usize::from(STRIKES_PER_TURN)));
+        let mut state = BootState::fresh();
+        for _ in 0..100 {
+            state.count(Boot::Active);
+            state.forgive_this_boot();
+        }
+        assert_eq!(state.strikes, 0, "one without a cable never adds up");
     }
 
     #[test]
@@ -433,11 +483,11 @@ mod tests {
         state.arm(Slot::B, 1);
         state.count(Boot::Trial);
         state.count(Boot::Active);
-        state.record_previous_failure(Slot::A, "watchdog");
+        state.record_previous_failure((Slot::A, Boot::Active), "watchdog");
         assert_eq!((state.strikes, &*state.note), (1, "b:watchdog"), "the trial's");
         state.clear_trial();
         state.count(Boot::Active);
-        state.record_previous_failure(Slot::A, "kernel panic");
+        state.record_previous_failure((Slot::A, Boot::Active), "kernel panic");
         assert_eq!((state.strikes, &*state.note), (3, "a:kernel_panic"));
     }
 

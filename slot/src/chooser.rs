@@ -122,8 +122,9 @@ impl Redundant {
         self.partitions.open(FIRMWARE, access).map_err(|e| self.error(&e))
     }
 
-    /// Both copies; zeros for one that cannot be read. Fails when neither can: then nobody knows
-    /// what they say.
+    /// Both copies; zeros for one that cannot be read. Fails when neither can and nothing runs: then
+    /// nobody knows what they say. While a slot runs, both count as lost: writing one makes the medium
+    /// put another sector in its place, and should the other come back, its generation rules.
     fn read_copies(&self, medium: &dyn Medium) -> Result<[[u8; BLOB_SIZE]; 2]> {
         let mut failures = Vec::new();
         let copies = BOOT_STATE_OFFSETS.map(|offset| {
@@ -134,7 +135,7 @@ impl Redundant {
             })
         });
         match &failures[..] {
-            [error, _] => Err(self.error(error)),
+            [error, _] if self.running.is_none() => Err(self.error(error)),
             _ => Ok(copies),
         }
     }
@@ -243,6 +244,11 @@ mod tests {
         }
         let (_, chooser) = disk_with_bad_sectors(&BOOT_STATE_OFFSETS, &BootState::fresh());
         assert!(chooser.load().is_err() && chooser.store(&mut BootState::fresh()).is_err());
+        let chooser = chooser.while_running((Slot::B, Boot::Active));
+        let mut state = chooser.load().unwrap();
+        assert_eq!(state.active, Slot::B);
+        chooser.store(&mut state).unwrap();
+        assert_eq!(chooser.load().unwrap(), state);
     }
 
     #[test]

@@ -30,6 +30,11 @@ impl Status {
     pub fn left_errors(self) -> bool {
         self.0 & 4 != 0
     }
+
+    /// It was killed, or cancelled: what it left is half repaired.
+    pub fn did_not_end(self) -> bool {
+        self.0 >= 16
+    }
 }
 
 /// Whether a file system that did not become usable may be made afresh. `checked`: how the check
@@ -42,7 +47,9 @@ pub fn may_be_made_afresh(checked: Option<Status>, is_whole: bool) -> bool {
         // Without the program nothing was found out.
         None => false,
         Some(status) if status.usable() => !is_whole,
-        Some(Status(status)) => !is_whole || status & 8 == 0,
+        // It could not do its work, or did not come to its end.
+        Some(Status(8)) => !is_whole,
+        Some(Status(status)) => status < 8,
     }
 }
 

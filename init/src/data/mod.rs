@@ -134,7 +134,7 @@ fn mount_or_repair() -> std::result::Result<(DataState, Option<Vec<u8>>), Failur
     let superblock = Superblock::read(NODE)?;
     let mounted = match &checked {
         // Known to be damaged still: not to be built upon.
-        Ok(status) if status.left_errors() => Err(Errno::UCLEAN),
+        Ok(status) if status.left_errors() || status.did_not_end() => Err(Errno::UCLEAN),
         _ => mount_on(NODE, MOUNT, superblock),
     };
     let Err(errno) = mounted else {

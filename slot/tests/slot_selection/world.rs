@@ -198,7 +198,7 @@ impl World {
         let Some((slot, boot)) = self.boot(cut_after) else { return };
         self.running = Some(Running { slot, boot, settled: false });
         if evidence && boot != Boot::Trial {
-            self.change_state(|state| state.record_previous_failure(slot, ""));
+            self.change_state(|state| state.record_previous_failure((slot, boot), ""));
         }
     }
 
@@ -242,6 +242,13 @@ impl World {
         let can_be_healthy = content.whole && content.fate == Fate::Good;
         if !can_be_healthy {
             after(&|world| world.fail(running));
+            if content.fate == Fate::Unhealthy && running.boot == Boot::Active {
+                // It waited for its cable first.
+                after(&|world| {
+                    world.change_state(BootState::forgive_this_boot);
+                    world.fail(running);
+                });
+            }
             after(&|world| {
                 world.fail(running);
                 world.evidence = false;
