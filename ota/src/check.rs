@@ -190,8 +190,9 @@ fn retry(state: &mut State, published: &Published) {
 /// The updates for what runs here that have not failed here and whose turn it is, the newest first;
 /// and the newest of all when it is not its turn.
 ///
-/// What waits for its retrial is none of them before it is due, and nothing older is: that would be
-/// written over it.
+/// What waits for its retrial is none of them before it is due. Nothing older is, either, where it
+/// was committed: that would be written over it. One that only failed its trial hides nothing, until
+/// an older one fails in the same way.
 fn choose(
     published: &Published,
     running: &Running,
@@ -220,8 +221,8 @@ fn choose(
         Some(waits) if ferrite.header_sha256 == waits.header_sha256 => {
             !waits.committed && (waits.is_due() || asked == Asked::ByHand)
         }
-        Some(waits) => ferrite.sequence > waits.sequence,
-        None => true,
+        Some(waits) if waits.committed || waits.hides_older => ferrite.sequence > waits.sequence,
+        _ => true,
     });
     let (good, failed): (Vec<_>, Vec<_>) =
         newer.into_iter().partition(|(_, _, f)| state.failure_of(&f.header_sha256).is_none());
@@ -415,7 +416,10 @@ mod tests {
             let taken = |published, state: &State| {
                 choose(published, &running(), state).unwrap().map(|c| c.ferrite.sequence)
             };
-            assert_eq!(taken(&all, &due(false)), None);
+            assert_eq!(taken(&all, &due(false)), (!committed).then_some(6));
+            let mut hiding = due(false);
+            hiding.retrial.iter_mut().for_each(|retrial| retrial.hides_older = true);
+            assert_eq!(taken(&all, &hiding), None);
             assert_eq!(taken(&more, &due(false)), Some(8));
             // One that was committed is tried as it lies there.
             assert_eq!(taken(&all, &due(true)), (!committed).then_some(7));

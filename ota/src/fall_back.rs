@@ -89,7 +89,7 @@ pub fn settle(
                 retrial::put_off(state, version, committed, reason, trial_ended);
             }
             (Some(version), _) => {
-                state.retrial = None;
+                state.retrial.take_if(|waits| waits.header_sha256 == version.header_sha256);
                 state.remember_failed(version.failed(reason));
             }
             (None, _) => {}
@@ -109,17 +109,21 @@ pub fn settle(
 /// version, no worse than before, may be fetched again. Gives the line that tells so.
 pub fn decayed(paths: &Paths, running: &Running) -> Result<String> {
     let slot = running.slot.other();
-    boot_changes::drop_fallback(paths, running)?;
+    // First: what was left of this by a cut would be found again, but a version that waits in a slot
+    // that nothing falls back to would wait for good.
     State::change(paths, |state| {
         state.pending = None;
         state.retrial = None;
     })?;
+    boot_changes::drop_fallback(paths, running)?;
     boot_changes::give_up_trial(paths, slot)?;
     Ok(format!("slot {slot} has decayed on the medium; its version may be fetched again"))
 }
 
 /// Notices a version that was committed and struck out, once `init` has made what runs the active
-/// one. Gives the line that tells so, when it is news.
+/// one, and forgets one that waits no longer: that nothing may fall back to its slot is all that is
+/// left after a cut, or where both copies of the boot state were lost. Gives the line that tells so,
+/// when it is news.
 pub fn notice_struck_out(
     paths: &Paths,
     running: &Running,
@@ -127,6 +131,15 @@ pub fn notice_struck_out(
     beat: &dyn Fn(),
 ) -> Result<Option<String>> {
     let state = State::load(paths);
+    if let Some(gone) = state.retrial.as_ref().filter(|r| retrial::is_gone(r, running, boot)) {
+        State::change(paths, |state| {
+            state.retrial.take_if(|r| r.header_sha256 == gone.header_sha256);
+        })?;
+        return Ok(Some(format!(
+            "{} waits in slot {} no longer; it may be fetched again",
+            gone.version, gone.slot
+        )));
+    }
     let Some((_, version)) = retrial::struck_out(paths, running, boot, &state)? else {
         return Ok(None);
     };

@@ -99,8 +99,12 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     let pending = identity(running.slot.other(), manifest, header).armed(offer.source.is_brought());
     State::change(paths, |state| {
         state.pending = None;
-        // What waited there is gone, unless it is this that is tried again.
-        state.retrial.take_if(|waited| waited.header_sha256 != pending.header_sha256);
+        // What waited there is gone, unless it is this that is tried again. A newer one that was
+        // never committed waits to be fetched again.
+        state.retrial.take_if(|waited| {
+            waited.header_sha256 != pending.header_sha256
+                && (waited.committed || waited.sequence <= pending.sequence)
+        });
     })?;
     let missing = idle.prepare(beat)?;
 

@@ -38,6 +38,9 @@ pub struct Retrial {
     /// It was committed here: it is whole in its slot, and can be fallen back to. Else only its
     /// trial failed, and it is tried when the repository still offers it.
     pub committed: bool,
+    /// An older version was tried meanwhile and was put off, too: whatever is to blame, both would
+    /// be tried in turn for ever. Nothing older is taken before this one is.
+    pub hides_older: bool,
     /// Retrials that failed.
     pub failures: u32,
     /// For how many seconds what runs has been healthy since.
@@ -81,7 +84,21 @@ impl Retrial {
 }
 
 /// Remembers that `version` waits. `retried`: a trial of it ended just now, and not well.
+///
+/// Where a newer one waits that was never committed, that one goes on waiting, for longer.
 pub fn put_off(state: &mut State, version: &Pending, committed: bool, reason: &str, retried: bool) {
+    if let Some(newer) = state
+        .retrial
+        .as_mut()
+        .filter(|newer| !committed && !newer.committed && newer.sequence > version.sequence)
+    {
+        newer.hides_older = true;
+        if retried {
+            newer.failures = newer.failures.saturating_add(1);
+            newer.healthy_seconds = 0;
+        }
+        return;
+    }
     let known = state.retrial.take().filter(|r| r.header_sha256 == version.header_sha256);
     let first = known.is_none();
     let mut retrial = known.unwrap_or_default();
@@ -117,6 +134,15 @@ pub fn struck_out(
     }))
 }
 
+/// Whether what waits in the other slot, as it was committed, will never be tried: what runs is
+/// settled, and nothing may fall back to that slot.
+pub fn is_gone(retrial: &Retrial, running: &Running, boot: &BootState) -> bool {
+    retrial.committed
+        && boot.active == running.slot
+        && boot.trial.is_none()
+        && !boot_changes::waits(running, boot)
+}
+
 /// Seconds of healthy running go by.
 pub fn count(state: &mut State, seconds: u64) {
     if let Some(retrial) = &mut state.retrial {
@@ -134,9 +160,9 @@ pub fn arm(paths: &Paths, running: &Running, tries: u8) -> Result<Option<Pending
     if !boot_changes::arm_again(paths, running, tries)? {
         return Ok(None);
     }
-    // A power cut before this loses a name, not the trial.
+    // Without this, by a power cut or on a full partition, a name is lost, but not the trial.
     let pending = version.armed(false);
-    State::change(paths, |state| state.pending = Some(pending.clone()))?;
+    let _ = State::change(paths, |state| state.pending = Some(pending.clone()));
     Ok(Some(pending))
 }
 
@@ -181,6 +207,25 @@ mod tests {
         assert_eq!(hours, [1, 2, 4, 8, 16, 24, 24, 24]);
         let many = Retrial { failures: u32::MAX, ..Retrial::default() };
         assert_eq!(many.pause(), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn two_that_are_put_off_are_not_tried_in_turn() {
+        let mut state = State::default();
+        put_off(&mut state, &version(3), false, "r", true);
+        count(&mut state, 60);
+        put_off(&mut state, &version(2), false, "r", true);
+        let waits = state.retrial.clone().unwrap();
+        assert_eq!((waits.sequence, waits.failures, waits.healthy_seconds), (3, 1, 0));
+        assert!(waits.hides_older);
+        // It fails again, and one that is still newer takes its place.
+        put_off(&mut state, &version(3), false, "r", true);
+        assert!(state.retrial.as_ref().is_some_and(|r| r.hides_older && r.failures == 2));
+        put_off(&mut state, &version(4), false, "r", true);
+        assert!(state.retrial.as_ref().is_some_and(|r| !r.hides_older && r.sequence == 4));
+        // What was committed waits in its slot, whatever else does.
+        put_off(&mut state, &version(2), true, "r", true);
+        assert!(state.retrial.is_some_and(|r| r.committed && r.sequence == 2));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use ed25519_dalek::SigningKey;
 use ota::commands::{run, Command};
 use ota::device::Running;
 use ota::settings::Settings;
+use ota::state::State;
 use ota::sticks;
 use slot::Slot;
 use support::{recipe, Device, Recipe, Repository, Update, CHUNK};
@@ -148,4 +149,31 @@ fn a_link_that_drops_is_not_a_refusal() {
     let error = device.update_from(&server.url).unwrap_err().to_string();
     assert!(error.contains("no such file"), "{error}");
     assert_eq!(device.boot().trial, None);
+}
+
+/// What is to blame for both may lie outside them: they are not tried in turn for ever.
+#[test]
+fn a_version_that_is_put_off_hides_an_older_one_only_when_that_is_put_off_too() {
+    let (two, three) = (recipe(2).build(), recipe(3).build());
+    let device = Device::new();
+    let server = repository_of(&device, &[&two, &three]).serve(&device);
+    let put_off = || {
+        device.set_boot(|boot| boot.tries = 0);
+        device.put(
+            "run/ferrite/last-failure",
+            "ferrite-last-failure 1\nslot b\nreason the update server was not reached: x\n",
+        );
+        device.settle().unwrap();
+    };
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert!(device.holds(Slot::B, &three));
+    put_off();
+    assert_eq!(device.update_from(&server.url), Ok(true), "the older one is good, perhaps");
+    assert!(device.holds(Slot::B, &two));
+    put_off();
+    assert_eq!(device.update_from(&server.url), Ok(false), "it is not");
+    assert_eq!(device.state().failed, []);
+    State::change(&device.paths, |state| ota::retrial::count(state, 7200)).unwrap();
+    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert!(device.holds(Slot::B, &three));
 }

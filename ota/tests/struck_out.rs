@@ -3,13 +3,16 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ota::commands::{run, Command};
+use ota::data_folder::{DataFolder, Folder};
 use ota::device::Running;
 use ota::keeper::Keeper;
+use ota::paths::Paths;
 use ota::retrial::Retrial;
 use ota::settings::Settings;
 use slot::boot_state::BootState;
@@ -17,6 +20,31 @@ use slot::Slot;
 use support::{publish, recipe, Device, Server, Update};
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// A data partition that is full.
+#[derive(Debug)]
+struct Full(Folder);
+
+impl Full {
+    fn of(device: &Device) -> Paths {
+        let full = Arc::new(Full(Folder::new(device.paths.data())));
+        device.paths.clone().on(device.paths.partitions().clone(), full)
+    }
+}
+
+impl DataFolder for Full {
+    fn read(&self, name: &str, max: u64) -> io::Result<Vec<u8>> {
+        self.0.read(name, max)
+    }
+
+    fn replace(&self, _: &str, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn require_room(&self, _: usize) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
 
 /// Stands in for `init`: says that all has been well for a day.
 fn healthy_init(device: &Device) {
@@ -273,4 +301,63 @@ fn its_publisher_has_a_failed_version_tried_again_once() {
         assert_eq!(device.update_from(&server.url), Ok(true), "level {level}");
         fails();
     }
+}
+
+/// A cut on the way out of a decayed slot, and a boot state of which both copies were lost.
+#[test]
+fn what_nothing_falls_back_to_does_not_wait_for_good() {
+    for by_keeper in [false, true] {
+        let (device, two) = struck_out(true);
+        device.settle().unwrap();
+        device.set_boot(|boot| boot.fallback = None);
+        match by_keeper {
+            true => assert!(!runs_well_for(&device, HOUR / 60)),
+            false => {
+                let said = device.settle().unwrap().unwrap();
+                assert_eq!(said, "1.0.2 waits in slot b no longer; it may be fetched again");
+            }
+        }
+        assert_eq!(device.state().retrial, None);
+        assert_eq!(device.settle(), Ok(None), "it is told once");
+        let server = offering(&device, &[&two]);
+        assert_eq!(device.update_from(&server.url), Ok(true));
+    }
+}
+
+#[test]
+fn what_is_being_tried_again_is_not_forgotten() {
+    let (device, _) = struck_out(true);
+    healthy_init(&device);
+    device.settle().unwrap();
+    device.set_boot(|boot| (boot.trial, boot.tries, boot.fallback) = (Some(Slot::B), 3, None));
+    assert!(!runs_well_for(&device, HOUR / 60));
+    assert!(device.state().retrial.is_some());
+}
+
+/// Whatever of two writes is lost with the power, the other one alone leaves nothing stuck.
+#[test]
+fn a_cut_in_the_middle_of_giving_up_a_decayed_slot_leaves_nothing_stuck() {
+    let (device, two) = struck_out(true);
+    device.settle().unwrap();
+    device.flip("root-b", &[9]);
+    // The state cannot be written: the boot state is not touched before it.
+    let full = Full::of(&device);
+    let running = Running::load(&full).unwrap();
+    assert!(ota::fall_back::decayed(&full, &running).is_err());
+    assert_eq!(device.boot().fallback, Some(Slot::B));
+    ota::fall_back::decayed(&device.paths, &running).unwrap();
+    assert_eq!((device.boot().fallback, device.state().retrial), (None, None));
+    let server = offering(&device, &[&two]);
+    assert_eq!(device.update_from(&server.url), Ok(true));
+}
+
+#[test]
+fn a_state_that_cannot_be_written_loses_no_trial() {
+    let (device, _) = struck_out(true);
+    device.settle().unwrap();
+    let full = Full::of(&device);
+    let running = Running::load(&full).unwrap();
+    let armed = ota::retrial::arm(&full, &running, 3).unwrap();
+    assert_eq!(armed.unwrap().version, "1.0.2");
+    assert_eq!((device.boot().trial, device.boot().tries), (Some(Slot::B), 3));
 }
