@@ -48,7 +48,7 @@ impl IdleSlot for LocalSlot<'_> {
         }
         boot::ask(self.paths, BootRequest::BeginInstall)?;
         self.writer.clear_header()?;
-        let found = differing(&self.writer, self.update, beat)?;
+        let found = differing(&self.writer, self.update, Unreadable::IsMissing, beat)?;
         *self.missing() = Some(found.iter().copied().collect());
         Ok(found)
     }
@@ -95,7 +95,7 @@ impl IdleSlot for LocalSlot<'_> {
         }
         // What counts is what the medium gives back.
         self.writer.flush()?;
-        if !differing(&self.writer, self.update, beat)?.is_empty() {
+        if !differing(&self.writer, self.update, Unreadable::IsFatal, beat)?.is_empty() {
             return Err(self.writer.bad_medium());
         }
         // Whole: say so, and try it at the next boot.
@@ -118,9 +118,24 @@ fn is_chunk(table: &ChunkTable, index: usize, bytes: &[u8]) -> bool {
     Sha256::digest(bytes)[..] == chunk.sha256
 }
 
+/// What a chunk is that the medium does not give back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unreadable {
+    /// Missing, as any other that is not there: writing it lets a disk put a good sector in the
+    /// place of the bad one.
+    IsMissing,
+    /// An error: it was written.
+    IsFatal,
+}
+
 /// The chunks that the medium does not hold, in order. Two threads read and hash: while one waits
 /// for the medium, the other one computes.
-fn differing(writer: &SlotWriter, update: &Accepted, beat: &dyn Fn()) -> Result<Vec<usize>> {
+fn differing(
+    writer: &SlotWriter,
+    update: &Accepted,
+    unreadable: Unreadable,
+    beat: &dyn Fn(),
+) -> Result<Vec<usize>> {
     let (manifest, table) = (&update.manifest, &update.table);
     let next = AtomicUsize::new(0);
     let work = |beat: &dyn Fn()| -> Result<Vec<usize>> {
@@ -135,8 +150,12 @@ fn differing(writer: &SlotWriter, update: &Accepted, beat: &dyn Fn()) -> Result<
             beat();
             let range = table.stream_range(index);
             let bytes = &mut buffer.bytes_mut()[..(range.end - range.start) as usize];
-            writer.read(manifest, range, bytes)?;
-            if !is_chunk(table, index, bytes) {
+            let holds = match (writer.read(manifest, range, bytes), unreadable) {
+                (Ok(()), _) => is_chunk(table, index, bytes),
+                (Err(_), Unreadable::IsMissing) => false,
+                (Err(error), Unreadable::IsFatal) => return Err(error),
+            };
+            if !holds {
                 found.push(index);
             }
         }

@@ -49,6 +49,9 @@ impl Event {
 pub enum Fault {
     /// Reading this byte of the partition fails.
     Unreadable { label: &'static str, at: usize },
+    /// Reading this byte of the partition fails until it is written: the medium puts another sector
+    /// in its place then.
+    UnreadableUntilWritten { label: &'static str, at: usize },
     /// A write over this byte puts down what lies before it, then fails.
     Unwritable { label: &'static str, at: usize, error: io::ErrorKind },
     /// This byte never takes a value: writes over it succeed and change nothing there.
@@ -126,7 +129,10 @@ impl Medium for OpenPartition {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let inner = self.disk.lock();
         let range = offset as usize..offset as usize + buffer.len();
-        if let Some(Fault::Unreadable { label, at }) = inner.fault {
+        if let Some(
+            Fault::Unreadable { label, at } | Fault::UnreadableUntilWritten { label, at },
+        ) = inner.fault
+        {
             if label == self.label && range.contains(&at) {
                 return Err(io::Error::other("Input/output error"));
             }
@@ -150,6 +156,11 @@ impl Medium for OpenPartition {
             }
             Some(Fault::Stuck { label, at }) if label == self.label && over(at) => {
                 bytes[at - offset] = inner.image.partitions[label][at];
+            }
+            Some(Fault::UnreadableUntilWritten { label, at })
+                if label == self.label && over(at) =>
+            {
+                inner.fault = None;
             }
             _ => {}
         }

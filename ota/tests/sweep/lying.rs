@@ -76,6 +76,27 @@ fn a_block_that_cannot_be_read_names_the_partition() {
     }
 }
 
+/// A disk puts a good sector in the place of a bad one when that is written: an update is what mends
+/// it, so it must not end because of it.
+#[test]
+fn a_block_that_cannot_be_read_until_it_is_written_is_written() {
+    let (one, two) = (version(1), version(2));
+    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let root = Root::new(Loader::Uboot);
+    let size = shipped(Loader::Uboot, &one, |_| ()).partitions["root-b"].len();
+    let places = [("boot-b", 0), ("boot-b", 20_000), ("root-b", 20_000), ("root-b", size - 1)];
+    for (label, at) in places {
+        let board = started(&root, &road, &one);
+        let before = board.disk.image();
+        board.disk.set_fault(Some(Fault::UnreadableUntilWritten { label, at }));
+        board.install(&two).unwrap_or_else(|error| panic!("{label} at {at}: {error}"));
+        let after = board.disk.image();
+        assert_running_slot_untouched(&before, &after);
+        assert_eq!(boot_state(&after).unwrap().1.trial, Some(slot::Slot::B), "{label} at {at}");
+        board.live(&road).unwrap();
+    }
+}
+
 #[test]
 fn a_byte_that_takes_no_value_is_found_before_anything_is_armed() {
     for (label, at) in [("boot-b", 0), ("boot-b", 61_439), ("root-b", 12_345)] {
