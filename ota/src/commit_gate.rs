@@ -30,7 +30,7 @@ const DAY: u64 = 86_400;
 /// The first wait between two attempts; doubles up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// A reason is cut to so many characters: `init` takes a line of 256 bytes.
+/// A reason is cut to so many bytes: `init` takes a line of 256.
 const MAX_REASON: usize = 200;
 
 /// Whether a trial failed for want of the server. The boot state keeps the reason as a note, with
@@ -61,6 +61,8 @@ pub struct Gate {
     open: bool,
     next: Instant,
     pause: Duration,
+    said: String,
+    /// What `init` has taken.
     told: String,
 }
 
@@ -68,7 +70,13 @@ impl Gate {
     /// The gate before the commit of what is on trial.
     pub fn new(paths: &Paths) -> Gate {
         let open = !is_asked(&State::load(paths), clock::now());
-        Gate { open, next: Instant::now(), pause: FIRST_RETRY, told: String::new() }
+        Gate {
+            open,
+            next: Instant::now(),
+            pause: FIRST_RETRY,
+            said: String::new(),
+            told: String::new(),
+        }
     }
 
     /// Whether nothing is in the way of the commit.
@@ -107,14 +115,22 @@ impl Gate {
         self.next = Instant::now() + self.pause.max(asked.min(LONGEST_RETRY));
         self.pause = (self.pause * 2).min(LONGEST_RETRY);
         let reason = format!("{UNREACHED}: {error}");
-        let reason: String = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
-        if reason != self.told {
+        if reason != self.said {
             say(&format!("on trial, not committed yet: {reason}"));
-            // Without it, the reset at the deadline only lacks its reason.
-            let _ = health::say_trial_waits(paths, &reason);
-            self.told = reason;
         }
+        let line = as_line(&reason);
+        // A reset without this reason would be a ban: what `init` has not taken, it is told again.
+        if line != self.told && health::say_trial_waits(paths, &line).is_ok() {
+            self.told = line;
+        }
+        self.said = reason;
     }
+}
+
+/// A reason as `init` takes it: short ASCII without control characters.
+fn as_line(reason: &str) -> String {
+    let plain = |c: char| if c.is_ascii() { c } else { '?' };
+    reason.chars().filter(|c| !c.is_control()).map(plain).take(MAX_REASON).collect()
 }
 
 #[cfg(test)]
@@ -144,6 +160,15 @@ mod tests {
         assert!(!is_asked(&state(Some(now - DAY - 1), None, false, None), now));
         assert!(is_asked(&State { last_check: Some(now), ..State::default() }, now), "a cut");
         assert!(!is_asked(&State::default(), now), "nothing is known");
+    }
+
+    #[test]
+    fn a_reason_of_any_length_and_script_makes_a_line_that_init_takes() {
+        let long = format!("{UNREACHED}: https://müller.example/\n\u{1b}[2J{}", "雪".repeat(300));
+        let line = as_line(&long);
+        assert_eq!(line.len(), MAX_REASON);
+        assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)), "{line}");
+        assert!(line.contains("m?ller.example/[2J???") && is_unreached(&line));
     }
 
     #[test]

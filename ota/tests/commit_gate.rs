@@ -31,6 +31,30 @@ fn init(device: &Device) -> Arc<Mutex<Vec<String>>> {
     told
 }
 
+/// The same, but too busy at first. Gives how often it was told what the trial waits for.
+fn busy_init(device: &Device, failures: usize) -> Arc<Mutex<Vec<String>>> {
+    let listener = UnixListener::bind(device.paths.ctl_socket()).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = [0; 300];
+            let length = stream.read(&mut line).unwrap_or(0);
+            let line = String::from_utf8_lossy(&line[..length]).trim_end().to_owned();
+            let waits = line.starts_with("trial-waits ");
+            let mut heard = heard.lock().unwrap();
+            if waits {
+                heard.push(line);
+            }
+            let _ = stream.write_all(match waits && heard.len() <= failures {
+                true => b"error busy\n",
+                false => b"ok\nvital healthy\nhealthy-for 60\nreason\n",
+            });
+        }
+    });
+    told
+}
+
 /// A device that took version 2 from a server, and runs it on trial.
 fn on_trial() -> (Device, Repository, Server, Update) {
     let device = Device::new();
@@ -196,4 +220,17 @@ fn who_never_had_a_network_commits_as_ever() {
         device.settle().unwrap();
         assert_eq!(device.boot().active, Slot::B, "{last_check:?} {by_file}");
     }
+}
+
+#[test]
+fn what_init_did_not_take_it_is_told_again() {
+    let (device, ..) = on_trial();
+    let told = busy_init(&device, 1);
+    device.settings("http://127.0.0.1:9/");
+    let _ = settling(&device, || {
+        wait_for("init is told twice", || told.lock().unwrap().len() == 2);
+        device.set_boot(|boot| (boot.trial, boot.tries) = (None, 0));
+    });
+    let told = told.lock().unwrap();
+    assert_eq!((told.len(), &told[0]), (2, &told[1]), "and no third time");
 }
