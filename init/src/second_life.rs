@@ -28,7 +28,7 @@ use crate::media::Media;
 use crate::network::Network;
 use crate::shutdown::{End, Shutdown};
 use crate::system_conf::{Provision, System};
-use crate::trial::{Kind, Order, Probation};
+use crate::trial::{self, Kind, Order, Probation};
 use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
 use crate::workload::precedence::Precedence;
@@ -305,7 +305,7 @@ impl Life {
                 self.give_turn(now);
             }
             while let Some(order) = self.probation.step(&verdict, now) {
-                self.obey(order, verdict.reason(), now);
+                self.obey(order, &verdict, now);
             }
         }
         let may_feed = match &self.shutdown {
@@ -321,7 +321,7 @@ impl Life {
         self.go_down(now);
     }
 
-    fn obey(&mut self, order: Order, reason: &str, now: u64) {
+    fn obey(&mut self, order: Order, verdict: &Verdict, now: u64) {
         match order {
             Order::SayHealthy => {
                 haste::end();
@@ -339,11 +339,9 @@ impl Life {
             Order::CheckCommitted => {
                 if failure::still_on_trial(&self.booted.chooser, self.booted.running()) {
                     let seconds = (self.system.trial_timeout / 1000).to_string();
-                    let known = [reason, self.trial_waits.as_str(), "nobody committed it"];
-                    let known = known.into_iter().find(|reason| !reason.is_empty());
-                    let reason = known.unwrap_or_default();
+                    let (why, reason) = trial::uncommitted(verdict, &self.trial_waits);
                     say(&["trial not committed within ", &seconds, " s: ", reason, "; resetting"]);
-                    self.give_up(["trial not committed: ", reason].concat(), false, now);
+                    self.give_up([why, reason].concat(), false, now);
                 } else {
                     self.committed();
                 }

@@ -3,6 +3,7 @@
 //! ends in a reset, and a committed version is reset only where that may help (`recovery`).
 
 pub use slot::boot_state::Boot as Kind;
+use slot::boot_state::TRIAL_HELD;
 
 use crate::recovery::{self, Illness, FORGOTTEN_AFTER};
 use crate::workload::standing::Verdict;
@@ -32,6 +33,18 @@ pub enum Order {
     GiveUp(String),
     /// The device has been well for hours: resets that did not help no longer count.
     ForgetResets,
+}
+
+/// Why a trial ends that nobody committed: how the reason begins, and the reason. `waits` is what
+/// `ota` says that it waits for, if anything; it knows whose fault that is.
+pub fn uncommitted<'a>(verdict: &'a Verdict, waits: &'a str) -> (&'static str, &'a str) {
+    const NOT_COMMITTED: &str = "trial not committed: ";
+    match (waits, verdict) {
+        ("", Verdict::Held(why)) => (TRIAL_HELD, why),
+        ("", Verdict::Healthy) => (NOT_COMMITTED, "nobody committed it"),
+        ("", _) => (NOT_COMMITTED, verdict.reason()),
+        _ => (NOT_COMMITTED, waits),
+    }
 }
 
 /// Watches one boot.
@@ -358,6 +371,22 @@ mod tests {
         boot.committed();
         assert!(matches!(boot.step(&lost(), 2 * MINUTE), Some(Order::SayLost { .. })));
         assert!(boot.may_feed());
+    }
+
+    #[test]
+    fn a_trial_says_what_is_missing_from_outside() {
+        let held = Verdict::Held("face waits for an address".into());
+        let waiting = Verdict::Waiting("face starting".into());
+        let reason = |verdict, waits| {
+            let (why, reason) = uncommitted(verdict, waits);
+            [why, reason].concat()
+        };
+        assert_eq!(reason(&held, ""), "trial held from outside: face waits for an address");
+        assert_eq!(reason(&waiting, ""), "trial not committed: face starting");
+        assert_eq!(reason(&Verdict::Healthy, ""), "trial not committed: nobody committed it");
+        for verdict in [&held, &waiting, &Verdict::Healthy] {
+            assert_eq!(reason(verdict, "no server"), "trial not committed: no server");
+        }
     }
 
     #[test]

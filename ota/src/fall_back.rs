@@ -1,7 +1,7 @@
 //! What follows from a boot that was not the one hoped for: whose fault was it? Only a version that
 //! failed its trial, whole as it was signed and with all it needs, is never tried again.
 
-use slot::boot_state::BootState;
+use slot::boot_state::{note_text, BootState, TRIAL_HELD};
 use slot::Slot;
 
 use crate::boot_changes;
@@ -49,11 +49,17 @@ pub fn verdict(left: &Left) -> Verdict {
             "slot {} was no longer what was signed ({})",
             left.from, left.reason
         )),
-        (false, true) if commit_gate::is_unreached(&left.reason) => {
+        (false, true) if commit_gate::is_unreached(&left.reason) || was_held(&left.reason) => {
             Verdict::PutOff(left.reason.clone())
         }
         (false, true) => Verdict::Failed,
     }
+}
+
+/// Whether `init` ended a trial that lacked something from outside, such as an address. The boot
+/// state keeps the reason as a note.
+fn was_held(reason: &str) -> bool {
+    reason.starts_with(TRIAL_HELD) || reason.starts_with(&note_text(TRIAL_HELD))
 }
 
 /// Acts on a slot that was left for this reason. `committed`: it was, once. Gives the line that
@@ -171,5 +177,25 @@ mod tests {
         assert!(matches!(decayed, Verdict::PutOff(r) if r.contains("no longer what was signed")));
         let unreached = "trial not committed: the update server was not reached: no connection";
         assert_eq!(verdict(&left(false, true, unreached)), Verdict::PutOff(unreached.into()));
+    }
+
+    #[test]
+    fn a_network_that_is_away_is_no_fault_of_the_version() {
+        let workload = "x".repeat(100);
+        for reason in ["face waits for an address", "", &workload] {
+            // In full, and as the boot state's note keeps it, behind the slot.
+            let full = [TRIAL_HELD, reason].concat();
+            let note = note_text(&["b:", &full].concat());
+            for reason in [&full, note.strip_prefix("b:").unwrap()] {
+                let left = Left {
+                    from: Slot::B,
+                    committed: false,
+                    whole: true,
+                    reason: reason.to_string(),
+                };
+                assert_eq!(verdict(&left), Verdict::PutOff(reason.to_string()));
+            }
+        }
+        assert!(!was_held("vital workload trial held from outside: failed"));
     }
 }

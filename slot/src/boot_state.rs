@@ -20,6 +20,10 @@ pub const STRIKES_PER_ROUND: u8 = 2 * STRIKES_PER_TURN;
 pub const STATE_LOST: &str = "boot-state-lost";
 /// The longest note.
 pub const MAX_NOTE: usize = 96;
+/// How the reason begins of a trial that ended because something outside its version was missing:
+/// an address, a device's settings, a person's leave. `init` writes it, and `ota` does not ban a
+/// version for it. In a note it reads as [`note_text`] makes it; what is missing follows.
+pub const TRIAL_HELD: &str = "trial held from outside: ";
 
 /// What the boot chooser knows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
