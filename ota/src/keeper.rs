@@ -13,7 +13,7 @@ use crate::retrial;
 use crate::scrub::Scrub;
 use crate::settings::Settings;
 use crate::state::State;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Between two looks at how what runs is doing.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -29,7 +29,8 @@ pub struct Keeper {
     /// The boot state in which nothing was struck out that is not known.
     noticed: Option<u32>,
     scrub: Scrub,
-    told: String,
+    /// What went wrong last with looking through the slot, and with the rest.
+    told: [String; 2],
 }
 
 impl Default for Keeper {
@@ -39,7 +40,7 @@ impl Default for Keeper {
             uncounted: 0,
             noticed: None,
             scrub: Scrub::new(),
-            told: String::new(),
+            told: Default::default(),
         }
     }
 }
@@ -64,14 +65,17 @@ impl Keeper {
                 self.pass(paths, settings, running, since, beat)
             }
         };
-        match scrubbed.and(armed) {
+        self.outcome(scrubbed, armed)
+    }
+
+    /// Whether a trial was armed, whatever became of the other thing.
+    fn outcome(&mut self, scrubbed: Result<()>, armed: Result<bool>) -> bool {
+        let [told_of_scrub, told] = &mut self.told;
+        tell(told_of_scrub, scrubbed.err());
+        match armed {
             Ok(armed) => armed,
             Err(error) => {
-                let error = error.to_string();
-                if error != self.told {
-                    say(&error);
-                    self.told = error;
-                }
+                tell(told, Some(error));
                 false
             }
         }
@@ -119,5 +123,30 @@ impl Keeper {
         let armed = retrial::arm(paths, running, settings.tries)?;
         armed.iter().for_each(|version| say(&retrial::trying(version)));
         Ok(armed.is_some())
+    }
+}
+
+/// Says what went wrong, unless that was the last thing said of it.
+fn tell(told: &mut String, error: Option<Error>) {
+    let error = error.map(|error| error.to_string());
+    if let Some(error) = error.filter(|error| error != told) {
+        say(&error);
+        *told = error;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_cannot_be_read_loses_no_armed_trial() {
+        let mut keeper = Keeper::default();
+        let failed = || Error::failed("root-b: EIO");
+        assert!(keeper.outcome(Err(failed()), Ok(true)));
+        assert!(keeper.outcome(Ok(()), Ok(true)));
+        assert!(!keeper.outcome(Ok(()), Err(failed())));
+        assert!(!keeper.outcome(Err(failed()), Ok(false)));
+        assert_eq!(keeper.told, ["root-b: EIO", "root-b: EIO"]);
     }
 }
