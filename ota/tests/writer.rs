@@ -5,6 +5,8 @@ mod support;
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -318,6 +320,34 @@ fn whoever_hangs_up_or_hangs_in_the_middle_leaves_nothing_that_boots() {
         assert!(error.contains("nothing came in time"), "{error}");
         unharmed(&device);
     }
+}
+
+/// Data that comes without a pause leaves no read waiting: the heart has to beat all the same.
+#[test]
+fn an_installer_that_never_pauses_lets_the_heart_beat() {
+    let device = Device::new();
+    let two = recipe(2).build();
+    let (stream, theirs) = UnixStream::pair().unwrap();
+    let (paths, beats) = (device.paths.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = beats.clone();
+    let writer = std::thread::spawn(move || {
+        let beat = || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        };
+        serve(&paths, &theirs, short(), &beat)
+    });
+    wire::prepare(&stream).unwrap();
+    let installer = Attacker { stream, writer };
+    assert_eq!(installer.answer(), Answer::Done(wire::HELLO.to_vec()));
+    installer.head(&two);
+    installer.done(Ask::Prepare, &[]);
+    let before = beats.load(Ordering::SeqCst);
+    for index in 0..two.table.chunks().len() {
+        assert_eq!(installer.put(index as u32, chunk(&two, index)), [1]);
+    }
+    let heard = beats.load(Ordering::SeqCst) - before;
+    assert!(heard >= two.table.chunks().len(), "{heard} beats");
+    assert_eq!(installer.end(), Ok(None));
 }
 
 /// All roads, with the slot behind the socket: the same bytes end up in it, and no more is fetched.

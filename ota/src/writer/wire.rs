@@ -70,8 +70,8 @@ pub enum Answer {
     Failed(String),
 }
 
-/// Reads all of `buffer`, and lets the heart beat while it waits. The first byte may take `first`,
-/// all others together `rest`. False: the other end closed instead of sending the first byte.
+/// Reads all of `buffer`, and lets the heart beat before each read: data that keeps coming leaves
+/// none of them waiting. The first byte may take `first`, all others together `rest`. False: the other end closed instead of sending the first byte.
 fn fill(
     mut stream: &UnixStream,
     buffer: &mut [u8],
@@ -81,6 +81,7 @@ fn fill(
 ) -> io::Result<bool> {
     let (mut filled, mut end) = (0, Instant::now() + first);
     while filled < buffer.len() {
+        beat();
         match stream.read(&mut buffer[filled..]) {
             Ok(0) if filled == 0 => return Ok(false),
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -89,18 +90,25 @@ fn fill(
                     end = Instant::now() + rest;
                 }
                 filled += n;
+                if filled < buffer.len() {
+                    in_time(end)?;
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                beat();
-                if Instant::now() >= end {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came in time"));
-                }
+                in_time(end)?;
             }
             Err(e) => return Err(e),
         }
     }
     Ok(true)
+}
+
+fn in_time(end: Instant) -> io::Result<()> {
+    match Instant::now() < end {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came in time")),
+    }
 }
 
 /// Makes reads return often and writes end.
@@ -254,6 +262,23 @@ mod tests {
         let error = read_answer(&b, SHORT, &|| beats.set(beats.get() + 1)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(beats.get() >= 2, "{}", beats.get());
+    }
+
+    #[test]
+    fn a_request_that_trickles_has_an_end_too_and_the_heart_beats_meanwhile() {
+        let (a, b) = pair();
+        let sender = std::thread::spawn(move || {
+            while (&a).write_all(&[7]).is_ok() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let beats = std::cell::Cell::new(0);
+        let mut body = [0; 5000];
+        let error = read_body(&b, &mut body, SHORT, &|| beats.set(beats.get() + 1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(beats.get() >= 2, "{}", beats.get());
+        drop(b);
+        sender.join().unwrap();
     }
 
     #[test]

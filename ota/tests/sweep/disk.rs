@@ -129,9 +129,8 @@ impl Medium for OpenPartition {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let inner = self.disk.lock();
         let range = offset as usize..offset as usize + buffer.len();
-        if let Some(
-            Fault::Unreadable { label, at } | Fault::UnreadableUntilWritten { label, at },
-        ) = inner.fault
+        if let Some(Fault::Unreadable { label, at } | Fault::UnreadableUntilWritten { label, at }) =
+            inner.fault
         {
             if label == self.label && range.contains(&at) {
                 return Err(io::Error::other("Input/output error"));
