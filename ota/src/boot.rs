@@ -9,11 +9,13 @@ use slot::chooser;
 
 use crate::device::{self, Running};
 use crate::health;
+use crate::heart;
 use crate::paths::Paths;
 use crate::{Error, Result};
 
 /// `init` has a helper write a few sectors, which it ends after 20 s; twice that, and time to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing beats meanwhile: it is well below the heartbeat that `init` waits for, 60 s.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Who changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +38,10 @@ pub fn ask(paths: &Paths, request: BootRequest) -> Result<BootState> {
     match paths.boot_control() {
         BootControl::Here => here(paths, request),
         BootControl::Init => {
-            let answer = health::request(paths, &request.to_line(), PATIENCE)?;
-            boot_request::parse_answer(&answer).map_err(|e| Error::at(&paths.ctl_socket(), e))
+            heart::beat();
+            let answer = health::request(paths, &request.to_line(), PATIENCE);
+            heart::beat();
+            boot_request::parse_answer(&answer?).map_err(|e| Error::at(&paths.ctl_socket(), e))
         }
     }
 }

@@ -6,10 +6,12 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ota::boot::BootControl;
 use ota::check::refreshed;
 use ota::heart::{self, Heart};
 use ota::http::{Client, Remote};
@@ -102,6 +104,23 @@ fn whatever_takes_long_beats_meanwhile() {
     let silence = longest_silence(&beats, || drop(refresh(&server.url)));
     assert!(silence < most, "a slow answer: {silence:?}");
     server.heal();
+
+    // A PID 1 that takes its time over the boot state, asked for it again and again.
+    let paths = device.paths.clone().controlled_by(BootControl::Init);
+    let init = UnixListener::bind(paths.ctl_socket()).unwrap();
+    std::thread::spawn(move || {
+        for mut asked in init.incoming().flatten() {
+            let _ = asked.read(&mut [0; 100]);
+            std::thread::sleep(Duration::from_secs(2));
+            let _ = asked.write_all(b"error busy\n");
+        }
+    });
+    let silence = longest_silence(&beats, || {
+        for _ in 0..3 {
+            assert!(ota::boot::state(&paths).unwrap_err().to_string().contains("busy"));
+        }
+    });
+    assert!(silence < most, "the boot state: {silence:?}");
 
     let silence = longest_silence(&beats, || heart::sleep(Duration::from_secs(5)));
     assert!(silence < most, "sleep: {silence:?}");

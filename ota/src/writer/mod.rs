@@ -125,7 +125,7 @@ fn connect(path: &Path, door: WriterDoor, beat: &dyn Fn()) -> io::Result<UnixStr
 pub fn run(paths: &Paths) -> Result<()> {
     let path = paths.writer_socket();
     let listener = listen(&path).map_err(|e| Error::at(&path, e))?;
-    let heart = Heart::new();
+    let heart = Heart::new().of_process();
     loop {
         heart.beat();
         let timeout = Timespec { tv_sec: LONGEST_SLEEP, tv_nsec: 0 };
