@@ -20,6 +20,8 @@ use crate::Result;
 /// Between two steps of at most some hundred KiB: half a processor's second a minute on a small
 /// board, and a medium that is free for others.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Between two looks whether there is something to look through: PID 1 forks for each.
+const IDLE_PAUSE: Duration = Duration::from_secs(600);
 /// Bytes that are read on one day, at most: a slot of a gigabyte in four days.
 const DAILY: u64 = 256 << 20;
 /// Days between two passes.
@@ -95,6 +97,11 @@ impl Scrub {
         Scrub { next: Instant::now() + PAUSE, open: None }
     }
 
+    /// How long until it may be time for a step.
+    pub fn due_in(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
     /// Takes a step, if it is time to. Gives the line to say when the slot has decayed.
     pub fn look(
         &mut self,
@@ -117,8 +124,17 @@ impl Scrub {
         today: u64,
         beat: &dyn Fn(),
     ) -> Result<Option<String>> {
-        if is_installing(paths) || !boot_changes::waits(running, &boot_changes::load(paths)?) {
+        // A day of rest asks nobody; what changed meanwhile is seen before the next step.
+        if self.open.as_ref().is_some_and(|open| !open.progress.may_step(today)) {
+            return Ok(None);
+        }
+        if is_installing(paths) {
             self.open = None;
+            return Ok(None);
+        }
+        if !boot_changes::waits(running, &boot_changes::load(paths)?) {
+            self.open = None;
+            self.next = Instant::now() + IDLE_PAUSE;
             return Ok(None);
         }
         let open = match self.open.take() {

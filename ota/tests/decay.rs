@@ -6,7 +6,9 @@ mod support;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command as Program;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ota::data_folder::Folder;
 use ota::device::Running;
@@ -15,6 +17,7 @@ use ota::scrub::Scrub;
 use ota::state::State;
 use sha2::{Digest, Sha256};
 use slot::boot_state::BootState;
+use slot::layout::FIRMWARE;
 use slot::manifest::{FileHash, HEADER_SIZE};
 use slot::medium::{Access, Medium, Partitions};
 use slot::Slot;
@@ -265,6 +268,48 @@ fn a_day_has_its_share_and_a_pass_its_rest() {
     .unwrap();
     assert_eq!(scrub(&device, &mut Scrub::new(), DAY, 100), None);
     assert!(scrub(&device, &mut Scrub::new(), DAY + 1, 100).is_some());
+}
+
+/// Partitions that count how often somebody asks for the boot state.
+#[derive(Debug)]
+struct Counted(Arc<dyn Partitions>, Arc<AtomicUsize>);
+
+impl Partitions for Counted {
+    fn open(&self, label: &str, access: Access) -> io::Result<Box<dyn Medium>> {
+        if label == FIRMWARE {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+        self.0.open(label, access)
+    }
+
+    fn path(&self, label: &str) -> PathBuf {
+        self.0.path(label)
+    }
+}
+
+/// PID 1 forks for each question about the boot state.
+#[test]
+fn nobody_is_asked_for_the_boot_state_while_it_rests() {
+    let two = recipe(2).build();
+    let mut device = device_with(&two, Came::Shipped, |boot| boot.fallback = Some(Slot::B));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let partitions = Arc::new(Counted(device.paths.partitions().clone(), asked.clone()));
+    let folder = Arc::new(Folder::new(device.paths.data()));
+    device.paths = device.paths.clone().on(partitions, folder);
+    let mut looks = Scrub::new();
+    assert_eq!(scrub(&device, &mut looks, DAY, 100), None);
+    assert!(asked.swap(0, Ordering::SeqCst) > 0, "it looked");
+    assert_eq!(scrub(&device, &mut looks, DAY + 1, 100), None);
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 0, "the pass is done");
+    // Started again meanwhile: what is in the slot has to be known once.
+    assert_eq!(scrub(&device, &mut Scrub::new(), DAY + 1, 100), None);
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 1, "started again");
+    assert_eq!(scrub(&device, &mut looks, DAY + 7, 1), None);
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 1, "the next pass");
+    // Nothing to fall back to: nothing to look at for a good while.
+    device.set_boot(|boot| boot.fallback = None);
+    assert_eq!(scrub(&device, &mut looks, DAY + 7, 1), None);
+    assert!(looks.due_in() > Duration::from_secs(300), "{:?}", looks.due_in());
 }
 
 /// The partitions as the fetching half has them: no node of a slot can be opened for writing.
