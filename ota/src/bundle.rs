@@ -196,13 +196,14 @@ impl Fetch for Bundle {
 /// The updates in the bundle at `path` that this device may take, the newest first; none when it has
 /// nothing newer than what runs. The metadata in it is verified, and kept, as a server's is.
 ///
-/// The waves of a rollout are not kept: somebody brought it here. A pause is. `beat` is called
-/// meanwhile.
+/// The waves of a rollout are not kept: somebody brought it here. A pause is, and what was put off
+/// waits for its time unless a person `asked`. `beat` is called meanwhile.
 pub fn check(
     paths: &Paths,
     settings: &Settings,
     running: &Running,
     path: &Path,
+    asked: Asked,
     beat: &dyn Fn(),
 ) -> Result<Vec<(Candidate, Offer)>> {
     let mut bundle = Bundle::open(path, beat)?;
@@ -212,7 +213,7 @@ pub fn check(
     published.targets.targets.retain(|name, target| {
         target_path(consistent, name, target).is_some_and(|path| bundle.files.contains_key(&path))
     });
-    let (candidates, _) = decide(paths, settings, running, &published, Asked::ByHand)?;
+    let (candidates, _) = decide(paths, settings, running, &published, asked)?;
     let offer = |candidate: Candidate| {
         let range = bundle.files.get(&candidate.path)?.clone();
         let source = Source::Within(bundle.path.clone(), range);

@@ -1,6 +1,7 @@
 //! Is there something newer for this device?
 
-use std::time::Duration;
+use std::fs::File;
+use std::time::{Duration, Instant};
 
 use repository::author::Published;
 use repository::{target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
@@ -28,6 +29,8 @@ const MAX_ROOT: u64 = 256 << 10;
 
 /// Held while the trusted metadata is brought up to date.
 const METADATA_LOCK: &str = "tuf.lock";
+/// Longer than a refresh takes over a slow link; a process that hangs must not hold up a trial.
+const LOCK_PATIENCE: Duration = Duration::from_secs(180);
 /// Between two attempts to get it.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -101,16 +104,7 @@ fn helpers(published: &Published, ferrite: &FerriteTarget, at: impl Fn(&str) -> 
 pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Published> {
     let root = read_bounded(&paths.tuf_root(), MAX_ROOT)?;
     // Two that ask at once would replace each other's half-written metadata.
-    let path = paths.data().join(METADATA_LOCK);
-    std::fs::create_dir_all(paths.data()).map_err(|e| explain(paths.data(), &e))?;
-    let lock = open_lock(&path).map_err(|e| explain(&path, &e))?;
-    // Whoever has it may be waiting for a slow server.
-    while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(Error::at(&path, error));
-        }
-        heart::sleep(LOCK_PAUSE);
-    }
+    let _lock = metadata_lock(paths, LOCK_PATIENCE)?;
     let mut store = DirStore::open(&paths.tuf()).map_err(|e| explain(&paths.tuf(), &e))?;
     let mut client =
         repository::Client::new(fetch, &mut store, clock::certain(paths), Limits::default())
@@ -145,6 +139,26 @@ pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Pub
         state.metadata_expires = expires.iter().map(|time| time.0).min();
     })?;
     Ok(published)
+}
+
+/// The lock, waited for with this patience: whoever has it may be waiting for a slow server.
+fn metadata_lock(paths: &Paths, patience: Duration) -> Result<File> {
+    let path = paths.data().join(METADATA_LOCK);
+    std::fs::create_dir_all(paths.data()).map_err(|e| explain(paths.data(), &e))?;
+    let lock = open_lock(&path).map_err(|e| explain(&path, &e))?;
+    let begun = Instant::now();
+    while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(Error::at(&path, error));
+        }
+        if begun.elapsed() >= patience {
+            let seconds = patience.as_secs();
+            let held = format!("another `ota` has been checking for {seconds} s; try again later");
+            return Err(Error::at(&path, held));
+        }
+        heart::sleep(LOCK_PAUSE);
+    }
+    Ok(lock)
 }
 
 /// What of all that is published is for this device: to take, the newest first, and to wait for.
@@ -235,7 +249,7 @@ fn choose(
     let may_take = |ferrite: &FerriteTarget| match turn(ferrite) {
         Turn::Now => true,
         Turn::Paused => false,
-        Turn::At(_) | Turn::Never => asked == Asked::ByHand,
+        Turn::At(_) | Turn::Never => asked != Asked::ByItself,
     };
     if let (true, Some((_, _, ferrite))) = (good.is_empty(), failed.first()) {
         let reason = state.failure_of(&ferrite.header_sha256).map(|f| f.reason.as_str());
@@ -337,7 +351,8 @@ mod tests {
             7 => Turn::At(Time(0)),
             _ => Turn::Now,
         };
-        for (asked, sequence) in [(Asked::ByItself, 6), (Asked::ByHand, 7)] {
+        let asked = [(Asked::ByItself, 6), (Asked::ByStick, 7), (Asked::ByHand, 7)];
+        for (asked, sequence) in asked {
             let (take, waiting) =
                 super::choose(&all, &running(), &State::default(), &turn, asked).unwrap();
             assert_eq!(take[0].ferrite.sequence, sequence);
@@ -394,6 +409,37 @@ mod tests {
             super::choose(&all, &running(), &state, &turn, Asked::ByItself).unwrap();
         assert_eq!(take.iter().map(|c| c.ferrite.sequence).collect::<Vec<_>>(), [8, 6]);
         assert_eq!(waiting, None, "what is older than what may be taken hides nothing");
+    }
+
+    #[test]
+    fn the_lock_is_waited_for_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        let lock = metadata_lock(&paths, Duration::ZERO).unwrap();
+        let begun = Instant::now();
+        let error = metadata_lock(&paths, 3 * LOCK_PAUSE).unwrap_err().to_string();
+        assert!(error.contains("tuf.lock: another `ota` has been checking"), "{error}");
+        assert!(begun.elapsed() >= 3 * LOCK_PAUSE);
+        let waiting = std::thread::spawn({
+            let paths = paths.clone();
+            move || metadata_lock(&paths, LOCK_PATIENCE).map(drop)
+        });
+        drop(lock);
+        assert_eq!(waiting.join().unwrap(), Ok(()));
+    }
+
+    #[test]
+    fn what_waits_is_tried_before_its_time_only_for_a_person() {
+        let all = published(&[("b", "n", 7)]);
+        let retrial =
+            Retrial { sequence: 7, header_sha256: format!("{:064}", 7), ..Retrial::default() };
+        let state = State { retrial: Some(retrial), ..State::default() };
+        let asked = [(Asked::ByItself, 0), (Asked::ByStick, 0), (Asked::ByHand, 1)];
+        for (asked, count) in asked {
+            let turn = |_: &FerriteTarget| Turn::Now;
+            let (take, _) = super::choose(&all, &running(), &state, &turn, asked).unwrap();
+            assert_eq!(take.len(), count, "{asked:?}");
+        }
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
             checked.take
         }
         file if file.ends_with(".bundle") => {
-            bundle::check(paths, &settings, &running, Path::new(file), &|| ())?
+            bundle::check(paths, &settings, &running, Path::new(file), Asked::ByHand, &|| ())?
         }
         file => {
             let source = Source::File(PathBuf::from(file));

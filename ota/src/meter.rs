@@ -32,6 +32,9 @@ const DAY: u64 = 86_400;
 pub enum Asked {
     /// The daemon, when its time had come: it keeps to waves, hours and budget.
     ByItself,
+    /// The daemon, of what is on a stick: somebody brought it, so waves are not kept, but nobody need
+    /// be there any more, so what was put off waits.
+    ByStick,
     /// A person. The waves are told and not kept, the bytes counted and not refused.
     ByHand,
 }

@@ -3,7 +3,8 @@
 //!
 //! `init` mounts sticks below one folder, each under a name that no other one has until the next
 //! boot, so what was looked at once is known by its name. After a reboot into what was installed the
-//! same stick holds nothing newer; after falling back, its version is remembered as failed.
+//! same stick holds nothing newer; after falling back, its version is remembered as failed, or put off
+//! and taken no earlier from the stick than from a server.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -19,8 +20,10 @@ use crate::check::Candidate;
 use crate::console::{announce, say};
 use crate::device::Running;
 use crate::install::Offer;
+use crate::meter::Asked;
 use crate::paths::Paths;
 use crate::settings::Settings;
+use crate::state::State;
 use crate::{Error, Result};
 
 /// Sticks that are looked at; `init` mounts no more than eight.
@@ -76,7 +79,7 @@ pub fn update(
     let mut wrong = false;
     for path in &bundles {
         beat();
-        match bundle::check(paths, settings, running, path, beat) {
+        match bundle::check(paths, settings, running, path, Asked::ByStick, beat) {
             Ok(all) => found.extend(all.into_iter().map(|(c, offer)| (path.clone(), c, offer))),
             Err(error) => {
                 wrong = true;
@@ -114,14 +117,21 @@ pub fn update(
             say(&format!("stick: {}: no *.bundle at its top", shown(stick)));
         }
         None if wrong => {}
-        None => say(&format!(
-            "stick: {}: nothing newer than {} (sequence {})",
-            shown(stick),
-            running.version,
-            running.sequence
-        )),
+        None => say_nothing_newer(paths, running, stick),
     }
     Ok(false)
+}
+
+fn say_nothing_newer(paths: &Paths, running: &Running, stick: &Path) {
+    if let Some(retrial) = State::load(paths).retrial {
+        say(&format!("stick: {} was put off; {}", retrial.version, retrial.when()));
+    }
+    say(&format!(
+        "stick: {}: nothing newer than {} (sequence {})",
+        shown(stick),
+        running.version,
+        running.sequence
+    ));
 }
 
 /// The files at the top of `stick` that are called bundles, in the order of their names.

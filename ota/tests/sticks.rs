@@ -199,3 +199,33 @@ fn the_command_line_takes_a_bundle_too() {
     assert!(device.holds(Slot::B, &two));
     assert_eq!(device.boot().trial, Some(Slot::B));
 }
+
+/// The stick stays in: without the pause, install and reboot would be a loop.
+#[test]
+fn what_was_put_off_is_not_taken_from_a_stick_before_its_time_but_by_hand() {
+    let two = recipe(2).build();
+    let (device, repository) = device_and(&[&two]);
+    let stick = Stick::new();
+    let path = stick.pack("a.bundle", &repository);
+    let put_off = || {
+        device.set_boot(|boot| boot.tries = 0);
+        device.put(
+            "run/ferrite/last-failure",
+            "ferrite-last-failure 1\nslot b\nreason trial_held_from_outside:_x_waits\n",
+        );
+        let said = device.settle().unwrap().unwrap();
+        assert!(said.contains("it is tried again after"), "{said}");
+    };
+    assert_eq!(stick.plug_into(&device), Ok(true));
+    put_off();
+    let before = device.medium();
+    assert_eq!(stick.plug_into(&device), Ok(false), "it waits");
+    assert!(device.medium() == before);
+    let install = commands::Command::Install(Some(path.display().to_string()));
+    commands::run(install, &device.paths).unwrap();
+    assert_eq!(device.boot().trial, Some(Slot::B));
+    put_off();
+    let pause = device.state().retrial.unwrap().pause();
+    ota::state::State::change(&device.paths, |state| ota::retrial::count(state, pause)).unwrap();
+    assert_eq!(stick.plug_into(&device), Ok(true), "its time has come");
+}
