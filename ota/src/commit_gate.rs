@@ -29,7 +29,9 @@ const UNREACHED: &str = "the update server was not reached";
 const DAY: u64 = 86_400;
 /// The first wait between two attempts; doubles up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// The longest wait that a server may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
 /// A reason is cut to so many bytes: `init` takes a line of 256.
 const MAX_REASON: usize = 200;
 
@@ -112,7 +114,7 @@ impl Gate {
             Error::Later { after, .. } => *after,
             _ => Duration::ZERO,
         };
-        self.next = Instant::now() + self.pause.max(asked.min(LONGEST_RETRY));
+        self.next = Instant::now() + self.pause.max(asked.min(LONGEST_ASKED));
         self.pause = (self.pause * 2).min(LONGEST_RETRY);
         let reason = format!("{UNREACHED}: {error}");
         if reason != self.said {
