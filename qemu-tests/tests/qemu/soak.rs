@@ -3,7 +3,7 @@
 //! other disks, hostile pictures, a killed and a stopped `ota`, servers that go wrong, and updates
 //! through all of it. After each the newest good version is healthy and answers.
 //!
-//! A few in CI; `just soak` makes 500. FERRITE_SEED repeats a run.
+//! `just soak` makes 500, `just boot-all` six. FERRITE_SEED repeats a run.
 
 use std::time::Duration;
 
@@ -308,6 +308,7 @@ fn soak(name: &str, faults: u64) -> Result<()> {
 }
 
 #[test]
+#[ignore = "`just boot-all` runs it"]
 fn after_six_random_faults_the_newest_version_is_healthy() -> Result<()> {
     soak("soak", 6)
 }
