@@ -31,11 +31,11 @@ fn first(sticks: bool) -> Variant {
     Variant { label, sticks, ..Variant::good(1) }
 }
 
-/// What lies below the sticks' folder, as seen by the first process of that name.
-fn seen_by(machine: &mut Machine, process: &str) -> Result<Vec<String>> {
-    machine.console.shell(&format!(
-        "busybox ls /proc/$(busybox pidof {process} | busybox cut -d' ' -f1)/root/run/media"
-    ))
+/// What lies below the sticks' folder, as seen by the workload of that name.
+fn seen_by(machine: &mut Machine, workload: &str) -> Result<Vec<String>> {
+    let status = machine.console.shell_json("ctl status --json")?;
+    let pid = crate::two_halves::pid_of(&status, workload)?;
+    machine.console.shell(&format!("busybox ls /proc/{pid}/root/run/media"))
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn come_and_go(board: Board) -> Result<()> {
     let number = machine.plug_in(&stick)?;
     machine.console.wait_for("ferrite: media: sda1 mounted at /run/media/sda1-", to_mount)?;
     ensure!(seen_by(&mut machine, "ota")?.len() == 1, "ota does not see the stick");
-    ensure!(seen_by(&mut machine, "runner")?.is_empty(), "the model's workload sees the stick");
+    ensure!(seen_by(&mut machine, "face")?.is_empty(), "the model's workload sees the stick");
     let mounts = machine.console.shell("busybox grep sda1 /proc/mounts")?.join("\n");
     for option in ["ro,", "nosuid", "nodev", "noexec"] {
         ensure!(mounts.contains(option), "{option} is missing: {mounts}");

@@ -24,7 +24,8 @@ fn said(console: &mut Console, user: &str, group: u32, command: &str) -> Result<
     Ok(said.collect::<Vec<_>>().join("\n"))
 }
 
-fn pid_of(status: &Value, name: &str) -> Result<u64> {
+/// The process of the workload with this name, by what `ctl status --json` says.
+pub fn pid_of(status: &Value, name: &str) -> Result<u64> {
     let all = status["workloads"].as_array().context("workloads")?;
     let found = all.iter().find(|workload| workload["name"] == name);
     found.and_then(|workload| workload["pid"].as_u64()).with_context(|| format!("no {name}"))
