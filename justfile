@@ -33,7 +33,7 @@ test: lint deny unit fuzz-briefly reproducible boot
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
-    ! scripts/efi-rustc || cargo clippy -p efi-chooser --target aarch64-unknown-uefi --locked -- -D warnings
+    ! scripts/efi-rustc || cargo clippy -p efi-bootchooser --target aarch64-unknown-uefi --locked -- -D warnings
 
 # Licences and advisories of the dependencies
 deny:

@@ -1,6 +1,6 @@
 //! The command line.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 /// More runs than this are a typing error.
 const MAX_RUNS: usize = 1000;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use qemu_tests::{Disk, Machine, Options};
 
 use crate::arguments::Arguments;
-use crate::guest::{number, result, Boot};
+use crate::guest::{Boot, number, result};
 use crate::peers::Peers;
 use crate::statistics::median;
 use crate::table::{Bar, Table, Unit};

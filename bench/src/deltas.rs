@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 
 use crate::arguments::Arguments;
 use crate::table::Table;
-use crate::workshop::{length, Workshop};
+use crate::workshop::{Workshop, length};
 use known::Known;
 use ours::Origin;
 use report::Column;

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use qemu_tests::{Console, Disk};
 
-use crate::workshop::{Workshop, BOARD};
+use crate::workshop::{BOARD, Workshop};
 
 /// QEMU connects to our socket before anything else.
 const TO_CONNECT: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use qemu_tests::{Disk, Machine, Options};
 
 use crate::arguments::Arguments;
-use crate::guest::{number_in, TO_BOOT};
+use crate::guest::{TO_BOOT, number_in};
 use crate::table::{Bar, Table, Unit};
 use crate::workshop::{Variant, Workshop};
 

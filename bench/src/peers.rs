@@ -5,7 +5,7 @@
 //! are the same files.
 
 use std::fs;
-use std::os::unix::fs::{symlink, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 
 use crate::cpio::Archive;
 use crate::direct::{Direct, Start};
-use crate::guest::{number, result, Boot};
-use crate::workshop::{output, package_cache, read, Built, Variant, Workshop};
+use crate::guest::{Boot, number, result};
+use crate::workshop::{Built, Variant, Workshop, output, package_cache, read};
 
 /// The demo beside systemd, as Debian's minimal images have it; without maintainer scripts.
 const SYSTEMD: Variant<'static> =

@@ -5,12 +5,12 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::arguments::Arguments;
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{length, Variant, Workshop};
+use crate::workshop::{Variant, Workshop, length};
 
 /// EROFS stores whole blocks.
 const BLOCK: u64 = 4096;

@@ -10,10 +10,10 @@ use qemu_tests::{Console, Disk, Machine, Options, Server};
 use serde_json::Value;
 
 use crate::arguments::Arguments;
-use crate::guest::{number_in, TO_BOOT};
+use crate::guest::{TO_BOOT, number_in};
 use crate::statistics::median;
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{output, Built, Variant, Workshop, UPDATE_PORT};
+use crate::workshop::{Built, UPDATE_PORT, Variant, Workshop, output};
 
 /// The version that runs; it has the peer's programs.
 const RUNNING: Variant<'static> = Variant {
@@ -117,7 +117,7 @@ fn pack(shop: &Workshop, newer: &Built, repo: &Path) -> Result<Payload> {
     };
     let boot = size("boot_bytes")?;
     let root = size("root_bytes")?;
-    let root = root + usize::try_from(slot::verity::tree_size(root as u64)).context("tree")?;
+    let root = root + usize::try_from(formats::verity::tree_size(root as u64)).context("tree")?;
     let disk = Disk::copy_of(&newer.img)?;
     for (name, length) in [("boot", boot), ("root", root)] {
         let plain = shop.path(&format!("{name}.plain"));

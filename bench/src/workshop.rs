@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use qemu_tests::Disk;
 use toml::{Table, Value};
 
@@ -54,18 +54,11 @@ impl Variant<'static> {
 impl Workshop {
     /// Finds the programs and makes the folder and its keys.
     ///
-    /// The faster `imager` is taken when there are two: `target/release` before `target/debug`;
-    /// $FERRITE_IMAGER names another.
+    /// `imager` is the one that the harness starts its machines with.
     pub fn open() -> Result<Workshop> {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let project = project.canonicalize().context("the project's folder")?;
-        let built = ["target/release/imager", "target/debug/imager"].map(|p| project.join(p));
-        let imager = std::env::var_os("FERRITE_IMAGER")
-            .map(PathBuf::from)
-            .or_else(|| built.into_iter().find(|path| path.is_file()))
-            .context("no imager is built; run `just build`")?;
-        // The harness starts its machines with the same one.
-        std::env::set_var("FERRITE_IMAGER", &imager);
+        let imager = qemu_tests::imager()?;
         let folder = project.join("out/bench");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let shop = Workshop { project, folder, imager };

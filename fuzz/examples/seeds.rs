@@ -9,12 +9,12 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use repository::author::{first_root, publication, Dates, RoleSigners};
-use repository::{TargetFile, Time};
-use slot::boot_state::BootState;
-use slot::gpt::{Gpt, Guid, Partition};
-use slot::rpi::autoboot::{self, Method};
-use slot::Slot;
+use tuf::author::{first_root, publication, Dates, RoleSigners};
+use tuf::{TargetFile, Time};
+use formats::boot_state::BootState;
+use formats::gpt::{Gpt, Guid, Partition};
+use formats::rpi::autoboot::{self, Method};
+use formats::Slot;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         &[&[0][..], &[9, 0, 0, 0], &[7; 32], &[0; 36], &[1, 4, 0, 0], &[8; 32]].concat(),
     )?;
     let blocks = [vec![0; 4096], vec![7; 8192], vec![0; 4096 * 9]].concat();
-    let index = slot::block_index::encode(&[&blocks])?;
+    let index = formats::block_index::encode(&[&blocks])?;
     save("block_index", "with-zeros", &[&12u16.to_le_bytes()[..], &index].concat())?;
     let old: Vec<u8> = (0..40_000u32).map(|at| (at / 7 % 251) as u8).collect();
     let mut new = old.clone();
@@ -191,7 +191,7 @@ fn firmware() -> Vec<u8> {
 }
 
 /// The metadata of a repository with one update, in the order in which the fuzzer takes them.
-fn metadata() -> Result<Vec<u8>, repository::Error> {
+fn metadata() -> Result<Vec<u8>, tuf::Error> {
     let key = |number: u8| SigningKey::from_bytes(&[number; 32]);
     let signers =
         RoleSigners { root: key(1), targets: key(2), snapshot: key(3), timestamp: key(4) };
@@ -216,7 +216,7 @@ fn metadata() -> Result<Vec<u8>, repository::Error> {
 }
 
 /// A slot header, cut off behind its manifest.
-fn slot_header() -> slot::Result<Vec<u8>> {
+fn slot_header() -> formats::Result<Vec<u8>> {
     let hash = "5".repeat(64);
     let text = format!(
         "ferrite-manifest 1\nboard b\nname n\nversion 1\nsequence 2\nfloor 1\nroot-size 8192\n\
@@ -224,7 +224,7 @@ fn slot_header() -> slot::Result<Vec<u8>> {
          chunk-size 65536\nchunk-table-sha256 {hash}\nboot-file {hash} 9 kernel\n\
          model {hash} 7 /usr/share/models/face/model.tflite\n"
     );
-    let header = slot::manifest::encode_header(&text, &[([1; 8], [2; 64])])?;
+    let header = formats::manifest::encode_header(&text, &[([1; 8], [2; 64])])?;
     Ok(header[..1024 + text.len()].to_vec())
 }
 

@@ -15,10 +15,10 @@ use std::io::{self, Read};
 
 use delta::{Apply, Header as DeltaHeader};
 use sha2::{Digest, Sha256};
-use slot::block_index::BlockIndex;
-use slot::boot_state::{self, BootState};
-use slot::manifest::{Header, Manifest, HEADER_SIZE};
-use slot::payload::{self, Chunk, ChunkTable, ENTRY_SIZE};
+use formats::block_index::BlockIndex;
+use formats::boot_state::{self, BootState};
+use formats::manifest::{Header, Manifest, HEADER_SIZE};
+use formats::payload::{self, Chunk, ChunkTable, ENTRY_SIZE};
 
 pub use media::{autoboot, data_disk, erofs, fat, settings};
 pub use network::{dhcp, http_answer, model_toml, picture, request_head, sntp};
@@ -71,7 +71,7 @@ pub fn slot_header(input: &[u8]) {
 }
 
 fn with_manifest(text: &str) -> Option<Vec<u8>> {
-    slot::manifest::encode_header(text, &[([0; 8], [0; 64])]).ok()
+    formats::manifest::encode_header(text, &[([0; 8], [0; 64])]).ok()
 }
 
 /// A manifest for streams of this size.
@@ -81,7 +81,7 @@ fn manifest(root_size: u64, chunk_size: u64, table: &[u8]) -> Option<Manifest> {
          root-hash-size 4096\nroot-verity-hash {zeros}\nroot-verity-salt {zeros}\nboot-size 4096\n\
          chunk-size {chunk_size}\nchunk-table-sha256 {table}\n",
         zeros = "0".repeat(64),
-        table = slot::hex::encode(&Sha256::digest(table)),
+        table = formats::hex::encode(&Sha256::digest(table)),
     );
     let header = with_manifest(&text)?;
     Header::new(&header).ok()?.verified_before().ok()
@@ -218,7 +218,7 @@ pub fn gpt(input: &[u8]) {
     let sum = sum(&disk[512..512 + length]);
     disk[512 + 16..512 + 20].copy_from_slice(&sum);
     for disk in [&disk[..], input] {
-        let _ = slot::gpt::read(SECTORS, |at, buffer| read_at(disk, at, buffer));
+        let _ = formats::gpt::read(SECTORS, |at, buffer| read_at(disk, at, buffer));
     }
 }
 
@@ -249,13 +249,13 @@ pub fn byteranges(input: &[u8]) {
 
 /// Text in conf form; it is read in each of the forms that are read from outside.
 pub fn conf(input: &[u8]) {
-    if let Ok(conf) = slot::conf::parse(input, "ferrite-test 1") {
+    if let Ok(conf) = formats::conf::parse(input, "ferrite-test 1") {
         for line in conf.head.iter().chain(conf.sections.iter().flat_map(|section| &section.lines))
         {
             let _ = (line.number(), line.yes_no());
         }
     }
-    let _ = slot::network_time::NetworkTime::parse(input);
+    let _ = formats::network_time::NetworkTime::parse(input);
 }
 
 /// `ota.json`.

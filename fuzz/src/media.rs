@@ -8,13 +8,13 @@ use imager_parts::fs::ext4_reader::Volume as Ext4;
 use imager_parts::fs::fat_reader::FatVolume;
 use imager_parts::fs::tree::Tree;
 use imager_parts::fs::{erofs, erofs_reader, ext4, fat};
-use slot::gpt::{Gpt, Guid, Partition};
-use slot::layout;
-use slot::medium::{Access, Medium as Partitioned, Partitions};
-use slot::rpi::autoboot::{self, Method};
-use slot::rpi::plan::Write;
-use slot::rpi::{Rpi, BOOT_VOLUME};
-use slot::Slot;
+use formats::gpt::{Gpt, Guid, Partition};
+use formats::layout;
+use formats::medium::{Access, Medium as Partitioned, Partitions};
+use formats::rpi::autoboot::{self, Method};
+use formats::rpi::plan::Write;
+use formats::rpi::{Rpi, BOOT_VOLUME};
+use formats::Slot;
 
 use crate::patched::Medium;
 use crate::read_at;
@@ -75,7 +75,7 @@ pub fn data_disk(input: &[u8]) {
     lasting(&DISK, disk).patched(input, |bytes| {
         let read = |at: u64, out: &mut [u8]| read_at(bytes, at, out);
         // The sums are not made right here: a patch of the table shows what is read of the backup.
-        let table = slot::gpt::read((bytes.len() / 512) as u64, read);
+        let table = formats::gpt::read((bytes.len() / 512) as u64, read);
         let data = table.ok().and_then(|table| Some(table.find(layout::DATA).ok()?.bytes()));
         for start in [Some(DATA_AT), data.map(|data| data.start)].into_iter().flatten() {
             let source = |at: u64, out: &mut [u8]| read(start.saturating_add(at), out);
@@ -97,18 +97,18 @@ pub fn data_disk(input: &[u8]) {
 
 /// The settings of a device, as everything reads them that does.
 pub fn settings(input: &[u8]) {
-    let Ok(conf) = slot::settings::parse(input) else { return };
-    if let Ok(Some(name)) = slot::settings::hostname(&conf) {
+    let Ok(conf) = formats::settings::parse(input) else { return };
+    if let Ok(Some(name)) = formats::settings::hostname(&conf) {
         assert!(name.len() <= 63 && !name.contains(['.', '/', '\n']), "{name:?}");
     }
-    if let Ok(Some(zone)) = slot::settings::timezone(&conf) {
+    if let Ok(Some(zone)) = formats::settings::timezone(&conf) {
         assert!(!zone.name.starts_with('/') && !zone.name.contains(".."), "{zone:?}");
         assert!(!zone.rule.starts_with([':', '/']), "{zone:?}");
     }
-    if let Ok(Some(ssid)) = slot::settings::wifi(&conf) {
+    if let Ok(Some(ssid)) = formats::settings::wifi(&conf) {
         assert!(ssid.len() <= 32 && !ssid.contains('\n'));
     }
-    for key in slot::settings::ssh_keys(&conf).unwrap_or_default() {
+    for key in formats::settings::ssh_keys(&conf).unwrap_or_default() {
         assert!(!key.contains('\n'));
     }
 }

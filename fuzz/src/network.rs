@@ -12,7 +12,7 @@ use init_parts::{clock, dhcp_message, sntp};
 use ota::http::{Client, Remote};
 use ota::patience::Patience;
 use ota::source::Source;
-use repository::Fetch;
+use tuf::Fetch;
 use runner_parts::args::Overrides;
 use runner_parts::budget::Budget;
 use runner_parts::config;

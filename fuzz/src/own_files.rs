@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ota::data_folder::DataFolder;
 use ota::paths::Paths;
 use ota::state::State;
-use slot::medium::DeviceFolder;
+use formats::medium::DeviceFolder;
 
 /// A folder in which every file has these bytes.
 #[derive(Debug)]

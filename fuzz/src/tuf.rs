@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use ed25519_dalek::{Signer, SigningKey};
 use olpc_cjson::CanonicalFormatter;
-use repository::author::{first_root, RoleSigners};
-use repository::{key_id, key_object, refresh, Envelope, Fetch, FetchError, Limits, Store, Time};
+use tuf::author::{first_root, RoleSigners};
+use tuf::{key_id, key_object, refresh, Envelope, Fetch, FetchError, Limits, Store, Time};
 use serde::Serialize;
 use serde_json::{json, Value};
 
@@ -68,7 +68,7 @@ fn run(files: BTreeMap<&'static str, Vec<u8>>) {
     let Ok(published) = result else { return };
     for (name, target) in &published.targets.targets {
         let _ = target.ferrite();
-        if let Some(path) = repository::target_path(true, name, target) {
+        if let Some(path) = tuf::target_path(true, name, target) {
             assert!(!path.split('/').any(|part| part == ".."), "{path} leads out");
         }
     }

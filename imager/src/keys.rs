@@ -6,15 +6,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
 };
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use repository::author::{first_root, Keyring, RoleSigners};
-use repository::Time;
-use slot::manifest::TrustedKeys;
+use formats::manifest::TrustedKeys;
+use tuf::Time;
+use tuf::author::{Keyring, RoleSigners, first_root};
 
 /// Signs slot manifests.
 pub const IMAGE: &str = "image";
@@ -153,7 +153,7 @@ pub fn load_public(path: &Path) -> Result<VerifyingKey> {
 
 /// A public key as 64 hexadecimal digits, the form devices read.
 pub fn public_hex(key: &VerifyingKey) -> String {
-    slot::hex::encode(key.as_bytes())
+    formats::hex::encode(key.as_bytes())
 }
 
 /// The keys that sign a new repository, from the folder that `imager keygen` made.
@@ -199,12 +199,12 @@ pub fn image_signing(dir: &Path) -> Result<Vec<SigningKey>> {
     if paths.is_empty() {
         return Ok(vec![load_signing(&private_path(dir, IMAGE))?]);
     }
-    if paths.len() > slot::manifest::MAX_SIGNATURES {
+    if paths.len() > formats::manifest::MAX_SIGNATURES {
         bail!(
             "{} has {} image keys, and a slot header has room for {} signatures",
             dir.display(),
             paths.len(),
-            slot::manifest::MAX_SIGNATURES
+            formats::manifest::MAX_SIGNATURES
         );
     }
     let keys = paths.iter().map(|path| load_signing(path)).collect::<Result<Vec<_>>>()?;
@@ -230,7 +230,7 @@ pub fn trusted_image_keys(dir: &Path) -> Result<TrustedKeys> {
 
 /// Makes one key pair, `NAME.key` and `NAME.pub`, in `dir`, which is made too if it is not there.
 pub fn generate_one(dir: &Path, name: &str) -> Result<()> {
-    if !slot::manifest::is_word(name) {
+    if !formats::manifest::is_word(name) {
         bail!("{name:?} is no name for a key; letters, digits, `-`, `_` and `.` are");
     }
     for path in [private_path(dir, name), public_path(dir, name)] {

@@ -6,9 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail, Context, Result};
-use repository::author::{Publication, Published};
-use repository::{DirStore, Error, Fetch, FetchError, Limits, Time, METADATA_DIR};
+use anyhow::{Context, Result, anyhow, bail};
+use tuf::author::{Publication, Published};
+use tuf::{DirStore, Error, Fetch, FetchError, Limits, METADATA_DIR, Time};
 
 /// The path of a metadata file.
 pub fn metadata(repo: &Path, file: &str) -> PathBuf {
@@ -66,7 +66,7 @@ pub fn load(repo: &Path) -> Result<Option<Published>> {
     };
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut store = DirStore::open(scratch.path()).context("cannot make a temporary folder")?;
-    match repository::refresh(&mut Folder(repo), &mut store, &root, Time(0), &Limits::default()) {
+    match tuf::refresh(&mut Folder(repo), &mut store, &root, Time(0), &Limits::default()) {
         Ok(published) => Ok(Some(published)),
         // A first publication that was cut off before its last step: nobody has seen it.
         Err(Error::Fetch { path, source: FetchError::NotFound })

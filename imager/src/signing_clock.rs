@@ -8,9 +8,9 @@
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use anyhow::{anyhow, Result};
-use repository::author::Published;
-use repository::Time;
+use anyhow::{Result, anyhow};
+use tuf::Time;
+use tuf::author::Published;
 
 /// Seconds that a repository may lie unsigned without a question.
 const LONGEST_LEAP: u64 = 366 * 86_400;

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use rustix::io;
-use rustix::ioctl::{ioctl, opcode, NoArg};
+use rustix::ioctl::{NoArg, ioctl, opcode};
 
 /// Lets the kernel read a disk's partition table again (`BLKRRPART` of `linux/fs.h`). Fails with
 /// `BUSY` while one of its partitions is used.

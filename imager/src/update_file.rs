@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
+use formats::block_index;
+use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
+use formats::payload::{self, ChunkTable};
 use sha2::{Digest, Sha256};
-use slot::block_index;
-use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
-use slot::payload::{self, ChunkTable};
 
 /// An `.update` file of which every byte was checked.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ pub fn check_rest_of_header(bytes: &[u8]) -> Result<()> {
     let header = Header::new(bytes).map_err(|e| anyhow!(e))?;
     let manifest = Header::verified_before(&header).map_err(|e| anyhow!(e))?;
     let signatures: Vec<_> = header.signatures().collect();
-    let expected = slot::manifest::encode_header(&manifest.to_text(), &signatures);
+    let expected = formats::manifest::encode_header(&manifest.to_text(), &signatures);
     if expected.map_err(|e| anyhow!(e))? != bytes {
         bail!("the slot header has bytes that belong to no part of it");
     }
@@ -111,8 +111,8 @@ fn check_stream(
         bail!("something follows its last chunk");
     }
     let update = VerifiedUpdate {
-        header_sha256: slot::hex::encode(&Sha256::digest(&header)),
-        sha256: slot::hex::encode(&hash.finalize()),
+        header_sha256: formats::hex::encode(&Sha256::digest(&header)),
+        sha256: formats::hex::encode(&hash.finalize()),
         length: table.file_size(),
         manifest,
     };

@@ -10,11 +10,11 @@ use std::process::{Command, Output, Stdio};
 
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use ed25519_dalek::{Signer, SigningKey};
-use repository::author::{release, Changes, Dates, Draft, Keyring, Published, Renew};
-use repository::{refresh, DirStore, Envelope, Error, Fetch, FetchError, Limits, Role, Time};
+use formats::manifest::{Manifest, encode_header, key_id};
+use formats::payload::{Chunk, ChunkTable};
 use sha2::{Digest, Sha256};
-use slot::manifest::{encode_header, key_id, Manifest};
-use slot::payload::{Chunk, ChunkTable};
+use tuf::author::{Changes, Dates, Draft, Keyring, Published, Renew, release};
+use tuf::{DirStore, Envelope, Error, Fetch, FetchError, Limits, Role, Time, refresh};
 
 const PAGE: &str = include_str!("../../docs/keys.md");
 
@@ -325,7 +325,7 @@ fn python_tuf_follows_all_roots_and_fetches_deltas_and_indexes() {
         let folder = world.at(&format!("python-{number}"));
         fs::create_dir(&folder).unwrap();
         let output = Command::new(&python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../repository/tests/python_tuf.py"))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../lib/tuf/tests/python_tuf.py"))
             .args(["client", &format!("{url}metadata/"), &format!("{url}targets/")])
             .arg(world.at("build/root.json"))
             .arg(&folder)

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::num::NonZeroU64;
 
-use rustix::fs::{fadvise, Advice};
-use slot::Result;
+use formats::Result;
+use rustix::fs::{Advice, fadvise};
 
 use crate::network;
 

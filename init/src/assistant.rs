@@ -5,13 +5,13 @@
 
 use std::os::fd::OwnedFd;
 
+use formats::Result;
 use rustix::io::Errno;
-use rustix::pipe::{pipe_with, PipeFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
-use slot::Result;
 
 use crate::console::say;
-use crate::modules::{load_chain, Module};
+use crate::modules::{Module, load_chain};
 use crate::sys::{self, Forked};
 use crate::{data, modules};
 

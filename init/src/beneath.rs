@@ -8,12 +8,12 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use formats::{Error, Result};
 use rustix::fs::{
-    fstat, mkdirat, openat2, renameat, renameat_with, statat, unlinkat, AtFlags, FileType, Gid,
-    Mode, OFlags, RenameFlags, ResolveFlags, Uid, CWD,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fstat, mkdirat,
+    openat2, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
-use slot::{Error, Result};
 
 use crate::console::say;
 
@@ -167,7 +167,7 @@ fn error(what: &str, e: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{symlink, FileTypeExt, MetadataExt};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
     use std::path::Path;
 
     use super::*;

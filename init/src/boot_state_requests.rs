@@ -1,5 +1,5 @@
 //! The boot state, changed on request: only PID 1 writes it. A helper reads and verifies what the
-//! rules of [`slot::boot_request`] go by, changes the state, and leaves its answer in a pipe; PID 1
+//! rules of [`formats::boot_request`] go by, changes the state, and leaves its answer in a pipe; PID 1
 //! hands that on when the helper has ended, so that it never waits for a medium.
 
 use std::fs::File;
@@ -7,13 +7,13 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::pipe::{pipe_with, PipeFlags};
-use slot::boot_request::{self, BootRequest, Facts};
-use slot::chooser::Running;
-use slot::layout::{self, Slot};
-use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
-use slot::medium::{Access, DeviceFolder, Partitions};
-use slot::{chooser, payload, Error, Result};
+use formats::boot_request::{self, BootRequest, Facts};
+use formats::chooser::Running;
+use formats::layout::{self, Slot};
+use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
+use formats::medium::{Access, DeviceFolder, Partitions};
+use formats::{Error, Result, chooser, payload};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::control::{Answer, Request};
 use crate::helper::{Helpers, Task};

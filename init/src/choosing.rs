@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use slot::boot_state::{Boot, BootState};
-use slot::chooser::Running;
-use slot::layout::{self, Slot};
-use slot::medium::DeviceFolder;
-use slot::rpi::autoboot::Method;
-use slot::rpi::plan::{self, Found, Then, Write};
-use slot::rpi::Rpi;
-use slot::{Error, Result};
+use formats::boot_state::{Boot, BootState};
+use formats::chooser::Running;
+use formats::layout::{self, Slot};
+use formats::medium::DeviceFolder;
+use formats::rpi::Rpi;
+use formats::rpi::autoboot::Method;
+use formats::rpi::plan::{self, Found, Then, Write};
+use formats::{Error, Result};
 
 use crate::console::say;
 use crate::reset;
@@ -159,7 +159,7 @@ fn say_next(slot: Slot, state: Option<&BootState>) {
 }
 
 fn described(kind: Boot, state: Option<&BootState>) -> String {
-    state.map_or(String::new(), |state| slot::loader::described(kind, state))
+    state.map_or(String::new(), |state| formats::loader::described(kind, state))
 }
 
 #[cfg(test)]

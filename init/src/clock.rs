@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::time::{clock_gettime, clock_settime, ClockId, Timespec};
-use slot::network_time::NetworkTime;
-use slot::{conf, layout, Result};
+use formats::network_time::NetworkTime;
+use formats::{Result, conf, layout};
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
-use self::judge::{judge, Correction, Doubt, Judgement, Known};
+use self::judge::{Correction, Doubt, Judgement, Known, judge};
 use self::round::{Heard, Round};
 use crate::console::say;
 use crate::{data, sys};

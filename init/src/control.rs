@@ -3,14 +3,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{chmod, chown, Gid, Mode};
+use formats::boot_request::BootRequest;
+use formats::{Error, Result, conf, layout};
+use rustix::fs::{Gid, Mode, chmod, chown};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
-    accept_with, bind, listen, send, socket_with, AddressFamily, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen,
+    send, socket_with,
 };
-use slot::boot_request::BootRequest;
-use slot::{conf, layout, Error, Result};
 
 use crate::sys;
 use crate::workload::log_ring::LogRing;
@@ -366,7 +366,7 @@ mod tests {
             ("poweroff", Request::PowerOff),
             ("health", Request::Health),
             ("boot-commit", Request::Boot(BootRequest::Commit)),
-            ("boot-arm b 3", Request::Boot(BootRequest::Arm { slot: slot::Slot::B, tries: 3 })),
+            ("boot-arm b 3", Request::Boot(BootRequest::Arm { slot: formats::Slot::B, tries: 3 })),
             ("signed-time 1795659174", Request::SignedTime(1_795_659_174)),
             ("trial-waits no server", Request::TrialWaits("no server".into())),
         ] {

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use slot::layout::CTL_SOCKET;
+use formats::layout::CTL_SOCKET;
 
 use crate::printable::{self, Escaper};
 

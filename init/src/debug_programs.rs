@@ -4,10 +4,10 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
+use formats::layout::RUN_SSH_KEYS;
+use formats::{Error, Result};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{ioctl_tiocsctty, kill_process, setsid, Pid, Signal};
-use slot::layout::RUN_SSH_KEYS;
-use slot::{Error, Result};
+use rustix::process::{Pid, Signal, ioctl_tiocsctty, kill_process, setsid};
 
 use crate::console::say;
 use crate::sys::{self, Forked};

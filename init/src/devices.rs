@@ -3,11 +3,11 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustix::fs::{chmod, chown, mknodat, stat, FileType, Gid, Mode, Uid, CWD};
+use formats::disk::Disk;
+use formats::layout::{self, Slot};
+use formats::{Error, Result};
+use rustix::fs::{CWD, FileType, Gid, Mode, Uid, chmod, chown, mknodat, stat};
 use rustix::io::Errno;
-use slot::disk::Disk;
-use slot::layout::{self, Slot};
-use slot::{Error, Result};
 
 use crate::workload::supervise::Unit;
 

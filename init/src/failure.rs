@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use slot::boot_state::{note_text, BootState};
-use slot::chooser::{self, Chooser, Running};
-use slot::conf::Writer;
-use slot::layout::{self, Slot};
-use slot::Result;
+use formats::Result;
+use formats::boot_state::{BootState, note_text};
+use formats::chooser::{self, Chooser, Running};
+use formats::conf::Writer;
+use formats::layout::{self, Slot};
 
 use crate::data;
 
@@ -87,8 +87,9 @@ pub fn publish_details(_running: Slot) {
 /// Whether the full text, made into a note, begins as the brief one does.
 fn is_about(full: &str, brief: &str) -> bool {
     let parts = |text: &str| -> Option<(String, String)> {
-        let conf = slot::conf::parse(text.as_bytes(), FORM).ok()?;
-        let value = |key| slot::conf::one(&conf.head, key).ok().map(|line| line.value.to_string());
+        let conf = formats::conf::parse(text.as_bytes(), FORM).ok()?;
+        let value =
+            |key| formats::conf::one(&conf.head, key).ok().map(|line| line.value.to_string());
         Some((value("slot")?, value("reason")?))
     };
     match (parts(full), parts(brief)) {

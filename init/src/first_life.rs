@@ -6,14 +6,14 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::mount::{mount, MountFlags};
-use slot::boot_state::Boot;
-use slot::chooser;
-use slot::conf::{self, Conf};
-use slot::disk::Disk;
-use slot::layout;
-use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
-use slot::{Error, Result};
+use formats::boot_state::Boot;
+use formats::chooser;
+use formats::conf::{self, Conf};
+use formats::disk::Disk;
+use formats::layout;
+use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
+use formats::{Error, Result};
+use rustix::mount::{MountFlags, mount};
 
 use crate::choosing::{self, Choice};
 use crate::console::{self, say};

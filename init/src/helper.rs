@@ -1,8 +1,8 @@
 //! Work that may block (disks, modules, locks) is done by a forked copy of PID 1, so that PID 1
 //! keeps turning over. What came of it is the helper's exit status.
 
-use rustix::process::{kill_process, Pid, Signal};
-use slot::Result;
+use formats::Result;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::console::{self, say};
 use crate::sys::{self, Forked};

@@ -5,9 +5,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use rustix::mount::{mount, MountFlags};
-use slot::boot_state::{Boot, BootState};
-use slot::{chooser, layout};
+use formats::boot_state::{Boot, BootState};
+use formats::{chooser, layout};
+use rustix::mount::{MountFlags, mount};
 
 use crate::choosing::Choice;
 use crate::console::say;

@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use formats::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use slot::{Error, Result};
 
 use crate::console::say;
 

@@ -1,8 +1,8 @@
 //! The second life's file systems, apart from `/data`.
 
+use formats::{Error, Result};
 use rustix::fs::Mode;
-use rustix::mount::{mount, mount_change, MountFlags, MountPropagationFlags};
-use slot::{Error, Result};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::media;
 use crate::workload::cgroup;

@@ -1,5 +1,5 @@
 //! The disk that this kernel was started from: waited for, and no other one used. Which one that is
-//! says `slot::origin`.
+//! says `formats::origin`.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,15 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
-use slot::chooser::Redundant;
-use slot::disk::{self, Disk, DiskNodes};
-use slot::gpt::{self, Guid};
-use slot::layout::SECTOR;
-use slot::origin::{self, Candidate};
-use slot::rpi::autoboot::Method;
-use slot::rpi::Rpi;
-use slot::{Error, Result};
+use formats::chooser::Redundant;
+use formats::disk::{self, Disk, DiskNodes};
+use formats::gpt::{self, Guid};
+use formats::layout::SECTOR;
+use formats::origin::{self, Candidate};
+use formats::rpi::Rpi;
+use formats::rpi::autoboot::Method;
+use formats::{Error, Result};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::choosing::Choice;
 use crate::console::say;
@@ -159,11 +159,11 @@ fn has_partition(dev: &Path, disk: &Disk, guid: Guid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slot::boot_state::{Boot, BootState};
-    use slot::gpt::{Gpt, Partition, LINUX_DATA};
-    use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
-    use slot::rpi::BOOT_VOLUME;
-    use slot::Slot;
+    use formats::Slot;
+    use formats::boot_state::{Boot, BootState};
+    use formats::gpt::{Gpt, LINUX_DATA, Partition};
+    use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
+    use formats::rpi::BOOT_VOLUME;
 
     /// Files in place of device nodes.
     struct Dev(tempfile::TempDir);

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use slot::{Error, Result};
+use formats::{Error, Result};
 
 use crate::console::say;
 use crate::sys;

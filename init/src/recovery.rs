@@ -6,8 +6,8 @@
 //! So resets are tried, more and more rarely: their number is kept on the data partition and
 //! forgotten after hours of health.
 
-use slot::conf::{self, Writer};
-use slot::Result;
+use formats::Result;
+use formats::conf::{self, Writer};
 
 use crate::data;
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::system::{reboot, RebootCommand};
-use slot::boot_state::{note_text, BootState};
-use slot::chooser::{self, Chooser};
-use slot::{layout, Slot};
+use formats::boot_state::{BootState, note_text};
+use formats::chooser::{self, Chooser};
+use formats::{Slot, layout};
+use rustix::system::{RebootCommand, reboot};
 
 use crate::console::{self, say};
 use crate::sys;

@@ -10,11 +10,11 @@ mod setup;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::process::{wait, WaitOptions};
-use rustix::system::{reboot, RebootCommand};
-use slot::chooser;
-use slot::data_state::{DataState, Kind as DataKind};
-use slot::layout;
+use formats::chooser;
+use formats::data_state::{DataState, Kind as DataKind};
+use formats::layout;
+use rustix::process::{WaitOptions, wait};
+use rustix::system::{RebootCommand, reboot};
 
 use self::events::Token;
 use self::setup::Booted;

@@ -1,10 +1,10 @@
-//! What this device has and its image does not (`slot::settings`), once `/data` is there.
+//! What this device has and its image does not (`formats::settings`), once `/data` is there.
 //!
 //! The file is not signed: a value that is no good is said and left out, and never stops a boot.
 
 use std::path::Path;
 
-use slot::{layout, settings, Result};
+use formats::{Result, layout, settings};
 
 use crate::console::say;
 use crate::data;

@@ -59,11 +59,7 @@ impl Shutdown {
 
     /// When to look again although nothing happened.
     pub fn next_look(&self, now: u64) -> u64 {
-        if now < self.kill_at {
-            self.kill_at
-        } else {
-            self.over_at.min(now + 100)
-        }
+        if now < self.kill_at { self.kill_at } else { self.over_at.min(now + 100) }
     }
 }
 

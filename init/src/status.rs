@@ -1,6 +1,6 @@
 //! What `ctl status` and `ctl health` show, as text, JSON and conf form.
 
-use slot::data_state::{DataState, Kind};
+use formats::data_state::{DataState, Kind};
 
 use crate::workload::standing::Verdict;
 use crate::workload::supervise::{Supervisor, Unit};
@@ -252,12 +252,12 @@ mod tests {
     #[test]
     fn health_is_conf_form() {
         let text = format!("ok\n{}", health(&Verdict::Lost("face failed".into()), 12_345));
-        let conf = slot::conf::parse(text.as_bytes(), "ok").unwrap();
-        let value = |key| slot::conf::one(&conf.head, key).unwrap().value;
+        let conf = formats::conf::parse(text.as_bytes(), "ok").unwrap();
+        let value = |key| formats::conf::one(&conf.head, key).unwrap().value;
         assert_eq!((value("vital"), value("healthy-for")), ("unhealthy", "12"));
         assert_eq!(value("reason"), "face failed");
         let text = format!("ok\n{}", health(&Verdict::Healthy, 0));
-        assert!(slot::conf::parse(text.as_bytes(), "ok").is_ok());
+        assert!(formats::conf::parse(text.as_bytes(), "ok").is_ok());
     }
 
     proptest! {

@@ -6,9 +6,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use formats::{Error, Result};
 use rustix::mount::mount_move;
 use rustix::process::{chdir, chroot};
-use slot::{Error, Result};
 
 use crate::sys;
 

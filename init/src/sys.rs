@@ -9,7 +9,8 @@ use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::process::Pid;
 
 /// Where the C library starts this program.
-#[cfg_attr(not(test), export_name = "main")]
+// SAFETY: no other `main` is linked: the crate has none.
+#[cfg_attr(not(test), unsafe(export_name = "main"))]
 #[cfg_attr(test, allow(dead_code, reason = "the test harness has a start of its own"))]
 extern "C" fn start() -> i32 {
     crate::road()

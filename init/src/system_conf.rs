@@ -5,14 +5,14 @@
 
 use std::net::SocketAddr;
 
+use formats::conf::{self, Line, Section};
+use formats::manifest::is_word;
+use formats::{Error, Result};
 use rustix::thread::CapabilitySet;
-use slot::conf::{self, Line, Section};
-use slot::manifest::is_word;
-use slot::{Error, Result};
 
 use crate::quota;
 use crate::workload::ports::MAX_PORTS;
-use crate::workload::restart::{Limits, Policy, MAX_BUDGET};
+use crate::workload::restart::{Limits, MAX_BUDGET, Policy};
 
 /// First line of the file.
 const FORM: &str = "ferrite-system 1";
@@ -436,8 +436,7 @@ pub mod tests {
     use proptest::prelude::*;
 
     /// The lines of a workload that stops nothing from starting.
-    pub const PLAIN: &str =
-        "command /usr/bin/x\nuid 10001\ndata no\nnetwork no\nmedia no\nvital no\n\
+    pub const PLAIN: &str = "command /usr/bin/x\nuid 10001\ndata no\nnetwork no\nmedia no\nvital no\n\
         restart always\nbackoff 1 60\nbudget 5 300\nready started\nready-timeout 30\n\
         log-size 65536\nconsole no\nstop-timeout 10\n";
 

@@ -2,10 +2,10 @@
 //! fallback becomes the active slot, a trial that nobody commits or whose vital workload is lost
 //! ends in a reset, and a committed version is reset only where that may help (`recovery`).
 
-pub use slot::boot_state::Boot as Kind;
-use slot::boot_state::TRIAL_HELD;
+pub use formats::boot_state::Boot as Kind;
+use formats::boot_state::TRIAL_HELD;
 
-use crate::recovery::{self, Illness, FORGOTTEN_AFTER};
+use crate::recovery::{self, FORGOTTEN_AFTER, Illness};
 use crate::workload::standing::Verdict;
 
 /// So long every vital workload must have been well before the boot counts as good.

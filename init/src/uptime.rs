@@ -1,6 +1,6 @@
 //! Time since the kernel started.
 
-use rustix::time::{clock_gettime, ClockId};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds of CLOCK_BOOTTIME.
 pub fn now() -> u64 {

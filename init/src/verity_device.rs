@@ -2,10 +2,10 @@
 
 use std::os::fd::AsFd;
 
+use formats::layout::{BLOCK, SECTOR};
+use formats::manifest::Manifest;
+use formats::{Error, Result, hex};
 use rustix::fs::{Mode, OFlags};
-use slot::layout::{BLOCK, SECTOR};
-use slot::manifest::Manifest;
-use slot::{hex, Error, Result};
 
 use crate::sys;
 

@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use formats::{Error, Result};
 use rustix::fs::{Mode, OFlags};
-use slot::{Error, Result};
 
 use crate::sys;
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use slot::boot_request::{self, BootRequest, Facts};
-use slot::boot_state::BootState;
-use slot::chooser;
+use formats::boot_request::{self, BootRequest, Facts};
+use formats::boot_state::BootState;
+use formats::chooser;
 
 use crate::device::{self, Running};
 use crate::health;

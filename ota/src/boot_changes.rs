@@ -1,14 +1,14 @@
 //! What `ota` changes in the boot state: a function for each verb, and no other place that does it.
-//! What the verbs mean is `slot::boot_state`'s; here is when they may be applied.
+//! What the verbs mean is `formats::boot_state`'s; here is when they may be applied.
 
-use slot::boot_request::BootRequest;
-use slot::boot_state::BootState;
-use slot::Slot;
+use formats::Slot;
+use formats::boot_request::BootRequest;
+use formats::boot_state::BootState;
 
+use crate::Result;
 use crate::boot;
 use crate::device::Running;
 use crate::paths::Paths;
-use crate::Result;
 
 /// The state that the loader goes by now.
 pub fn load(paths: &Paths) -> Result<BootState> {

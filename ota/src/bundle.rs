@@ -11,9 +11,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use repository::{target_path, Fetch, FetchError};
+use tuf::{Fetch, FetchError, target_path};
 
-use crate::check::{decide, refreshed, Candidate};
+use crate::check::{Candidate, decide, refreshed};
 use crate::device::Running;
 use crate::install::{Offer, Promise};
 use crate::meter::Asked;
@@ -73,7 +73,7 @@ pub fn index(
             Header::End => return Err("the archive ends behind a name".into()),
             Header::File(name, size) => (Some(name), size),
             Header::LongName(_) if long_name.is_some() => {
-                return Err("a file in the archive has two names".into())
+                return Err("a file in the archive has two names".into());
             }
             Header::LongName(size) if size <= MAX_NAME as u64 => (None, size),
             Header::LongName(_) => return Err("a name in the archive is too long".into()),

@@ -4,7 +4,7 @@
 
 use crate::boot;
 use crate::check::Candidate;
-use crate::install::{install, Offer};
+use crate::install::{Offer, install};
 use crate::paths::Paths;
 use crate::state::{Pending, State};
 use crate::{Error, Result};
@@ -42,7 +42,7 @@ pub fn install_first<'a>(
         told(Ok(candidate));
         match install(paths, offer, tries, beat) {
             Ok(installed) => {
-                return Ok((Some(Outcome::Installed(installed)), refused.into_iter().next()))
+                return Ok((Some(Outcome::Installed(installed)), refused.into_iter().next()));
             }
             Err(error @ Error::Refused { .. }) => refused.push(error),
             Err(error) => return Err(error),

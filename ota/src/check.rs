@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use repository::author::Published;
-use repository::{target_path, DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time};
-use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{FlockOperation, flock};
+use tuf::author::Published;
+use tuf::{DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time, target_path};
 
 use crate::bounded_file::read_bounded;
 use crate::clock;
@@ -21,7 +21,7 @@ use crate::roads::{Helper, Helpers};
 use crate::rollout::{Standing, Turn};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::state::{explain, failed_before, open_lock, State, Waiting};
+use crate::state::{State, Waiting, explain, failed_before, open_lock};
 use crate::{Error, Result};
 
 /// No root metadata in an image is longer, in bytes.
@@ -106,9 +106,8 @@ pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Pub
     // Two that ask at once would replace each other's half-written metadata.
     let _lock = metadata_lock(paths, LOCK_PATIENCE)?;
     let mut store = DirStore::open(&paths.tuf()).map_err(|e| explain(&paths.tuf(), &e))?;
-    let mut client =
-        repository::Client::new(fetch, &mut store, clock::certain(paths), Limits::default())
-            .believing_until(clock::believable(paths));
+    let mut client = tuf::Client::new(fetch, &mut store, clock::certain(paths), Limits::default())
+        .believing_until(clock::believable(paths));
     let published = client.refresh(&root);
     // What a key said that the newest root took away is forgotten although nothing newer came.
     let signed_at = client.signed_at(&root).unwrap_or(None).map(|time| time.0);
@@ -117,9 +116,7 @@ pub fn refreshed(paths: &Paths, fetch: &mut dyn Fetch, name: &str) -> Result<Pub
         Err(error) => {
             let _ = State::change(paths, |state| state.signed_at = signed_at);
             return Err(match error {
-                repository::Error::Store { name, source } => {
-                    explain(&paths.tuf().join(name), &source)
-                }
+                tuf::Error::Store { name, source } => explain(&paths.tuf().join(name), &source),
                 other => Error::failed(format!("{name}: {other}")),
             });
         }

@@ -4,10 +4,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use repository::Time;
-use rustix::time::{clock_gettime, ClockId};
-use slot::conf;
-use slot::network_time::NetworkTime;
+use formats::conf;
+use formats::network_time::NetworkTime;
+use rustix::time::{ClockId, clock_gettime};
+use tuf::Time;
 
 use crate::bounded_file::read_bounded;
 use crate::device;

@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use slot::boot_request::BootRequest;
-use slot::Slot;
+use formats::Slot;
+use formats::boot_request::BootRequest;
 
 use crate::boot;
 use crate::boot_changes;
 use crate::bundle;
-use crate::candidates::{install_first, Outcome};
-use crate::check::{check, Candidate, Checked};
+use crate::candidates::{Outcome, install_first};
+use crate::check::{Candidate, Checked, check};
 use crate::clock;
 use crate::console::{announce, say};
 use crate::daemon;
 use crate::device::{self, Running};
 use crate::http::Client;
-use crate::install::{install, InstallerLock, Offer};
+use crate::install::{InstallerLock, Offer, install};
 use crate::meter::Asked;
 use crate::paths::Paths;
 use crate::patience::Patience;
@@ -23,7 +23,7 @@ use crate::retrial;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::state::{Failed, Pending, State, Waiting};
-use crate::{floor, health, status, writer, Error, Result};
+use crate::{Error, Result, floor, health, status, writer};
 
 /// What may be typed.
 pub const USAGE: &str = "usage:

@@ -9,8 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use slot::boot_state::note_text;
+use formats::boot_state::note_text;
 
+use crate::Error;
 use crate::check::check;
 use crate::clock;
 use crate::console::say;
@@ -21,7 +22,6 @@ use crate::paths::Paths;
 use crate::patience::Patience;
 use crate::settings::Settings;
 use crate::state::State;
-use crate::Error;
 
 /// How a reason begins that lies in the server, or on the way to it.
 const UNREACHED: &str = "the update server was not reached";

@@ -6,8 +6,8 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use ureq::http::uri::Scheme;
 use ureq::http::Uri;
+use ureq::http::uri::Scheme;
 
 use crate::bounded_file::open_own;
 use crate::paths::Paths;

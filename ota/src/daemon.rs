@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use slot::boot_request::BootRequest;
-use slot::Slot;
+use formats::Slot;
+use formats::boot_request::BootRequest;
 
 use crate::boot;
 use crate::candidates::{self, install_first};
-use crate::check::{check, Candidate};
+use crate::check::{Candidate, check};
 use crate::clock::{self, now};
 use crate::commit_gate::Gate;
 use crate::console::{announce, say};
@@ -16,15 +16,15 @@ use crate::device::{self, Running};
 use crate::fall_back;
 pub use crate::heart::Heart;
 use crate::keeper::Keeper;
-use crate::meter::{is_closed, Asked};
+use crate::meter::{Asked, is_closed};
 use crate::paths::Paths;
 use crate::patience::Patience;
 use crate::report::{self, send_due};
 use crate::settings::{Reboot, Settings};
 use crate::state::{Outcome, State};
 use crate::sticks::{self, Sticks};
-use crate::trial::{situation, Situation};
-use crate::{health, random, Error, Result};
+use crate::trial::{Situation, situation};
+use crate::{Error, Result, health, random};
 
 /// How often a trial's health, and the reboot window, are looked at.
 const TICK: Duration = Duration::from_secs(1);

@@ -9,8 +9,8 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::Timeout;
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 /// How long a body that nobody wants may take to end, so that its connection can be used again.
 pub const DRAIN_TIME: Duration = Duration::from_secs(1);

@@ -2,13 +2,13 @@
 
 use std::fs;
 
+use formats::Slot;
+use formats::boot_state::Boot;
+use formats::chooser::Chooser;
+use formats::conf::{self, Line};
+use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
+use formats::medium::Access;
 use sha2::{Digest, Sha256};
-use slot::boot_state::Boot;
-use slot::chooser::Chooser;
-use slot::conf::{self, Line};
-use slot::manifest::{Header, Manifest, TrustedKeys, HEADER_SIZE};
-use slot::medium::Access;
-use slot::Slot;
 
 use crate::bounded_file::read_bounded;
 use crate::paths::Paths;
@@ -56,7 +56,7 @@ impl Running {
         }
     }
 
-    fn parse(text: &[u8]) -> slot::Result<Running> {
+    fn parse(text: &[u8]) -> formats::Result<Running> {
         let head = conf::parse(text, "ferrite-slot 1")?.head;
         let text = |key| conf::one(&head, key).map(|line: &Line| line.value.to_string());
         Ok(Running {
@@ -114,7 +114,7 @@ pub fn chooser(paths: &Paths) -> Result<Box<dyn Chooser>> {
     let open = || {
         let head = conf::parse(&text, "ferrite-system 1")?.head;
         let name = conf::one(&head, "chooser")?.value;
-        slot::chooser::open_on(name, paths.partitions().clone(), (running.slot, running.boot()))
+        formats::chooser::open_on(name, paths.partitions().clone(), (running.slot, running.boot()))
     };
     open().map_err(|e| Error::at(&path, e))
 }
@@ -139,7 +139,7 @@ pub fn last_failure(paths: &Paths) -> Option<(Slot, String)> {
 pub fn content(paths: &Paths, keys: &TrustedKeys, slot: Slot) -> Option<(Manifest, Pending)> {
     let root = paths.partitions().open(slot.root_label(), Access::Read).ok()?;
     let mut header = vec![0; HEADER_SIZE];
-    root.read_at(slot::payload::header_offset(root.size()).ok()?, &mut header).ok()?;
+    root.read_at(formats::payload::header_offset(root.size()).ok()?, &mut header).ok()?;
     let manifest = Header::new(&header).ok()?.verify(keys).ok()?;
     let pending = identity(slot, &manifest, &header);
     Some((manifest, pending))
@@ -151,7 +151,7 @@ pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
         slot: slot.letter().into(),
         sequence: manifest.sequence,
         version: manifest.version.clone(),
-        header_sha256: slot::hex::encode(&Sha256::digest(header)),
+        header_sha256: formats::hex::encode(&Sha256::digest(header)),
         ..Pending::default()
     }
 }

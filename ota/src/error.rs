@@ -55,8 +55,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<slot::Error> for Error {
-    fn from(error: slot::Error) -> Error {
+impl From<formats::Error> for Error {
+    fn from(error: formats::Error) -> Error {
         Error::Failed(error.to_string())
     }
 }

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use repository::{sha256_hex, DirStore, Store};
 use serde::{Deserialize, Serialize};
+use tuf::{DirStore, Store, sha256_hex};
 
 /// The file this is about, below the repository's URL.
 pub const TIMESTAMP: &str = "metadata/timestamp.json";

@@ -1,9 +1,10 @@
 //! What follows from a boot that was not the one hoped for: whose fault was it? Only a version that
 //! failed its trial, whole as it was signed and with all it needs, is never tried again.
 
-use slot::boot_state::{note_text, BootState, TRIAL_HELD};
-use slot::Slot;
+use formats::Slot;
+use formats::boot_state::{BootState, TRIAL_HELD, note_text};
 
+use crate::Result;
 use crate::boot_changes;
 use crate::commit_gate;
 use crate::device::{self, Running};
@@ -12,7 +13,6 @@ use crate::report;
 use crate::retrial;
 use crate::state::{Outcome, State};
 use crate::whole::Check;
-use crate::Result;
 
 /// What is known of a slot that was left.
 #[derive(Clone, Debug, PartialEq, Eq)]

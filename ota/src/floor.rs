@@ -1,14 +1,14 @@
 //! The floor: the lowest sequence that this device still takes. It is written down in three places,
 //! so that losing one of them, the data partition above all, does not lower it.
 
-use slot::boot_state::BootState;
-use slot::manifest::TrustedKeys;
-use slot::Slot;
+use formats::Slot;
+use formats::boot_state::BootState;
+use formats::manifest::TrustedKeys;
 
+use crate::Result;
 use crate::device;
 use crate::paths::Paths;
 use crate::state::State;
-use crate::Result;
 
 /// The lowest sequence that may follow what runs in `running`: the highest of the running
 /// manifest's floor, the floor of what was committed in the other slot, and the one that `state`

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use slot::conf;
+use formats::conf;
 
 use crate::paths::Paths;
 use crate::{Error, Result};
@@ -63,7 +63,7 @@ pub(crate) fn request(paths: &Paths, line: &str, patience: Duration) -> Result<V
     }
 }
 
-fn parse(answer: &[u8]) -> slot::Result<Health> {
+fn parse(answer: &[u8]) -> formats::Result<Health> {
     let head = conf::parse(answer, "ok")?.head;
     Ok(Health {
         healthy: conf::one(&head, "vital")?.value == "healthy",

@@ -5,20 +5,20 @@
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use repository::{Fetch, FetchError};
+use tuf::{Fetch, FetchError};
 use ureq::config::{AutoHeaderValue, Config};
-use ureq::http::{header, HeaderName, Response, StatusCode, Uri};
+use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body, Proxy, Timeout};
 
 use crate::bounded_file::read_bounded;
-use crate::credentials::{self, may_send, Token};
-use crate::deadline::{drain, within, DeadlineConnector, Timed};
+use crate::credentials::{self, Token, may_send};
+use crate::deadline::{DeadlineConnector, Timed, drain, within};
 use crate::etag::{Memory, TIMESTAMP};
 use crate::manner::Manner;
 use crate::meter::{Asked, Meter, MeterConnector};
@@ -28,8 +28,8 @@ use crate::patience::Patience;
 use crate::redirect::{self, GuardedResolver, Home, HomeResolver};
 use crate::settings::Settings;
 use crate::tls::{self, TlsConnector};
-use crate::{clock, proxy};
 use crate::{Error, Result};
+use crate::{clock, proxy};
 
 /// No image brings more roots for TLS, in bytes.
 const MAX_TLS_ROOTS: u64 = 512 << 10;
@@ -110,7 +110,7 @@ fn tls(paths: &Paths, home: &Uri, url: &str) -> Result<Option<TlsConnector>> {
         Err(_) if !path.exists() && url.starts_with("https:") => {
             return Err(Error::failed(format!(
                 "{url}: this image has no roots for TLS; name them in its file ([update.tls] roots)"
-            )))
+            )));
         }
         Err(_) if !path.exists() => return Ok(None),
         Err(error) => return Err(error),

@@ -3,24 +3,24 @@
 
 use std::fs::File;
 
-use repository::FerriteTarget;
-use rustix::fs::{flock, FlockOperation};
+use formats::manifest::HEADER_SIZE;
+use formats::payload::{self, ChunkTable};
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
-use slot::manifest::HEADER_SIZE;
-use slot::payload::{self, ChunkTable};
+use tuf::FerriteTarget;
 
 use crate::account::{Account, Report};
 use crate::boot;
-use crate::device::{self, identity, Running};
+use crate::device::{self, Running, identity};
 use crate::floor;
 use crate::kept::Kept;
 use crate::paths::Paths;
 use crate::retrial::refuse_same;
-use crate::roads::{plan, Helper, Helpers, Work};
+use crate::roads::{Helper, Helpers, Work, plan};
 use crate::slot_reader::SlotReader;
 use crate::source::Source;
-use crate::state::{self, failed_before, Pending, State};
-use crate::writer::{self, admission, Accepted};
+use crate::state::{self, Pending, State, failed_before};
+use crate::writer::{self, Accepted, admission};
 use crate::{Error, Result};
 
 /// Signatures and manifest of nearly every slot header end before this byte; the rest is zeros.
@@ -123,7 +123,7 @@ pub fn install(paths: &Paths, offer: &Offer, tries: u8, beat: &dyn Fn()) -> Resu
     // 8. Remember what is being tried. A power cut before this loses a name, not the trial.
     State::change(paths, |state| state.pending = Some(pending.clone()))?;
     account.done();
-    let mut tables = vec![slot::hex::encode(&manifest.chunk_table_sha256)];
+    let mut tables = vec![formats::hex::encode(&manifest.chunk_table_sha256)];
     tables.extend(running_table(paths));
     kept.forget_but(&tables.iter().map(String::as_str).collect::<Vec<_>>());
     Ok(pending)
@@ -164,14 +164,14 @@ fn open_running(paths: &Paths, running: &Running) -> Option<SlotReader> {
 /// when it is the idle one.
 fn running_table(paths: &Paths) -> Option<String> {
     let manifest = device::running_manifest(paths, &device::trusted_keys(paths).ok()?).ok()?;
-    Some(slot::hex::encode(&manifest.chunk_table_sha256))
+    Some(formats::hex::encode(&manifest.chunk_table_sha256))
 }
 
 fn accept(
     paths: &Paths,
     offer: &Offer,
     running: &Running,
-    boot: &slot::boot_state::BootState,
+    boot: &formats::boot_state::BootState,
     kept: &Kept,
     account: &Account,
 ) -> Result<Accepted> {
@@ -188,10 +188,10 @@ fn accept(
     }
     refuse_same(&state, &name)?;
     admission::check_fits(paths, idle, &manifest)?;
-    let no = |e: slot::Error| Error::refused(&manifest.version, e.to_string());
+    let no = |e: formats::Error| Error::refused(&manifest.version, e.to_string());
     let table_size = payload::table_size(&manifest).map_err(no)?;
     let table_at = HEADER_SIZE as u64..(HEADER_SIZE + table_size) as u64;
-    let table_sha256 = slot::hex::encode(&manifest.chunk_table_sha256);
+    let table_sha256 = formats::hex::encode(&manifest.chunk_table_sha256);
     let table =
         kept.bring(&offer.source, table_at, &table_sha256, &account.head).map_err(|e| match e {
             Error::Refused { .. } => {
@@ -200,7 +200,7 @@ fn accept(
             failed => failed,
         })?;
     let table = ChunkTable::parse(&table, &manifest).map_err(no)?;
-    let header_sha256 = slot::hex::encode(&Sha256::digest(&header));
+    let header_sha256 = formats::hex::encode(&Sha256::digest(&header));
     let running_table = running_table(paths).unwrap_or_default();
     let mut needed = vec![header_sha256.as_str(), table_sha256.as_str(), running_table.as_str()];
     if let Some(promise) = &offer.promise {
@@ -237,7 +237,7 @@ fn fetch_header(offer: &Offer, label: &str, kept: &Kept, account: &Account) -> R
 fn report(accepted: &Accepted) -> Report {
     Report {
         version: accepted.manifest.version.clone(),
-        header_sha256: slot::hex::encode(&Sha256::digest(&accepted.header)),
+        header_sha256: formats::hex::encode(&Sha256::digest(&accepted.header)),
         payload_bytes: accepted.table.file_size(),
         chunks_in_all: accepted.table.chunks().len() as u64,
         ..Report::default()

@@ -11,9 +11,9 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 
+use formats::manifest::Manifest;
+use formats::payload::{self, ChunkTable};
 use sha2::{Digest, Sha256};
-use slot::manifest::Manifest;
-use slot::payload::{self, ChunkTable};
 
 use crate::bounded_file::{append_own, clear, open_own};
 use crate::heart;
@@ -52,7 +52,7 @@ impl Kept {
     /// The chunk table of a slot that was installed here, if it is kept.
     pub fn table(&self, manifest: &Manifest) -> Option<ChunkTable> {
         let length = payload::table_size(manifest).ok()? as u64;
-        let bytes = self.load(&slot::hex::encode(&manifest.chunk_table_sha256), length);
+        let bytes = self.load(&formats::hex::encode(&manifest.chunk_table_sha256), length);
         ChunkTable::parse(&bytes, manifest).ok()
     }
 
@@ -81,7 +81,7 @@ impl Kept {
         let mut bytes = self.load(sha256, length);
         let had = bytes.len();
         self.fetch(source, range.clone(), &mut bytes, sha256, meter)?;
-        if slot::hex::encode(&Sha256::digest(&bytes)) == sha256 {
+        if formats::hex::encode(&Sha256::digest(&bytes)) == sha256 {
             return Ok(bytes);
         }
         let _ = fs::remove_file(self.folder.join(sha256));
@@ -106,7 +106,7 @@ impl Kept {
         let mut bytes = self.load(sha256, length);
         self.fetch(source, range.start..range.start + likely, &mut bytes, sha256, meter)?;
         bytes.resize(length as usize, 0);
-        match slot::hex::encode(&Sha256::digest(&bytes)) == sha256 {
+        match formats::hex::encode(&Sha256::digest(&bytes)) == sha256 {
             true => Ok(bytes),
             false => self.bring(source, range, sha256, meter),
         }
@@ -210,7 +210,7 @@ mod tests {
         let path = dir.path().join("x");
         fs::write(&path, &bytes).unwrap();
         let kept = Kept::of(&Paths::below(dir.path()));
-        let sha256 = slot::hex::encode(&Sha256::digest(&bytes));
+        let sha256 = formats::hex::encode(&Sha256::digest(&bytes));
         (dir, kept, Source::File(path), bytes, sha256)
     }
 
@@ -239,7 +239,7 @@ mod tests {
             let path = dir.path().join(format!("blank-{blank_from}"));
             fs::write(&path, &bytes).unwrap();
             let source = Source::File(path);
-            let sha256 = slot::hex::encode(&Sha256::digest(&bytes));
+            let sha256 = formats::hex::encode(&Sha256::digest(&bytes));
             let bring = || kept.bring_blank_behind(4096, &source, 0..300_000, &sha256, &meter);
             meter.store(0, Ordering::Relaxed);
             assert_eq!(bring().unwrap(), bytes);

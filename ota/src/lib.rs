@@ -12,7 +12,7 @@
 //! its server from being committed. Between checks [`keeper`] has [`scrub`] look through the idle
 //! slot, and [`heart`] tells `init` that all of this still turns over. What one device's image says is in [`settings`]; what runs, in
 //! [`device`]; every path is in [`paths`]. What must outlive a power cut is written through two traits
-//! that a test can replace: `slot::medium::Partitions` and [`data_folder::DataFolder`].
+//! that a test can replace: `formats::medium::Partitions` and [`data_folder::DataFolder`].
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! What a server does with requests for parts of a file.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What a server makes of ranges; known after the first answers, and kept for all its files.
 #[derive(Clone, Debug, Default)]

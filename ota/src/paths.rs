@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use slot::layout;
-use slot::medium::{DeviceFolder, Partitions};
+use formats::layout;
+use formats::medium::{DeviceFolder, Partitions};
 
 use crate::boot::BootControl;
 use crate::data_folder::{DataFolder, Folder};

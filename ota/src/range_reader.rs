@@ -6,13 +6,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ureq::http::{header, Response, StatusCode};
+use ureq::http::{Response, StatusCode, header};
 use ureq::{Body, BodyReader, Timeout};
 
-use crate::byteranges::{boundary, content_range, Parts};
-use crate::deadline::{drain, within, Timed, DRAIN_TIME};
+use crate::byteranges::{Parts, boundary, content_range};
+use crate::deadline::{DRAIN_TIME, Timed, drain, within};
 use crate::heart;
-use crate::http::{answered, Client};
+use crate::http::{Client, answered};
 use crate::manner::Asking;
 use crate::pace::Pace;
 use crate::random;
@@ -219,7 +219,7 @@ impl<'a> RangeReader<'a> {
         let begun = Instant::now();
         let length = match answer.body.read(target) {
             Ok(0) if answer.skips && gap > 0 => {
-                return Err(Trouble::Lasting("the file is shorter than its signed length".into()))
+                return Err(Trouble::Lasting("the file is shorter than its signed length".into()));
             }
             Ok(0) => return Err(Trouble::Passing("the connection ended early".into())),
             Ok(length) => length,
@@ -360,12 +360,12 @@ impl Read for RangeReader<'_> {
                 }
                 Err(Trouble::AskLess(_)) => "the answer is not what was asked for".into(),
                 Err(Trouble::Lasting(reason)) => {
-                    return Err(io::Error::other(format!("{}: {reason}", self.url)))
+                    return Err(io::Error::other(format!("{}: {reason}", self.url)));
                 }
                 Err(Trouble::Passing(reason)) => match self.client.barred() {
                     None => reason,
                     Some(reason) => {
-                        return Err(io::Error::other(format!("{}: {reason}", self.url)))
+                        return Err(io::Error::other(format!("{}: {reason}", self.url)));
                     }
                 },
             };

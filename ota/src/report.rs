@@ -7,8 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
-use repository::{Envelope, Time};
 use serde_json::json;
+use tuf::{Envelope, Time};
 
 use crate::bounded_file::read_own;
 use crate::clock;
@@ -19,8 +19,8 @@ use crate::paths::Paths;
 use crate::patience::Patience;
 use crate::rollout::device_id;
 use crate::settings::Settings;
-use crate::state::{explain, Outcome, Report, State};
-use crate::{random, Error, Result};
+use crate::state::{Outcome, Report, State, explain};
+use crate::{Error, Result, random};
 
 /// The device's key for reports: 64 hexadecimal digits, made when the first one is signed.
 const KEY: &str = "report.key";
@@ -104,7 +104,7 @@ fn body(paths: &Paths, running: &Running, report: &Report) -> Result<Vec<u8>> {
     let signed = json!({
         "_type": "ferrite-report",
         "device": device_id(paths)?,
-        "key": slot::hex::encode(key.verifying_key().as_bytes()),
+        "key": formats::hex::encode(key.verifying_key().as_bytes()),
         "board": running.board,
         "name": running.name,
         "running": running.version,
@@ -132,7 +132,7 @@ fn device_key(paths: &Paths) -> Result<SigningKey> {
         Ok(_) => {
             let text = read_own(&path, 256)?;
             let text = String::from_utf8_lossy(&text);
-            let seed = slot::hex::decode(text.trim()).map_err(|e| Error::at(&path, e))?;
+            let seed = formats::hex::decode(text.trim()).map_err(|e| Error::at(&path, e))?;
             Ok(SigningKey::from_bytes(&seed))
         }
     }
@@ -145,7 +145,7 @@ fn make_key(path: &Path) -> Result<SigningKey> {
         // One that a power cut left half written may be there.
         let _ = std::fs::remove_file(&new);
         let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(format!("{}\n", slot::hex::encode(&seed)).as_bytes())?;
+        file.write_all(format!("{}\n", formats::hex::encode(&seed)).as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, path)
     };

@@ -6,9 +6,9 @@
 //! Time counts as healthy running, not by the clock: many boards have none, and a device that is
 //! switched off learns nothing.
 
+use formats::boot_state::BootState;
+use formats::manifest::Manifest;
 use serde::{Deserialize, Serialize};
-use slot::boot_state::BootState;
-use slot::manifest::Manifest;
 
 use crate::boot_changes;
 use crate::device::{self, Running};

@@ -4,14 +4,14 @@
 use std::fmt;
 use std::io;
 
-use repository::ferrite::{is_group, MAX_GROUPS, PLACES};
-use repository::{Rollout, Time};
 use sha2::{Digest, Sha256};
+use tuf::ferrite::{MAX_GROUPS, PLACES, is_group};
+use tuf::{Rollout, Time};
 
 use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::state::explain;
-use crate::{random, Error, Result};
+use crate::{Error, Result, random};
 
 /// The file with the device's id: 32 hexadecimal digits, made once.
 const ID: &str = "device-id";
@@ -85,7 +85,7 @@ impl Standing {
 /// The device's id. One that is damaged is made anew: it costs a place in the queue.
 pub fn device_id(paths: &Paths) -> Result<String> {
     let path = paths.data().join(ID);
-    let is_id = |id: &str| slot::hex::decode::<16>(id).is_ok();
+    let is_id = |id: &str| formats::hex::decode::<16>(id).is_ok();
     match paths.data_folder().read(ID, 64) {
         Ok(bytes) => {
             if let Some(id) = std::str::from_utf8(&bytes).ok().map(str::trim).filter(|id| is_id(id))
@@ -97,7 +97,7 @@ pub fn device_id(paths: &Paths) -> Result<String> {
         Err(error) => return Err(Error::at(&path, error)),
     }
     let bytes: [u8; 16] = random::bytes().map_err(|e| Error::at(&path, e))?;
-    let id = slot::hex::encode(&bytes);
+    let id = formats::hex::encode(&bytes);
     std::fs::create_dir_all(paths.data()).map_err(|e| explain(paths.data(), &e))?;
     let text = format!("{id}\n");
     paths.data_folder().replace(ID, text.as_bytes()).map_err(|e| explain(&path, &e))?;
@@ -123,7 +123,7 @@ fn groups(paths: &Paths, settings: &Settings) -> Vec<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use repository::Wave;
+    use tuf::Wave;
 
     fn standing(id: &str, groups: &[&str]) -> Standing {
         Standing { id: id.into(), groups: groups.iter().map(|g| g.to_string()).collect() }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
 use crate::boot_changes;
 use crate::clock;
 use crate::device::{self, Running};
@@ -15,7 +16,6 @@ use crate::paths::Paths;
 use crate::state::State;
 use crate::status::is_installing;
 use crate::whole::Check;
-use crate::Result;
 
 /// Between two steps of at most some hundred KiB: half a processor's second a minute on a small
 /// board, and a medium that is free for others.

@@ -4,10 +4,10 @@
 use std::io;
 use std::ops::Range;
 
-use slot::manifest::Manifest;
-use slot::medium::{Access, Medium};
-use slot::payload;
-use slot::Slot;
+use formats::Slot;
+use formats::manifest::Manifest;
+use formats::medium::{Access, Medium};
+use formats::payload;
 
 use crate::paths::Paths;
 
@@ -41,7 +41,7 @@ impl SlotReader {
 
     /// Bytes of its stream without the verity tree.
     pub fn covered(&self) -> u64 {
-        slot::block_index::covered(&self.manifest)
+        formats::block_index::covered(&self.manifest)
     }
 
     /// Reads its own slot stream.

@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use slot::manifest::{Manifest, HEADER_SIZE};
-use slot::medium::{Access, Medium};
-use slot::payload::{self, Piece};
-use slot::Slot;
+use formats::Slot;
+use formats::manifest::{HEADER_SIZE, Manifest};
+use formats::medium::{Access, Medium};
+use formats::payload::{self, Piece};
 
 use crate::paths::Paths;
 use crate::{Error, Result};

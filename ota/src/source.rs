@@ -35,7 +35,7 @@ impl Source {
     ) -> Result<Box<dyn Read + 'a>> {
         let (path, whole) = match self {
             Source::Url(client, url) => {
-                return Ok(Box::new(RangeReader::new(client, url, wanted, meter)))
+                return Ok(Box::new(RangeReader::new(client, url, wanted, meter)));
             }
             Source::File(path) => (path, 0..u64::MAX),
             Source::Within(path, range) => (path, range.clone()),

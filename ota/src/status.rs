@@ -1,11 +1,12 @@
 //! What `ota status` says.
 
-use rustix::fs::{flock, FlockOperation};
+use formats::boot_state::BootState;
+use formats::conf;
+use formats::data_state::{DataState, Kind};
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
-use slot::boot_state::BootState;
-use slot::conf;
-use slot::data_state::{DataState, Kind};
 
+use crate::Result;
 use crate::account::Report;
 use crate::boot;
 use crate::bounded_file::read_bounded;
@@ -13,9 +14,8 @@ use crate::clock;
 use crate::device::{self, Running};
 use crate::paths::Paths;
 use crate::retrial::Retrial;
-use crate::state::{open_lock, Failed, Pending, State, Waiting};
-use crate::trial::{situation, Situation};
-use crate::Result;
+use crate::state::{Failed, Pending, State, Waiting, open_lock};
+use crate::trial::{Situation, situation};
 
 /// All of it; the fields of `ota status --json`.
 #[derive(Clone, Debug, Serialize)]
@@ -153,7 +153,7 @@ fn describe(
         metadata_expired: state
             .metadata_expires
             .filter(|expires| *expires <= clock)
-            .map(|expires| repository::Time(expires).to_string()),
+            .map(|expires| tuf::Time(expires).to_string()),
     }
 }
 
@@ -209,7 +209,7 @@ impl Status {
             ));
         }
         lines.push(match self.last_check {
-            Some(at) => format!("last check: {}", repository::Time(at)),
+            Some(at) => format!("last check: {}", tuf::Time(at)),
             None => "last check: never".into(),
         });
         lines.extend(self.waiting.iter().map(|waiting| {

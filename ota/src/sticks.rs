@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::bundle;
-use crate::candidates::{install_first, Outcome};
+use crate::candidates::{Outcome, install_first};
 use crate::check::Candidate;
 use crate::console::{announce, say};
 use crate::device::Running;

@@ -1,7 +1,7 @@
 //! What the last boot means: decisions over plain data.
 
-use slot::boot_state::BootState;
-use slot::Slot;
+use formats::Slot;
+use formats::boot_state::BootState;
 
 use crate::device::Running;
 use crate::state::{Pending, STRUCK_OUT};

@@ -8,16 +8,16 @@
 use std::cell::RefCell;
 use std::io;
 
+use formats::manifest::{FileHash, Manifest};
+use formats::payload::ChunkTable;
+use formats::{Slot, verity};
 use sha2::{Digest, Sha256};
-use slot::manifest::{FileHash, Manifest};
-use slot::payload::ChunkTable;
-use slot::{verity, Slot};
 
+use crate::Result;
 use crate::fat::Volume;
 use crate::kept::Kept;
 use crate::paths::Paths;
 use crate::slot_writer::SlotWriter;
-use crate::Result;
 
 /// Bytes of a boot file that are read between two beats.
 const PIECE: usize = 256 << 10;

@@ -3,13 +3,13 @@
 
 mod support;
 
-use ota::daemon::{update, Heart};
+use formats::Slot;
+use formats::network_time::NetworkTime;
+use ota::daemon::{Heart, update};
 use ota::device::Running;
 use ota::settings::Settings;
-use slot::network_time::NetworkTime;
-use slot::Slot;
 use support::wire::Wire;
-use support::{patience, recipe, Device, Repository};
+use support::{Device, Repository, patience, recipe};
 
 fn wired(device: &Device, sequence: u64) -> Wire {
     let mut repository = Repository::new();
@@ -66,8 +66,8 @@ fn a_time_server_that_jumps_ten_years_either_way_stops_nothing_for_longer_than_i
     let mut repository = Repository::new();
     let year = 366 * 86_400;
     let now = ota::clock::now();
-    let end = repository::Time(now + 5 * year);
-    repository.dates.signed_at = repository::Time(now);
+    let end = tuf::Time(now + 5 * year);
+    repository.dates.signed_at = tuf::Time(now);
     (repository.dates.targets, repository.dates.snapshot, repository.dates.timestamp) =
         (end, end, end);
     repository.publish(&[&recipe(2).build()]);

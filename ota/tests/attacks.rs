@@ -1,17 +1,17 @@
 //! The attacks of the TUF specification (section 1.5.2), by a server over HTTP against the road that
-//! the daemon takes: what it refuses, and that the slots stay as they were. `repository/tests` has
+//! the daemon takes: what it refuses, and that the slots stay as they were. `lib/tuf/tests` has
 //! the finer cases.
 
 mod support;
 
 use std::collections::BTreeMap;
 
-use repository::author::{new_root, RoleSigners};
-use repository::{sha256_hex, Envelope, Root, Time};
-use serde_json::{json, Value};
-use slot::network_time::NetworkTime;
-use slot::Slot;
-use support::{recipe, role_key, role_signers, Device, Fault, Recipe, Repository, Server};
+use formats::Slot;
+use formats::network_time::NetworkTime;
+use serde_json::{Value, json};
+use support::{Device, Fault, Recipe, Repository, Server, recipe, role_key, role_signers};
+use tuf::author::{RoleSigners, new_root};
+use tuf::{Envelope, Root, Time, sha256_hex};
 
 const END: Time = Time(4_000_000_000);
 
@@ -205,7 +205,7 @@ fn a_repository_of_somebody_else() {
             snapshot: role_key(63),
             timestamp: role_key(64),
         };
-        repository::author::first_root(&stranger, END).unwrap()
+        tuf::author::first_root(&stranger, END).unwrap()
     });
     let server = Server::start(repository.files.clone());
     let error = refused(&device, &server);
@@ -219,8 +219,8 @@ fn below_the_threshold() {
     let second = role_key(22);
     // From root 2 on, two keys have to sign the targets.
     rotate(&mut repository, role_signers(), |root| {
-        let object = repository::key_object(&second.verifying_key());
-        let id = repository::key_id(&object).unwrap();
+        let object = tuf::key_object(&second.verifying_key());
+        let id = tuf::key_id(&object).unwrap();
         root.keys.insert(id.clone(), object);
         let targets = root.roles.get_mut("targets").unwrap();
         targets.keyids.push(id);

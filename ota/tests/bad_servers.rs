@@ -6,7 +6,7 @@ mod support;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use support::{publish, raw, recipe, Device, Fault, Server};
+use support::{Device, Fault, Server, publish, raw, recipe};
 
 fn faults() -> Vec<(Fault, &'static str)> {
     vec![

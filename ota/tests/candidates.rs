@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::Command as Program;
 
 use ed25519_dalek::SigningKey;
-use ota::commands::{run, Command};
+use formats::Slot;
+use ota::commands::{Command, run};
 use ota::device::Running;
 use ota::settings::Settings;
 use ota::state::State;
 use ota::sticks;
-use slot::Slot;
-use support::{recipe, Device, Recipe, Repository, Update, CHUNK};
+use support::{CHUNK, Device, Recipe, Repository, Update, recipe};
 
 /// Versions that this device refuses, each for a reason of its own; what the repository says of them
 /// fits.
@@ -114,8 +114,7 @@ fn nor_does_a_bundle_hide_the_one_beside_it() {
     let stick = tempfile::tempdir().unwrap();
     pack(&repository, &stick.path().join("a.bundle"));
     repository.publish(&[&two, &three]);
-    let old =
-        format!("targets/{}.demo-qemu-arm64-1.0.2.update", repository::sha256_hex(&two.bytes));
+    let old = format!("targets/{}.demo-qemu-arm64-1.0.2.update", tuf::sha256_hex(&two.bytes));
     repository.files.remove(&old).unwrap();
     pack(&repository, &stick.path().join("b.bundle"));
     assert_eq!(plug_in(&device, stick.path()), Ok(true));
@@ -142,7 +141,7 @@ fn a_link_that_drops_is_not_a_refusal() {
     let device = Device::new();
     let repository = repository_of(&device, &[&two, &three]);
     let server = repository.serve(&device);
-    let hash = repository::sha256_hex(&three.bytes);
+    let hash = tuf::sha256_hex(&three.bytes);
     let mut files = repository.files.clone();
     files.remove(&format!("targets/{hash}.demo-qemu-arm64-1.0.3.update")).unwrap();
     server.put(files);

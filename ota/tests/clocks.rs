@@ -3,11 +3,11 @@
 
 mod support;
 
+use formats::Slot;
+use formats::network_time::NetworkTime;
 use ota::status;
-use repository::Time;
-use slot::network_time::NetworkTime;
-use slot::Slot;
-use support::{recipe, Device, Repository};
+use support::{Device, Repository, recipe};
+use tuf::Time;
 
 const YEAR: u64 = 366 * 86_400;
 

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use formats::Slot;
 use ota::state::State;
-use slot::Slot;
-use support::{recipe, Device, Repository, Server, Update};
+use support::{Device, Repository, Server, Update, recipe};
 
 /// Stands in for `init`, and remembers what it was told.
 fn init(device: &Device) -> Arc<Mutex<Vec<String>>> {
@@ -132,7 +132,7 @@ fn metadata_that_the_new_version_does_not_trust_keeps_it_from_being_committed() 
     // Another repository's: as if the image had the wrong root.
     let mut strange = Repository::new();
     strange.signers.timestamp = support::role_key(9);
-    strange.root = repository::author::first_root(&strange.signers, strange.dates.targets).unwrap();
+    strange.root = tuf::author::first_root(&strange.signers, strange.dates.targets).unwrap();
     device.put("etc/ferrite/tuf-root.json", &strange.root);
     std::fs::remove_dir_all(device.paths.tuf()).unwrap();
     let _ = settling(&device, || {
@@ -160,7 +160,7 @@ fn a_server_that_comes_back_within_the_trials_time_is_enough() {
 fn a_trial_that_failed_for_want_of_the_server_is_not_a_ban() {
     // In full, and as the boot state's note keeps it.
     let full = "trial not committed: the update server was not reached: http://x/: no connection";
-    let note = slot::boot_state::note_text(full);
+    let note = formats::boot_state::note_text(full);
     for reason in [full, note.as_str()] {
         let (device, _, server, two) = on_trial();
         device.boot_into(Slot::A, &recipe(1).build().manifest, false, false);

@@ -6,22 +6,22 @@ mod support;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command as Program;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use formats::Slot;
+use formats::boot_state::BootState;
+use formats::layout::FIRMWARE;
+use formats::manifest::{FileHash, HEADER_SIZE};
+use formats::medium::{Access, Medium, Partitions};
 use ota::data_folder::Folder;
 use ota::device::Running;
 use ota::install::InstallerLock;
 use ota::scrub::Scrub;
 use ota::state::State;
 use sha2::{Digest, Sha256};
-use slot::boot_state::BootState;
-use slot::layout::FIRMWARE;
-use slot::manifest::{FileHash, HEADER_SIZE};
-use slot::medium::{Access, Medium, Partitions};
-use slot::Slot;
-use support::{recipe, Device, Recipe, Repository, Update};
+use support::{Device, Recipe, Repository, Update, recipe};
 
 /// A version with a real FAT volume as its boot image, and the files on it in its manifest. Gives
 /// the offset of the kernel's first byte, too.
@@ -240,7 +240,7 @@ fn it_goes_on_where_it_was_and_not_while_somebody_installs() {
     device.set_boot(|boot| boot.fallback = Some(Slot::B));
     // Where it was: what was written down of it before the power went.
     State::change(&device.paths, |state| {
-        let header_sha256 = repository::sha256_hex(&two.header);
+        let header_sha256 = tuf::sha256_hex(&two.header);
         let progress = ota::scrub::Progress { header_sha256, next: 2, ..Default::default() };
         state.scrub = Some(progress);
     })
@@ -260,7 +260,7 @@ fn a_day_has_its_share_and_a_pass_its_rest() {
     let device = device_with(&two, Came::Shipped, |boot| boot.fallback = Some(Slot::B));
     device.flip("root-b", &[0]);
     State::change(&device.paths, |state| {
-        let header_sha256 = repository::sha256_hex(&two.header);
+        let header_sha256 = tuf::sha256_hex(&two.header);
         let used =
             ota::scrub::Progress { header_sha256, day: DAY, bytes: 1 << 30, ..Default::default() };
         state.scrub = Some(used);

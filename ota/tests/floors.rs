@@ -2,10 +2,10 @@
 
 mod support;
 
-use ota::commands::{run, Command};
-use slot::boot_state::STRIKES_PER_TURN;
-use slot::Slot;
-use support::{recipe, Device, Recipe, Update};
+use formats::Slot;
+use formats::boot_state::STRIKES_PER_TURN;
+use ota::commands::{Command, run};
+use support::{Device, Recipe, Update, recipe};
 
 fn with_floor(sequence: u64, floor: u64) -> Update {
     Recipe { floor, ..recipe(sequence) }.build()

@@ -18,7 +18,7 @@ use ota::http::{Client, Remote};
 use ota::meter::Asked;
 use ota::patience::Patience;
 use ota::settings::Settings;
-use support::{recipe, Device, Fault, Repository};
+use support::{Device, Fault, Repository, recipe};
 
 /// The longest that nothing was heard, while `work` was done.
 fn longest_silence(beats: &Arc<Mutex<Vec<Instant>>>, work: impl FnOnce()) -> Duration {

@@ -4,14 +4,14 @@ mod support;
 
 use std::sync::Arc;
 
+use formats::Slot;
+use formats::boot_state::Boot;
+use formats::manifest::HEADER_SIZE;
+use formats::payload::ENTRY_SIZE;
 use ota::data_folder::{DataFolder, Folder};
-use ota::install::{install, InstallerLock, Offer};
+use ota::install::{InstallerLock, Offer, install};
 use ota::source::Source;
-use slot::boot_state::Boot;
-use slot::manifest::HEADER_SIZE;
-use slot::payload::ENTRY_SIZE;
-use slot::Slot;
-use support::{recipe, Device, Fault, Recipe, Server, CHUNK};
+use support::{CHUNK, Device, Fault, Recipe, Server, recipe};
 
 /// Room for one chunk and what the sockets between had in flight.
 const ONE_CHUNK: u64 = CHUNK + 1024;

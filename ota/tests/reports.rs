@@ -5,15 +5,15 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use ota::commands::{run, Command};
+use formats::Slot;
+use ota::commands::{Command, run};
 use ota::device::Running;
 use ota::report::send_due;
 use ota::settings::Settings;
 use ota::state::State;
 use serde_json::Value;
-use slot::Slot;
 use support::wire::Wire;
-use support::{patience, recipe, Device};
+use support::{Device, patience, recipe};
 
 fn reporting(server: &Wire) -> Device {
     let device = Device::new();
@@ -57,8 +57,9 @@ fn a_commit_is_told_once_and_signed() {
     assert_eq!(signed["outcome"], "committed");
     assert_eq!((&signed["version"], &signed["running"]), (&"1.0.2".into(), &"1.0.2".into()));
     let hex = |value: &Value| value.as_str().unwrap().to_string();
-    let key = VerifyingKey::from_bytes(&slot::hex::decode(&hex(&signed["key"])).unwrap()).unwrap();
-    let signature = slot::hex::decode::<64>(&hex(&report["signatures"][0]["sig"])).unwrap();
+    let key =
+        VerifyingKey::from_bytes(&formats::hex::decode(&hex(&signed["key"])).unwrap()).unwrap();
+    let signature = formats::hex::decode::<64>(&hex(&report["signatures"][0]["sig"])).unwrap();
     // No floats and no escapes: sorted members without spaces are the canonical form.
     let canonical = serde_json::to_vec(signed).unwrap();
     key.verify_strict(&canonical, &Signature::from_bytes(&signature)).unwrap();

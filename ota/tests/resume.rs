@@ -5,13 +5,13 @@ mod support;
 
 use std::cell::Cell;
 
+use formats::Slot;
 use ota::check::check;
 use ota::device::Running;
 use ota::install::install;
 use ota::meter::Asked;
 use ota::settings::Settings;
-use slot::Slot;
-use support::{patience, publish_beside, recipe, Delta, Device, Fault, Server, Update};
+use support::{Delta, Device, Fault, Server, Update, patience, publish_beside, recipe};
 
 /// One request on its way (256 KiB), what is not flushed yet (128 KiB), a chunk being written and
 /// one fetched, and the metadata. With chunks of 256 KiB in place of 64 that is 0.9 MiB.

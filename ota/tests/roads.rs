@@ -2,9 +2,9 @@
 
 mod support;
 
+use formats::Slot;
 use ota::account::Report;
-use slot::Slot;
-use support::{publish_beside, recipe, Delta, Device, Fault, Server, Update, CHUNK};
+use support::{CHUNK, Delta, Device, Fault, Server, Update, publish_beside, recipe};
 
 /// Version 2 with small changes in every second chunk of version 1.
 fn small_changes() -> (Update, Update) {

@@ -6,13 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use formats::Slot;
 use ota::commands;
 use ota::device::Running;
 use ota::settings::Settings;
 use ota::state::Failed;
-use ota::{sticks, Error};
-use slot::Slot;
-use support::{recipe, role_key, Device, Repository, Update};
+use ota::{Error, sticks};
+use support::{Device, Repository, Update, recipe, role_key};
 
 /// A folder in the place of a mounted stick.
 struct Stick(tempfile::TempDir);
@@ -101,7 +101,7 @@ fn what_failed_its_trial_is_not_taken_from_a_stick_again() {
     let failed = Failed {
         sequence: 2,
         version: "1.0.2".into(),
-        header_sha256: repository::sha256_hex(&two.header),
+        header_sha256: tuf::sha256_hex(&two.header),
         reason: "not healthy".into(),
         retry: 0,
     };
@@ -166,7 +166,7 @@ fn what_is_no_bundle_of_ours_touches_nothing() {
     strange.publish(&[&two]);
     let timestamp = strange.files.get_mut("metadata/timestamp.json").unwrap();
     let value: serde_json::Value = serde_json::from_slice(timestamp).unwrap();
-    *timestamp = repository::Envelope::sign(&value["signed"], &[&role_key(9)]).unwrap().to_bytes();
+    *timestamp = tuf::Envelope::sign(&value["signed"], &[&role_key(9)]).unwrap().to_bytes();
     stick.pack("strange.bundle", &strange);
     untouched(&stick, "another's signature");
     fs::remove_dir_all(stick.path()).unwrap();

@@ -8,16 +8,16 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ota::commands::{run, Command};
+use formats::Slot;
+use formats::boot_state::BootState;
+use ota::commands::{Command, run};
 use ota::data_folder::{DataFolder, Folder};
 use ota::device::Running;
 use ota::keeper::Keeper;
 use ota::paths::Paths;
 use ota::retrial::Retrial;
 use ota::settings::Settings;
-use slot::boot_state::BootState;
-use slot::Slot;
-use support::{publish, recipe, Device, Server, Update};
+use support::{Device, Server, Update, publish, recipe};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -3,7 +3,7 @@
 mod support;
 
 use support::wire::Wire;
-use support::{publish, recipe, Device};
+use support::{Device, publish, recipe};
 
 fn wired(device: &Device, sequence: u64) -> Wire {
     let update = recipe(sequence).build();
@@ -53,7 +53,7 @@ fn a_new_timestamp_is_seen_although_the_old_one_has_a_tag() {
     repository.publish(&[&two]);
     server.edit(|shared| shared.files = repository.files.clone());
     assert_eq!(device.update_from(&server.url()), Ok(true));
-    assert!(device.holds(slot::Slot::B, &two));
+    assert!(device.holds(formats::Slot::B, &two));
 }
 
 /// What one round downloads, by the server's count.
@@ -92,7 +92,7 @@ fn a_days_budget_stops_a_download_that_goes_on_the_next_day() {
         let yesterday = ota::meter::Used { day: used.day - 1, ..used };
         device.put("data/budget.json", serde_json::to_vec(&yesterday).unwrap());
     }
-    assert!(device.holds(slot::Slot::B, &update));
+    assert!(device.holds(formats::Slot::B, &update));
     assert!(days >= 2, "{days}");
     let size = update.bytes.len() as u64;
     assert!(all < size + days * (512 << 10), "{all} bytes for {size} on {days} days");
@@ -111,7 +111,7 @@ fn outside_its_hours_the_daemon_asks_nothing_and_a_person_may() {
     assert!(error.contains("downloads are for between"), "{error}");
     assert_eq!(bytes, 0);
     ota::commands::run(ota::commands::Command::Install(None), &device.paths).unwrap();
-    assert!(device.holds(slot::Slot::B, &recipe(2).build()));
+    assert!(device.holds(formats::Slot::B, &recipe(2).build()));
 }
 
 #[test]

@@ -5,16 +5,16 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use repository::author::{new_root, Dates, RoleSigners};
-use repository::{Envelope, Time};
-use slot::network_time::NetworkTime;
-use slot::Slot;
-use support::certificates::{tls, Authority, Issued};
+use formats::Slot;
+use formats::network_time::NetworkTime;
+use support::certificates::{Authority, Issued, tls};
 use support::wire::Wire;
-use support::{publish, recipe, role_key, Device, Repository};
+use support::{Device, Repository, publish, recipe, role_key};
+use tuf::author::{Dates, RoleSigners, new_root};
+use tuf::{Envelope, Time};
 
 const PAST: (&str, &str) = ("20100101000000Z", "20110101000000Z");
 const PRESENT: (&str, &str) = ("20200101000000Z", "21200101000000Z");

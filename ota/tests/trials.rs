@@ -4,17 +4,17 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use formats::Slot;
+use formats::boot_request::{self, BootRequest};
 use ota::boot::{self, BootControl};
-use ota::commands::{run, Command};
-use ota::daemon::{settle_first, Heart};
+use ota::commands::{Command, run};
+use ota::daemon::{Heart, settle_first};
 use ota::device::Running;
 use ota::settings::Settings;
-use slot::boot_request::{self, BootRequest};
-use slot::Slot;
-use support::{publish, recipe, Device, Server, Update};
+use support::{Device, Server, Update, publish, recipe};
 
 fn offering(device: &Device, updates: &[&Update]) -> Server {
     let sized: Vec<_> = updates.iter().map(|u| (*u, u.bytes.len() as u64)).collect();

@@ -5,16 +5,16 @@ mod support;
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ota::writer::session::{serve, Patience};
+use formats::Slot;
+use ota::writer::session::{Patience, serve};
 use ota::writer::wire::{self, Answer, Ask};
-use slot::Slot;
-use support::writer::{short, WriterThread};
-use support::{publish_beside, recipe, Delta, Device, Fault, Recipe, Server, Update, CHUNK};
+use support::writer::{WriterThread, short};
+use support::{CHUNK, Delta, Device, Fault, Recipe, Server, Update, publish_beside, recipe};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -98,7 +98,7 @@ fn unharmed(device: &Device) {
     let boot = device.boot();
     assert_eq!((boot.trial, boot.active), (None, Slot::A));
     let root = std::fs::read(device.paths.device("root-b")).unwrap();
-    let header = &root[root.len() - slot::manifest::HEADER_SIZE..];
+    let header = &root[root.len() - formats::manifest::HEADER_SIZE..];
     assert!(header.iter().all(|b| *b == 0) || header.iter().all(|b| *b == 0xA5), "a header");
     // And the next one who comes can install.
     let two = recipe(2).build();

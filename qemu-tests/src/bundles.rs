@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::fixture::{keys, run, Built};
+use crate::fixture::{Built, keys, run};
 use crate::machine::imager;
 
 /// What an update starts with (docs/architecture.md).

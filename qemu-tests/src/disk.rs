@@ -6,10 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{bail, ensure, Context, Result};
-use slot::boot_state::{newest, BootState, BLOB_SIZE};
-use slot::gpt;
-use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
+use anyhow::{Context, Result, bail, ensure};
+use formats::boot_state::{BLOB_SIZE, BootState, newest};
+use formats::gpt;
+use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
 
 /// A disk, in a temporary folder and gone when dropped unless it was asked for by path. Its
 /// methods see what a running machine has written, because QEMU writes through the same page
@@ -171,7 +171,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slot::gpt::{Gpt, Guid, Partition, LINUX_DATA};
+    use formats::gpt::{Gpt, Guid, LINUX_DATA, Partition};
 
     fn disk() -> Disk {
         let partition = |number: u8, label: &str, first, last| Partition {

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::locked::Locked;
 use crate::machine::imager;
 use crate::own_kernel::{self, OwnKernel};
-use crate::server::{listen, Server};
+use crate::server::{Server, listen};
 
 /// As many as there are seats for machines.
 const LANES: usize = 2;

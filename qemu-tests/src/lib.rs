@@ -35,7 +35,7 @@ pub mod videocore;
 pub use board::Board;
 pub use console::{Console, Line};
 pub use disk::Disk;
-pub use machine::{imager, Machine, Options};
+pub use machine::{Machine, Options, imager};
 pub use own_kernel::OwnKernel;
 pub use patience::wait_until;
 pub use random::Random;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 
 /// More than this the load does not stretch a wait: then something hangs.
 const MAX_STRETCH: f64 = 6.0;

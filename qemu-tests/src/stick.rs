@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Where the partition of a stick begins, in sectors of 512 bytes: where every formatter puts it.
 const START: u64 = 2048;

@@ -134,7 +134,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Request
                 runs = Some(number(&key, &value()?, 1, MAX_BENCH_RUNS as i32)? as usize)
             }
             other if other.starts_with('-') => {
-                return Err(Error::config(format!("unknown option {other}; see runner --help")))
+                return Err(Error::config(format!("unknown option {other}; see runner --help")));
             }
             _ => files.push(PathBuf::from(text)),
         }

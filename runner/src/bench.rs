@@ -1,6 +1,6 @@
 //! `runner bench`: the whole road beside the interpreter's own invoke, in one process.
 
-use crate::config::{read_bounded, Config};
+use crate::config::{Config, read_bounded};
 use crate::engine;
 use crate::error::Error;
 use crate::pipeline::Pipeline;

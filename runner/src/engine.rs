@@ -57,9 +57,11 @@ impl Engine {
                 version()
             ))
         })?;
-        interpreter
-            .allocate_tensors()
-            .map_err(|e| Error::engine(format!("TensorFlow Lite cannot allocate the model's tensors: {e} (its own words are above)")))?;
+        interpreter.allocate_tensors().map_err(|e| {
+            Error::engine(format!(
+                "TensorFlow Lite cannot allocate the model's tensors: {e} (its own words are above)"
+            ))
+        })?;
         let (inputs, outputs) =
             (interpreter.input_tensor_count(), interpreter.output_tensor_count());
         if inputs == 0 || outputs == 0 || inputs > MAX_TENSORS || outputs > MAX_TENSORS {
@@ -150,9 +152,9 @@ fn info(tensor: &tflitec::tensor::Tensor) -> Result<TensorInfo, Error> {
         DataType::Int64 => ElementType::Int64,
         other => {
             return Err(Error::engine(format!(
-            "tensor {:?} has type {other:?}; runner knows float32, int8, uint8, int32 and int64",
-            tensor.name()
-        )))
+                "tensor {:?} has type {other:?}; runner knows float32, int8, uint8, int32 and int64",
+                tensor.name()
+            )));
         }
     };
     let shape = tensor.shape().dimensions().clone();

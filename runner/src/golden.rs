@@ -1,7 +1,7 @@
 //! The golden sample: an input and the result its maker saw. A model that says something else
 //! never becomes ready.
 
-use crate::config::{read_bounded, Config};
+use crate::config::{Config, read_bounded};
 use crate::engine;
 use crate::error::{Error, Exit};
 use crate::pipeline::Pipeline;
@@ -155,7 +155,7 @@ impl Coming {
 pub fn read(config: &Config, preparer: &Preparer) -> Result<Sample, Error> {
     let path = config.folder.join(&config.golden.sample);
     let sample = read_bounded(&path, MAX_SAMPLE)?;
-    let sha256 = slot::hex::encode(&Sha256::digest(&sample));
+    let sha256 = formats::hex::encode(&Sha256::digest(&sample));
     let prepared = preparer.prepare(sample).map_err(|e| bad(config, e))?;
     Ok(Sample { prepared, sha256 })
 }

@@ -1,20 +1,20 @@
 //! The workload: ready, then the inference loop until SIGTERM.
 
-use crate::config::{read_bounded, Config};
+use crate::config::{Config, read_bounded};
 use crate::decoder::Outcome;
 use crate::error::{Error, Exit};
 use crate::notify::Notify;
 use crate::pipeline::Pipeline;
 use crate::prepare::{Preparer, Received};
 use crate::results::ResultLog;
-use crate::source::{self, Event, Metrics, Verdict, MAX_INPUT};
+use crate::source::{self, Event, MAX_INPUT, Metrics, Verdict};
 use crate::time;
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// A running inference may finish before a stop; longer than this it is taken to hang.
@@ -173,11 +173,7 @@ fn infer_one(
         }
         Err(refusal) => {
             line.error = Some(refusal.text);
-            if refusal.too_large {
-                Verdict::TooLarge
-            } else {
-                Verdict::Wrong
-            }
+            if refusal.too_large { Verdict::TooLarge } else { Verdict::Wrong }
         }
     };
     line.total_ms = time::ms(input.took + started.elapsed());

@@ -1,6 +1,6 @@
 //! Clocks: the date for people, the time since boot for measuring.
 
-use nix::time::{clock_gettime, ClockId};
+use nix::time::{ClockId, clock_gettime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the machine started, sleep included.

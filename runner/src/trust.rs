@@ -1,11 +1,11 @@
 //! Is this the model the slot's signed manifest names? Hashed before anything reads it.
 
 use crate::args::{Command, Request};
-use crate::config::{read_bounded, Config};
+use crate::config::{Config, read_bounded};
 use crate::error::{Error, Exit};
+use formats::layout::RUN_SLOT_HEADER;
+use formats::manifest::{HEADER_SIZE, Header, Manifest};
 use sha2::{Digest, Sha256};
-use slot::layout::RUN_SLOT_HEADER;
-use slot::manifest::{Header, Manifest, HEADER_SIZE};
 use std::path::{Path, PathBuf};
 
 /// A model is read whole into memory; small devices have no more to give.
@@ -28,7 +28,7 @@ pub fn read_verified(request: &Request, config: &Config) -> Result<VerifiedModel
         path.canonicalize().map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
     let expected = expected_hash(request, config, &path)?;
     let bytes = read_bounded(&path, MAX_MODEL)?;
-    let sha256 = slot::hex::encode(&Sha256::digest(&bytes));
+    let sha256 = formats::hex::encode(&Sha256::digest(&bytes));
     let named = expected.iter().map(|e| (&e.0, &e.1));
     let pinned = config.sha256.iter().map(|hash| (hash, &PINNED));
     for (hash, by) in named.chain(pinned) {
@@ -91,7 +91,7 @@ fn expected_hash(
 fn hash_in(manifest: &Manifest, model: &Path) -> Option<String> {
     manifest.models.iter().find_map(|file| {
         let path = file.name.trim_start_matches('/');
-        (!path.is_empty() && model.ends_with(path)).then(|| slot::hex::encode(&file.sha256))
+        (!path.is_empty() && model.ends_with(path)).then(|| formats::hex::encode(&file.sha256))
     })
 }
 
@@ -102,7 +102,7 @@ fn refused(text: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slot::manifest::FileHash;
+    use formats::manifest::FileHash;
 
     #[test]
     fn a_model_is_found_by_its_path() {

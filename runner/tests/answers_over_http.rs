@@ -2,7 +2,7 @@
 
 mod model;
 
-use model::{face, fetched, runner, Workload, FACE_SHA256};
+use model::{FACE_SHA256, Workload, face, fetched, runner};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -77,7 +77,7 @@ impl Server {
 
 /// Lets children have the descriptor, too.
 fn keep_open(listener: &std::net::TcpListener) {
-    use nix::fcntl::{fcntl, FcntlArg, FdFlag};
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
 }
 

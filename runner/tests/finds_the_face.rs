@@ -2,7 +2,7 @@
 
 mod model;
 
-use model::{face, fetched, output, runner, runner_verb, Workload, FACE_SHA256};
+use model::{FACE_SHA256, Workload, face, fetched, output, runner, runner_verb};
 use serde_json::Value;
 use std::io::Read;
 use std::process::Command;

@@ -5,7 +5,7 @@ mod model;
 mod pictures;
 
 use image::{DynamicImage, ImageFormat};
-use model::{face, fetched, runner, Workload, FACE_SHA256};
+use model::{FACE_SHA256, Workload, face, fetched, runner};
 use pictures::flat_png;
 use png::BitDepth::{Eight, One, Sixteen};
 use png::ColorType::{Grayscale, GrayscaleAlpha, Indexed, Rgb, Rgba};

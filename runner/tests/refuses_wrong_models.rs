@@ -3,9 +3,9 @@
 
 mod model;
 
-use model::{face, fetched, output, runner, runner_verb, Workload, FACE_SHA256};
+use formats::manifest::{FileHash, Manifest, encode_header};
+use model::{FACE_SHA256, Workload, face, fetched, output, runner, runner_verb};
 use sha2::{Digest, Sha256};
-use slot::manifest::{encode_header, FileHash, Manifest};
 use std::path::Path;
 use std::process::Output;
 
@@ -34,7 +34,7 @@ fn slot_header(folder: &Path, sha256: &str, model: &str) -> std::path::PathBuf {
         chunk_table_sha256: [0; 32],
         boot_files: vec![],
         models: vec![FileHash {
-            sha256: slot::hex::decode(sha256).unwrap(),
+            sha256: formats::hex::decode(sha256).unwrap(),
             size: 1,
             name: model.into(),
         }],

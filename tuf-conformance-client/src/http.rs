@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::time::Duration;
 
-use repository::{Fetch, FetchError, METADATA_DIR, TARGETS_DIR};
-use ureq::http::StatusCode;
+use tuf::{Fetch, FetchError, METADATA_DIR, TARGETS_DIR};
 use ureq::Agent;
+use ureq::http::StatusCode;
 
 /// How long to wait for a connection, an answer or a next byte.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,10 +3,10 @@
 
 use p256::ecdsa::signature::Verifier;
 use p256::pkcs8::DecodePublicKey;
-use repository::{Ed25519, KeySchemes};
 use rsa::pkcs8::EncodePublicKey;
 use rsa::traits::PublicKeyParts;
 use serde_json::Value;
+use tuf::{Ed25519, KeySchemes};
 
 /// Shortest RSA modulus (4.2.2), in bytes.
 const MIN_RSA_BYTES: usize = 2048 / 8;
@@ -59,8 +59,7 @@ mod tests {
         MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEdYIVGGo4QvihtrWSAUQKZ++6nsuV\n\
         zVNK/dK0wPGvQ1vKN2L6GDFjxHis+RmFCFWCRZPiJNNRXIGV+iLf3fnshg==\n\
         -----END PUBLIC KEY-----\n";
-    const EC_SIGNATURE: &str =
-        "3045022100fdbf61f49541ad3a9a64970c939e5b42eb2533e889abe470b28db6288ea8cb07022019667f\
+    const EC_SIGNATURE: &str = "3045022100fdbf61f49541ad3a9a64970c939e5b42eb2533e889abe470b28db6288ea8cb07022019667f\
         34c27efaab6ae5c6c2a2bf7ca17451fcc6c72b7fa2606ed2b9bbeacfa6";
     const RSA: &str = "-----BEGIN PUBLIC KEY-----\n\
         MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA2AIemoWV0P+qZll0rKNa\n\
@@ -71,8 +70,7 @@ mod tests {
         O+5rhnhIiF0S0vwCT75RQPOhX3+jXLzGwqnQz459b0P+sDUpH6SboBk2QeUU95AP\n\
         HwIDAQAB\n\
         -----END PUBLIC KEY-----\n";
-    const RSA_SIGNATURE: &str =
-        "8bce36d772c236eb7be4d169d2c7bff47799746bdfb78a919754233670d525fe1ec73a6273dfb968d0dd\
+    const RSA_SIGNATURE: &str = "8bce36d772c236eb7be4d169d2c7bff47799746bdfb78a919754233670d525fe1ec73a6273dfb968d0dd\
         9d0b3ba597994b53ab958bfbb490de1ddafc2a2dcb69ed68846472afb2579f97bc5019755115e28bfa33\
         9cde573cf56a3bbb8eeeefeb7f56bc851f1dc32b23f21de2792618283ab2ed8519469b7e5b7495c7fb06\
         793a52f41ef843b98cee6c5f670bfed732ac6ac1cfeff75ffdde7ae98473a44baba8650ef29a831570c8\
@@ -85,8 +83,7 @@ mod tests {
         u95/DZTMTmFeZG1sIIHUiAUJJPz7xvbQPiyWd/g05mnFpmD4iVlsZli9htsFfE47\n\
         wfyIyC0GovqETO2WMQIDAQAB\n\
         -----END PUBLIC KEY-----\n";
-    const SHORT_RSA_SIGNATURE: &str =
-        "230477864c90735be06771c5d99df532bef313ca949384a3e0a9ed09c03784832a8cfcafd6b2aff7ad5a\
+    const SHORT_RSA_SIGNATURE: &str = "230477864c90735be06771c5d99df532bef313ca949384a3e0a9ed09c03784832a8cfcafd6b2aff7ad5a\
         a374c318e315c0979523219ba0689f398c5000159ceb94da1f2ce709889f2bbc5791117e20b5c2e4a2dd\
         cc3f222ebe39c568b5214bb5cc4aec39aa7e5430cc5ccbd980b4142c0f855778bdcdd8dd704dd0e8f85e\
         31ce";

@@ -1,4 +1,4 @@
-//! Puts the device's TUF client (`repository::Client`) under the conformance suite of the TUF
+//! Puts the device's TUF client (`tuf::Client`) under the conformance suite of the TUF
 //! project, by its command line protocol (CLIENT-CLI.md there). How to run it: `docs/tuf.md`.
 //!
 //! Its own are only the ways in and out: HTTP by the crate that `ota` uses, the folders that the
@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use repository::author::Published;
-use repository::{Client, Limits, Time};
+use tuf::author::Published;
+use tuf::{Client, Limits, Time};
 
 use http::Http;
 use keys::AllSchemes;

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use repository::{DirStore, Store};
+use tuf::{DirStore, Store};
 
 const ROOT: &str = "root.json";
 const INITIAL: &str = "initial.json";

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
-use repository::author::{first_root, publication, Dates, RoleSigners};
-use repository::{sha256_hex, target_path, TargetFile, Time};
+use tuf::author::{Dates, RoleSigners, first_root, publication};
+use tuf::{TargetFile, Time, sha256_hex, target_path};
 
 /// Serves a folder on a free port and remembers what was asked for.
 fn serve(root: &Path) -> (String, Arc<Mutex<Vec<String>>>) {

@@ -5,13 +5,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use toml::{Table, Value};
 
+use super::Pair;
 use super::ours::Origin;
 use super::roads::SlotStream;
-use super::Pair;
-use crate::workshop::{read, write_if_new, Workshop, BOARD};
+use crate::workshop::{BOARD, Workshop, read, write_if_new};
 
 /// The board's own kernel, and the one before.
 const KERNEL: &str = "7.2.12";

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::ours::Origin;
 use super::Pair;
-use crate::workshop::{output, package_cache, read, write_if_new, Workshop, BOARD};
+use super::ours::Origin;
+use crate::workshop::{BOARD, Workshop, output, package_cache, read, write_if_new};
 
 /// From each of these to the last one.
 const VERSIONS: [&str; 3] = ["7.2.11", "7.2.6", "7.2.12"];

@@ -66,7 +66,7 @@ impl Known {
 
 fn sha256(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    Ok(slot::hex::encode(&Sha256::digest(&bytes)))
+    Ok(formats::hex::encode(&Sha256::digest(&bytes)))
 }
 
 #[cfg(test)]

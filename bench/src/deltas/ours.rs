@@ -3,13 +3,13 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use super::Pair;
 use super::process::{self, Taken};
 use super::roads::SlotStream;
-use super::Pair;
 use crate::statistics::median;
-use crate::workshop::{length, Workshop};
+use crate::workshop::{Workshop, length};
 
 /// How our delta of a pair is made.
 pub enum Origin {

@@ -6,10 +6,10 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{anyhow, ensure, Context, Result};
-use slot::block_index::{self, Block};
-use slot::manifest::{Header, HEADER_SIZE};
-use slot::payload::{self, ChunkTable};
+use anyhow::{Context, Result, anyhow, ensure};
+use formats::block_index::{self, Block};
+use formats::manifest::{HEADER_SIZE, Header};
+use formats::payload::{self, ChunkTable};
 
 /// Bytes of a chunk, and the zstd level of its frame, as `imager build` makes them.
 const CHUNK_SIZE: usize = 256 << 10;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::known::{self, Known};
 use super::ours::Origin;
 use super::roads::SlotStream;
-use super::{casync, Pair};
+use super::{Pair, casync};
 use crate::workshop::{length, output};
 
 /// A way to bring a new version to a device that has an old one.

@@ -1,6 +1,6 @@
 //! Files out of the archives that an image file names, onto the root.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::root::merged;
 use crate::config::values::Line;

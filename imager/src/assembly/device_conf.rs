@@ -3,10 +3,10 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{bail, Result};
+use anyhow::{Result, bail};
+use formats::conf::Writer;
+use formats::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, GROUP_SLOTS_READ, RUN_WIFI_CONF};
 use sha2::{Digest, Sha256};
-use slot::conf::Writer;
-use slot::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, GROUP_SLOTS_READ, RUN_WIFI_CONF};
 
 use super::initramfs;
 use super::kernel::KernelFiles;
@@ -14,7 +14,7 @@ use super::ports::Ports;
 use super::ssh;
 use crate::config::board::Board;
 use crate::config::image::{
-    Image, Ready, Restart, Update, Workload, UPDATE_WORKLOAD, WIFI_WORKLOAD, WRITER_WORKLOAD,
+    Image, Ready, Restart, UPDATE_WORKLOAD, Update, WIFI_WORKLOAD, WRITER_WORKLOAD, Workload,
 };
 
 /// Where the update client lies on the root.
@@ -142,11 +142,7 @@ pub fn user_id(name: &str) -> u32 {
 }
 
 fn yes_no(yes: bool) -> &'static str {
-    if yes {
-        "yes"
-    } else {
-        "no"
-    }
+    if yes { "yes" } else { "no" }
 }
 
 fn workload_section(w: &mut Writer, workload: &Workload, user: &User, listen: &[SocketAddr]) {
@@ -343,7 +339,7 @@ pub fn ota_settings(image: &Image, update: &Update) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slot::conf;
+    use formats::conf;
 
     fn image(text: &str) -> (tempfile::TempDir, Image) {
         let dir = tempfile::tempdir().unwrap();
@@ -468,7 +464,7 @@ mod tests {
             assert_eq!(settings[key], value, "{key}");
         }
         let roots = image.files.last().unwrap();
-        assert_eq!(roots.path.as_str(), slot::layout::TLS_ROOTS);
+        assert_eq!(roots.path.as_str(), formats::layout::TLS_ROOTS);
         assert_eq!(roots.source, std::path::Path::new("ca.pem"));
     }
 

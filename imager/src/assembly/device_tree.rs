@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 /// A board's tree has some hundred nodes; the largest of Debian's some thousand.
 const MAX_NODES: usize = 20_000;

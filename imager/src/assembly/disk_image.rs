@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 
-use anyhow::{anyhow, ensure, Context, Result};
-use slot::boot_state::BootState;
-use slot::gpt::{self, Gpt, Guid, Partition};
-use slot::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, DATA, FIRMWARE, LABELS, SECTOR};
-use slot::{payload, Slot};
+use anyhow::{Context, Result, anyhow, ensure};
+use formats::boot_state::BootState;
+use formats::gpt::{self, Gpt, Guid, Partition};
+use formats::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, DATA, FIRMWARE, LABELS, SECTOR};
+use formats::{Slot, payload};
 
 use crate::config::board::{Board, Chooser, Mbr};
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::device_tree::DeviceTree;
 
@@ -238,7 +238,7 @@ fn missing(path: &str, modules: &BTreeSet<String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::device_tree::tests::{blob, BOARD};
+    use super::super::device_tree::tests::{BOARD, blob};
     use super::*;
 
     fn drivers() -> Drivers {

@@ -10,7 +10,7 @@ use crate::sources::cache::Cache;
 pub fn frame(bytes: &[u8], sha256: &[u8; 32], level: i32, cache: &Cache) -> Result<Vec<u8>> {
     // Another release of zstd may pack the same bytes otherwise.
     let zstd = zstd::zstd_safe::version_number();
-    let key = format!("zstd {zstd} {level} {}", slot::hex::encode(sha256));
+    let key = format!("zstd {zstd} {level} {}", formats::hex::encode(sha256));
     let path = cache.derived(&key, |out| {
         let frame = zstd::bulk::compress(bytes, level).context("zstd could not compress")?;
         out.write_all(&frame).context("cannot write into the cache")

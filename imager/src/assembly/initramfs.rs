@@ -28,7 +28,7 @@ pub fn build<'a>(
         tree.insert(path, Node::new(Kind::CharDevice { major, minor }, 0o600))?;
     }
     tree.file("init", 0o755, init)?;
-    tree.file(slot::layout::BOOT_CONF, 0o644, boot_conf.as_bytes())?;
+    tree.file(formats::layout::BOOT_CONF, 0o644, boot_conf.as_bytes())?;
     for module in modules {
         tree.file(&module_path(module), 0o644, module.object.as_slice())?;
     }

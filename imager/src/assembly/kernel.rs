@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::device_tree::DeviceTree;
 use super::drivers;
-use super::modules::{self, canonical, Module, ModuleSource};
-use super::packaged_modules::{ending_with, PackagedModules};
+use super::modules::{self, Module, ModuleSource, canonical};
+use super::packaged_modules::{PackagedModules, ending_with};
 use super::wifi;
 use crate::config::board::{Chooser, Kernel, KernelSource};
 use crate::config::values::Line;
@@ -179,7 +179,9 @@ fn second_life_names(kernel: &Kernel, uses_media: bool) -> Result<Vec<&str>> {
     let mut names = as_strs(&kernel.second_life_modules);
     if uses_media {
         if kernel.media_modules.is_empty() {
-            bail!("the image uses USB sticks (`sticks` or `media`), but the board has none: its file names no `media_modules`");
+            bail!(
+                "the image uses USB sticks (`sticks` or `media`), but the board has none: its file names no `media_modules`"
+            );
         }
         names.extend(as_strs(&kernel.media_modules));
     }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::drivers::Drivers;
 use super::elf::section;
-use super::modules::{self, canonical, ModuleSource};
+use super::modules::{self, ModuleSource, canonical};
 use crate::config::board::ModuleSignatures;
 use crate::sources::tarball::{MemberKind, Tarball};
 
@@ -93,7 +93,9 @@ impl<'a> PackagedModules<'a> {
 
 /// What to say when a list is missing that is made where modules are installed.
 fn no_list(release: &str, list: &str) -> String {
-    format!("the kernel has no lib/modules/{release}/{list}: `make modules_install` of Linux 5.2 or newer writes it; is `release` right?")
+    format!(
+        "the kernel has no lib/modules/{release}/{list}: `make modules_install` of Linux 5.2 or newer writes it; is `release` right?"
+    )
 }
 
 impl PackagedModules<'_> {

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{Context, Result, anyhow};
+use formats::payload::{Chunk, ChunkTable};
 use sha2::{Digest, Sha256};
-use slot::payload::{Chunk, ChunkTable};
 
 use super::frame_cache::frame;
 use crate::sources::cache::Cache;
@@ -34,23 +34,25 @@ impl CompressedStream {
     /// chunks and compresses them on all processors.
     pub fn new(parts: &[&[u8]], cache: &Cache) -> Result<CompressedStream> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
-        let count = slot::payload::chunk_count(size as u64, CHUNK_SIZE) as usize;
+        let count = formats::payload::chunk_count(size as u64, CHUNK_SIZE) as usize;
         let results: Mutex<Vec<Option<Packed>>> = Mutex::new(vec![None; count]);
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
         std::thread::scope(|scope| {
             for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-                scope.spawn(|| loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
-                        return;
-                    }
-                    match compress(&gather(parts, index), cache) {
-                        Ok(done) => lock(&results)[index] = Some(done),
-                        Err(error) => {
-                            *lock(&failure) = Some(error);
-                            next.store(count, Ordering::Relaxed);
+                scope.spawn(|| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        if index >= count {
                             return;
+                        }
+                        match compress(&gather(parts, index), cache) {
+                            Ok(done) => lock(&results)[index] = Some(done),
+                            Err(error) => {
+                                *lock(&failure) = Some(error);
+                                next.store(count, Ordering::Relaxed);
+                                return;
+                            }
                         }
                     }
                 });
@@ -107,11 +109,7 @@ fn compress(chunk: &[u8], cache: &Cache) -> Result<Packed> {
 fn hash_of_zeros(zeros: &[u8]) -> [u8; 32] {
     static WHOLE: OnceLock<[u8; 32]> = OnceLock::new();
     let hash = || Sha256::digest(zeros).into();
-    if zeros.len() as u64 == CHUNK_SIZE {
-        *WHOLE.get_or_init(hash)
-    } else {
-        hash()
-    }
+    if zeros.len() as u64 == CHUNK_SIZE { *WHOLE.get_or_init(hash) } else { hash() }
 }
 
 #[cfg(test)]
@@ -135,7 +133,7 @@ mod tests {
         let (_dir, cache) = cache();
         let (bytes, stream) = stream(&cache);
         let mut file = Vec::new();
-        stream.write(&[9; slot::manifest::HEADER_SIZE], &mut file).unwrap();
+        stream.write(&[9; formats::manifest::HEADER_SIZE], &mut file).unwrap();
         assert_eq!(file.len() as u64, stream.table.file_size());
         for (index, chunk) in stream.table.chunks().iter().enumerate() {
             let stream_range = stream.table.stream_range(index);

@@ -1,9 +1,9 @@
 //! The root file system: what the packages, wheels, files and models of an image come to.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
+use formats::layout::{MANIFEST_KEYS, OTA_SETTINGS, SYSTEM_CONF, TUF_ROOT};
+use formats::manifest::FileHash;
 use sha2::{Digest, Sha256};
-use slot::layout::{MANIFEST_KEYS, OTA_SETTINGS, SYSTEM_CONF, TUF_ROOT};
-use slot::manifest::FileHash;
 
 use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
@@ -12,10 +12,10 @@ use super::{archives, libraries, packages, ports, skeleton, ssh, wifi};
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::fs::tree::{Kind, Node, Tree};
+use crate::sources::Inputs;
 use crate::sources::deb::Deb;
 use crate::sources::request::ENGINE_WHEEL;
 use crate::sources::tarball::MemberKind;
-use crate::sources::Inputs;
 
 /// Where models lie on the root, each in a folder of its name.
 pub const MODELS: &str = "/usr/share/models";
@@ -37,7 +37,7 @@ pub struct DeviceBinaries {
     /// The model runner.
     pub runner: Vec<u8>,
     /// The boot chooser of boards with UEFI, where it is one.
-    pub efi_chooser: Option<Vec<u8>>,
+    pub efi_bootchooser: Option<Vec<u8>>,
 }
 
 /// The keys that an image carries.

@@ -1,7 +1,7 @@
 //! The files of the root that come from no package: folders, users, names, `init` and its links.
 
 use anyhow::Result;
-use slot::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, GROUP_SLOTS_READ};
+use formats::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, GROUP_SLOTS_READ};
 
 use super::device_conf::User;
 use crate::config::Image;

@@ -1,13 +1,13 @@
 //! A slot's images, their manifest and its signature.
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ed25519_dalek::{Signer, SigningKey};
+use formats::layout::BLOCK;
+use formats::manifest::{self, FileHash, Manifest};
+use formats::{payload, verity};
 use sha2::{Digest, Sha256};
-use slot::layout::BLOCK;
-use slot::manifest::{self, FileHash, Manifest};
-use slot::{payload, verity};
 
-use super::payload_writer::{CompressedStream, CHUNK_SIZE};
+use super::payload_writer::{CHUNK_SIZE, CompressedStream};
 use super::root::Root;
 use crate::config::{Board, Image};
 use crate::fs::tree::{Kind, Tree};

@@ -1,7 +1,7 @@
 //! The SSH server of a debug image: dropbear, root alone, keys alone.
 
 use anyhow::Result;
-use slot::layout::RUN_SSH_KEYS;
+use formats::layout::RUN_SSH_KEYS;
 
 use crate::fs::tree::Tree;
 

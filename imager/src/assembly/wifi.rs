@@ -3,16 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::device_tree::DeviceTree;
 use super::kernel::KernelFiles;
 use crate::config::board::Wifi;
 use crate::config::{Board, Image};
 use crate::fs::tree::Tree;
+use crate::sources::Inputs;
 use crate::sources::deb::Deb;
 use crate::sources::tarball::MemberKind;
-use crate::sources::Inputs;
 
 /// Where the kernel looks for firmware (Linux drivers/base/firmware_loader/main.c, `fw_path`).
 const FIRMWARE: &str = "/usr/lib/firmware";

@@ -1,8 +1,8 @@
 //! Boards with UEFI: our own program on the firmware partition counts and chooses, a unified kernel
 //! image on a slot's boot partition is what it starts. docs/choosers/efi.md explains them.
 
-use anyhow::{bail, ensure, Context, Result};
-use slot::efi::{self, MAX_UKI, PROFILES};
+use anyhow::{Context, Result, bail, ensure};
+use formats::efi::{self, MAX_UKI, PROFILES};
 
 use super::{Files, SlotFiles};
 use crate::config::board::{Architecture, Board};
@@ -147,7 +147,7 @@ mod tests {
         let [(name, image), (sum_name, sum)] = &made[..] else { panic!("{} files", made.len()) };
         assert_eq!((&**name, &**sum_name), (efi::UKI, efi::SUM));
         let length = image.len() as u64;
-        assert_eq!(efi::read_sum(sum).unwrap(), (slot::boot_state::crc32(image), length));
+        assert_eq!(efi::read_sum(sum).unwrap(), (formats::boot_state::crc32(image), length));
         let pe = Pe::read(image.clone()).unwrap();
         let text = |section| String::from_utf8_lossy(pe.content(section)).into_owned();
         let sections: Vec<_> = pe.sections().iter().map(|s| (s.name.as_str(), text(s))).collect();

@@ -1,8 +1,8 @@
 //! What a board's boot loader needs on the disk so that it chooses between the slots: one file a
-//! way of choosing. What the choice means is in `slot::boot_state`.
+//! way of choosing. What the choice means is in `formats::boot_state`.
 
-use anyhow::{ensure, Context, Result};
-use slot::rpi::autoboot::Method;
+use anyhow::{Context, Result, ensure};
+use formats::rpi::autoboot::Method;
 
 use crate::config::board::{Board, BootMemory, Chooser};
 use crate::secure_boot::Signer;

@@ -3,14 +3,14 @@
 //!
 //! Rules and names are those of the Raspberry Pi documentation, "config.txt".
 
-use anyhow::{bail, ensure, Context, Result};
-use slot::rpi::autoboot::{self, Method};
-use slot::rpi::BOOT_VOLUME;
-use slot::Slot;
+use anyhow::{Context, Result, bail, ensure};
+use formats::Slot;
+use formats::rpi::BOOT_VOLUME;
+use formats::rpi::autoboot::{self, Method};
 
 pub mod ramdisk;
 
-use super::{Files, SlotFiles, INITRD, KERNEL};
+use super::{Files, INITRD, KERNEL, SlotFiles};
 use crate::config::board::{Board, BoardFirmware};
 use crate::sources::deb::Deb;
 

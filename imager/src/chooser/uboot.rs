@@ -1,10 +1,10 @@
 //! U-Boot: `boot.scr` on the firmware partition counts and chooses, `slot.scr` on a slot's boot
 //! partition starts its kernel. The scripts are in `uboot/`; docs/choosers/uboot.md explains them.
 
-use anyhow::{bail, ensure, Context, Result};
-use slot::boot_state::{crc32, STRIKES_PER_ROUND, STRIKES_PER_TURN};
-use slot::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, SECTOR};
-use slot::origin::DISK_ARGUMENT;
+use anyhow::{Context, Result, bail, ensure};
+use formats::boot_state::{STRIKES_PER_ROUND, STRIKES_PER_TURN, crc32};
+use formats::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, SECTOR};
+use formats::origin::DISK_ARGUMENT;
 
 use crate::config::board::{BootMemory, Watchdog, WatchdogKind};
 

@@ -95,6 +95,8 @@ mod tests {
         assert!(line("rpi5").contains("card checked by its firmware's rules"));
         assert!(line("jetson-orin-nano").contains("card checked"));
         assert!(line("jetson-nano").contains("card checked") && !line("rpi5").contains("watchdog"));
-        assert!(line("jetson-nano").ends_with("no hardware watchdog: a hang may wait for somebody"));
+        assert!(
+            line("jetson-nano").ends_with("no hardware watchdog: a hang may wait for somebody")
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::new_file::NewFile;
@@ -21,8 +21,8 @@ use crate::config::{Board, Image};
 use crate::fs::tree::Tree;
 use crate::fs::{ext4, fat};
 use crate::secure_boot::{self, Signer};
-use crate::sources::hash::Sha256;
 use crate::sources::Inputs;
+use crate::sources::hash::Sha256;
 use crate::sources::{self, sbom};
 use crate::{chooser, keys};
 
@@ -88,7 +88,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     stamp.add_bytes("init", &binaries.init);
     stamp.add_bytes("ota", &binaries.ota);
     stamp.add_bytes("runner", &binaries.runner);
-    stamp.add_bytes("efi chooser", binaries.efi_chooser.as_deref().unwrap_or_default());
+    stamp.add_bytes("efi chooser", binaries.efi_bootchooser.as_deref().unwrap_or_default());
     stamp.add_bytes("signing keys", signers.join(" ").as_bytes());
     stamp.add_bytes("carried keys", carried.join(" ").as_bytes());
     let secured = secure_boot.as_ref().map(Signer::certificate).transpose()?;
@@ -116,7 +116,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let initrd = initramfs::build(&binaries.init, &boot_conf, modules)?;
     let identity = Identity { image: &image, board: &board };
     let mut firmware = chooser::board_firmware(&board, inputs.board_firmware.as_ref())?;
-    let program = binaries.efi_chooser.as_deref().map(|bytes| (bytes, secure_boot.as_ref()));
+    let program = binaries.efi_bootchooser.as_deref().map(|bytes| (bytes, secure_boot.as_ref()));
     let firmware_files = chooser::firmware_files(&board, &firmware, program)?;
     firmware.loader.clear();
     let volume_id = slot_image::boot_volume_id(&identity);
@@ -292,7 +292,7 @@ fn read_binaries(folder: &Path, board: &Board) -> Result<DeviceBinaries> {
         init: linux("init")?,
         ota: linux("ota")?,
         runner: linux("runner")?,
-        efi_chooser: is_efi.then(|| read(chooser, b"MZ", "UEFI")).transpose()?,
+        efi_bootchooser: is_efi.then(|| read(chooser, b"MZ", "UEFI")).transpose()?,
     })
 }
 
@@ -308,7 +308,7 @@ fn programs(binaries: &DeviceBinaries) -> Vec<sbom::Program> {
         program("ota", &binaries.ota),
         program("runner", &binaries.runner),
     ];
-    all.extend(binaries.efi_chooser.as_ref().map(|bytes| program("efi-chooser", bytes)));
+    all.extend(binaries.efi_bootchooser.as_ref().map(|bytes| program("efi-bootchooser", bytes)));
     all
 }
 
@@ -331,9 +331,9 @@ fn write_img(
     let [a, b, c, d, ..] = identity.hash("firmware");
     let options = fat::Options {
         size: board.partitions.firmware(),
-        reserved_sectors: slot::layout::FIRMWARE_RESERVED_SECTORS,
+        reserved_sectors: formats::layout::FIRMWARE_RESERVED_SECTORS,
         // A write to autoboot.txt, which may tear a block of the medium, touches no other file.
-        file_alignment: slot::layout::BLOCK as usize,
+        file_alignment: formats::layout::BLOCK as usize,
         volume_id: u32::from_le_bytes([a, b, c, d]),
         label: *b"FIRMWARE   ",
     };
@@ -342,7 +342,7 @@ fn write_img(
     let options = ext4::Options {
         size: board.partitions.data(),
         uuid: identity.bytes("data"),
-        label: slot::layout::DATA.to_owned(),
+        label: formats::layout::DATA.to_owned(),
         time: 0,
         quotas,
     };

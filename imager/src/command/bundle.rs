@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
-use repository::author::Published;
-use repository::{target_path, FerriteTarget, TargetFile, METADATA_DIR};
+use anyhow::{Context, Result, bail};
+use tuf::author::Published;
+use tuf::{FerriteTarget, METADATA_DIR, TargetFile, target_path};
 
 use super::hashing::Hashing;
 use super::new_file::NewFile;
@@ -150,7 +150,7 @@ fn append(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::publish::tests::{update, Project};
+    use crate::command::publish::tests::{Project, update};
     use std::fs;
     use std::process::Command;
 

@@ -19,7 +19,7 @@ impl Hashing {
 
     /// Of all that was read, in hex.
     pub fn sha256(self) -> String {
-        slot::hex::encode(&self.hash.finalize())
+        formats::hex::encode(&self.hash.finalize())
     }
 }
 

@@ -10,16 +10,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use formats::boot_state::{self, BLOB_SIZE, BootState};
+use formats::gpt::{self, Gpt};
+use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
+use formats::manifest::{FileHash, HEADER_SIZE, Header, Manifest, TrustedKeys};
+use formats::payload;
+use formats::{Slot, hex, verity};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use slot::boot_state::{self, BootState, BLOB_SIZE};
-use slot::gpt::{self, Gpt};
-use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
-use slot::manifest::{FileHash, Header, Manifest, TrustedKeys, HEADER_SIZE};
-use slot::payload;
-use slot::{hex, verity, Slot};
 
 use self::secure_boot::SecureBootReport;
 use self::shell::ShellReport;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use repository::author::id_of_key;
+use tuf::author::id_of_key;
 
 use crate::boot_key::{self, BootKey};
 use crate::{keys, secure_boot};

@@ -9,7 +9,7 @@ use crate::config::{Board, Image};
 use crate::sources::cache::Cache;
 use crate::sources::release::Expired;
 use crate::sources::session::DEBIAN_KEYRING;
-use crate::sources::{resolve_all, Options};
+use crate::sources::{Options, resolve_all};
 
 /// Where inputs come from: the options that `lock` and `build` share.
 #[derive(Debug, Args)]

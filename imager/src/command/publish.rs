@@ -9,9 +9,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{anyhow, bail, Context, Result};
-use repository::author::{next_targets, Dates, Draft};
-use repository::{target_path, FerriteTarget, TargetFile, Time, TARGETS_DIR};
+use anyhow::{Context, Result, anyhow, bail};
+use tuf::author::{Dates, Draft, next_targets};
+use tuf::{FerriteTarget, TARGETS_DIR, TargetFile, Time, target_path};
 
 use self::companions::{Companion, Older};
 use self::prune::PruneArgs;

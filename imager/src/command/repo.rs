@@ -15,8 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
-use repository::author::{Dates, Keyring, Published};
-use repository::{Role, Time};
+use tuf::author::{Dates, Keyring, Published};
+use tuf::{Role, Time};
 
 use crate::keys;
 

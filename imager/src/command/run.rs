@@ -10,12 +10,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::sparse;
 use crate::config::board::{Architecture, Board, Firmware, Qemu};
-use crate::config::values::{parse_size, Size};
+use crate::config::values::{Size, parse_size};
 
 /// Runs an image in QEMU, with its console in this terminal.
 #[derive(Debug, Args)]

@@ -44,7 +44,7 @@ impl Stamp {
 
     /// The stamp as text.
     pub fn finish(self) -> String {
-        slot::hex::encode(&self.0.finalize())
+        formats::hex::encode(&self.0.finalize())
     }
 }
 

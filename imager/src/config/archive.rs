@@ -100,11 +100,14 @@ pub fn check(
         }
         match (only, &entry.only) {
             (Only::Needed, None) => {
-                return at("an archive of an image needs `only`: the files or folders to take, like `only = [\"usr/lib\"]`")
+                return at(
+                    "an archive of an image needs `only`: the files or folders to take, like `only = [\"usr/lib\"]`",
+                );
             }
             (Only::Needed, Some(only)) => {
                 if let Some(bad) = only.get_ref().iter().find(|path| !is_pattern(path)) {
-                    let why = format!("`only`: {:?} is not a path inside the archive", bad.as_str());
+                    let why =
+                        format!("`only`: {:?} is not a path inside the archive", bad.as_str());
                     return Err(document.at(only.span(), why));
                 }
                 if only.get_ref().is_empty() {

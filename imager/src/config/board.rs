@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::archive::Place;
-use super::diagnostics::{nearest, Document, Finding};
+use super::diagnostics::{Document, Finding, nearest};
 use super::values::{BoardName, Line, Size, Suite};
 
 mod boot;
@@ -184,7 +184,9 @@ impl Board {
             known.extend(names_in(&folder)?);
         }
         if known.is_empty() {
-            bail!("board `{name}` not found: there is no `{FOLDER}` folder here or above; give --board a path to a board file");
+            bail!(
+                "board `{name}` not found: there is no `{FOLDER}` folder here or above; give --board a path to a board file"
+            );
         }
         let hint = nearest(&name, known.iter().map(String::as_str))
             .map(|n| format!("; did you mean `{n}`?"))

@@ -5,7 +5,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 
 /// No image or board file is larger; a bigger one is something else given by mistake.
@@ -47,7 +47,12 @@ impl Document {
             .with_context(|| format!("{}: cannot be read", path.display()))?
             .len();
         if size > MAX_FILE {
-            bail!("{}: {} bytes is too large for a TOML file (at most {} bytes); is it the right file?", path.display(), size, MAX_FILE);
+            bail!(
+                "{}: {} bytes is too large for a TOML file (at most {} bytes); is it the right file?",
+                path.display(),
+                size,
+                MAX_FILE
+            );
         }
         let text = fs::read_to_string(path)
             .with_context(|| format!("{}: cannot be read as text", path.display()))?;
@@ -139,8 +144,10 @@ mod tests {
 
     #[test]
     fn unknown_key_like_no_other_lists_the_known_ones() {
-        assert!(error("qqq = 1")
-            .starts_with("a.toml:1: unknown key `qqq`; known here: hostname, version"));
+        assert!(
+            error("qqq = 1")
+                .starts_with("a.toml:1: unknown key `qqq`; known here: hostname, version")
+        );
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use repository::ferrite::is_group;
+use formats::layout::TLS_ROOTS;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use slot::layout::TLS_ROOTS;
+use tuf::ferrite::is_group;
 
 use super::diagnostics::{Document, Finding};
 use super::image::{FileEntry, Update};

@@ -1,6 +1,6 @@
 //! `[secure_boot]` of an image file: what the board's own loader checks before it starts a slot.
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 use super::board::Board;

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 
 /// Declares a text type whose only way in is its check.
 macro_rules! checked_text {

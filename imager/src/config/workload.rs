@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use formats::layout::{GROUP_CTL, GROUP_SLOTS};
 use serde::Deserialize;
-use slot::layout::{GROUP_CTL, GROUP_SLOTS};
 use toml::Spanned;
 
-use super::diagnostics::{nearest, Document, Finding};
+use super::diagnostics::{Document, Finding, nearest};
 use super::values::{DevicePath, Line, Name, Size, Span};
 
 /// The most ports of one workload (`init`'s bound).

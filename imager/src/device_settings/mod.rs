@@ -1,6 +1,6 @@
 //! What one device gets when it is flashed and its image never has: a name, a time zone, secrets,
 //! files. All of it is looked at before anything is written; it goes onto the data partition, in
-//! the form of `slot::settings` and beside it.
+//! the form of `formats::settings` and beside it.
 
 mod secret;
 pub mod shown;
@@ -11,10 +11,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail, ensure, Context, Result};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
-use slot::conf::Writer;
-use slot::{layout, settings};
+use formats::conf::Writer;
+use formats::{layout, settings};
 
 use crate::assembly::device_conf::user_id;
 use crate::config::image::UPDATE_WORKLOAD;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 
-use anyhow::{ensure, Context, Result};
-use rustix::termios::{tcgetattr, tcsetattr, LocalModes, OptionalActions, Termios};
+use anyhow::{Context, Result, ensure};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::MAX_TOKEN;
 

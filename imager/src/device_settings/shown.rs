@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io;
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{Context, Result, anyhow};
+use formats::gpt;
+use formats::layout::{self, SECTOR};
+use formats::{conf, settings};
 use serde::Serialize;
-use slot::gpt;
-use slot::layout::{self, SECTOR};
-use slot::{conf, settings};
 
 use super::below_data;
 use crate::config::image::UPDATE_WORKLOAD;
@@ -57,7 +57,7 @@ impl Shown {
         let in_workloads = |path: &str| there(&format!("{}/{path}", layout::WORKLOADS));
         shown.token = in_workloads(&format!("{UPDATE_WORKLOAD}/token"))?.is_some();
         let Some(text) = text else { return Ok(shown) };
-        let wrong = |e: slot::Error| anyhow!(e.within(layout::SETTINGS));
+        let wrong = |e: formats::Error| anyhow!(e.within(layout::SETTINGS));
         let found = settings::parse(&text).map_err(wrong)?;
         shown.hostname = settings::hostname(&found).map_err(wrong)?.map(str::to_owned);
         shown.timezone =

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{ensure, Context, Result};
-use slot::settings::MAX_SSH_KEY;
+use anyhow::{Context, Result, ensure};
+use formats::settings::MAX_SSH_KEY;
 
 const KINDS: [&str; 7] = [
     "ssh-ed25519",
@@ -88,10 +88,12 @@ mod tests {
     #[test]
     fn one_public_key_is_taken_and_nothing_else() {
         assert_eq!(checked(KEY).unwrap(), KEY);
-        assert!(checked("-----BEGIN OPENSSH PRIVATE KEY-----")
-            .unwrap_err()
-            .to_string()
-            .contains(".pub"));
+        assert!(
+            checked("-----BEGIN OPENSSH PRIVATE KEY-----")
+                .unwrap_err()
+                .to_string()
+                .contains(".pub")
+        );
         for bad in [
             "",
             "hello",

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{bail, ensure, Context, Result};
-use slot::settings::{is_zone_name, is_zone_rule};
+use anyhow::{Context, Result, bail, ensure};
+use formats::settings::{is_zone_name, is_zone_rule};
 
 /// Where the database lies.
 pub const DATABASE: &str = "/usr/share/zoneinfo";

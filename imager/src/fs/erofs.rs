@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 use super::crc32c;
@@ -139,11 +139,7 @@ impl Inode<'_> {
     }
 
     fn header_size(&self) -> usize {
-        if self.is_compact() {
-            32
-        } else {
-            64
-        }
+        if self.is_compact() { 32 } else { 64 }
     }
 
     /// Bytes it takes in the metadata if its content goes inline, or `None` if that cannot be.

@@ -1,7 +1,7 @@
 //! Looking into an uncompressed EROFS, as [`super::erofs`] writes it (its first lines have the
 //! layout): files by path, and the names in a folder. Every number is bounded before it is used.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 const BLOCK: u64 = 4096;
 const SUPER: usize = 1024;

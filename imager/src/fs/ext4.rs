@@ -26,8 +26,8 @@ mod quota;
 use std::collections::BTreeMap;
 use std::io::{self, Seek, SeekFrom, Write};
 
-use self::contents::{links, Contents, Entry};
-use self::inode::{extent, Inode, FLAG_IMMUTABLE};
+use self::contents::{Contents, Entry, links};
+use self::inode::{FLAG_IMMUTABLE, Inode, extent};
 use self::quota::Usage;
 use super::crc32c;
 use super::tree::{Kind, Tree};

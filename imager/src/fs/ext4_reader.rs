@@ -7,7 +7,7 @@
 
 use std::io;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 const BLOCK: u64 = 4096;
 const ROOT_INO: u32 = 2;

@@ -10,9 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::fat_name::{self, ShortName, ENTRY};
+use super::fat_name::{self, ENTRY, ShortName};
 use super::tree::{Content, Kind, Tree};
 
 /// Bytes of a sector.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 
 /// Bytes of a directory entry.
 pub(super) const ENTRY: usize = 32;
@@ -65,11 +65,7 @@ impl ShortName {
     pub fn text(&self) -> String {
         let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_string();
         let (base, extension) = (part(&self.0[..8]), part(&self.0[8..]));
-        if extension.is_empty() {
-            base
-        } else {
-            format!("{base}.{extension}")
-        }
+        if extension.is_empty() { base } else { format!("{base}.{extension}") }
     }
 
     /// What ties long entries to this name.
@@ -95,11 +91,7 @@ pub(super) fn check(name: &str) -> Result<()> {
 
 /// Long entries in front of the short one: none if the short name says it all.
 pub(super) fn long_entries(name: &str, short: ShortName) -> usize {
-    if short.text() == name {
-        0
-    } else {
-        name.len().div_ceil(UNITS)
-    }
+    if short.text() == name { 0 } else { name.len().div_ceil(UNITS) }
 }
 
 /// The long entries themselves, the name's last piece first.

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::fat::{FatType, FAT16_CLUSTERS, FAT32_CLUSTERS, SECTOR};
-use super::fat_name::{ShortName, ENTRY, LONG, UNIT_AT};
+use super::fat::{FAT16_CLUSTERS, FAT32_CLUSTERS, FatType, SECTOR};
+use super::fat_name::{ENTRY, LONG, ShortName, UNIT_AT};
 
 /// Directories below each other before the reader gives up.
 const DEPTH_MAX: usize = 32;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{bail, ensure, Result};
+use anyhow::{Result, bail, ensure};
 
 /// Longest file name in bytes: the limit of Linux, EROFS, ext4 and FAT alike.
 pub const NAME_MAX: usize = 255;

@@ -1,7 +1,7 @@
 //! PE32+ images, as UEFI programs are (Microsoft's "PE Format"; UEFI 2.10, 2.1.1): read strictly,
 //! sections appended. What does not look like a linker's plain output is refused.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 mod signing;
 

@@ -2,10 +2,10 @@
 //! Authenticode Portable Executable Signature Format" 1.0, "Calculating the PE Image Hash"; UEFI
 //! 2.10, 32.5.3.3).
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 
-use super::{Pe, CERTIFICATES, CHECKSUM, DIRECTORIES, HEADERS_SIZE};
+use super::{CERTIFICATES, CHECKSUM, DIRECTORIES, HEADERS_SIZE, Pe};
 
 /// `WIN_CERT_REVISION_2_0` and `WIN_CERT_TYPE_PKCS_SIGNED_DATA`.
 const REVISION: u16 = 0x0200;

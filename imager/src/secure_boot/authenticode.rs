@@ -1,7 +1,7 @@
 //! The signature of a UEFI program: PKCS #7 signed data (RFC 2315) over the image's hash, as
 //! Microsoft's "Windows Authenticode Portable Executable Signature Format" 1.0 lays it out.
 
-use anyhow::{anyhow, Result};
+use anyhow::{Result, anyhow};
 use cms::cert::{CertificateChoices, IssuerAndSerialNumber};
 use cms::content_info::{CmsVersion, ContentInfo};
 use cms::signed_data::{
@@ -15,7 +15,7 @@ use x509_cert::der::asn1::{Null, ObjectIdentifier, OctetString, SetOfVec};
 use x509_cert::der::{Any, Decode, Encode};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
-use super::{decoded, Signer};
+use super::{Signer, decoded};
 
 /// RFC 5652, 5.1 and 11; RFC 5754, 2.2; RFC 8017, A.1.
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");

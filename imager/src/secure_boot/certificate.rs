@@ -5,12 +5,13 @@ use std::io::Read;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{anyhow, ensure, Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
+use rsa::RsaPrivateKey;
 use rsa::pkcs1v15::SigningKey;
 use rsa::pkcs8::EncodePublicKey;
 use rsa::rand_core::{CryptoRng, Error, RngCore};
 use rsa::sha2::Sha256;
-use rsa::RsaPrivateKey;
+use x509_cert::Certificate;
 use x509_cert::builder::{Builder, CertificateBuilder, Profile};
 use x509_cert::der::asn1::UtcTime;
 use x509_cert::der::{Decode, Encode};
@@ -19,7 +20,6 @@ use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use x509_cert::time::{Time, Validity};
-use x509_cert::Certificate;
 
 /// What every firmware knows (UEFI 2.10, 32.4.1, `EFI_CERT_X509_GUID`; RSA-2048 and SHA-256).
 const BITS: usize = 2048;

@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, ensure, Context, Result};
-use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
+use anyhow::{Context, Result, anyhow, ensure};
 use rsa::RsaPrivateKey;
-use x509_cert::der::{Decode, DecodePem, Encode, EncodePem};
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use x509_cert::Certificate;
+use x509_cert::der::{Decode, DecodePem, Encode, EncodePem};
 
 use crate::pe::Pe;
 

@@ -6,9 +6,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::cache::{read_whole, Cache};
+use super::cache::{Cache, read_whole};
 use super::deb822;
 use super::download::{Downloader, Missing};
 use super::openpgp::Keyring;
@@ -243,7 +243,9 @@ impl Archive {
             }
             match self.suites.get(&key) {
                 Some(Some(text)) => index.add(text, suite, architecture)?,
-                _ => eprintln!("NOTICE: the mirror has no {suite}: its security fixes will be missing; name a mirror that has it with --mirror"),
+                _ => eprintln!(
+                    "NOTICE: the mirror has no {suite}: its security fixes will be missing; name a mirror that has it with --mirror"
+                ),
             }
         }
         Ok(index)
@@ -269,7 +271,9 @@ impl Archive {
         let path = format!("{}/binary-{architecture}/Packages.xz", component.as_str());
         let (hash, size) = release.file(&path)?;
         if size > MAX_INDEX {
-            bail!("index of {suite}: its {size} bytes are more than the {MAX_INDEX} that are plausible");
+            bail!(
+                "index of {suite}: its {size} bytes are more than the {MAX_INDEX} that are plausible"
+            );
         }
         let file = match self.cache.find(&hash)? {
             Some(file) => file,

@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::cache::Cache;
 use super::deb;
 use super::download::Downloader;
 use super::hash::{HashingReader, Sha256};
 use super::local::{self, LocalFile};
-use super::tarball::{Tarball, MAX_UNPACKED};
+use super::tarball::{MAX_UNPACKED, Tarball};
 use crate::config::archive::{ArchiveEntry, Place};
 
 /// An archive takes less than this as it is stored.

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::cache::Cache;
 use super::hash::Sha256;
-use super::tarball::{Member, Tarball, MAX_UNPACKED};
+use super::tarball::{MAX_UNPACKED, Member, Tarball};
 
 /// A fetched package, ready to be read.
 #[derive(Debug, Clone)]

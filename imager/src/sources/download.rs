@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use anyhow::{bail, Context, Result};
-use ureq::tls::{RootCerts, TlsConfig};
+use anyhow::{Context, Result, bail};
 use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig};
 
 /// Fetches files over HTTP, through the proxy that the environment names.
 pub struct Downloader {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::cache::read_whole;
 use super::hash::Sha256;
@@ -47,11 +47,7 @@ impl LocalFile {
     /// Its permissions on the device if the image file gives none. Only the owner's execute bit is
     /// looked at, so that the user's umask does not change the image.
     pub fn default_mode(&self) -> u32 {
-        if self.executable {
-            0o755
-        } else {
-            0o644
-        }
+        if self.executable { 0o755 } else { 0o644 }
     }
 }
 

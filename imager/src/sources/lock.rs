@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::hash::Sha256;
@@ -208,7 +208,11 @@ impl Lock {
         let document = Document::read(path)?;
         let lock: Lock = document.parse()?;
         if lock.format != FORMAT {
-            bail!("{}: has format {}, this imager writes {FORMAT}: use the imager that wrote it, or remove it", path.display(), lock.format);
+            bail!(
+                "{}: has format {}, this imager writes {FORMAT}: use the imager that wrote it, or remove it",
+                path.display(),
+                lock.format
+            );
         }
         lock.check().with_context(|| {
             format!("{}: was changed by hand; remove it and run `imager lock`", path.display())

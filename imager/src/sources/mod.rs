@@ -30,4 +30,4 @@ pub mod version;
 pub mod wheel;
 
 pub use inputs::Inputs;
-pub use session::{resolve_all, Options};
+pub use session::{Options, resolve_all};

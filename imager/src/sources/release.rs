@@ -1,6 +1,6 @@
 //! An archive's verified `Release`: which indexes it has and what their hashes are.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::deb822;
 use super::hash::Sha256;
@@ -48,7 +48,9 @@ impl Release {
             let end = parse_date(until)
                 .with_context(|| format!("its Valid-Until {until:?} is not a date"))?;
             if end < now && expired == Expired::Refuse {
-                bail!("expired on {until}: the mirror is out of date, or this machine's clock is wrong; use another mirror, or --allow-expired for one that is frozen on purpose");
+                bail!(
+                    "expired on {until}: the mirror is out of date, or this machine's clock is wrong; use another mirror, or --allow-expired for one that is frozen on purpose"
+                );
             }
         }
         let mut files = Vec::new();

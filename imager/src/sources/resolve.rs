@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use anyhow::{bail, Result};
+use anyhow::{Result, bail};
 
 use super::packages::{AnyOf, Index, Package, Relation};
 use super::version;
@@ -77,7 +77,10 @@ pub fn exact<'a>(index: &'a Index, name: &str, wanted: &str) -> Result<&'a Packa
     }
     versions.sort_by(|a, b| version::compare(&a.version, &b.version));
     match versions.last() {
-        Some(newest) => bail!("package {name} has no version {wanted} any more; the newest is {}: change the board file", newest.version),
+        Some(newest) => bail!(
+            "package {name} has no version {wanted} any more; the newest is {}: change the board file",
+            newest.version
+        ),
         None => bail!("there is no package {name}: change the board file"),
     }
 }
@@ -145,7 +148,10 @@ mod tests {
         for line in lines {
             let mut parts = line.split('|').map(str::trim);
             let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
-            let mut entry = format!("Package: {name}\nVersion: {version}\nArchitecture: arm64\nFilename: pool/{name}.deb\nSize: 1\nSHA256: {}\n", "0".repeat(64));
+            let mut entry = format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: arm64\nFilename: pool/{name}.deb\nSize: 1\nSHA256: {}\n",
+                "0".repeat(64)
+            );
             for part in parts {
                 entry += &format!("{}\n", part.replace('/', "|"));
             }

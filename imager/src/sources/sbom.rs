@@ -2,7 +2,7 @@
 //! inputs.
 
 use anyhow::{Context, Result};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use super::archive::Archive;
 use super::deb::Deb;
@@ -150,7 +150,9 @@ fn archive_package(archive: &Archive, version: &str) -> Value {
         package["downloadLocation"] = json!(from);
     }
     if archive.is_folder {
-        package["comment"] = json!("A folder: the checksum is over a line for each of its files, `file`, `program` or `link`, the file's SHA-256 (of a link, its target's) and its path, sorted by path.");
+        package["comment"] = json!(
+            "A folder: the checksum is over a line for each of its files, `file`, `program` or `link`, the file's SHA-256 (of a link, its target's) and its path, sorted by path."
+        );
     }
     package
 }
@@ -162,7 +164,7 @@ fn copyright_of(deb: &Deb, others: &[Deb]) -> Result<Option<String>> {
     for member in deb.members(|p| p == folder || p == file)? {
         match member.kind {
             MemberKind::File(bytes) => {
-                return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+                return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
             }
             MemberKind::SymbolicLink(target) => {
                 let named = |d: &&Deb| target.split('/').any(|part| part == d.name);

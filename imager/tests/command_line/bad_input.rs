@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::world::{program_for, World, AMD64, PROJECT};
+use crate::world::{AMD64, PROJECT, World, program_for};
 
 #[test]
 fn a_misspelt_key_is_named_with_its_line_and_the_nearest_one() {

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::VerifyingKey;
-use slot::gpt;
-use slot::layout::SECTOR;
-use slot::manifest::{Header, TrustedKeys, HEADER_SIZE};
+use ed25519_dalek::pkcs8::DecodePublicKey;
+use formats::gpt;
+use formats::layout::SECTOR;
+use formats::manifest::{HEADER_SIZE, Header, TrustedKeys};
 
-use crate::world::{complaint, World, IMG, PROJECT, UPDATE};
+use crate::world::{IMG, PROJECT, UPDATE, World, complaint};
 
 /// The blocks of docs/keys.md that build images, in their order.
 fn commands() -> Vec<String> {
@@ -48,7 +48,7 @@ fn runs(world: &World, script: &str) {
 
 fn public_hex(path: &PathBuf) -> String {
     let key = VerifyingKey::from_public_key_pem(&fs::read_to_string(path).unwrap()).unwrap();
-    slot::hex::encode(key.as_bytes())
+    formats::hex::encode(key.as_bytes())
 }
 
 /// Whether a device that trusts this key takes the update.

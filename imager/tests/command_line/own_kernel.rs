@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::world::{complaint, World, IMG, PROJECT};
+use crate::world::{IMG, PROJECT, World, complaint};
 
 const RELEASE: &str = "7.2.12+deb13-arm64";
 

@@ -10,11 +10,11 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::world::{complaint, World, IMG, UPDATE};
+use crate::world::{IMG, UPDATE, World, complaint};
+use formats::gpt;
+use formats::layout::SECTOR;
+use formats::manifest::HEADER_SIZE;
 use serde_json::Value;
-use slot::gpt;
-use slot::layout::SECTOR;
-use slot::manifest::HEADER_SIZE;
 
 const SIGINT: i32 = 2;
 /// Where the manifest begins in a slot header.

@@ -4,8 +4,8 @@
 use std::process::Command;
 use std::sync::OnceLock;
 
-use slot::gpt::{self, Gpt, Guid, Partition};
-use slot::layout::{DATA, LABELS};
+use formats::gpt::{self, Gpt, Guid, Partition};
+use formats::layout::{DATA, LABELS};
 
 const MIB: u64 = 1 << 20;
 

@@ -10,8 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use formats::gpt;
 use loops::Loop;
-use slot::gpt;
 
 const MIB: u64 = 1 << 20;
 
@@ -90,9 +90,9 @@ fn check(medium: &[u8], what_was_there: u8) {
         let old_backup = &medium[image.len() - 33 * 512..image.len()];
         assert!(old_backup.iter().all(|byte| *byte == 0));
         // What is behind the image and before the last MiB nobody has promised anything about.
-        assert!(medium[image.len()..medium.len() - MIB as usize]
-            .iter()
-            .all(|b| *b == what_was_there));
+        assert!(
+            medium[image.len()..medium.len() - MIB as usize].iter().all(|b| *b == what_was_there)
+        );
     }
 }
 

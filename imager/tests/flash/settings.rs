@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::{done, made_up, Folder, MIB};
+use crate::{Folder, MIB, done, made_up};
 
 impl Folder {
     fn settings(&self, arguments: &[&str]) -> String {

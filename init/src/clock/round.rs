@@ -107,8 +107,8 @@ fn send(server: IpAddr, port: u16, packet: &[u8]) -> std::io::Result<UdpSocket> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::judge::{judge, Correction, Known};
-    use rustix::event::{poll, PollFd, PollFlags, Timespec};
+    use crate::clock::judge::{Correction, Known, judge};
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     const NOW: i64 = 1_800_000_000_000_000;
     const TO_1970: i64 = 2_208_988_800;

@@ -4,9 +4,9 @@ use std::ffi::CString;
 use std::path::Path;
 use std::time::Duration;
 
+use formats::{Error, Result, layout};
 use rustix::io::Errno;
-use rustix::process::{waitpid, Signal, WaitOptions};
-use slot::{layout, Error, Result};
+use rustix::process::{Signal, WaitOptions, waitpid};
 
 use super::error;
 use crate::sys::{self, Forked};

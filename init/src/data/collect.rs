@@ -2,9 +2,9 @@
 //! helper that mounts it: PID 1 reads nothing from a medium that may hang, and nothing that may be
 //! a pipe, a device or without an end.
 
-use slot::{conf, Result};
+use formats::{Result, conf};
 
-use super::{error, MOUNT, OWN};
+use super::{MOUNT, OWN, error};
 use crate::beneath::Folder;
 use crate::console::say;
 
@@ -60,8 +60,8 @@ pub fn take_collected(path: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slot::layout;
-    use std::os::unix::fs::{symlink, MetadataExt};
+    use formats::layout;
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     #[test]
     fn what_is_there_is_copied_and_what_was_planted_is_left_out() {

@@ -5,12 +5,12 @@ use std::io::{Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
-use slot::gpt::{self, Partition};
-use slot::layout::{self, SECTOR};
-use slot::{Error, Result};
+use formats::gpt::{self, Partition};
+use formats::layout::{self, SECTOR};
+use formats::{Error, Result};
 
 use super::superblock::Superblock;
-use super::{complain, error, MOUNT, NODE};
+use super::{MOUNT, NODE, complain, error};
 use crate::sys;
 
 /// Lets partition and file system of the mounted `/data` reach to the end of `disk` (a device

@@ -14,17 +14,17 @@ mod watch;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use formats::data_state::{DataState, Kind};
+use formats::layout::{self, GROUP_RESERVE};
+use formats::{Error, Result};
 use rustix::io::Errno;
-use rustix::mount::{mount, mount_move, unmount, MountFlags, UnmountFlags};
-use slot::data_state::{DataState, Kind};
-use slot::layout::{self, GROUP_RESERVE};
-use slot::{Error, Result};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
 
 pub use self::collect::{collected, take_collected};
 pub use self::grow::grow;
 use self::superblock::Superblock;
-pub use self::volatile::{go_volatile, Place};
-pub use self::watch::{remedy, Remedy, Watch};
+pub use self::volatile::{Place, go_volatile};
+pub use self::watch::{Remedy, Watch, remedy};
 use crate::beneath::Folder;
 use crate::console::say;
 

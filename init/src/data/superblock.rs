@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use slot::Result;
+use formats::Result;
 
 use super::error;
 

@@ -1,12 +1,12 @@
 //! `/data` in memory, where the partition cannot be used: what is written there is lost at the next
 //! start, but the device infers, answers and takes the update that may help it.
 
-use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
-use slot::data_state::{DataState, Kind};
-use slot::{layout, Result};
+use formats::data_state::{DataState, Kind};
+use formats::{Result, layout};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::collect::{self, COLLECTED};
-use super::{complain, error, leave_word, own_folder, FLAGS, MOUNT, NODE, OWN};
+use super::{FLAGS, MOUNT, NODE, OWN, complain, error, leave_word, own_folder};
 use crate::beneath::Folder;
 
 /// Bytes of all of it, at most: an eighth of the memory, and no more than this.

@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use slot::data_state::Kind;
+use formats::data_state::Kind;
 
 use super::NODE;
 
@@ -75,7 +75,7 @@ impl Watch {
 fn count(file: &File) -> Option<u64> {
     let mut text = [0; 24];
     let read = file.read_at(&mut text, 0).ok()?;
-    slot::conf::decimal(std::str::from_utf8(text.get(..read)?).ok()?.trim())
+    formats::conf::decimal(std::str::from_utf8(text.get(..read)?).ok()?.trim())
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ mod uevent;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use self::scan::Medium;
 pub use self::scan::FOLDER;
+use self::scan::Medium;
 use crate::console::say;
 use crate::helper::{Helpers, Task};
 use crate::sys;

@@ -4,10 +4,10 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
 
+use formats::{Error, Result};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
-use slot::{Error, Result};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::scan::Medium;
 

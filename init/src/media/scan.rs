@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use slot::layout;
+use formats::layout;
 
 /// Where media are mounted, each in a folder of its own.
 pub const FOLDER: &str = layout::RUN_MEDIA;

@@ -4,8 +4,8 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::net::netlink::{SocketAddrNetlink, KOBJECT_UEVENT};
-use rustix::net::{bind, socket_with, AddressFamily, SocketFlags, SocketType};
+use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 /// The multicast group of the kernel's own messages.
 const GROUP_KERNEL: u32 = 1;

@@ -11,7 +11,7 @@ mod port;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use slot::{Error, Result};
+use formats::{Error, Result};
 
 use self::dhcp_message::Lease;
 use self::link::{Interface, News};

@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::{bind, sendto, socket_with, AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, sendto, socket_with};
 
 use super::dhcp::{Action, Client, Road};
-use super::dhcp_message::{self, broadcast, message, Lease, Request};
+use super::dhcp_message::{self, Lease, Request, broadcast, message};
 use super::link::{self, Interface};
 use crate::console::say;
 use crate::sys::{self, LinkAddress};

@@ -1,6 +1,6 @@
 //! What PID 1 does about the data partition; the work on it is a helper's.
 
-use slot::data_state::Kind as DataKind;
+use formats::data_state::Kind as DataKind;
 
 use super::Life;
 use crate::console::say;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use rustix::system::{reboot, RebootCommand};
-use slot::layout::{self, Slot};
-use slot::{chooser, conf, Error, Result};
+use formats::layout::{self, Slot};
+use formats::{Error, Result, chooser, conf};
+use rustix::system::{RebootCommand, reboot};
 
 use super::Life;
 use crate::boot_state_requests::BootRequests;

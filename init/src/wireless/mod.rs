@@ -8,9 +8,9 @@ mod news;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
+use formats::conf::Conf;
+use formats::{Error, Result, layout, settings};
 use rustix::fs::{Gid, Uid};
-use slot::conf::Conf;
-use slot::{layout, settings, Error, Result};
 
 pub use self::news::Standing;
 use crate::console::say;

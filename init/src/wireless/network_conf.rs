@@ -1,6 +1,6 @@
 //! What `wpa_supplicant` is told (wpa_supplicant.conf(5)): one network, and the country.
 
-use slot::settings;
+use formats::settings;
 
 /// The longest passphrase, in bytes: a key of 64 hexadecimal digits (IEEE 802.11-2020, J.4).
 pub const MAX_PASSPHRASE: usize = 64;

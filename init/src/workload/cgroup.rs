@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use formats::{Error, Result};
 use rustix::fs::{Mode, OFlags};
-use slot::{Error, Result};
 
 use crate::system_conf::Workload;
 

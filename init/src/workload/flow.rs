@@ -43,19 +43,11 @@ impl Throttle {
             self.reads = 0;
         }
         self.reads = self.reads.saturating_add(1);
-        if self.flooded {
-            FLOOD
-        } else {
-            LITTLE
-        }
+        if self.flooded { FLOOD } else { LITTLE }
     }
 
     fn allowance(&self) -> u32 {
-        if self.flooded {
-            1
-        } else {
-            READS
-        }
+        if self.flooded { 1 } else { READS }
     }
 }
 

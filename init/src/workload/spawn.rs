@@ -4,22 +4,22 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use formats::layout;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
-use rustix::io::{fcntl_dupfd_cloexec, Errno};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
-    mount, mount_change, mount_remount, move_mount, open_tree, unmount, MountFlags,
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_change, mount_remount, move_mount, open_tree, unmount,
 };
-use rustix::pipe::{pipe_with, PipeFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 use rustix::thread::{
-    configure_capability_in_ambient_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid, CapabilitySets,
+    CapabilitySets, configure_capability_in_ambient_set, set_capabilities, set_keep_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
-use slot::layout;
 
 use super::cgroup::Cgroup;
-use super::ports::{Ports, MAX_PORTS};
+use super::ports::{MAX_PORTS, Ports};
 use crate::beneath::Folder;
 use crate::sys::{self, Forked};
 use crate::system_conf::Workload;
@@ -209,7 +209,7 @@ fn own_mounts(workload: &Workload) -> Result<(), Step> {
 
 /// The workload's own folder on `/data`: made if it is missing, its user's, and with the limits that
 /// were there before a step that could exceed them.
-fn own_folder(workload: &Workload) -> slot::Result<Folder> {
+fn own_folder(workload: &Workload) -> formats::Result<Folder> {
     let (_, name) = layout::WORKLOADS.rsplit_once('/').unwrap_or_default();
     let folder = Folder::open(data::MOUNT)?.make(name, 0o711)?.make(&workload.name, 0o700)?;
     if let Some(limits) = &workload.data_limits {

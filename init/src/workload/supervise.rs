@@ -5,7 +5,7 @@ mod pipes;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::process::{kill_process, Pid, Signal, WaitStatus};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
 use self::pipes::Flows;
 pub use self::pipes::Pipe;
@@ -17,7 +17,7 @@ use super::precedence;
 use super::restart::History;
 use super::spawn::{self, Process, Program};
 use super::standing::{self, Need, Past, Standing, Verdict};
-use super::table::{step, Action, Event, State};
+use super::table::{Action, Event, State, step};
 use crate::console::say;
 use crate::printable;
 use crate::system_conf::{Provision, Workload};

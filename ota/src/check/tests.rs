@@ -1,9 +1,9 @@
 use super::*;
 use crate::retrial::Retrial;
 use crate::state::Failed;
-use repository::refresh;
-use slot::Slot;
+use formats::Slot;
 use std::collections::BTreeMap;
+use tuf::refresh;
 
 fn running() -> Running {
     Running {
@@ -19,20 +19,16 @@ fn running() -> Running {
 
 fn published(offers: &[(&str, &str, u64)]) -> Published {
     let key = |n: u8| ed25519_dalek::SigningKey::from_bytes(&[n; 32]);
-    let signers = repository::author::RoleSigners {
+    let signers = tuf::author::RoleSigners {
         root: key(1),
         targets: key(2),
         snapshot: key(3),
         timestamp: key(4),
     };
     let end = Time(4_000_000_000);
-    let root = repository::author::first_root(&signers, end).unwrap();
-    let dates = repository::author::Dates {
-        signed_at: Time(1),
-        targets: end,
-        snapshot: end,
-        timestamp: end,
-    };
+    let root = tuf::author::first_root(&signers, end).unwrap();
+    let dates =
+        tuf::author::Dates { signed_at: Time(1), targets: end, snapshot: end, timestamp: end };
     let targets = offers
         .iter()
         .map(|(board, name, sequence)| {
@@ -45,20 +41,16 @@ fn published(offers: &[(&str, &str, u64)]) -> Published {
         })
         .collect();
     let files: BTreeMap<String, Vec<u8>> =
-        repository::author::publication(Err(&root[..]), targets, &signers, &dates)
+        tuf::author::publication(Err(&root[..]), targets, &signers, &dates)
             .unwrap()
             .files
             .into_iter()
             .collect();
     struct Memory(BTreeMap<String, Vec<u8>>);
-    impl repository::Fetch for Memory {
-        fn fetch(
-            &mut self,
-            path: &str,
-            _: u64,
-        ) -> std::result::Result<Vec<u8>, repository::FetchError> {
+    impl tuf::Fetch for Memory {
+        fn fetch(&mut self, path: &str, _: u64) -> std::result::Result<Vec<u8>, tuf::FetchError> {
             let name = path.trim_start_matches("metadata/");
-            self.0.get(name).cloned().ok_or(repository::FetchError::NotFound)
+            self.0.get(name).cloned().ok_or(tuf::FetchError::NotFound)
         }
     }
     let dir = tempfile::tempdir().unwrap();

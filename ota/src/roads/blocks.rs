@@ -1,7 +1,7 @@
 //! Chunks put together from 4 KiB blocks of the running slot, wherever they lie there.
 
-use slot::block_index::{Block, BlockIndex, ShortHash};
-use slot::layout::BLOCK;
+use formats::block_index::{Block, BlockIndex, ShortHash};
+use formats::layout::BLOCK;
 
 use crate::account::Road;
 use crate::slot_reader::SlotReader;
@@ -13,7 +13,7 @@ const PIECE: u64 = 64 * BLOCK;
 
 /// Brings every chunk whose blocks are all there.
 pub fn bring(work: &Work<'_>, old: &SlotReader, index: &Helper) -> Result<(), Left> {
-    if index.length > slot::block_index::max_size(work.covered()) {
+    if index.length > formats::block_index::max_size(work.covered()) {
         return Err(Left::road("the index is longer than it can be"));
     }
     let bytes = work.kept.bring(&index.source, 0..index.length, &index.sha256, &work.account.index);

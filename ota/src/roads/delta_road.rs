@@ -10,7 +10,7 @@ use crate::slot_writer::read_frame;
 use crate::source::Source;
 
 use super::plan::{self, Delta, Group};
-use super::{payload, Left, Work};
+use super::{Left, Work, payload};
 
 /// Makes what the delta has. Chunks of groups that it leaves out come from `payload` before, since
 /// later groups may build on them.

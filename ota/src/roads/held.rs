@@ -1,7 +1,7 @@
 //! What costs nothing on the wire: zeros, and chunks that the running slot holds at the same place.
 
-use crate::account::Road;
 use crate::Result;
+use crate::account::Road;
 
 use super::Work;
 

@@ -12,9 +12,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use slot::block_index;
-use slot::manifest::Manifest;
-use slot::payload::ChunkTable;
+use formats::block_index;
+use formats::manifest::Manifest;
+use formats::payload::ChunkTable;
 
 use crate::account::{Account, Road};
 use crate::kept::Kept;

@@ -2,10 +2,10 @@
 
 use std::sync::mpsc;
 
-use slot::payload::ChunkTable;
+use formats::payload::ChunkTable;
 
 use crate::account::Road;
-use crate::slot_writer::{decompress, read_frame, AlignedBuffer};
+use crate::slot_writer::{AlignedBuffer, decompress, read_frame};
 use crate::source::Source;
 use crate::writer::IdleSlot;
 use crate::{Error, Result};

@@ -1,7 +1,7 @@
 //! Which roads are worth taking: pure decisions over lengths.
 
 use delta::Header;
-use slot::payload::ChunkTable;
+use formats::payload::ChunkTable;
 
 use super::Helper;
 
@@ -70,7 +70,7 @@ pub fn group(header: &Header, index: usize, table: &ChunkTable, missing: &[usize
 mod tests {
     use super::*;
     use crate::source::Source;
-    use slot::payload::Chunk;
+    use formats::payload::Chunk;
 
     fn table(frames: &[u32]) -> ChunkTable {
         let chunks = frames.iter().map(|n| Chunk { compressed: *n, sha256: [0; 32] }).collect();

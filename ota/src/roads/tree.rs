@@ -1,10 +1,10 @@
 //! The verity tree: computed from the root, when all of that is in place.
 
-use slot::layout::BLOCK;
-use slot::verity;
+use formats::layout::BLOCK;
+use formats::verity;
 
-use crate::account::Road;
 use crate::Result;
+use crate::account::Road;
 
 use super::Work;
 

@@ -1,10 +1,10 @@
 //! What may be written into the idle slot at all: told from the signed header, what runs, and the
 //! partitions' sizes. Both halves of `ota` ask; the one that writes believes its own answer only.
 
-use slot::boot_state::BootState;
-use slot::manifest::{Header, Manifest, TrustedKeys};
-use slot::medium::Access;
-use slot::{payload, Slot};
+use formats::boot_state::BootState;
+use formats::manifest::{Header, Manifest, TrustedKeys};
+use formats::medium::Access;
+use formats::{Slot, payload};
 
 use crate::device::Running;
 use crate::paths::Paths;

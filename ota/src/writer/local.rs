@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use formats::Slot;
+use formats::boot_request::BootRequest;
+use formats::payload::ChunkTable;
 use sha2::{Digest, Sha256};
-use slot::boot_request::BootRequest;
-use slot::payload::ChunkTable;
-use slot::Slot;
 
 use super::{Accepted, IdleSlot};
 use crate::boot;

@@ -19,9 +19,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use slot::manifest::Manifest;
-use slot::payload::ChunkTable;
+use formats::manifest::Manifest;
+use formats::payload::ChunkTable;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::local::LocalSlot;
 use self::remote::RemoteSlot;
@@ -50,7 +50,7 @@ pub enum WriterDoor {
 /// An update that passed every check that can be made before a slot is touched.
 #[derive(Clone, Debug)]
 pub struct Accepted {
-    /// The slot header, [`slot::manifest::HEADER_SIZE`] bytes.
+    /// The slot header, [`formats::manifest::HEADER_SIZE`] bytes.
     pub header: Vec<u8>,
     /// What it says; its signature holds.
     pub manifest: Manifest,

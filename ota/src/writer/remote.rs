@@ -55,7 +55,7 @@ impl<'a> RemoteSlot<'a> {
             Err(e) => return Err(error(e)),
         }
         let slot = Running::load(paths)?.slot.other();
-        let sha256 = slot::hex::encode(&Sha256::digest(&update.header));
+        let sha256 = formats::hex::encode(&Sha256::digest(&update.header));
         let idle = SlotReader::open(paths, slot, update.manifest.clone(), sha256)
             .map_err(|e| Error::at(&paths.device(slot.root_label()), e))?;
         let remote = RemoteSlot { path: path.clone(), stream: Mutex::new(stream), update, idle };

@@ -6,17 +6,17 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use slot::manifest::{Manifest, HEADER_SIZE};
-use slot::payload::{self, ChunkTable};
+use formats::manifest::{HEADER_SIZE, Manifest};
+use formats::payload::{self, ChunkTable};
 
 use super::local::LocalSlot;
 use super::wire::{self, Answer, Ask};
-use super::{admission, Accepted, IdleSlot};
+use super::{Accepted, IdleSlot, admission};
 use crate::device::{self, Running};
 use crate::paths::Paths;
 use crate::slot_writer::AlignedBuffer;
 use crate::state::State;
-use crate::{boot, floor, Error, Result};
+use crate::{Error, Result, boot, floor};
 
 /// Between two words that the writer is still at work.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ impl Session<'_> {
         let Some(header) = self.whole(Ask::Header, HEADER_SIZE)? else { return Ok(None) };
         let manifest = admit(paths, &header)?;
         self.done(vec![])?;
-        let no = |e: slot::Error| Error::refused(&manifest.version, e.to_string());
+        let no = |e: formats::Error| Error::refused(&manifest.version, e.to_string());
         let table_size = payload::table_size(&manifest).map_err(no)?;
         let Some(table) = self.whole(Ask::Table, table_size)? else { return Ok(None) };
         let table = ChunkTable::parse(&table, &manifest).map_err(no)?;

@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use slot::payload::MAX_CHUNKS;
+use formats::payload::MAX_CHUNKS;
 
 /// Bytes of a frame's head.
 const HEAD: usize = 5;

@@ -14,24 +14,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
+use formats::boot_state::BootState;
+use formats::chooser::{Chooser, Redundant};
+use formats::manifest::{FileHash, HEADER_SIZE, Manifest, encode_header, key_id};
+use formats::payload::{Chunk, ChunkTable};
+use formats::{Slot, verity};
+use ota::Error;
 use ota::daemon::Heart;
 use ota::device::Running;
 use ota::http::Client;
-use ota::install::{install, Offer};
+use ota::install::{Offer, install};
 use ota::paths::Paths;
 use ota::patience::Patience;
 use ota::settings::Settings;
 use ota::source::Source;
 use ota::state::{Pending, State};
-use ota::Error;
-use repository::author::{first_root, publication, Dates, Published, RoleSigners};
-use repository::{DeltaTarget, FerriteTarget, TargetFile, Time};
 use sha2::{Digest, Sha256};
-use slot::boot_state::BootState;
-use slot::chooser::{Chooser, Redundant};
-use slot::manifest::{encode_header, key_id, FileHash, Manifest, HEADER_SIZE};
-use slot::payload::{Chunk, ChunkTable};
-use slot::{verity, Slot};
+use tuf::author::{Dates, Published, RoleSigners, first_root, publication};
+use tuf::{DeltaTarget, FerriteTarget, TargetFile, Time};
 
 #[allow(unused_imports)]
 pub use server::{Fault, Server};
@@ -187,7 +187,7 @@ impl Device {
             fs::write(device.paths.device(label), vec![old; size as usize]).unwrap();
         }
         device.set_boot(|_| ());
-        let key = slot::hex::encode(image_key().verifying_key().as_bytes());
+        let key = formats::hex::encode(image_key().verifying_key().as_bytes());
         device.put("etc/ferrite/manifest-keys/image", key + "\n");
         device.put("etc/ferrite/system.conf", "ferrite-system 1\nhostname demo\nchooser uboot\n");
         device.settings("http://127.0.0.1:9/");
@@ -364,7 +364,7 @@ impl Update {
 
     /// Its block index.
     pub fn index(&self) -> Vec<u8> {
-        slot::block_index::encode(&[self.covered()]).unwrap()
+        formats::block_index::encode(&[self.covered()]).unwrap()
     }
 }
 
@@ -386,15 +386,15 @@ pub fn publish_beside(
     let mut targets = targets_of(&updates, &mut repository.files, |ferrite| {
         ferrite.index = index.map(|_| "x.index".into());
         ferrite.deltas.extend(delta.map(|delta| DeltaTarget {
-            from_header_sha256: repository::sha256_hex(&delta.from),
+            from_header_sha256: tuf::sha256_hex(&delta.from),
             target: "x.delta".into(),
             head_length: delta.head_length as u64,
-            head_sha256: repository::sha256_hex(&delta.bytes[..delta.head_length]),
+            head_sha256: tuf::sha256_hex(&delta.bytes[..delta.head_length]),
         }));
     });
     for (name, bytes) in [("x.delta", delta.map(|d| &d.bytes[..])), ("x.index", index)] {
         let Some(bytes) = bytes else { continue };
-        let hash = repository::sha256_hex(bytes);
+        let hash = tuf::sha256_hex(bytes);
         repository.files.insert(format!("targets/{hash}.{name}"), bytes.to_vec());
         let hashes = BTreeMap::from([("sha256".into(), hash)]);
         let length = bytes.len() as u64;
@@ -417,11 +417,11 @@ fn targets_of(
             name: manifest.name.clone(),
             version: manifest.version.clone(),
             sequence: manifest.sequence,
-            header_sha256: repository::sha256_hex(&update.header),
+            header_sha256: tuf::sha256_hex(&update.header),
             ..FerriteTarget::default()
         };
         change(&mut ferrite);
-        let hash = repository::sha256_hex(&update.bytes);
+        let hash = tuf::sha256_hex(&update.bytes);
         let name = format!("{}-{}-{}.update", manifest.name, manifest.board, manifest.version);
         files.insert(format!("targets/{hash}.{name}"), update.bytes.clone());
         let target = TargetFile {
@@ -495,10 +495,10 @@ impl Repository {
         }
         // What it is now, by the client's own road, whatever the dates.
         let dir = tempfile::tempdir().unwrap();
-        let mut store = repository::DirStore::open(dir.path()).unwrap();
+        let mut store = tuf::DirStore::open(dir.path()).unwrap();
         let mut fetch = Files(&self.files);
-        let limits = repository::Limits::default();
-        let now = repository::refresh(&mut fetch, &mut store, &self.root, Time(0), &limits);
+        let limits = tuf::Limits::default();
+        let now = tuf::refresh(&mut fetch, &mut store, &self.root, Time(0), &limits);
         if let Ok(now) = now {
             self.before = Some(now);
         }
@@ -512,8 +512,8 @@ impl Repository {
 
 struct Files<'a>(&'a BTreeMap<String, Vec<u8>>);
 
-impl repository::Fetch for Files<'_> {
-    fn fetch(&mut self, path: &str, _: u64) -> Result<Vec<u8>, repository::FetchError> {
-        self.0.get(path).cloned().ok_or(repository::FetchError::NotFound)
+impl tuf::Fetch for Files<'_> {
+    fn fetch(&mut self, path: &str, _: u64) -> Result<Vec<u8>, tuf::FetchError> {
+        self.0.get(path).cloned().ok_or(tuf::FetchError::NotFound)
     }
 }

@@ -164,7 +164,7 @@ fn answer(mut stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()>
             return Ok(());
         }
         Some(Fault::Garbage) => {
-            return stream.write_all(b"\x00\x01 hello, this is no HTTP\r\n\r\n")
+            return stream.write_all(b"\x00\x01 hello, this is no HTTP\r\n\r\n");
         }
         Some(Fault::BadChunks) => {
             let (first, end) = ranges.first().copied().unwrap_or((0, 1));

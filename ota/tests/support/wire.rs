@@ -188,7 +188,7 @@ fn reply(
     let Some(file) = shared.files.get(path) else {
         return (404, String::new(), vec![b'x'; 153]);
     };
-    let etag = format!("\"{}\"", &slot::hex::encode(&Sha256::digest(file))[..16]);
+    let etag = format!("\"{}\"", &formats::hex::encode(&Sha256::digest(file))[..16]);
     let headers = format!(
         "Last-Modified: Tue, 24 Nov 2026 15:00:00 GMT\r\nETag: {etag}\r\nAccept-Ranges: bytes\r\n"
     );

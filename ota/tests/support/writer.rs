@@ -2,14 +2,14 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ota::paths::Paths;
-use ota::writer::session::{serve, Patience};
-use ota::writer::{listen, WriterDoor};
+use ota::writer::session::{Patience, serve};
+use ota::writer::{WriterDoor, listen};
 
 /// Serves until it is dropped.
 #[derive(Debug)]

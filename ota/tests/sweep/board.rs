@@ -9,24 +9,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use formats::Slot;
+use formats::boot_state::{BLOB_SIZE, Boot, BootState, newest};
+use formats::chooser;
+use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
+use formats::manifest::HEADER_SIZE;
 use ota::daemon::{self, Heart};
 use ota::device::Running;
-use ota::install::{install, Offer};
+use ota::install::{Offer, install};
 use ota::keeper::Keeper;
 use ota::paths::Paths;
 use ota::settings::Settings;
 use ota::source::Source;
 use ota::state::State;
-use slot::boot_state::{newest, Boot, BootState, BLOB_SIZE};
-use slot::chooser;
-use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
-use slot::manifest::HEADER_SIZE;
-use slot::Slot;
 
 use crate::disk::{Disk, Image};
 use crate::loader::Loader;
 use crate::support::writer::WriterThread;
-use crate::support::{image_key, Update};
+use crate::support::{Update, image_key};
 
 /// More boots than any road to the end needs.
 const MOST_BOOTS: usize = 12;
@@ -104,7 +104,7 @@ impl Root {
                 let _ = stream.write_all(b"ok\nvital healthy\nhealthy-for 99999\nreason\n");
             }
         });
-        let key = slot::hex::encode(image_key().verifying_key().as_bytes());
+        let key = formats::hex::encode(image_key().verifying_key().as_bytes());
         root.put("etc/ferrite/manifest-keys/image", (key + "\n").as_bytes());
         let conf = format!("ferrite-system 1\nhostname demo\nchooser {}\n", loader.name());
         root.put("etc/ferrite/system.conf", conf.as_bytes());

@@ -8,8 +8,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use formats::medium::{Access, Medium, Partitions};
 use ota::data_folder::DataFolder;
-use slot::medium::{Access, Medium, Partitions};
 
 /// What a power cut may tear is never smaller.
 pub const SECTOR: usize = 512;

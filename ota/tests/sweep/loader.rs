@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use slot::boot_state::{Boot, BLOB_SIZE};
-use slot::chooser::{Chooser, Redundant};
-use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
-use slot::loader::{self, Started};
-use slot::medium::{Access, Partitions};
-use slot::rpi::autoboot::{self, Method};
-use slot::rpi::plan::{plan, Found, Then};
-use slot::rpi::Rpi;
-use slot::Slot;
+use formats::Slot;
+use formats::boot_state::{BLOB_SIZE, Boot};
+use formats::chooser::{Chooser, Redundant};
+use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
+use formats::loader::{self, Started};
+use formats::medium::{Access, Partitions};
+use formats::rpi::Rpi;
+use formats::rpi::autoboot::{self, Method};
+use formats::rpi::plan::{Found, Then, plan};
 
 use crate::board::boot_state;
 use crate::disk::{Disk, Image};

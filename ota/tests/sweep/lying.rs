@@ -3,11 +3,11 @@
 
 use std::io::ErrorKind;
 
+use formats::layout::FIRMWARE;
+use formats::manifest::HEADER_SIZE;
 use ota::state::State;
-use slot::layout::FIRMWARE;
-use slot::manifest::HEADER_SIZE;
 
-use crate::board::{boot_state, shipped, Board, Road, Root};
+use crate::board::{Board, Road, Root, boot_state, shipped};
 use crate::disk::{Disk, Fault, Image};
 use crate::loader::Loader;
 use crate::support::Update;
@@ -92,7 +92,7 @@ fn a_block_that_cannot_be_read_until_it_is_written_is_written() {
         board.install(&two).unwrap_or_else(|error| panic!("{label} at {at}: {error}"));
         let after = board.disk.image();
         assert_running_slot_untouched(&before, &after);
-        assert_eq!(boot_state(&after).unwrap().1.trial, Some(slot::Slot::B), "{label} at {at}");
+        assert_eq!(boot_state(&after).unwrap().1.trial, Some(formats::Slot::B), "{label} at {at}");
         board.live(&road).unwrap();
     }
 }

@@ -13,14 +13,14 @@ mod retrial;
 #[path = "../support/mod.rs"]
 mod support;
 
-use board::{boot_state, shipped, Board, Road, Root};
-use cuts::{sweep, sweep_record, Dice, Effort, Tally};
+use board::{Board, Road, Root, boot_state, shipped};
+use cuts::{Dice, Effort, Tally, sweep, sweep_record};
 use disk::{Disk, Event, Image, Moment};
+use formats::boot_state::BootState;
+use formats::chooser::{Chooser, Redundant};
 use loader::Loader;
-use slot::boot_state::BootState;
-use slot::chooser::{Chooser, Redundant};
 use std::sync::Arc;
-use support::{recipe, Recipe, Update};
+use support::{Recipe, Update, recipe};
 
 /// A version that differs from all others in every sector.
 fn version(sequence: u64) -> Update {
@@ -58,7 +58,7 @@ fn updated(loader: Loader, first: &Update, second: &Update) -> Image {
     board.live(&road).unwrap();
     let image = board.disk.image();
     let (_, state) = boot_state(&image).unwrap();
-    assert_eq!(state.active, slot::Slot::B);
+    assert_eq!(state.active, formats::Slot::B);
     image
 }
 

@@ -11,15 +11,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use formats::Slot;
 use ota::daemon::{self, Heart};
 use ota::settings::Settings;
-use slot::Slot;
 
-use crate::board::{shipped, Board, Road, Root};
+use crate::board::{Board, Road, Root, shipped};
 use crate::cuts::Dice;
 use crate::disk::{Event, Image, Moment};
 use crate::loader::Loader;
-use crate::support::{patience, publish_beside, recipe, Delta, Recipe, Server, Update};
+use crate::support::{Delta, Recipe, Server, Update, patience, publish_beside, recipe};
 
 /// What may be fetched twice for each cut, in bytes.
 const TWICE: u64 = 1 << 20;

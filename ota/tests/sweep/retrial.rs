@@ -1,15 +1,15 @@
 //! What was committed and struck out: tried again as it lies there, written over by what is newer,
 //! and found decayed, with the power cut at any write.
 
+use formats::Slot;
+use formats::boot_state::{BLOB_SIZE, BootState};
+use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
+use formats::rpi::autoboot::{self, Method};
 use ota::scrub::Scrub;
 use ota::state::State;
-use slot::boot_state::{BootState, BLOB_SIZE};
-use slot::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
-use slot::rpi::autoboot::{self, Method};
-use slot::Slot;
 
-use crate::board::{boot_state, Board, Road, Root};
-use crate::cuts::{sweep, Effort, Tally};
+use crate::board::{Board, Road, Root, boot_state};
+use crate::cuts::{Effort, Tally, sweep};
 use crate::disk::{Image, Moment};
 use crate::loader::Loader;
 use crate::support::Update;

@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::card::little;
 use crate::disk::Disk;

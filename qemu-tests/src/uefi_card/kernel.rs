@@ -1,9 +1,9 @@
 //! The kernel of a unified kernel image.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::program::Program;
 use super::Processor;
+use super::program::Program;
 use crate::card::little;
 
 /// A kernel that systemd's stub can start as a UEFI program (its EFI stub), and that says that it is

@@ -3,7 +3,7 @@
 //! what makes images: files are read by mtools, the rest by what is written here from the
 //! specifications. Each rule names where it comes from.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::card::{file, files};
 use crate::disk::Disk;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Processor;
 use crate::card::little;

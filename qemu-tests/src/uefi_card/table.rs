@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::card::{crc32, little};
 use crate::disk::Disk;

@@ -1,7 +1,7 @@
 //! The device tree of a unified kernel image: Devicetree Specification 0.4, chapter 5 "Flattened
 //! Devicetree (DTB) Format".
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Board;
 use crate::card::big;

@@ -1,11 +1,11 @@
 //! The unified kernel image of a slot: UAPI.5 "Unified Kernel Image" and systemd-stub(7), 257.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::initramfs::Initramfs;
 use super::program::Program;
 use super::tree::Tree;
-use super::{kernel, Board};
+use super::{Board, kernel};
 use crate::card::{crc32, file};
 use crate::disk::Disk;
 
@@ -148,13 +148,9 @@ fn check_arguments(arguments: &str, ours: &str, board: &Board) -> Result<()> {
         "is not reset after a panic"
     );
     for word in &words {
-        let bad = FORBIDDEN.iter().find(|bad| {
-            if bad.ends_with('=') {
-                word.starts_with(**bad)
-            } else {
-                word == *bad
-            }
-        });
+        let bad = FORBIDDEN
+            .iter()
+            .find(|bad| if bad.ends_with('=') { word.starts_with(**bad) } else { word == *bad });
         ensure!(bad.is_none(), "has the argument {word}");
     }
     Ok(())

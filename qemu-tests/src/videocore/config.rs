@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{bail, ensure, Result};
+use anyhow::{Result, bail, ensure};
 
 /// What is behind this many characters of a line is ignored: 98 in newer firmware, 78 in older
 /// ("What is config.txt", file format). A line between the two means something else on each.

@@ -2,7 +2,7 @@
 //! every length, so that the tree stays whole: a string becomes one that nothing drives, and what
 //! is taken out becomes tokens that mean nothing (Devicetree Specification 0.4, 5.4).
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Model;
 

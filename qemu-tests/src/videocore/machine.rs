@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{bail, Context, Result};
-use serde_json::{json, Value};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
 use super::qemu::{self, Sockets};
-use super::{boot, boot_signed, Model, Reset, Started};
+use super::{Model, Reset, Started, boot, boot_signed};
 use crate::disk::Disk;
 use crate::machine::accept;
 use crate::qmp::Qmp;

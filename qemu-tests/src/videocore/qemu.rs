@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use super::machine::Card;
-use super::{device_tree, Model, Started};
+use super::{Model, Started, device_tree};
 
 /// Where QEMU connects to.
 pub(crate) struct Sockets {

@@ -9,11 +9,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use super::Model;
 use super::config::{Filters, Settings};
 use super::volume::{Table, Volume};
-use super::Model;
 use crate::disk::Disk;
 
 /// The RAM disk's file.

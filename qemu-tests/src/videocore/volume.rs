@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::process::Command;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Model;
 use crate::disk::Disk;
@@ -48,11 +48,7 @@ impl Table {
             !announced || model.knows_gpt(),
             "{model:?} does not boot a numbered partition of a GPT: it needs a hybrid MBR"
         );
-        if announced {
-            Table::gpt(disk)
-        } else {
-            Table::mbr(disk)
-        }
+        if announced { Table::gpt(disk) } else { Table::mbr(disk) }
     }
 
     /// The four entries of an MBR.
@@ -142,7 +138,9 @@ impl Volume<'_> {
         // Seen with rpi-eeprom: issue 818.
         let says_32 = word(22) == 0;
         if says_32 != (clusters >= FAT32_CLUSTERS) {
-            bail!("{clusters} clusters are not of the format that its boot sector says: it is read as the other one");
+            bail!(
+                "{clusters} clusters are not of the format that its boot sector says: it is read as the other one"
+            );
         }
         Ok(())
     }

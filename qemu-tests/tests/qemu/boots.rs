@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::{wait_until, Board, Options};
+use qemu_tests::{Board, Options, wait_until};
 use serde_json::Value;
 
-use crate::face::{assert_one_face, post, PICTURE};
+use crate::face::{PICTURE, assert_one_face, post};
 use crate::neighbours::Neighbours;
 
 const TO_BOOT: Duration = Duration::from_secs(90);

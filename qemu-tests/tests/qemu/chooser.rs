@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use formats::Slot;
+use formats::boot_state::{Boot, BootState};
+use formats::layout::FIRMWARE;
 use qemu_tests::fixture::Lane;
 use qemu_tests::{Disk, Machine, Options, Random};
-use slot::boot_state::{Boot, BootState};
-use slot::layout::FIRMWARE;
-use slot::Slot;
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 /// States compared in one run of the test with many of them; each costs a boot.

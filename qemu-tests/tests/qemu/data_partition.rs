@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use formats::layout;
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::{wait_until, Board, Options};
-use slot::layout;
+use qemu_tests::{Board, Options, wait_until};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 /// Where ext4's superblock is, and its `s_kbytes_written` in it: covered by the superblock's

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use qemu_tests::fixture::{Lane, Variant};
 use qemu_tests::{Board, Fault, Machine, Options};
 

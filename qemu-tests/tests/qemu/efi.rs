@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use formats::Slot;
+use formats::boot_state::{BootState, STRIKES_PER_ROUND};
+use formats::efi::UKI;
+use formats::layout::SECTOR;
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
 use qemu_tests::{Board, Disk, Machine, Options};
-use slot::boot_state::{BootState, STRIKES_PER_ROUND};
-use slot::efi::UKI;
-use slot::layout::SECTOR;
-use slot::Slot;
 
 use crate::face::assert_one_face;
 use crate::neighbours::Neighbours;
@@ -89,7 +89,7 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
     };
     disk.set_boot_state_copies([None, Some(&armed)])?;
     let mut machine =
-        Machine::start(&format!("efi-chooser-{}", board.name()), &disk, &Options::default())?;
+        Machine::start(&format!("efi-bootchooser-{}", board.name()), &disk, &Options::default())?;
     let console = &mut machine.console;
     for line in [
         "ferrite: watchdog armed, 60 s",

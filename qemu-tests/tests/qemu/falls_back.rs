@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use qemu_tests::fixture::{assemble, hanging_init, Built, Lane, Repository, Variant};
-use qemu_tests::{wait_until, Board, Machine, Options};
-use slot::Slot;
+use formats::Slot;
+use qemu_tests::fixture::{Built, Lane, Repository, Variant, assemble, hanging_init};
+use qemu_tests::{Board, Machine, Options, wait_until};
 
 use crate::face::WRONG;
 

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::Disk;
 
 /// Runs a program of mtools or gdisk, whose volumes may be of odd sizes.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::{imager, wait_until, Disk, Machine, Options};
+use qemu_tests::{Disk, Machine, Options, imager, wait_until};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use formats::Slot;
+use formats::boot_state::{BootState, STRIKES_PER_TURN};
+use formats::efi::UKI;
+use formats::manifest::HEADER_SIZE;
 use qemu_tests::fixture::{Built, Lane, Variant};
-use qemu_tests::{wait_until, Board, Disk, Machine, Options, Random};
-use slot::boot_state::{BootState, STRIKES_PER_TURN};
-use slot::efi::UKI;
-use slot::manifest::HEADER_SIZE;
-use slot::Slot;
+use qemu_tests::{Board, Disk, Machine, Options, Random, wait_until};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_FAIL: Duration = Duration::from_secs(120);

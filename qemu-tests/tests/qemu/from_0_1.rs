@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use qemu_tests::fixture::{release_0_1, Lane, Variant};
+use formats::Slot;
+use formats::boot_state::BootState;
+use qemu_tests::fixture::{Lane, Variant, release_0_1};
 use qemu_tests::{Board, Options};
-use slot::boot_state::BootState;
-use slot::Slot;
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(180);

@@ -5,14 +5,14 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use flate2::write::ZlibEncoder;
+use formats::boot_state::crc32;
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::{wait_until, Board, Console, Options};
+use qemu_tests::{Board, Console, Options, wait_until};
 use serde_json::Value;
-use slot::boot_state::crc32;
 
-use crate::face::{assert_one_face, post, PICTURE};
+use crate::face::{PICTURE, assert_one_face, post};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(60);
@@ -141,6 +141,6 @@ fn no_workload_and_no_client_takes_the_device_down() -> Result<()> {
         boots.iter().filter(|line| line.text.contains("ferrite: second life: pid 1")).count();
     assert_eq!(boots, 1, "it was reset");
     let state = disk.boot_state()?.context("boot state")?;
-    assert_eq!((state.active, state.strikes), (slot::Slot::A, 0));
+    assert_eq!((state.active, state.strikes), (formats::Slot::A, 0));
     machine.power_cut()
 }

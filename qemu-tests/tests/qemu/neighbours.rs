@@ -3,10 +3,10 @@
 
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
-use qemu_tests::{imager, Board, Console, Disk, Options};
+use anyhow::{Context, Result, ensure};
+use qemu_tests::{Board, Console, Disk, Options, imager};
 
-use slot::boot_state::BootState;
+use formats::boot_state::BootState;
 
 use crate::fat;
 

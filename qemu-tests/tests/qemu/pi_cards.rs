@@ -1,10 +1,10 @@
 //! Every Raspberry Pi's image, looked at as its firmware looks at a card: nothing is started here.
 //! What each rule is and where it comes from stands in `videocore`.
 
-use anyhow::{ensure, Context, Result};
-use qemu_tests::fixture::{boot_key, Lane, Variant};
-use qemu_tests::videocore::{self, Model, Reset};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::Disk;
+use qemu_tests::fixture::{Lane, Variant, boot_key};
+use qemu_tests::videocore::{self, Model, Reset};
 
 #[test]
 fn each_models_firmware_boots_slot_a_of_its_image() -> Result<()> {

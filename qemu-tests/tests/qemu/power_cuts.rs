@@ -9,15 +9,15 @@
 
 use std::time::Duration;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use formats::Slot;
+use formats::boot_state::BootState;
+use formats::manifest::{HEADER_SIZE, Manifest};
+use formats::payload::{self, ChunkTable};
 use qemu_tests::fixture::{Built, Lane, Variant};
 use qemu_tests::videocore::{self, Model, Reset};
-use qemu_tests::{wait_until, Board, Disk, Machine, Options, Random};
+use qemu_tests::{Board, Disk, Machine, Options, Random, wait_until};
 use sha2::{Digest, Sha256};
-use slot::boot_state::BootState;
-use slot::manifest::{Manifest, HEADER_SIZE};
-use slot::payload::{self, ChunkTable};
-use slot::Slot;
 
 use crate::signed::head;
 

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
-use qemu_tests::{imager, wait_until, Console, Disk, Fault, Machine, Options};
+use qemu_tests::{Console, Disk, Fault, Machine, Options, imager, wait_until};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use formats::manifest::HEADER_SIZE;
+use formats::{Slot, layout};
 use qemu_tests::fixture::{Lane, Variant};
-use qemu_tests::{wait_until, Board, Disk, Fault, Options};
-use slot::manifest::HEADER_SIZE;
-use slot::{layout, Slot};
+use qemu_tests::{Board, Disk, Fault, Options, wait_until};
 
-use crate::face::{post, PICTURE};
+use crate::face::{PICTURE, post};
 use crate::signed;
 
 const TO_BOOT: Duration = Duration::from_secs(60);

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use formats::Slot;
+use formats::layout::FIRMWARE;
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
 use qemu_tests::videocore::{self, Model, Reset};
 use qemu_tests::{Board, Disk, Machine, Options};
-use slot::layout::FIRMWARE;
-use slot::Slot;
 
 use crate::face::assert_one_face;
 use crate::falls_back::CRASHER;

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use qemu_tests::fixture::{boot_key, Lane, Variant};
-use qemu_tests::videocore::{can_play, Model};
+use qemu_tests::fixture::{Lane, Variant, boot_key};
+use qemu_tests::videocore::{Model, can_play};
 use qemu_tests::{Disk, Machine, Options};
 
 const TO_BOOT: Duration = Duration::from_secs(90);

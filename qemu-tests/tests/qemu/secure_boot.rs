@@ -5,12 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
-use qemu_tests::fixture::{secure_boot_keys, Lane, Variant};
-use qemu_tests::{variables, Disk, Machine, Options};
-use slot::efi::{sum_text, SUM, UKI};
-use slot::layout::FIRMWARE;
-use slot::Slot;
+use anyhow::{Context, Result, ensure};
+use formats::Slot;
+use formats::efi::{SUM, UKI, sum_text};
+use formats::layout::FIRMWARE;
+use qemu_tests::fixture::{Lane, Variant, secure_boot_keys};
+use qemu_tests::{Disk, Machine, Options, variables};
 
 use crate::fat::{read, write};
 

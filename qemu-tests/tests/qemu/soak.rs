@@ -8,15 +8,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use formats::Slot;
+use formats::boot_state::BLOB_SIZE;
+use formats::layout::{BOOT_STATE_OFFSETS, DATA, FIRMWARE};
+use formats::manifest::HEADER_SIZE;
+use formats::payload;
 use qemu_tests::fixture::{Built, Lane, Repository, Variant};
-use qemu_tests::{wait_until, Board, Disk, Fault as Wrong, Machine, Options, Random};
-use slot::boot_state::BLOB_SIZE;
-use slot::layout::{BOOT_STATE_OFFSETS, DATA, FIRMWARE};
-use slot::manifest::HEADER_SIZE;
-use slot::payload;
-use slot::Slot;
+use qemu_tests::{Board, Disk, Fault as Wrong, Machine, Options, Random, wait_until};
 
-use crate::face::{assert_one_face, post, PICTURE};
+use crate::face::{PICTURE, assert_one_face, post};
 use crate::greedy::bomb;
 use crate::signed::head;
 
@@ -258,7 +258,7 @@ impl Device<'_> {
 }
 
 fn is_valid(copy: &[u8]) -> bool {
-    slot::boot_state::BootState::from_blob(copy).is_ok()
+    formats::boot_state::BootState::from_blob(copy).is_ok()
 }
 
 fn version(lane: &Lane, sequence: u64) -> Result<Built> {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::bundles::Desk;
 use qemu_tests::fixture::{Built, Lane, Variant};
 use qemu_tests::{Board, Machine, Options, Stick};

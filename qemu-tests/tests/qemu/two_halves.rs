@@ -1,7 +1,7 @@
 //! The walls around the two halves of the update client, looked at in a debug image that runs: what
 //! each half may open and reach, and whom PID 1 lets change the boot state.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::Console;
 use serde_json::Value;
 
@@ -36,8 +36,7 @@ pub fn walls(console: &mut Console) -> Result<()> {
     // Nothing that the fetching half is in may open a partition for writing, and nothing reads
     // `firmware`, which has the boot state.
     // `true`: a `:` whose redirection fails ends the shell.
-    let write =
-        "for N in firmware boot-a boot-b root-a root-b read/boot-a read/boot-b read/root-a \
+    let write = "for N in firmware boot-a boot-b root-a root-b read/boot-a read/boot-b read/root-a \
                  read/root-b; do true 2>/dev/null >>/dev/ferrite/$N && echo opened $N; done; true";
     for (user, group) in [("ota", CTL), ("ota", SLOTS_READ), ("nobody", CTL)] {
         let opened = said(console, user, group, write)?;

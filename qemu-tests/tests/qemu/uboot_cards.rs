@@ -6,9 +6,9 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::fixture::{Built, Lane, Variant};
-use qemu_tests::{uboot_card, Disk, Machine, Options};
+use qemu_tests::{Disk, Machine, Options, uboot_card};
 
 use crate::fat;
 

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::fixture::{Built, Lane, Variant};
-use qemu_tests::uefi_card::{self, Board, Processor, BOARDS};
+use qemu_tests::uefi_card::{self, BOARDS, Board, Processor};
 use qemu_tests::videocore::Model;
 use qemu_tests::{Disk, OwnKernel};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use formats::Slot;
 use qemu_tests::fixture::{Lane, Variant};
 use qemu_tests::{Board, Machine, Options};
-use slot::Slot;
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(120);

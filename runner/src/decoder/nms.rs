@@ -59,11 +59,7 @@ impl Rectangle {
         let both = shared(self.x, self.width, other.x, other.width)
             * shared(self.y, self.height, other.y, other.height);
         let all = self.width * self.height + other.width * other.height - both;
-        if both > 0.0 && all > 0.0 {
-            both / all
-        } else {
-            0.0
-        }
+        if both > 0.0 && all > 0.0 { both / all } else { 0.0 }
     }
 }
 

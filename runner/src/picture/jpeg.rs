@@ -1,7 +1,7 @@
 //! JPEG. The decoder makes the whole picture at once, one byte a sample; a picture in several scans
 //! (a progressive one, say) also needs all its coefficients, two bytes each.
 
-use super::{Refusal, Size, MAX_SIDE};
+use super::{MAX_SIDE, Refusal, Size};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;

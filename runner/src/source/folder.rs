@@ -1,13 +1,13 @@
 //! A folder of inputs: what is there, then what comes.
 
 use super::{Event, MAX_INPUT};
-use crate::config::{read_bounded, Config, Input};
+use crate::config::{Config, Input, read_bounded};
 use crate::error::{Error, Exit};
 use crate::prepare::Preparer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::SyncSender;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, SystemTime};
 
 /// Files looked at; a folder with more is read as far as this, in name order.

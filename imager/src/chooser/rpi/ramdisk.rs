@@ -5,9 +5,9 @@
 //! raspberrypi/rpi-eeprom, `rpi-eeprom-digest` (`writeSig`) for the text of `boot.sig`; the
 //! documentation's "boot_ramdisk" for the format and the size.
 
-use anyhow::{anyhow, bail, ensure, Context, Result};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use formats::hex;
 use sha2::{Digest, Sha256};
-use slot::hex;
 
 use super::super::Files;
 use crate::boot_key::{BootKey, BootPublicKey, SIGNATURE};

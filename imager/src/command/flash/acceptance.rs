@@ -5,9 +5,9 @@
 
 use std::io::Read;
 
-use anyhow::{anyhow, ensure, Context, Result};
-use slot::conf::{self, Conf};
-use slot::layout::{Slot, SYSTEM_CONF};
+use anyhow::{Context, Result, anyhow, ensure};
+use formats::conf::{self, Conf};
+use formats::layout::{SYSTEM_CONF, Slot};
 
 use super::image::Image;
 use crate::device_settings::Wants;

@@ -9,10 +9,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail, ensure, Context, Result};
-use rustix::fs::{seek, SeekFrom};
-use slot::gpt::{self, Gpt};
-use slot::layout::{ALIGNMENT, DATA, LABELS, SECTOR};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use formats::gpt::{self, Gpt};
+use formats::layout::{ALIGNMENT, DATA, LABELS, SECTOR};
+use rustix::fs::{SeekFrom, seek};
 
 use super::aligned::Aligned;
 use super::patch::Patches;
@@ -77,10 +77,12 @@ impl Image {
         let read = file.read_at(&mut magic, 0).with_context(named)?;
         let form = match &magic[..read] {
             [0x28, 0xB5, 0x2F, 0xFD, ..] => Form::Zstd,
-            [0x1F, 0x8B, ..] | [0xFD, b'7', b'z', b'X', b'Z', ..] | [b'B', b'Z', b'h', ..] => bail!(
-                "{} is compressed in a way that is not read here; unpack it, or compress it with zstd",
-                path.display()
-            ),
+            [0x1F, 0x8B, ..] | [0xFD, b'7', b'z', b'X', b'Z', ..] | [b'B', b'Z', b'h', ..] => {
+                bail!(
+                    "{} is compressed in a way that is not read here; unpack it, or compress it with zstd",
+                    path.display()
+                )
+            }
             b"FERRSLOT" => bail!(
                 "{} is an update for a device that runs; a disk is made from the .img of the same build",
                 path.display()

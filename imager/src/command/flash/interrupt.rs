@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{bail, Result};
+use anyhow::{Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 
 static ASKED: AtomicBool = AtomicBool::new(false);

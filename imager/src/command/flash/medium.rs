@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
-use rustix::fs::{fadvise, fallocate, Advice, FallocateFlags, OFlags};
+use anyhow::{Context, Result, bail, ensure};
+use formats::layout::SECTOR;
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
 use rustix::io::Errno;
-use slot::layout::SECTOR;
 
 use super::aligned::Aligned;
 use super::machine::Number;
@@ -77,7 +77,10 @@ impl Medium {
         let mut file = match opened {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                bail!("{name} may not be written by you; use sudo, or join the group of {}", path.display())
+                bail!(
+                    "{name} may not be written by you; use sudo, or join the group of {}",
+                    path.display()
+                )
             }
             Err(e) => match Errno::from_io_error(&e) {
                 Some(Errno::BUSY) => bail!(

@@ -23,9 +23,9 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use rustix::rand::{getrandom, GetRandomFlags};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use self::choice::{Care, Members};
 use self::image::Image;

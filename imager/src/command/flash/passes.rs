@@ -4,10 +4,10 @@
 use std::ops::Range;
 use std::sync::mpsc;
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::aligned::Aligned;
-use super::image::{Image, Window, HEAD, WINDOW};
+use super::image::{HEAD, Image, WINDOW, Window};
 use super::interrupt;
 use super::medium::Medium;
 use super::patch::Patches;

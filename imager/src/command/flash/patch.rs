@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use anyhow::{anyhow, ensure, Result};
-use slot::gpt::{Gpt, Guid, ENTRY_SECTORS};
-use slot::layout::{ALIGNMENT, SECTOR};
+use anyhow::{Result, anyhow, ensure};
+use formats::gpt::{ENTRY_SECTORS, Gpt, Guid};
+use formats::layout::{ALIGNMENT, SECTOR};
 
 use super::image::WINDOW;
 
@@ -112,7 +112,7 @@ pub fn table_for(image: &Gpt, own: &Gpt, bytes: u64) -> Result<(Gpt, Vec<Patch>)
         tail.start = tail.start.min((bytes - ALIGNMENT).max(old.end) / SECTOR * SECTOR);
         patches.push(Patch { range: old, blocks: vec![] });
     }
-    let block = |write: slot::gpt::Write| (write.offset, write.bytes);
+    let block = |write: formats::gpt::Write| (write.offset, write.bytes);
     patches.push(Patch { range: tail, blocks: vec![block(backup_entries), block(backup)] });
     let head = SECTOR..(2 + ENTRY_SECTORS) * SECTOR;
     patches.push(Patch { range: head, blocks: vec![block(header), block(entries)] });
@@ -122,8 +122,8 @@ pub fn table_for(image: &Gpt, own: &Gpt, bytes: u64) -> Result<(Gpt, Vec<Patch>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use formats::gpt::{self, Partition};
     use proptest::prelude::*;
-    use slot::gpt::{self, Partition};
 
     const MIB: u64 = 1 << 20;
 

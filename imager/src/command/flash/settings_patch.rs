@@ -4,9 +4,9 @@
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{anyhow, Context, Result};
-use slot::gpt::{Gpt, Guid};
-use slot::layout::DATA;
+use anyhow::{Context, Result, anyhow};
+use formats::gpt::{Gpt, Guid};
+use formats::layout::DATA;
 
 use super::image::Image;
 use super::patch::Patch;

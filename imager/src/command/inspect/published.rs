@@ -5,11 +5,11 @@ use std::fs;
 use std::io::Read;
 use std::path::{Component, Path};
 
-use anyhow::{anyhow, bail, Context, Result};
-use repository::{target_path, METADATA_DIR, TARGETS_DIR};
+use anyhow::{Context, Result, anyhow, bail};
+use formats::block_index::BlockIndex;
+use formats::manifest::TrustedKeys;
 use sha2::{Digest, Sha256};
-use slot::block_index::BlockIndex;
-use slot::manifest::TrustedKeys;
+use tuf::{METADATA_DIR, TARGETS_DIR, target_path};
 
 use super::{Report, SlotReport};
 use crate::{keys, repository_folder};
@@ -128,10 +128,10 @@ fn unpack(bundle: &Path, into: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{run, InspectArgs};
+    use super::super::{InspectArgs, run};
     use super::*;
     use crate::command::bundle::{self, BundleArgs};
-    use crate::command::publish::tests::{update_of, Project};
+    use crate::command::publish::tests::{Project, update_of};
     use std::path::PathBuf;
 
     fn inspect(project: &Project, file: PathBuf) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Who may log in to a device with this image, and how: told from the verified root itself, not from
 //! the image file it was built from.
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{Context, Result, anyhow};
+use formats::{conf, layout};
 use serde::Serialize;
-use slot::{conf, layout};
 
 use crate::fs::erofs_reader::Volume;
 

@@ -1,9 +1,9 @@
 //! Which workloads of the image's own steer the device: told from the verified root itself, not from
 //! the image file it was built from.
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{Context, Result, anyhow};
+use formats::{conf, layout};
 use serde::Serialize;
-use slot::{conf, layout};
 
 use crate::config::image::{Group, UPDATE_WORKLOAD, WRITER_WORKLOAD};
 use crate::fs::erofs_reader::Volume;

@@ -1,8 +1,8 @@
 //! What `imager inspect` says of a slot's unified kernel image.
 
 use anyhow::{Context, Result};
+use formats::efi;
 use serde::Serialize;
-use slot::efi;
 
 use crate::fs::fat_reader::FatVolume;
 use crate::pe::Pe;

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{Context, Result, anyhow};
 use delta::Options;
-use repository::{sha256_hex, DeltaTarget, FerriteTarget, TargetFile};
-use slot::block_index;
-use slot::manifest::TrustedKeys;
-use slot::payload::ChunkTable;
+use formats::block_index;
+use formats::manifest::TrustedKeys;
+use formats::payload::ChunkTable;
+use tuf::{DeltaTarget, FerriteTarget, TargetFile, sha256_hex};
 
 use crate::update_file::{self, Unpacked};
 
@@ -132,7 +132,7 @@ fn describe(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slot::payload::Chunk;
+    use formats::payload::Chunk;
 
     #[test]
     fn a_group_costs_what_its_chunks_cost() {

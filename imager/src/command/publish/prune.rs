@@ -12,9 +12,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use anyhow::{bail, Context, Result};
-use repository::{target_path, FerriteTarget, TargetFile, Targets, Time, METADATA_DIR};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use tuf::{FerriteTarget, METADATA_DIR, TargetFile, Targets, Time, target_path};
 
 /// Options for old versions.
 #[derive(Debug, Default, clap::Args)]
@@ -107,7 +107,7 @@ fn superseded(
 }
 
 fn reaches_everybody(ferrite: &FerriteTarget, now: Time) -> bool {
-    let last_place = repository::ferrite::PLACES - 1;
+    let last_place = tuf::ferrite::PLACES - 1;
     ferrite.rollout.as_ref().is_none_or(|rollout| {
         !rollout.paused && rollout.turn(last_place, false).is_some_and(|turn| turn <= now)
     })
@@ -173,11 +173,11 @@ fn superfluous(publications: &[Publication], before: Time) -> Result<BTreeSet<Pa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::publish::tests::{update, Project, NOW};
-    use crate::command::publish::{publish, PublishArgs};
+    use crate::command::publish::tests::{NOW, Project, update};
+    use crate::command::publish::{PublishArgs, publish};
     use crate::repository_folder::load;
-    use repository::{Rollout, Wave};
     use std::time::{Duration, SystemTime};
+    use tuf::{Rollout, Wave};
 
     fn args(project: &Project, keep: usize, files: &[&Path]) -> PublishArgs {
         let mut args = project.args(files);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{anyhow, bail, Context, Result};
-use repository::ferrite::is_group;
-use repository::{FerriteTarget, Rollout, TargetFile, Time, Wave};
+use anyhow::{Context, Result, anyhow, bail};
+use tuf::ferrite::is_group;
+use tuf::{FerriteTarget, Rollout, TargetFile, Time, Wave};
 
 use crate::config::values::parse_span;
 

@@ -1,9 +1,9 @@
 use super::*;
 use ed25519_dalek::{Signer, SigningKey};
-use repository::author::Published;
+use formats::manifest::{Manifest, encode_header, key_id};
+use formats::payload::{Chunk, ChunkTable};
 use sha2::{Digest, Sha256};
-use slot::manifest::{encode_header, key_id, Manifest};
-use slot::payload::{Chunk, ChunkTable};
+use tuf::author::Published;
 
 pub const NOW: Time = Time(1_800_000_000);
 const CHUNK: u64 = 65536;
@@ -134,7 +134,7 @@ fn a_published_update_is_found_and_whole() {
     let ferrite = target.ferrite().unwrap();
     assert_eq!((ferrite.sequence, ferrite.board.as_str()), (1, "qemu-arm64"));
     let bytes = fs::read(&file).unwrap();
-    let header = repository::sha256_hex(&bytes[..slot::manifest::HEADER_SIZE]);
+    let header = tuf::sha256_hex(&bytes[..formats::manifest::HEADER_SIZE]);
     assert_eq!(ferrite.header_sha256, header);
     let at = target_path(true, name, target).unwrap();
     assert_eq!(fs::read(project.repo().join(at)).unwrap(), bytes);
@@ -196,7 +196,7 @@ fn the_newest_versions_get_deltas_that_make_the_new_one() {
         let bytes = content(&delta.target);
         assert!(bytes.len() < 20_000, "{} bytes", bytes.len());
         let head = &bytes[..delta.head_length as usize];
-        assert_eq!(repository::sha256_hex(head), delta.head_sha256);
+        assert_eq!(tuf::sha256_hex(head), delta.head_sha256);
         let mut apply = delta::Apply::open(head).unwrap();
         let mut made = Vec::new();
         for group in 0..apply.header().groups.len() {
@@ -210,10 +210,12 @@ fn the_newest_versions_get_deltas_that_make_the_new_one() {
     }
     let index = newest.index.unwrap();
     let index = content(&index);
-    let index = slot::block_index::BlockIndex::parse(&index, new.len() as u64).unwrap();
-    assert!(index
-        .blocks(0..index.block_count())
-        .eq(new.chunks(4096).map(slot::block_index::Block::of)));
+    let index = formats::block_index::BlockIndex::parse(&index, new.len() as u64).unwrap();
+    assert!(
+        index
+            .blocks(0..index.block_count())
+            .eq(new.chunks(4096).map(formats::block_index::Block::of))
+    );
 }
 
 #[test]
@@ -226,11 +228,13 @@ fn a_delta_that_saves_nothing_is_not_published() {
     let file = update_of(&other, dir, &project.keys(), "qemu-arm64", "1.0.1", 2);
     project.publish(&[&file]).unwrap();
     let published = load(&project.repo()).unwrap().unwrap();
-    assert!(published.targets.targets["demo-qemu-arm64-1.0.1.update"]
-        .ferrite()
-        .unwrap()
-        .deltas
-        .is_empty());
+    assert!(
+        published.targets.targets["demo-qemu-arm64-1.0.1.update"]
+            .ferrite()
+            .unwrap()
+            .deltas
+            .is_empty()
+    );
 }
 
 #[test]
@@ -279,7 +283,7 @@ fn a_rollout_is_signed_paused_and_resumed() {
     assert_eq!((first.start, first.paused, first.waves.len()), (NOW, false, 2));
     let report = run(&["--pause", "1.0.0"]).unwrap();
     assert!(report[0].ends_with("1.0.0.update paused"), "{report:?}");
-    assert_eq!(rollout(), Some(repository::Rollout { paused: true, ..first.clone() }));
+    assert_eq!(rollout(), Some(tuf::Rollout { paused: true, ..first.clone() }));
     run(&["--resume", "1.0.0"]).unwrap();
     assert_eq!(rollout(), Some(first));
     let before = project.tree();
@@ -476,7 +480,7 @@ fn python_tuf_updates_from_a_published_and_served_repository() {
     fs::create_dir(&work).unwrap();
     let interpreter = std::env::var("FERRITE_PYTHON").unwrap_or_else(|_| "python3".into());
     let output = std::process::Command::new(&interpreter)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../repository/tests/python_tuf.py"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../lib/tuf/tests/python_tuf.py"))
         .args(["client", &format!("{url}/metadata/"), &format!("{url}/targets/")])
         .arg(project.keys().join(keys::TUF_ROOT))
         .arg(&work)

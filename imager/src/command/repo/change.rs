@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail, Context, Result};
-use repository::author::{id_of_key, next_targets, Draft, Published};
-use repository::{Role, Root, Time};
+use anyhow::{Context, Result, anyhow, bail};
+use tuf::author::{Draft, Published, id_of_key, next_targets};
+use tuf::{Role, Root, Time};
 
-use super::staged::{short, Place, Staged};
-use super::{dates_as_before, explain, KeyArgs, RoleName, DAYS};
+use super::staged::{Place, Staged, short};
+use super::{DAYS, KeyArgs, RoleName, dates_as_before, explain};
 use crate::keys;
 use crate::repository_folder::{load, lock};
 use crate::signing_clock::ClockArgs;

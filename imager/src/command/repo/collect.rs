@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
-use repository::author::{Draft, Published};
-use repository::{target_path, Root, Targets, Time};
+use anyhow::{Context, Result, bail};
+use tuf::author::{Draft, Published};
+use tuf::{Root, Targets, Time, target_path};
 
-use super::staged::{read_draft, Place, Prepared, Staged};
-use super::{dates_as_before, KeyArgs};
+use super::staged::{Place, Prepared, Staged, read_draft};
+use super::{KeyArgs, dates_as_before};
 use crate::repository_folder::{load, lock};
 use crate::signing_clock::ClockArgs;
 

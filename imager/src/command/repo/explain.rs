@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use repository::{Role, Root, TargetFile, Targets};
+use tuf::{Role, Root, TargetFile, Targets};
 
 use super::staged::short;
 

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{bail, Context, Result};
-use repository::author::{release, Changes, Dates, Published, Renew};
-use repository::Time;
+use anyhow::{Context, Result, bail};
+use tuf::Time;
+use tuf::author::{Changes, Dates, Published, Renew, release};
 
-use super::staged::online_keys;
 use super::KeyArgs;
+use super::staged::online_keys;
 use crate::repository_folder::{self, load, lock};
 use crate::signing_clock::ClockArgs;
 

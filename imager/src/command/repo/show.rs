@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use repository::author::Published;
-use repository::Role;
+use tuf::Role;
+use tuf::author::Published;
 
-use super::staged::{short, Staged};
+use super::staged::{Staged, short};
 use crate::repository_folder::load;
 
 /// Says which keys sign for which role, how many have to, what is published and what is staged.

@@ -3,12 +3,12 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
-use repository::author::{root_tallies, still_signed, Draft, Keyring};
-use repository::{Role, Root, Targets};
+use anyhow::{Context, Result, bail};
+use tuf::author::{Draft, Keyring, root_tallies, still_signed};
+use tuf::{Role, Root, Targets};
 
-use super::staged::{read, read_draft, short, BEFORE};
-use super::{explain, KeyArgs};
+use super::staged::{BEFORE, read, read_draft, short};
+use super::{KeyArgs, explain};
 use crate::repository_folder::write_atomic;
 
 /// Signs a draft that `--stage` prepared: shows what it changes, asks, and adds the signature to

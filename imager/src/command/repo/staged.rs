@@ -7,12 +7,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use anyhow::{bail, Context, Result};
-use repository::author::{
-    next_targets, release, root_tallies, still_signed, Changes, Dates, Draft, Keyring, Publication,
-    Published, Renew, Tally,
+use anyhow::{Context, Result, bail};
+use tuf::author::{
+    Changes, Dates, Draft, Keyring, Publication, Published, Renew, Tally, next_targets, release,
+    root_tallies, still_signed,
 };
-use repository::{Error, Role, Root, Targets};
+use tuf::{Error, Role, Root, Targets};
 
 use crate::repository_folder::{self, cannot_write, metadata, write_atomic};
 

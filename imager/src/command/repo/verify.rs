@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail, Context, Result};
-use repository::author::Published;
-use repository::{target_path, Client, DirStore, FerriteTarget, Limits, TargetFile, Time};
+use anyhow::{Context, Result, anyhow, bail};
+use formats::manifest::{HEADER_SIZE, TrustedKeys};
 use sha2::{Digest, Sha256, Sha512};
-use slot::manifest::{TrustedKeys, HEADER_SIZE};
+use tuf::author::Published;
+use tuf::{Client, DirStore, FerriteTarget, Limits, TargetFile, Time, target_path};
 
 use super::staged::read;
-use crate::repository_folder::{metadata, Folder};
+use crate::repository_folder::{Folder, metadata};
 use crate::{keys, update_file};
 
 /// Checks a repository: the metadata as a device does it, from the first root on and at this time;
@@ -145,8 +145,8 @@ fn check_file(
     let (sha256, sha512) = (sha256.finalize(), sha512.finalize());
     for (algorithm, hash) in &target.hashes {
         let actual = match algorithm.as_str() {
-            "sha256" => slot::hex::encode(&sha256),
-            "sha512" => slot::hex::encode(&sha512),
+            "sha256" => formats::hex::encode(&sha256),
+            "sha512" => formats::hex::encode(&sha512),
             _ => continue,
         };
         if !hash.eq_ignore_ascii_case(&actual) {
@@ -166,10 +166,10 @@ fn check_update(
     trusted: Option<&TrustedKeys>,
 ) -> Result<()> {
     let header = first_bytes(path, HEADER_SIZE as u64)?;
-    if slot::hex::encode(&Sha256::digest(&header)) != update.header_sha256 {
+    if formats::hex::encode(&Sha256::digest(&header)) != update.header_sha256 {
         bail!("its slot header is not the one that its metadata names");
     }
-    let manifest = slot::manifest::Header::new(&header)
+    let manifest = formats::manifest::Header::new(&header)
         .and_then(|header| header.verified_before())
         .map_err(|e| anyhow!(e))?;
     let (said, is) = (
@@ -194,7 +194,7 @@ fn check_update(
             .context("a delta without a sound path")?;
         let head = first_bytes(&repo.join(at), delta.head_length)?;
         if head.len() as u64 != delta.head_length
-            || slot::hex::encode(&Sha256::digest(&head)) != delta.head_sha256
+            || formats::hex::encode(&Sha256::digest(&head)) != delta.head_sha256
         {
             bail!("the head of {:?} is not the one that its metadata names", delta.target);
         }

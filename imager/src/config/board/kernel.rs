@@ -127,7 +127,9 @@ impl Kernel {
                 ("device_tree_folder", self.device_tree_folder.as_ref().map(Spanned::span)),
             ] {
                 if let Some(span) = span {
-                    let why = format!("[kernel] `{key}` is for a kernel of your own: add a [[kernel.archive]] that has it, or remove the key");
+                    let why = format!(
+                        "[kernel] `{key}` is for a kernel of your own: add a [[kernel.archive]] that has it, or remove the key"
+                    );
                     return Err(document.at(span, why));
                 }
             }
@@ -146,7 +148,9 @@ impl Kernel {
             ("packages", self.packages.as_ref().map(Spanned::span)),
         ] {
             if let Some(span) = span {
-                let why = format!("[kernel] `{key}` is for Debian's kernel, and [[kernel.archive]] names another: remove one of the two");
+                let why = format!(
+                    "[kernel] `{key}` is for Debian's kernel, and [[kernel.archive]] names another: remove one of the two"
+                );
                 return Err(document.at(span, why));
             }
         }
@@ -192,7 +196,9 @@ mod tests {
     fn read(keys: &str, archives: &str) -> Result<Board, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.toml");
-        let text = format!("name = \"mine\"\ndescription = \"x\"\n[debian]\narchitecture = \"arm64\"\nsuites = [\"trixie\"]\n[kernel]\nrelease = \"5.15.148-tegra\"\narguments = \"\"\nfirst_life_modules = []\nsecond_life_modules = []\n{keys}{archives}[boot]\nchooser = \"uboot\"\n[partitions]\nfirmware = \"8M\"\nboot = \"64M\"\nroot = \"96M\"\ndata = \"16M\"\n");
+        let text = format!(
+            "name = \"mine\"\ndescription = \"x\"\n[debian]\narchitecture = \"arm64\"\nsuites = [\"trixie\"]\n[kernel]\nrelease = \"5.15.148-tegra\"\narguments = \"\"\nfirst_life_modules = []\nsecond_life_modules = []\n{keys}{archives}[boot]\nchooser = \"uboot\"\n[partitions]\nfirmware = \"8M\"\nboot = \"64M\"\nroot = \"96M\"\ndata = \"16M\"\n"
+        );
         std::fs::write(&path, text).unwrap();
         Board::load(path.to_str().unwrap(), Path::new(".")).map_err(|e| format!("{e:#}"))
     }

@@ -175,8 +175,10 @@ fn workloads_are_checked_together() {
     );
     refused("[[workload]]\nname = \"a\"\ncommand = [\"a\"]", "not absolute");
     refused("[[workload]]\nname = \"a\"\ncommand = []", "`command` is empty");
-    assert!(read(&(w("a", "") + &w("b", "after = [\"a\"]") + &w("c", "after = [\"a\", \"b\"]")))
-        .is_ok());
+    assert!(
+        read(&(w("a", "") + &w("b", "after = [\"a\"]") + &w("c", "after = [\"a\", \"b\"]")))
+            .is_ok()
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::directory::DIR_TAIL;
-use super::{refuse, BLOCK};
+use super::{BLOCK, refuse};
 use crate::fs::tree::{Kind, Node, Tree};
 
 /// A name in a directory.

@@ -1,7 +1,7 @@
 //! The blocks of directories.
 
-use super::contents::{entry_length, Entry};
-use super::{Layout, BLOCK};
+use super::contents::{Entry, entry_length};
+use super::{BLOCK, Layout};
 use crate::fs::crc32c;
 
 /// Bytes at a directory block's end that look like an unused entry and hold its checksum.

@@ -126,10 +126,16 @@ impl World {
             let deb = make_deb(&[(&format!("usr/lib/{name}"), version)], ".xz");
             fs::write(pool.join(format!("{name}_{version}.deb")), &deb).unwrap();
             let part = if name == FIRMWARE { &mut firmware } else { &mut index };
-            *part += &format!("Package: {name}\nVersion: {version}\nArchitecture: arm64\nFilename: pool/{name}_{version}.deb\nSize: {}\nSHA256: {}\n\n", deb.len(), Sha256::of(&deb));
+            *part += &format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: arm64\nFilename: pool/{name}_{version}.deb\nSize: {}\nSHA256: {}\n\n",
+                deb.len(),
+                Sha256::of(&deb)
+            );
         }
         let suite = self.at("mirror/debian/dists/trixie");
-        let mut release = format!("Suite: stable\nCodename: {codename}\nValid-Until: Thu, 01 Jan {valid_until} 00:00:00 UTC\nSHA256:\n");
+        let mut release = format!(
+            "Suite: stable\nCodename: {codename}\nValid-Until: Thu, 01 Jan {valid_until} 00:00:00 UTC\nSHA256:\n"
+        );
         for (part, index) in [("main", index), ("non-free-firmware", firmware)] {
             let mut packed = liblzma::write::XzEncoder::new(Vec::new(), 1);
             packed.write_all(index.as_bytes()).unwrap();

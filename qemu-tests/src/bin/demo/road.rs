@@ -4,16 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use formats::Slot;
 use qemu_tests::{Disk, Machine, Options, Server};
 use serde_json::Value;
-use slot::Slot;
 
-use crate::figures::{compressed, length, seconds, size, Figures};
+use crate::figures::{Figures, compressed, length, seconds, size};
 use crate::guest::{Boot, Face, Guest};
 use crate::story::Story;
 use crate::visit;
-use crate::workshop::{read, Built, Workshop};
+use crate::workshop::{Built, Workshop, read};
 
 /// The port on which the device takes pictures.
 const PICTURES: u16 = 8080;

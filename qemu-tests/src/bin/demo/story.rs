@@ -1,7 +1,7 @@
 //! What the person in front of the terminal reads: steps, what was seen, and a sign of life.
 
 use std::io::Write;
-use std::sync::mpsc::{channel, RecvTimeoutError};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;

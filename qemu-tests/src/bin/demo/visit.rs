@@ -1,7 +1,7 @@
 //! The device left running for the person at the terminal to look around.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::sync::mpsc::{channel, RecvTimeoutError};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};

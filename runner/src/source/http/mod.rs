@@ -7,15 +7,15 @@ mod request_head;
 pub use self::gate::MAX_WAITING;
 use self::gate::{Gate, Peer, Place};
 use self::request_head::Head;
-use super::{Event, Metrics, Verdict, MAX_INPUT};
+use super::{Event, MAX_INPUT, Metrics, Verdict};
 use crate::config::Config;
 use crate::error::{Error, Exit};
 use crate::prepare::Preparer;
 use crate::sys;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Longest request head.
@@ -66,29 +66,31 @@ pub fn serve(
     if let Ok(address) = listener.local_addr() {
         eprintln!("runner: listening on {address}");
     }
-    super::thread("http", move || loop {
-        let (stream, peer) = match listener.accept() {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors or memory: others may end and give some back.
-                eprintln!("runner: accept: {error}");
-                std::thread::sleep(Duration::from_millis(100));
+    super::thread("http", move || {
+        loop {
+            let (stream, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors or memory: others may end and give some back.
+                    eprintln!("runner: accept: {error}");
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            let stream = Arc::new(stream);
+            let Some(place) = gate.enter(Peer::of(peer.ip()), &stream) else {
+                answer(&stream, &Answer::error(503, "too many connections; try again"));
                 continue;
+            };
+            let (events, metrics) = (events.clone(), Arc::clone(&metrics));
+            let (preparer, served) = (Arc::clone(&preparer), Arc::clone(&stream));
+            let started = super::thread("http-request", move || {
+                connection(&served, &place, &format!("http:{peer}"), &preparer, &events, &metrics);
+            });
+            if let Err(error) = started {
+                eprintln!("runner: {error}");
+                answer(&stream, &Answer::error(503, "too many connections; try again"));
             }
-        };
-        let stream = Arc::new(stream);
-        let Some(place) = gate.enter(Peer::of(peer.ip()), &stream) else {
-            answer(&stream, &Answer::error(503, "too many connections; try again"));
-            continue;
-        };
-        let (events, metrics) = (events.clone(), Arc::clone(&metrics));
-        let (preparer, served) = (Arc::clone(&preparer), Arc::clone(&stream));
-        let started = super::thread("http-request", move || {
-            connection(&served, &place, &format!("http:{peer}"), &preparer, &events, &metrics);
-        });
-        if let Err(error) = started {
-            eprintln!("runner: {error}");
-            answer(&stream, &Answer::error(503, "too many connections; try again"));
         }
     })
 }
@@ -179,7 +181,7 @@ fn read_head(mut stream: &TcpStream, deadline: Instant) -> Result<(Head, Vec<u8>
         match request_head::parse(&bytes).map_err(|reason| Answer::error(400, &reason))? {
             Some((head, length)) => return Ok((head, bytes.split_off(length))),
             None if bytes.len() >= MAX_HEAD => {
-                return Err(Answer::error(431, "request head is too long"))
+                return Err(Answer::error(431, "request head is too long"));
             }
             None => {}
         }
@@ -198,11 +200,11 @@ fn read_body(
     let most = place.room().min(MAX_INPUT);
     let length = match head.length {
         _ if head.chunked => {
-            return Err(Answer::error(411, "send the body with a Content-Length, not in chunks"))
+            return Err(Answer::error(411, "send the body with a Content-Length, not in chunks"));
         }
         None => return Err(Answer::error(411, "Content-Length is missing")),
         Some(length) if length > most => {
-            return Err(Answer::error(413, &format!("the body may have {most} bytes")))
+            return Err(Answer::error(413, &format!("the body may have {most} bytes")));
         }
         Some(0) => return Err(Answer::error(400, "the body is empty; send a picture")),
         Some(length) => length as usize,
