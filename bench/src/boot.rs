@@ -61,8 +61,8 @@ fn boot(shop: &Workshop, demo: &Built) -> Result<Boot> {
     let options = Options { logs: Some(shop.path("")), ..Options::default() };
     let mut machine = Machine::start("boot", &disk, &options)?;
     let console = &mut machine.console;
-    let first = number(console, "ferrite: first life: pid 1 after ")?;
-    let second = number(console, "ferrite: second life: pid 1 after ")?;
+    let first = number(console, "ferrite: initrd: pid 1 after ")?;
+    let second = number(console, "ferrite: rootfs: pid 1 after ")?;
     let result = result(console)?;
     let status = console.shell_json("ctl status --json")?;
     let workloads = status["workloads"].as_array().context("the status names no workloads")?;

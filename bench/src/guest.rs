@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn the_number_behind_a_word_is_read() {
-        let line = "ferrite: first life: pid 1 after 4086 ms";
+        let line = "ferrite: initrd: pid 1 after 4086 ms";
         assert_eq!(number_in(line, "pid 1 after ").unwrap(), 4086.0);
         assert_eq!(number_in("bench: exec 12.34 5.6", "exec ").unwrap(), 12.34);
         assert_eq!(number_in("VmRSS:     720 kB", "VmRSS:").unwrap(), 720.0);

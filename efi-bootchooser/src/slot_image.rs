@@ -30,7 +30,7 @@ pub fn start(disk: &Disk, slot: Slot, kind: Boot) -> Result<(), String> {
     let image = read(partition, efi::UKI, MAX_UKI).map_err(|e| format!("{label}: {e}"))?;
     let sum = read(partition, efi::SUM, MAX_SUM).map_err(|e| format!("{label}: {e}"))?;
     let (crc, length) = efi::read_sum(&sum).map_err(|e| format!("{label}: {e}"))?;
-    // Finds decay; whether the slot can be trusted is for Secure Boot and the first life to say.
+    // Finds decay; whether the slot can be trusted is for Secure Boot and the initrd to say.
     if image.len() as u64 != length || boot::calculate_crc32(&image).ok() != Some(crc) {
         return Err(format!("{} of slot {slot} is altered", efi::UKI));
     }

@@ -1,5 +1,5 @@
-//! The first life's second process. It halves the time that modules take, and makes the data
-//! partition ready while the slot is being verified; the second life waits for its end.
+//! The initrd's second process. It halves the time that modules take, and makes the data
+//! partition ready while the slot is being verified; the rootfs waits for its end.
 //!
 //! Modules that need one another form a *chain*, in load order. Chains need nothing of each other.
 
@@ -15,7 +15,7 @@ use crate::modules::{Module, load_chain};
 use crate::sys::{self, Forked};
 use crate::{data, modules};
 
-/// Environment variable that tells the second life which process this is.
+/// Environment variable that tells the rootfs which process this is.
 const HANDED: &str = "FERRITE_ASSISTANT";
 /// PID 1's word that the slot is verified.
 const VERIFIED: u8 = b'v';
@@ -33,13 +33,13 @@ impl Assistant {
         let _ = rustix::io::write(&self.go, &[VERIFIED]);
     }
 
-    /// What goes into the second life's environment.
+    /// What goes into the rootfs's environment.
     pub fn hand_over(&self) -> String {
         [HANDED, "=", &self.pid.as_raw_nonzero().to_string()].concat()
     }
 }
 
-/// The assistant that the first life left behind.
+/// The assistant that the initrd left behind.
 pub fn adopt() -> Option<Pid> {
     std::env::var(HANDED).ok()?.parse().ok().and_then(Pid::from_raw)
 }
@@ -124,7 +124,7 @@ fn assist(
         say(&[&e.to_string()]);
         sys::exit(1);
     }
-    // The second life tries again, and says what is wrong with it.
+    // The rootfs tries again, and says what is wrong with it.
     let mounted = next_byte(verified).is_some() && data::mount_early().is_ok();
     sys::exit(i32::from(!mounted))
 }

@@ -157,7 +157,7 @@ fn carry_out(request: BootRequest, moment: &Moment) -> Result<String> {
     let partitions = DeviceFolder::shared(Path::new(layout::DEVICES));
     let header = std::fs::read(layout::RUN_SLOT_HEADER)
         .map_err(|e| Error::new([layout::RUN_SLOT_HEADER, ": ", &e.to_string()].concat()))?;
-    // The first life has verified it, and nobody else writes there.
+    // The initrd has verified it, and nobody else writes there.
     let manifest = Header::new(&header).and_then(|header| header.verified_before())?;
     let idle = if request.needs_idle() {
         let keys = trusted_keys(Path::new(layout::MANIFEST_KEYS))?;

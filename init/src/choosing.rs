@@ -48,7 +48,7 @@ pub fn told(arguments: &str) -> Result<Choice> {
     Ok(Choice { slot, kind })
 }
 
-/// The method of a chooser that leaves the choice to the first life; `None` for all others.
+/// The method of a chooser that leaves the choice to the initrd; `None` for all others.
 pub fn chooses_here(chooser: &str) -> Option<Method> {
     match chooser {
         "rpi" => Some(Method::Pointer),

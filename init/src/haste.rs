@@ -6,7 +6,7 @@ use std::fs;
 /// control groups and sockets wait for some.
 const EXPEDITED: &str = "/sys/kernel/rcu_expedited";
 
-/// From the first life on. Only speed depends on it.
+/// From the initrd on. Only speed depends on it.
 pub fn begin() {
     let _ = fs::write(EXPEDITED, "1");
 }

@@ -10,7 +10,7 @@ use crate::sys::{self, Forked};
 /// What a helper is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Mounts the data partition if that is all it needs: the first life's assistant.
+    /// Mounts the data partition if that is all it needs: the initrd's assistant.
     Assistant,
     /// Reads what the first workloads will need, and switches the loopback on.
     Ahead,

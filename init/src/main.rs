@@ -1,6 +1,6 @@
 //! PID 1 of Ferrite, and `ctl`, in one binary.
 //!
-//! As `/init` in the initramfs it lives its *first life*: load modules, find the slot, verify it,
+//! As `/init` in the initramfs it lives its *initrd*: load modules, find the slot, verify it,
 //! mount it, move over. As `/sbin/init` on the root it lives its *second*: file systems, network,
 //! time, workloads, watchdog, and the way down. Called `ctl`, it talks to itself as PID 1; called
 //! `modprobe`, by the kernel, it loads a module.
@@ -23,9 +23,9 @@ mod data;
 mod debug_programs;
 mod devices;
 mod failure;
-mod first_life;
 mod haste;
 mod helper;
+mod initrd;
 mod last_reset;
 mod media;
 mod modules;
@@ -36,7 +36,7 @@ mod printable;
 mod quota;
 mod recovery;
 mod reset;
-mod second_life;
+mod rootfs;
 mod settings;
 mod shutdown;
 mod sntp;
@@ -64,8 +64,8 @@ fn road() -> ! {
         ("modprobe", false) => {
             sys::exit(modules::asked_for(arguments.get(1..).unwrap_or_default()))
         }
-        (_, true) if called == "/init" => first_life::run(),
-        (_, true) => second_life::run(),
+        (_, true) if called == "/init" => initrd::run(),
+        (_, true) => rootfs::run(),
         _ => {
             let _ = rustix::io::write(rustix::stdio::stderr(), USAGE.as_bytes());
             sys::exit(2)

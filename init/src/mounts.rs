@@ -1,4 +1,4 @@
-//! The second life's file systems, apart from `/data`.
+//! The rootfs's file systems, apart from `/data`.
 
 use formats::{Error, Result};
 use rustix::fs::Mode;
@@ -8,7 +8,7 @@ use crate::media;
 use crate::workload::cgroup;
 
 /// Mounts what workloads expect to find. `/proc`, `/sys`, `/dev` and `/run` came along from the
-/// first life. `uses_media`: there will be sticks.
+/// initrd. `uses_media`: there will be sticks.
 pub fn all(uses_media: bool) -> Result<()> {
     let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     for (kind, target, options) in [

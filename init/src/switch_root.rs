@@ -12,7 +12,7 @@ use rustix::process::{chdir, chroot};
 
 use crate::sys;
 
-/// The second life.
+/// The rootfs.
 const INIT: &str = "/sbin/init";
 
 /// Frees what the initramfs occupies, makes `new_root` the root and becomes its `/sbin/init` with

@@ -1,4 +1,4 @@
-//! `/etc/ferrite/system.conf`: what the second life runs.
+//! `/etc/ferrite/system.conf`: what the rootfs runs.
 //!
 //! `imager` writes every line with its default filled in, so nothing is guessed here; numbers are
 //! clamped to what the device can bear.

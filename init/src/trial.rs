@@ -11,7 +11,7 @@ use crate::workload::standing::Verdict;
 /// So long every vital workload must have been well before the boot counts as good.
 pub const SETTLED_AFTER: u64 = 10_000;
 
-/// What `second_life` has to do.
+/// What `rootfs` has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Tell people that all is well.

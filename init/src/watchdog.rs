@@ -1,4 +1,4 @@
-//! The hardware watchdog: armed by the first life, handed over exec, fed by the second.
+//! The hardware watchdog: armed by the initrd, handed over exec, fed by the second.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::sys;
 
-/// Environment variable that tells the second life which descriptor the watchdog is.
+/// Environment variable that tells the rootfs which descriptor the watchdog is.
 const HANDED: &str = "FERRITE_WATCHDOG_FD";
 /// `_IOWR('W', 6, int)`
 const SET_TIMEOUT: u32 = 0xc004_5706;
@@ -44,7 +44,7 @@ impl Watchdog {
         Watchdog::set(fd, seconds).map_err(|e| error(&e))
     }
 
-    /// Takes over the watchdog that the first life armed, if it handed one over.
+    /// Takes over the watchdog that the initrd armed, if it handed one over.
     pub fn adopt(seconds: u32) -> Option<Watchdog> {
         let number = std::env::var(HANDED).ok()?.parse().ok()?;
         Watchdog::set(sys::adopt(number)?, seconds).ok()

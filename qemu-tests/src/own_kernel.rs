@@ -77,7 +77,7 @@ impl OwnKernel {
                 format!("device_tree_folder = \"{}/dtb\"", self.modules())
             }
             // Some of them Debian does not build.
-            Some(("second_life_modules", _)) => "second_life_modules = []".to_owned(),
+            Some(("rootfs_modules", _)) => "rootfs_modules = []".to_owned(),
             Some(("path", "\"jetson-kernel\"")) => format!("path = {:?}", self.folder),
             _ => line.to_owned(),
         };

@@ -31,7 +31,7 @@ pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> String
     w.line("chooser", board.boot.chooser.as_str());
     for (key, chains) in [
         ("chooser-modules", &kernel.chooser),
-        ("modules", &kernel.first_life),
+        ("modules", &kernel.initrd),
         ("later-modules", &kernel.later),
     ] {
         for chain in chains {

@@ -1,4 +1,4 @@
-//! Does what the first life loads drive the board's disk? The device tree says what is there, the
+//! Does what the initrd loads drive the board's disk? The device tree says what is there, the
 //! kernel's modules say what they drive, so that a missing driver fails the build and not the user.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -101,7 +101,7 @@ fn compatible(alias: &[u8]) -> Option<String> {
     (!text.ends_with("C*")).then(|| text.to_owned())
 }
 
-/// Fails when a card slot or an eMMC that this tree has is driven by nothing the first life loads,
+/// Fails when a card slot or an eMMC that this tree has is driven by nothing the initrd loads,
 /// or when that is so of something it needs: a clock, supply, power domain, reset, mailbox, phy,
 /// interconnect, pin, or the bus that one of these is on. The kernel waits for those
 /// (Documentation/driver-api/driver-model/driver.rst, "fw_devlink"), but not for what needs the
@@ -197,7 +197,7 @@ fn needs(tree: &DeviceTree, device: usize, other: usize) -> bool {
     false
 }
 
-/// Fails when this device has a driver that the first life does not load, or none.
+/// Fails when this device has a driver that the initrd does not load, or none.
 fn check_driver(
     tree: &DeviceTree,
     device: usize,
@@ -231,7 +231,7 @@ fn modules_for(names: &[&str], drivers: &Drivers) -> BTreeSet<String> {
 fn missing(path: &str, modules: &BTreeSet<String>) -> String {
     let names: Vec<&str> = modules.iter().map(String::as_str).collect();
     format!(
-        "{path} is driven by {}, which the first life does not load: add it to the board file's `chooser_modules` or `first_life_modules`",
+        "{path} is driven by {}, which the initrd does not load: add it to the board file's `chooser_modules` or `initrd_modules`",
         names.join(" or ")
     )
 }

@@ -1,4 +1,4 @@
-//! The initramfs: `init`, its configuration and the modules of its first life.
+//! The initramfs: `init`, its configuration and the modules of its initrd.
 
 use anyhow::Result;
 
@@ -19,7 +19,7 @@ pub fn build<'a>(
     modules: impl IntoIterator<Item = &'a Module>,
 ) -> Result<Vec<u8>> {
     let mut tree = Tree::new(0);
-    // Folders that the first life mounts things on.
+    // Folders that the initrd mounts things on.
     for folder in ["dev", "proc", "sys", "run", "root"] {
         tree.dir(folder, 0o755)?;
     }

@@ -24,7 +24,7 @@ const DATA_FILE_SYSTEM: &str = "ext4";
 /// A kernel of one's own without it finds its disk by the boot state.
 const EFI_VARIABLES: &str = "efivarfs";
 /// The module that keeps account of what each workload takes of it, by user. It has to be there
-/// before the partition is mounted: the first life has nobody that the kernel could ask for it.
+/// before the partition is mounted: the initrd has nobody that the kernel could ask for it.
 const DATA_QUOTAS: &str = "quota_v2";
 
 /// The kernel's files.
@@ -33,14 +33,14 @@ pub struct KernelFiles {
     pub image: Vec<u8>,
     /// Device trees for the boot partition, by file name.
     pub device_trees: Vec<(String, Vec<u8>)>,
-    /// Chains of modules that the first life needs before it chooses the slot, if it does.
+    /// Chains of modules that the initrd needs before it chooses the slot, if it does.
     pub chooser: Vec<Vec<Module>>,
-    /// Chains of modules that the first life needs to reach the root.
-    pub first_life: Vec<Vec<Module>>,
+    /// Chains of modules that the initrd needs to reach the root.
+    pub initrd: Vec<Vec<Module>>,
     /// Chains of modules that it loads on the way, for the data partition.
     pub later: Vec<Vec<Module>>,
-    /// Modules of the second life that the first has not loaded, in load order.
-    pub second_life: Vec<Module>,
+    /// Modules of the rootfs that the first has not loaded, in load order.
+    pub rootfs: Vec<Module>,
     /// Modules that the kernel asks for by name when it needs them.
     pub on_demand: Vec<Module>,
     /// The kernel can limit what each workload takes of the data partition.
@@ -53,7 +53,7 @@ pub struct KernelFiles {
 /// Fails when the image does and the board has none.
 pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<KernelFiles> {
     let kernel = &board.kernel;
-    let mut late_names = second_life_names(kernel, wants.uses_media())?;
+    let mut late_names = rootfs_names(kernel, wants.uses_media())?;
     let radio = wifi::radio(wants, board)?;
     late_names.extend(radio.iter().flat_map(|radio| as_strs(&radio.modules)));
     let release = kernel.release.as_str();
@@ -69,7 +69,7 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
         modules::in_load_order(&source, names, &loaded)
     };
     let chooser = order(&as_strs(&kernel.chooser_modules), &[])?;
-    let mut early_names = as_strs(&kernel.first_life_modules);
+    let mut early_names = as_strs(&kernel.initrd_modules);
     if board.boot.chooser == Chooser::Efi && source.has(EFI_VARIABLES) {
         early_names.push(EFI_VARIABLES);
     }
@@ -82,24 +82,23 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
         if quotas { &[DATA_FILE_SYSTEM, DATA_QUOTAS] } else { &[DATA_FILE_SYSTEM] };
     early.extend(order(for_data, &loaded)?);
     let loaded = [chooser.as_slice(), &early].concat();
-    let mut second_life = order(&late_names, &loaded)?;
-    let loaded = [loaded.as_slice(), &second_life].concat();
+    let mut rootfs = order(&late_names, &loaded)?;
+    let loaded = [loaded.as_slice(), &rootfs].concat();
     let asked_for = radio.map(|radio| as_strs(&radio.modules_on_demand)).unwrap_or_default();
     // Nothing on the device knows what a module depends on: that is loaded in any case.
     let is_asked_for =
         |module: &Module| asked_for.iter().any(|name| canonical(name) == module.name);
     let (on_demand, needed_by_it): (Vec<_>, Vec<_>) =
         order(&asked_for, &loaded)?.into_iter().partition(is_asked_for);
-    second_life.extend(needed_by_it);
+    rootfs.extend(needed_by_it);
     let chooser = modules::chains(chooser);
     let is_needed = |chain: &Vec<Module>| chain.iter().any(|module| needed.contains(&module.name));
-    let (first_life, later): (Vec<_>, Vec<_>) =
-        modules::chains(early).into_iter().partition(is_needed);
+    let (initrd, later): (Vec<_>, Vec<_>) = modules::chains(early).into_iter().partition(is_needed);
     if !device_trees.is_empty() {
         let mut drivers = source.drivers(release)?;
-        let loaded = [&chooser, &first_life].into_iter().flatten().flatten();
+        let loaded = [&chooser, &initrd].into_iter().flatten().flatten();
         let loaded: BTreeSet<_> = loaded.map(|module| module.name.clone()).collect();
-        let both = chooser.iter().chain(&first_life).chain(&later).flatten().chain(&second_life);
+        let both = chooser.iter().chain(&initrd).chain(&later).flatten().chain(&rootfs);
         let all: BTreeSet<_> = both.map(|module| module.name.clone()).collect();
         for (name, blob) in &device_trees {
             let in_tree = || format!("device tree {name}");
@@ -111,16 +110,7 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
             }
         }
     }
-    Ok(KernelFiles {
-        image,
-        device_trees,
-        chooser,
-        first_life,
-        later,
-        second_life,
-        on_demand,
-        quotas,
-    })
+    Ok(KernelFiles { image, device_trees, chooser, initrd, later, rootfs, on_demand, quotas })
 }
 
 /// The kernel image. One of the user's own may be packed with gzip.
@@ -174,9 +164,9 @@ fn at(sources: &[&Tarball], path: &str) -> Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// The modules of the second life, without those they depend on.
-fn second_life_names(kernel: &Kernel, uses_media: bool) -> Result<Vec<&str>> {
-    let mut names = as_strs(&kernel.second_life_modules);
+/// The modules of the rootfs, without those they depend on.
+fn rootfs_names(kernel: &Kernel, uses_media: bool) -> Result<Vec<&str>> {
+    let mut names = as_strs(&kernel.rootfs_modules);
     if uses_media {
         if kernel.media_modules.is_empty() {
             bail!(
@@ -201,7 +191,7 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
         let mut board = Board::load("qemu-arm64", std::path::Path::new(folder)).unwrap();
         let has = |board: &Board, uses_media| {
-            second_life_names(&board.kernel, uses_media).map(|names| names.contains(&"usb_storage"))
+            rootfs_names(&board.kernel, uses_media).map(|names| names.contains(&"usb_storage"))
         };
         assert!(!has(&board, false).unwrap());
         assert!(has(&board, true).unwrap());

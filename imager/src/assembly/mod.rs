@@ -1,7 +1,7 @@
 //! From checked files and fetched inputs to the bytes of an image.
 //!
 //! [`root`] puts the root together out of what [`skeleton`], [`packages`], [`kernel`] (with
-//! [`modules`] out of [`packaged_modules`]), [`archives`], [`libraries`], [`wifi`], [`ports`] and [`device_conf`] give; [`drivers`] compares the modules with the [`device_tree`]; [`initramfs`] packs the first life; [`slot_image`] makes
+//! [`modules`] out of [`packaged_modules`]), [`archives`], [`libraries`], [`wifi`], [`ports`] and [`device_conf`] give; [`drivers`] compares the modules with the [`device_tree`]; [`initramfs`] packs the initrd; [`slot_image`] makes
 //! both a signed slot, with [`payload_writer`] its update; [`disk_image`] lays out the disk.
 
 pub mod archives;

@@ -71,8 +71,8 @@ pub fn build(
     }
     let users = device_conf::users(image)?;
     skeleton::add(&mut tree, image, &users, &binaries.init)?;
-    let modules: Vec<String> = kernel.second_life.iter().map(module_path).collect();
-    for module in kernel.second_life.iter().chain(&kernel.on_demand) {
+    let modules: Vec<String> = kernel.rootfs.iter().map(module_path).collect();
+    for module in kernel.rootfs.iter().chain(&kernel.on_demand) {
         tree.file(&module_path(module), 0o644, module.object.as_slice())?;
     }
     if let Some(radio) = wifi::radio(image, board)? {

@@ -63,7 +63,7 @@ pub fn boot_script(memory: &BootMemory, watchdog: Option<&Watchdog>) -> Result<S
             | WatchdogKind::Itco
             | WatchdogKind::Tegra
             | WatchdogKind::Softdog => bail!(
-                "[watchdog] `kind` is one that the first life arms; the uboot chooser knows `i6300esb` only"
+                "[watchdog] `kind` is one that the initrd arms; the uboot chooser knows `i6300esb` only"
             ),
         },
     };

@@ -119,7 +119,7 @@ fn jetson(name: &str) -> String {
         Some(("release", _)) => format!("release = \"{RELEASE}\""),
         Some(("image", _)) => format!("image = \"{folder}/vmlinuz\""),
         Some(("device_tree_folder", _)) => format!("device_tree_folder = \"{folder}/dtb\""),
-        Some(("second_life_modules", _)) => "second_life_modules = []".to_owned(),
+        Some(("rootfs_modules", _)) => "rootfs_modules = []".to_owned(),
         Some(("path", _)) => "path = \"kernel\"".to_owned(),
         _ => line.to_owned(),
     };

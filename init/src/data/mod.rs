@@ -41,7 +41,7 @@ const KEPT: &str = "old-superblocks";
 /// recovery tool needs to know of its geometry.
 const KEPT_BYTES: usize = 256 * 1024;
 
-/// In the first life's assistant: mounts a data partition that is in order where the second life
+/// In the initrd's assistant: mounts a data partition that is in order where the rootfs
 /// finds it. The working folder has to be `/dev`, which is on its way to the root.
 pub fn mount_early() -> Result<()> {
     let (node, target) = (relative(NODE), relative(EARLY));

@@ -38,9 +38,9 @@ pub const GROUP_RESERVE: u32 = 909;
 pub const DEVICES: &str = "/dev/ferrite";
 /// Where `init` makes nodes of the slots' partitions that [`GROUP_SLOTS_READ`] may read.
 pub const DEVICES_TO_READ: &str = "/dev/ferrite/read";
-/// What is running: conf form, written by the first life of `init`.
+/// What is running: conf form, written by the initrd of `init`.
 pub const RUN_SLOT: &str = "/run/ferrite/slot";
-/// The running slot's header, verified by the first life of `init`.
+/// The running slot's header, verified by the initrd of `init`.
 pub const RUN_SLOT_HEADER: &str = "/run/ferrite/slot-header";
 /// Why the last boot failed, when it did: conf form, `slot x` and `reason …`.
 pub const RUN_LAST_FAILURE: &str = "/run/ferrite/last-failure";
@@ -68,9 +68,9 @@ pub const RUN_WIFI_CONF: &str = "/run/ferrite/wifi.conf";
 pub const RUN_SSH_KEYS: &str = "/run/ferrite/ssh/authorized_keys";
 /// Each workload's own folder lies below this one.
 pub const WORKLOADS: &str = "/data/workloads";
-/// Conf form: what the first life needs. In the initramfs.
+/// Conf form: what the initrd needs. In the initramfs.
 pub const BOOT_CONF: &str = "/etc/ferrite/boot.conf";
-/// Conf form: what the second life needs. On the root.
+/// Conf form: what the rootfs needs. On the root.
 pub const SYSTEM_CONF: &str = "/etc/ferrite/system.conf";
 /// Public keys that sign slot manifests, one file of hexadecimal each. On the root.
 pub const MANIFEST_KEYS: &str = "/etc/ferrite/manifest-keys";

@@ -65,7 +65,7 @@ struct Round {
 
 impl Round {
     /// By the valid copy with the higher generation. Without one nobody knows which slot was
-    /// committed: both are tried, and each proves itself to the first life.
+    /// committed: both are tried, and each proves itself to the initrd.
     fn begin(board: &mut impl Board) -> Round {
         let copies = [board.read(0), board.read(1)];
         let bytes = |copy: usize| copies[copy].as_ref().map_or(&[][..], |blob| &blob[..]);

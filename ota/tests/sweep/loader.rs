@@ -1,5 +1,5 @@
 //! Who chooses the slot after a reset: U-Boot's script, our EFI program, or a Raspberry Pi's firmware together with
-//! the first life of `init`. The rules are those of docs/choosers/; what writes is the real code
+//! the initrd of `init`. The rules are those of docs/choosers/; what writes is the real code
 //! where it is code of ours.
 
 use std::sync::Arc;
@@ -145,7 +145,7 @@ fn efi(disk: &Disk) -> Result<(Slot, Boot), String> {
     loader::choose(&mut Board(disk)).ok_or_else(|| "nothing can be started".to_owned())
 }
 
-/// First lives, until one goes on (docs/choosers/rpi.md).
+/// Initrds, until one goes on (docs/choosers/rpi.md).
 fn rpi(disk: &Disk) -> Result<(Slot, Boot), String> {
     let rpi = Rpi::new(Arc::new(disk.clone()), Method::Pointer);
     for _ in 0..MOST_LIVES {

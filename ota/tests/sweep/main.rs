@@ -131,7 +131,7 @@ fn an_update_on_a_board_with_efi() {
     no_brick("efi, bad", sweep(&road, start, Effort::wanted()));
 }
 
-/// The same on a Raspberry Pi, where the first life chooses and `autoboot.txt` has to follow: what
+/// The same on a Raspberry Pi, where the initrd chooses and `autoboot.txt` has to follow: what
 /// the firmware boots by itself is whole at every moment, too.
 #[test]
 fn an_update_on_a_raspberry_pi() {

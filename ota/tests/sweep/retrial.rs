@@ -76,7 +76,7 @@ fn a_newer_version_over_one_that_waits() {
 }
 
 /// The slot that waits decays. Until that is found the loader may still choose it, and it is the
-/// firmware's and the first life's to refuse it; from then on nothing may.
+/// firmware's and the initrd's to refuse it; from then on nothing may.
 #[test]
 fn decay_is_found_whenever_the_looking_is_cut() {
     let (one, two) = (version(1), version(2));

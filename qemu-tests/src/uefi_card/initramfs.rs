@@ -61,7 +61,7 @@ impl<'a> Initramfs<'a> {
         Ok(entry.content)
     }
 
-    /// What the first life of this board counts on, for a kernel of this release. Gives what the
+    /// What the initrd of this board counts on, for a kernel of this release. Gives what the
     /// loaded modules drive: the compatible strings in their aliases.
     pub fn check(&self, board: &Board, release: &str) -> Result<Vec<String>> {
         // init/main.c, `console_on_rootfs`: opened before anything is mounted.

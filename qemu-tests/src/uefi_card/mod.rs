@@ -68,7 +68,7 @@ pub struct Board {
     pub console: &'static str,
     /// What its device tree has to have switched on: the console, and the watchdog.
     pub devices: &'static [&'static str],
-    /// What the first life has to load, whatever the device tree says.
+    /// What the initrd has to load, whatever the device tree says.
     pub modules: &'static [&'static str],
 }
 

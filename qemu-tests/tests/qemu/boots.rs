@@ -61,8 +61,7 @@ fn boots(board: Board) -> Result<()> {
     let [to_boot, soon] = [TO_BOOT, SOON].map(|time| board.patience(time));
     let mut machine = board.start(&format!("boots-{}", board.name()), &disk, &built, options)?;
     let console = &mut machine.console;
-    console
-        .wait_for("ferrite: first life: slot a of demo 1-base (sequence 1) verified", to_boot)?;
+    console.wait_for("ferrite: initrd: slot a of demo 1-base (sequence 1) verified", to_boot)?;
     console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
     let result = console.wait_for("face: {", to_boot)?;
     assert_one_face(&result.text)?;

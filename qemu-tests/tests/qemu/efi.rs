@@ -64,7 +64,7 @@ fn falls_back_from(
     console.wait_for("ferrite: slot a (trial, 0 tries left)", TO_BOOT)?;
     console.wait_for(said, TO_FAIL)?;
     console.wait_for("ferrite: slot b (active, strike ", TO_FAIL)?;
-    console.wait_for("first life: slot b of demo 2-efi ", TO_BOOT)?;
+    console.wait_for("initrd: slot b of demo 2-efi ", TO_BOOT)?;
     console.wait_for(&format!("ota: fell back from {}: ", built.version), TO_BOOT)?;
     Ok(())
 }
@@ -139,7 +139,7 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
 
     let mut machine = start()?;
     machine.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
-    machine.console.wait_for("first life: slot a of demo 1-efi (sequence 1) verified", TO_BOOT)?;
+    machine.console.wait_for("initrd: slot a of demo 1-efi (sequence 1) verified", TO_BOOT)?;
     sees_one_face(&mut machine)?;
 
     repository.publish(&version(&lane, board, 2, 1)?)?;
@@ -149,7 +149,7 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
     machine.power_cut()?;
     let mut machine = start()?;
     machine.console.wait_for("ferrite: slot b (trial, 1 tries left)", TO_BOOT)?;
-    machine.console.wait_for("first life: slot b of demo 2-efi ", TO_BOOT)?;
+    machine.console.wait_for("initrd: slot b of demo 2-efi ", TO_BOOT)?;
     machine.power_cut()?;
     let mut machine = start()?;
     machine.console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
@@ -201,7 +201,7 @@ fn sees_the_face_commits_and_falls_back(board: Board) -> Result<()> {
     let repository = lane.repository()?;
     let disk = Disk::copy_of(&version(&lane, board, 1, 1)?.img)?;
     let mut machine = Machine::start("efi-pc", &disk, &Options::default())?;
-    machine.console.wait_for("first life: slot a of demo 1-efi (sequence 1) verified", TO_BOOT)?;
+    machine.console.wait_for("initrd: slot a of demo 1-efi (sequence 1) verified", TO_BOOT)?;
     sees_one_face(&mut machine)?;
     repository.publish(&version(&lane, board, 2, 1)?)?;
     machine.console.wait_for("ota: installed 2-efi in slot b", TO_INSTALL)?;

@@ -78,7 +78,7 @@ fn see_fall_back(trial: &Trial, machine: &mut Machine, broken: Broken) -> Result
     console.wait_for("ferrite: slot b (trial, 0 tries left)", to_boot)?;
     console.wait_for(broken.said, to_fail)?;
     console.wait_for("ferrite: slot a (active, strike 1)", to_fail)?;
-    console.wait_for(&format!("first life: slot a of demo {old} "), to_boot)?;
+    console.wait_for(&format!("initrd: slot a of demo {old} "), to_boot)?;
     let said = console.wait_for(&format!("ota: fell back from {version}: "), to_boot)?;
     assert!(said.text.contains(broken.reason), "{}", said.text);
 

@@ -67,7 +67,7 @@ fn see_slot_b(machine: &mut Machine, board: Board) -> Result<()> {
     let (to_boot, console) = (board.patience(TO_BOOT), &mut machine.console);
     let fallback = "ferrite: slot b (fallback, strike 9)";
     console.wait_for(fallback, board.patience(TO_FAIL))?;
-    console.wait_for("first life: slot b of demo 1-base ", to_boot)?;
+    console.wait_for("initrd: slot b of demo 1-base ", to_boot)?;
     console.wait_for("ferrite: all vital workloads healthy", to_boot).map(drop)
 }
 
@@ -107,7 +107,7 @@ fn flipped_header(board: Board) -> Result<()> {
         console.wait_for(&format!("ferrite: slot a (active, strike {strike})"), to_boot)?;
         console.wait_for("ferrite: cannot boot slot a: root-a: ", to_boot)?;
     }
-    assert!(!machine.console.has("second life"), "something of slot a was executed");
+    assert!(!machine.console.has("rootfs"), "something of slot a was executed");
     see_slot_b(&mut machine, board)
 }
 
@@ -145,7 +145,7 @@ fn flipped_in_every_boot(board: Board) -> Result<()> {
         let name = format!("{name}-{}", board.name());
         let mut machine = board.start(&name, &disk, &new, Options::default())?;
         machine.console.wait_for(CORRUPTED, board.patience(TO_BOOT))?;
-        assert!(!machine.console.has("second life"), "something of slot a was executed");
+        assert!(!machine.console.has("rootfs"), "something of slot a was executed");
         see_slot_b(&mut machine, board)?;
         machine.power_cut()?;
         disk.flip_bit(root, offset, 6)?;
@@ -186,7 +186,7 @@ fn flipped_model(board: Board) -> Result<()> {
     disk.flip_bit(Slot::A.root_label(), model_at(&disk)? + 100_000, 0)?;
     let name = format!("flipped-model-{}", board.name());
     let mut machine = board.start(&name, &disk, &new, Options::default())?;
-    machine.console.wait_for("first life: slot a of demo 2-good ", to_boot)?;
+    machine.console.wait_for("initrd: slot a of demo 2-good ", to_boot)?;
     machine.console.wait_for(CORRUPTED, to_boot)?;
     assert!(!machine.console.has("face: {"), "an altered model answered");
     see_slot_b(&mut machine, board)?;
@@ -289,7 +289,7 @@ fn flipped_kernel(board: Board) -> Result<()> {
     let (to_boot, console) = (board.patience(TO_BOOT), &mut machine.console);
     console.wait_for(&format!("ferrite: {what} of slot a is altered"), to_boot)?;
     console.wait_for("ferrite: slot b (fallback, strike 1)", to_boot)?;
-    console.wait_for("first life: slot b of demo 1-base ", to_boot)?;
+    console.wait_for("initrd: slot b of demo 1-base ", to_boot)?;
     console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
     // No version fails because its boot partition does.
     console.wait_for("ota: slot a has decayed on the medium; ", to_boot).map(drop)

@@ -137,8 +137,7 @@ fn no_workload_and_no_client_takes_the_device_down() -> Result<()> {
 
     // All of it in one boot, of one version, with nothing held against it.
     let boots = machine.console.lines();
-    let boots =
-        boots.iter().filter(|line| line.text.contains("ferrite: second life: pid 1")).count();
+    let boots = boots.iter().filter(|line| line.text.contains("ferrite: rootfs: pid 1")).count();
     assert_eq!(boots, 1, "it was reset");
     let state = disk.boot_state()?.context("boot state")?;
     assert_eq!((state.active, state.strikes), (formats::Slot::A, 0));

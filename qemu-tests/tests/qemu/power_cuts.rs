@@ -155,7 +155,7 @@ impl Update<'_> {
         let state = self.disk.boot_state()?.context("both copies of the boot state are spoilt")?;
         self.ensure_whole(state.next().0)?;
         if self.board == Board::Rpi3 {
-            // Until a first life has had its say, its firmware goes by a pointer of its own.
+            // Until an initrd has had its say, its firmware goes by a pointer of its own.
             let pointed = videocore::boot(self.disk, Model::Pi3, Reset::default())?.partition;
             self.ensure_whole(if pointed == 2 { Slot::A } else { Slot::B })?;
         }

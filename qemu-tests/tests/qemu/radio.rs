@@ -284,7 +284,7 @@ fn a_device_joins_loses_and_finds_its_network_again_and_is_updated_over_it() -> 
     let console = &mut machine.console;
     console.type_line("ctl reboot")?;
     console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
-    console.wait_for(&format!("first life: slot b of demo {} ", next.version), TO_BOOT)?;
+    console.wait_for(&format!("initrd: slot b of demo {} ", next.version), TO_BOOT)?;
     console
         .wait_for("ota: on trial, not committed yet: the update server was not reached", TO_BOOT)?;
 

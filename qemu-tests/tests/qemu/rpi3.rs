@@ -41,8 +41,7 @@ fn a_pi_3_boots_to_one_face_in_the_photograph() -> Result<()> {
     let (_, disk) = base(&lane)?;
     let mut pi = start("rpi3-boots", &disk)?;
     pi.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
-    pi.console
-        .wait_for("ferrite: first life: slot a of demo 1-pi (sequence 1) verified", TO_BOOT)?;
+    pi.console.wait_for("ferrite: initrd: slot a of demo 1-pi (sequence 1) verified", TO_BOOT)?;
     pi.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     assert_one_face(&pi.console.wait_for("face: {", TO_BOOT)?.text)?;
     // The network behind the board's own USB controller.
@@ -70,11 +69,11 @@ fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
     pi.console.wait_for("ota: installed 2-pi in slot b", TO_INSTALL)?;
     pi.console.wait_for("ota: trial armed", TO_BOOT)?;
     pi.console.wait_for("ferrite: shutdown: reboot", TO_BOOT)?;
-    // Slot a's first life counts and points to slot b; slot b's points back before it goes on.
+    // Slot a's initrd counts and points to slot b; slot b's points back before it goes on.
     pi.console.wait_for("ferrite: slot b is next (trial, 0 tries left); resetting", TO_BOOT)?;
     pi.console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
     assert_eq!(next(&disk)?, 2, "any reset would lead back to slot a");
-    pi.console.wait_for("first life: slot b of demo 2-pi ", TO_BOOT)?;
+    pi.console.wait_for("initrd: slot b of demo 2-pi ", TO_BOOT)?;
     pi.console.wait_for("ota: committed 2-pi in slot b", TO_BOOT)?;
     assert_eq!((next(&disk)?, &pi.boots()[..]), (3, &[2, 2, 3][..]));
     pi.reset()?;
@@ -141,7 +140,7 @@ fn a_trial_outlives_power_cuts_on_its_way() -> Result<()> {
 }
 
 /// What docs/choosers/rpi.md says that this chooser cannot recover from: a kernel that dies before the
-/// trial's first life has pointed back. Every reset leads to it again, until a person writes the old
+/// trial's initrd has pointed back. Every reset leads to it again, until a person writes the old
 /// number into `autoboot.txt`.
 #[test]
 #[ignore = "`just boot-all` runs it"]
@@ -181,7 +180,7 @@ fn a_trial_that_dies_before_its_first_write_stays_until_a_person_points_back() -
 
     let mut pi = start("rpi3-stays-no-more", &disk)?;
     pi.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
-    pi.console.wait_for("first life: slot a of demo 1-pi ", TO_BOOT)?;
+    pi.console.wait_for("initrd: slot a of demo 1-pi ", TO_BOOT)?;
     let said = pi.console.wait_for("ota: fell back from 2-pi-panics: ", TO_BOOT)?.text;
     assert!(said.contains("left no reason"), "{said}");
     pi.console.wait_for("ota: refused 2-pi-panics: it failed its trial here before", TO_BOOT)?;

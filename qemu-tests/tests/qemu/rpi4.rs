@@ -27,8 +27,7 @@ fn a_pi_4_boots_to_its_first_inference_and_once_more() -> Result<()> {
     let options = Options { pi: Some(Model::Pi4), boot_key: Some(key), ..Options::default() };
     let mut pi = Machine::start("rpi4-boots", &disk, &options)?;
     pi.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
-    pi.console
-        .wait_for("ferrite: first life: slot a of demo 1-pi4 (sequence 1) verified", TO_BOOT)?;
+    pi.console.wait_for("ferrite: initrd: slot a of demo 1-pi4 (sequence 1) verified", TO_BOOT)?;
     pi.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     let line = pi.console.wait_for("face: {", TO_BOOT)?.text;
     assert_eq!(line.matches("\"score\":").count(), 1, "{line}");

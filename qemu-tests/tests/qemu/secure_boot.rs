@@ -59,7 +59,7 @@ fn secure_boot_starts_what_is_signed_and_refuses_the_rest_on_a_pc() -> Result<()
     let disk = Disk::copy_of(&signed.img)?;
     let mut machine = start("secure-boot", &disk, folder.path())?;
     let console = &mut machine.console;
-    console.wait_for("first life: slot a of demo 1-signed (sequence 1) verified", TO_BOOT)?;
+    console.wait_for("initrd: slot a of demo 1-signed (sequence 1) verified", TO_BOOT)?;
     console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     let said = console.shell("dmesg | grep -i 'secure boot'")?.join("\n");
     ensure!(said.contains("Secure boot enabled"), "the kernel says: {said}");

@@ -191,7 +191,7 @@ fn updates_by_stick(board: Board) -> Result<()> {
     machine.plug_in(&with_bundle(&desk.bundle(&bad)?)?)?;
     let console = &mut machine.console;
     console.wait_for("ota: installed 3-bad in slot a", to_install)?;
-    console.wait_for("first life: slot b of demo 2-by-stick", to_install)?;
+    console.wait_for("initrd: slot b of demo 2-by-stick", to_install)?;
     console.wait_for("ota: fell back from 3-bad: ", to_boot)?;
     console
         .wait_for("/3-bad.bundle: refused 3-bad: it failed its trial here before", to_install)?;

@@ -19,7 +19,7 @@ fn see_update(board: Board, machine: &mut Machine, version: &str, slot: &str) ->
     console.wait_for("ota: trial armed", to_boot)?;
     console.wait_for("ferrite: shutdown: reboot", to_boot)?;
     console.wait_for(&format!("ferrite: slot {slot} (trial, 0 tries left)"), to_boot)?;
-    console.wait_for(&format!("first life: slot {slot} of demo {version} "), to_boot)?;
+    console.wait_for(&format!("initrd: slot {slot} of demo {version} "), to_boot)?;
     console.wait_for("ferrite: all vital workloads healthy", to_boot)?;
     console.wait_for(&format!("ota: committed {version} in slot {slot}"), to_boot).map(drop)
 }

@@ -66,7 +66,7 @@ elif test "${rules}" = "1"; then
   setenv next @SECTOR_0@
   setenv after_next @SECTOR_1@
 else
-  # Nobody knows which slot was committed. Try both; each proves itself to the first life.
+  # Nobody knows which slot was committed. Try both; each proves itself to the initrd.
   setenv gen 0
   setenv active a
   setenv trial -

@@ -3,7 +3,7 @@
 # missing or altered, or the kernel is refused.
 
 # Loads ${file} to ${at} and compares size and CRC-32 with what the image was built with. This
-# finds decay; whether the slot can be trusted is for the first life to say.
+# finds decay; whether the slot can be trusted is for the initrd to say.
 setenv load_file '
 setenv loaded no;
 if load ${devtype} ${devnum}:${boot_part} ${at} ${file}; then

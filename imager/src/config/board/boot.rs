@@ -62,7 +62,7 @@ pub enum Chooser {
     Uboot,
     /// A UEFI program of our own and unified kernel images.
     Efi,
-    /// A Raspberry Pi's firmware reads `autoboot.txt`, the first life writes it.
+    /// A Raspberry Pi's firmware reads `autoboot.txt`, the initrd writes it.
     Rpi,
     /// The same, and a kernel that can ask the firmware to boot a slot once.
     RpiTryboot,

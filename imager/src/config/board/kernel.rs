@@ -26,18 +26,20 @@ pub struct Kernel {
     /// where the loader passes its own.
     #[serde(default)]
     pub device_trees: Vec<String>,
-    /// Modules that the first life loads before it chooses the slot, where that is its part: disk
+    /// Modules that the initrd loads before it chooses the slot, where that is its part: disk
     /// and watchdog, without those they depend on.
     #[serde(default)]
     pub chooser_modules: Vec<Line>,
-    /// Modules the first life loads, without those they depend on: disk, verity, EROFS, watchdog.
-    pub first_life_modules: Vec<Line>,
+    /// Modules the initrd loads, without those they depend on: disk, verity, EROFS, watchdog.
+    #[serde(alias = "first_life_modules")]
+    pub initrd_modules: Vec<Line>,
     /// Whether modules keep the signatures that the kernel checks when it loads them.
     #[serde(default)]
     pub module_signatures: ModuleSignatures,
-    /// Modules the second life loads: network.
-    pub second_life_modules: Vec<Line>,
-    /// Modules for USB sticks, which the second life loads too where an image uses them; empty on
+    /// Modules the rootfs loads: network.
+    #[serde(alias = "second_life_modules")]
+    pub rootfs_modules: Vec<Line>,
+    /// Modules for USB sticks, which the rootfs loads too where an image uses them; empty on
     /// a board without a socket for them.
     #[serde(default)]
     pub media_modules: Vec<Line>,
@@ -197,10 +199,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.toml");
         let text = format!(
-            "name = \"mine\"\ndescription = \"x\"\n[debian]\narchitecture = \"arm64\"\nsuites = [\"trixie\"]\n[kernel]\nrelease = \"5.15.148-tegra\"\narguments = \"\"\nfirst_life_modules = []\nsecond_life_modules = []\n{keys}{archives}[boot]\nchooser = \"uboot\"\n[partitions]\nfirmware = \"8M\"\nboot = \"64M\"\nroot = \"96M\"\ndata = \"16M\"\n"
+            "name = \"mine\"\ndescription = \"x\"\n[debian]\narchitecture = \"arm64\"\nsuites = [\"trixie\"]\n[kernel]\nrelease = \"5.15.148-tegra\"\narguments = \"\"\ninitrd_modules = []\nrootfs_modules = []\n{keys}{archives}[boot]\nchooser = \"uboot\"\n[partitions]\nfirmware = \"8M\"\nboot = \"64M\"\nroot = \"96M\"\ndata = \"16M\"\n"
         );
         std::fs::write(&path, text).unwrap();
         Board::load(path.to_str().unwrap(), Path::new(".")).map_err(|e| format!("{e:#}"))
+    }
+
+    #[test]
+    fn the_keys_of_version_0_1_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.toml");
+        let project = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let now = std::fs::read_to_string(format!("{project}/board-configs/qemu-arm64.toml"));
+        let then = now.unwrap().replace("initrd_modules", "first_life_modules");
+        let then = then.replace("rootfs_modules", "second_life_modules");
+        std::fs::write(&path, then).unwrap();
+        let board = Board::load(path.to_str().unwrap(), Path::new(".")).unwrap();
+        assert_eq!(board.kernel.initrd_modules[0].as_str(), "virtio_blk");
+        assert_eq!(board.kernel.rootfs_modules[0].as_str(), "virtio_net");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::config::values::{DevicePath, Line, PackageName};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wifi {
-    /// Modules that the second life loads, without those they depend on.
+    /// Modules that the rootfs loads, without those they depend on.
     pub modules: Vec<Line>,
     /// Modules that go along and are loaded when the kernel asks for them by name. What they depend
     /// on is loaded in any case.

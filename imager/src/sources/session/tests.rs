@@ -23,8 +23,8 @@ version = "1"
 release = "1-arm64"
 packages = ["linux-binary"]
 arguments = ""
-first_life_modules = []
-second_life_modules = []
+initrd_modules = []
+rootfs_modules = []
 [boot]
 chooser = "uboot"
 [partitions]

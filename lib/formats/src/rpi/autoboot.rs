@@ -15,7 +15,7 @@ pub const MAX_BYTES: usize = 512;
 /// How a board makes its firmware boot a slot once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// `autoboot.txt` points to the slot, whose first life points it back before all else: for
+    /// `autoboot.txt` points to the slot, whose initrd points it back before all else: for
     /// kernels that cannot ask the firmware for anything.
     Pointer,
     /// The firmware's own one-shot flag, set with the reset: for Raspberry Pi's own kernels.

@@ -1,5 +1,5 @@
 //! The Raspberry Pi's way to choose: its firmware reads `autoboot.txt` and nothing else, so the
-//! first life of `init` chooses and points that file to its choice. docs/choosers/rpi.md tells
+//! initrd of `init` chooses and points that file to its choice. docs/choosers/rpi.md tells
 //! the whole of it.
 //!
 //! The boot state is the same as with every other chooser and rules; `autoboot.txt` follows it.
@@ -126,7 +126,7 @@ impl Chooser for Rpi {
         self.state.load()
     }
 
-    /// The state first: it rules, and the first life points `autoboot.txt` where it says. A power
+    /// The state first: it rules, and the initrd points `autoboot.txt` where it says. A power
     /// cut between the two costs one more reset.
     fn store(&self, state: &mut BootState) -> Result<()> {
         self.state.store(state)?;

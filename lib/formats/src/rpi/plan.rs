@@ -1,4 +1,4 @@
-//! What the first life does where no loader can choose: from what it finds to the writes it makes,
+//! What the initrd does where no loader can choose: from what it finds to the writes it makes,
 //! in their order, and whether it goes on or resets. Nothing here touches a disk; docs/choosers/rpi.md has
 //! the reasons, `tests` tries every state with a power cut at every write.
 
@@ -6,7 +6,7 @@ use super::autoboot::Method;
 use crate::boot_state::{Boot, BootState, STATE_LOST};
 use crate::{Error, Result, Slot};
 
-/// What the first life finds.
+/// What the initrd finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// How this board boots a slot once.
@@ -102,7 +102,7 @@ pub fn plan(found: &Found) -> Result<Plan> {
     stray(state, running, wanted)
 }
 
-/// Whether this is a trial's own boot, counted by the first life that asked for it. A slot that
+/// Whether this is a trial's own boot, counted by the initrd that asked for it. A slot that
 /// was on trial and is the fallback as well is the fallback once it is that one's turn.
 fn arrived(found: &Found, state: &BootState) -> bool {
     let on_trial = state.trial == Some(found.running) && state.active != found.running;

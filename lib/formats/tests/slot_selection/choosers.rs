@@ -8,7 +8,7 @@ use formats::rpi::plan::{Found, Then, Write, plan};
 
 use crate::world::{Fate, World};
 
-/// More resets of a first life than any choice takes.
+/// More resets of an initrd than any choice takes.
 const MOST_LIVES: usize = 8;
 
 /// Who chooses.
@@ -16,7 +16,7 @@ const MOST_LIVES: usize = 8;
 pub enum Chooser {
     /// `formats::loader`, whose rules `boot.scr` has as well.
     Loader,
-    /// The first life, `autoboot.txt` behind it.
+    /// The initrd, `autoboot.txt` behind it.
     RpiPointer,
     /// The same, with the firmware's one-shot flag.
     RpiTryboot,
@@ -25,7 +25,7 @@ pub enum Chooser {
 }
 
 impl Chooser {
-    /// Nothing but the first life chooses.
+    /// Nothing but the initrd chooses.
     pub fn is_rpi(self) -> bool {
         matches!(self, Chooser::RpiPointer | Chooser::RpiTryboot)
     }

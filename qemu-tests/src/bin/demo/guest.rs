@@ -29,9 +29,9 @@ pub struct Boot {
     /// When U-Boot handed over to the kernel, since the machine was started.
     pub kernel_at: Duration,
     /// Guest time of `/init`'s start, in milliseconds.
-    pub first_life: u64,
+    pub initrd: u64,
     /// Guest time of the root's PID 1, in milliseconds.
-    pub second_life: u64,
+    pub rootfs: u64,
     /// Guest time of the first result, in milliseconds.
     pub first_result: u64,
     /// When all vital workloads were healthy, since the machine was started.
@@ -103,15 +103,15 @@ impl Guest {
     /// the face. `slot` is like `slot a of demo 1.0.0 (sequence 1)`.
     pub fn boot(&mut self, slot: &str) -> Result<Boot> {
         let kernel_at = self.pass("Starting kernel ...")?.at;
-        let first_life = milliseconds(&self.pass("ferrite: first life: pid 1 after ")?)?;
-        self.pass(&format!("ferrite: first life: {slot} verified"))?;
-        let second_life = milliseconds(&self.pass("ferrite: second life: pid 1 after ")?)?;
+        let initrd = milliseconds(&self.pass("ferrite: initrd: pid 1 after ")?)?;
+        self.pass(&format!("ferrite: initrd: {slot} verified"))?;
+        let rootfs = milliseconds(&self.pass("ferrite: rootfs: pid 1 after ")?)?;
         let (_, line) =
             self.wait_for_any(&["ferrite: all vital workloads healthy", "resetting"])?;
         ensure!(line.text.contains("healthy"), "the device gave up: {}", line.text);
         let (_, result) = self.wait_for_any(&["face: {"])?;
         let (first_result, face) = found_face(&result.text)?;
-        Ok(Boot { kernel_at, first_life, second_life, first_result, healthy_at: line.at, face })
+        Ok(Boot { kernel_at, initrd, rootfs, first_result, healthy_at: line.at, face })
     }
 
     /// Peak resident memory of PID 1 and the runner in KiB, asked from the shell on the console.
@@ -213,8 +213,7 @@ mod tests {
     fn figures_are_read() {
         assert_eq!(kib("FIGURE ota VmHWM: 5432 kB"), Some(5432));
         assert_eq!(kib("FIGURE ota"), None);
-        let line =
-            Line { at: Duration::ZERO, text: "ferrite: second life: pid 1 after 12 ms".into() };
+        let line = Line { at: Duration::ZERO, text: "ferrite: rootfs: pid 1 after 12 ms".into() };
         assert_eq!(milliseconds(&line).unwrap(), 12);
     }
 }

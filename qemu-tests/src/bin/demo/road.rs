@@ -127,10 +127,10 @@ fn describe_sizes(
 fn boot_figures(boot: &Boot, figures: &mut Figures) {
     let guest = |ms: u64| format!("{ms} ms");
     figures.add(TIMES, "power-on to kernel", seconds(boot.kernel_at));
-    figures.add(TIMES, "kernel to /init, guest", guest(boot.first_life));
-    let second = boot.second_life.saturating_sub(boot.first_life);
+    figures.add(TIMES, "kernel to /init, guest", guest(boot.initrd));
+    let second = boot.rootfs.saturating_sub(boot.initrd);
     figures.add(TIMES, "/init to PID 1 of the root, guest", guest(second));
-    let result = boot.first_result.saturating_sub(boot.first_life);
+    let result = boot.first_result.saturating_sub(boot.initrd);
     figures.add(TIMES, "/init to first result, guest", guest(result));
     figures.add(TIMES, "power-on to healthy", seconds(boot.healthy_at));
 }
@@ -222,7 +222,7 @@ fn bad_update(
     shop.publish(story, &built)?;
     let (_, reboot_at) = install(story, server, guest, &built, "1.0.2 (sequence 3)", Slot::A)?;
     story.during("the device tries 1.0.2", String::new, || {
-        guest.pass("ferrite: first life: slot a of demo 1.0.2 (sequence 3) verified")
+        guest.pass("ferrite: initrd: slot a of demo 1.0.2 (sequence 3) verified")
     })?;
     story.say("Slot a runs 1.0.2, on trial: its signature is good.");
     let mismatch = story

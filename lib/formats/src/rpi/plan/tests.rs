@@ -139,7 +139,7 @@ fn what_boots_is_what_the_state_says() {
         let state = board.state.clone().unwrap();
         let asked_for = board.pointer == state.trial && board.method == Method::Pointer;
         let expected = match state.trial {
-            // Only a first life points there, after it has counted.
+            // Only an initrd points there, after it has counted.
             Some(slot) if asked_for => (slot, Boot::Trial),
             _ => state.next(),
         };
@@ -190,7 +190,7 @@ fn a_trial_that_never_commits_ends_and_each_of_its_boots_was_counted() {
                     let cuts = cuts + came.cuts;
                     match came.kind {
                         Boot::Trial => {
-                            // A cut between the jump and its first life repeats what was counted.
+                            // A cut between the jump and its initrd repeats what was counted.
                             assert!(trials < usize::from(tries) + cuts, "too many trials");
                             if cuts < 3 {
                                 open.push((came.board, trials + 1, cuts));
@@ -209,7 +209,7 @@ fn a_trial_that_never_commits_ends_and_each_of_its_boots_was_counted() {
 }
 
 #[test]
-fn a_trial_that_dies_before_its_first_life_falls_back_where_the_firmware_has_a_flag() {
+fn a_trial_that_dies_before_its_initrd_falls_back_where_the_firmware_has_a_flag() {
     let mut state = BootState::fresh();
     state.arm(Slot::B, 2);
     let method = Method::Tryboot;

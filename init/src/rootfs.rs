@@ -69,11 +69,11 @@ struct Life {
     ending: Option<End>,
 }
 
-/// Runs the second life; never returns. A system that cannot even be set up is noted and reset.
+/// Runs the rootfs; never returns. A system that cannot even be set up is noted and reset.
 pub fn run() -> ! {
     reset::reset_on_panic();
     console::open();
-    say(&["second life: pid 1 after ", &uptime::now().to_string(), " ms"]);
+    say(&["rootfs: pid 1 after ", &uptime::now().to_string(), " ms"]);
     let booted = setup::booted();
     let life = match &booted {
         Ok(booted) => setup::start(booted),
@@ -251,7 +251,7 @@ impl Life {
         failure::publish_details(self.booted.slot);
     }
 
-    /// Loads the second life's modules, once: what they drive is found when it appears.
+    /// Loads the rootfs's modules, once: what they drive is found when it appears.
     fn start_modules(&mut self, now: u64) {
         let Some(modules) = self.modules.take() else { return };
         let started = !modules.is_empty()

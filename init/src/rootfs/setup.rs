@@ -40,7 +40,7 @@ impl Booted {
     }
 }
 
-/// Reads what the first life found.
+/// Reads what the initrd found.
 pub fn booted() -> Result<Booted> {
     let error = |e: Error| e.within(layout::RUN_SLOT);
     let text = std::fs::read(layout::RUN_SLOT).map_err(|e| error(Error::new(e.to_string())))?;
@@ -131,7 +131,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
     })
 }
 
-/// The first life's watchdog, or a newly armed one where that failed. One that was handed over is
+/// The initrd's watchdog, or a newly armed one where that failed. One that was handed over is
 /// taken even if the configuration names none: it runs, and somebody has to feed it.
 fn take_watchdog(system: &System) -> Option<Watchdog> {
     const SECONDS: u32 = 30;

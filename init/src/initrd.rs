@@ -41,7 +41,7 @@ struct Progress {
     watchdog: Option<Watchdog>,
 }
 
-/// Runs the first life; never returns. When anything fails, says so, notes it and resets.
+/// Runs the initrd; never returns. When anything fails, says so, notes it and resets.
 pub fn run() -> ! {
     console::open();
     reset::reset_on_panic();
@@ -64,7 +64,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     haste::begin();
     occupy_standard_descriptors();
     console::open();
-    say(&["first life: pid 1 after ", &uptime::now().to_string(), " ms"]);
+    say(&["initrd: pid 1 after ", &uptime::now().to_string(), " ms"]);
     let arguments = read("/proc/cmdline")?;
     let arguments = String::from_utf8_lossy(&arguments);
     let text = read(layout::BOOT_CONF)?;
@@ -76,7 +76,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     let (choice, early_disk) = match choosing::chooses_here(chooser.value) {
         None => (choosing::told(&arguments)?, None),
         Some(method) => {
-            // A trial's way back leads over a write of its own first life: nothing that could
+            // A trial's way back leads over a write of its own initrd: nothing that could
             // hang comes before it, apart from the drivers it takes.
             for chain in chains("chooser-modules") {
                 modules::load_chain(&chain)?;
@@ -116,7 +116,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         .map_err(|e| e.within(slot.root_label()))?;
     check(&manifest, &conf)?;
     say(&[
-        "first life: slot ",
+        "initrd: slot ",
         slot.letter(),
         " of ",
         &manifest.name,
@@ -249,7 +249,7 @@ fn mount_root(device: &str) -> Result<()> {
         .map_err(|e| Error::new(["mount the root from ", device, ": ", &e.to_string()].concat()))
 }
 
-/// Tells the second life and the workloads what was booted.
+/// Tells the rootfs and the workloads what was booted.
 fn leave_word(
     choice: Choice,
     chooser: &str,
