@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn the_keys_of_version_0_1_are_read() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("old.toml");
+        let path = folder.path().join("qemu-arm64.toml");
         let project = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         let now = std::fs::read_to_string(format!("{project}/board-configs/qemu-arm64.toml"));
         let then = now.unwrap().replace("initrd_modules", "first_life_modules");
