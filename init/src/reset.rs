@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use formats::boot_state::BootState;
-use formats::chooser::{self, Running};
+use formats::boot_state_store::{self, Running};
 use formats::{Result, layout};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
@@ -40,9 +40,9 @@ pub fn note_in_time(chooser: &str, running: Running, reason: &str) {
 }
 
 fn note(chooser: &str, running: Running, reason: &str) -> Result<()> {
-    let chooser = chooser::open(chooser, Path::new(layout::DEVICES), running)?;
+    let store = boot_state_store::open(chooser, Path::new(layout::DEVICES), running)?;
     let change = |state: &mut BootState| state.note_failure(running.0, reason);
-    chooser::update(&*chooser, Path::new(layout::RUN_BOOT_STATE_LOCK), change).map(drop)
+    boot_state_store::update(&*store, Path::new(layout::RUN_BOOT_STATE_LOCK), change).map(drop)
 }
 
 /// Whether a child ends in time; takes it if it does.

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use formats::boot_state::{Boot, BootState};
-use formats::chooser;
+use formats::boot_state_store;
 use formats::layout;
 use formats::manifest::{Manifest, TrustedKeys};
 use formats::medium::DeviceFolder;
@@ -31,9 +31,9 @@ pub fn yield_to_what_forbids(
         return Ok(());
     }
     let partitions = DeviceFolder::shared(Path::new(layout::DEVICES));
-    let chooser = chooser::open_on(chooser, partitions.clone(), choice.running())?;
+    let store = boot_state_store::open_on(chooser, partitions.clone(), choice.running())?;
     // Not to be read is lost, too: what is found then says so.
-    let state = chooser.load().unwrap_or(BootState::lost(choice.slot, choice.kind));
+    let state = store.load().unwrap_or(BootState::lost(choice.slot, choice.kind));
     if !state.yields_to_what_forbids_it(choice.running()) {
         return Ok(());
     }
@@ -41,7 +41,7 @@ pub fn yield_to_what_forbids(
     let Some(other) = other.filter(|other| forbids(other, running)) else { return Ok(()) };
     let lock = Path::new(layout::RUN_BOOT_STATE_LOCK);
     let change = |state: &mut BootState| state.yield_to_other(choice.slot);
-    if let Err(e) = chooser::update(&*chooser, lock, change) {
+    if let Err(e) = boot_state_store::update(&*store, lock, change) {
         say(&["boot state: ", &e.to_string()]);
         return Ok(());
     }
@@ -50,7 +50,7 @@ pub fn yield_to_what_forbids(
             "the boot state was lost, and its sequence ",
             &running.sequence.to_string(),
             " is below the rollback floor ",
-            &other.floor.to_string(),
+            &other.rollback_floor.to_string(),
             " of slot ",
             choice.slot.other().letter(),
             ", which is tried first",
@@ -61,20 +61,20 @@ pub fn yield_to_what_forbids(
 
 /// Whether `other` is a version for this board that does not let `running` come back.
 fn forbids(other: &Manifest, running: &Manifest) -> bool {
-    other.board == running.board && running.sequence < other.floor
+    other.board == running.board && running.sequence < other.rollback_floor
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn version(board: &str, sequence: u64, floor: u64) -> Manifest {
+    fn version(board: &str, sequence: u64, rollback_floor: u64) -> Manifest {
         Manifest {
             board: board.into(),
             name: "n".into(),
             version: "1".into(),
             sequence,
-            floor,
+            rollback_floor,
             root_size: 4096,
             root_hash_size: 4096,
             root_verity_hash: [0; 32],

@@ -1,7 +1,7 @@
 //! From PID 1's first step to everything the loop works on.
 
 use formats::layout::{self, Slot};
-use formats::{Error, Result, chooser, conf};
+use formats::{Error, Result, boot_state_store, conf};
 use rustix::system::{RebootCommand, reboot};
 
 use super::Life;
@@ -33,7 +33,7 @@ pub struct Booted {
 
 impl Booted {
     /// The slot, and as what it was booted.
-    pub fn running(&self) -> chooser::Running {
+    pub fn running(&self) -> boot_state_store::Running {
         (self.slot, self.kind)
     }
 }
