@@ -120,7 +120,7 @@ fn decayed(device: &Device, running: &Running, boot: &BootState) -> Option<Strin
         return None;
     }
     let keys = context::trusted_keys(device).ok()?;
-    let floor = context::running_manifest(device, &keys).ok()?.floor;
+    let floor = context::running_manifest(device, &keys).ok()?.rollback_floor;
     let (manifest, version) = context::content(device, &keys, running.slot.other())?;
     let came_before = (floor..=running.sequence).contains(&manifest.sequence);
     came_before.then_some(version.version)

@@ -154,11 +154,12 @@ pub fn settle(
         }
         // A cut came between the chooser's commit and the state's.
         Situation::Committed => {
-            let floor = context::running_manifest(device, &context::trusted_keys(device)?)?.floor;
+            let floor =
+                context::running_manifest(device, &context::trusted_keys(device)?)?.rollback_floor;
             State::change(device, |state| {
                 state.pending = None;
                 state.retrial = None;
-                state.floor = state.floor.max(floor);
+                state.rollback_floor = state.rollback_floor.max(floor);
             })
             .map(|_| None)
         }
@@ -221,13 +222,13 @@ pub fn commit(device: &Device, running: &Running) -> Result<String> {
             running.slot
         )));
     }
-    let floor = context::running_manifest(device, &context::trusted_keys(device)?)?.floor;
+    let floor = context::running_manifest(device, &context::trusted_keys(device)?)?.rollback_floor;
     // `init` knows whether this slot is on trial, and shuts out what is below its floor.
     boot::ask(device, BootRequest::Commit)?;
     State::change(device, |state| {
         state.pending = None;
         state.retrial = None;
-        state.floor = state.floor.max(floor);
+        state.rollback_floor = state.rollback_floor.max(floor);
     })?;
     report::note(device, Outcome::Committed, &running.version, "")?;
     Ok(format!("committed {} in slot {}", running.version, running.slot))

@@ -138,7 +138,7 @@ fn what_is_not_signed_for_this_device_is_refused_before_the_slot_is_touched() {
 #[test]
 fn a_version_below_the_floor_is_refused_whatever_the_other_half_wrote_down() {
     let device = TestDevice::new();
-    let running = Recipe { floor: 5, ..recipe(1) }.build();
+    let running = Recipe { rollback_floor: 5, ..recipe(1) }.build();
     device.place(Slot::A, &running);
     device.boot_into(Slot::A, &running.manifest, false, false);
     let attacker = Attacker::of(&device);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use formats::Slot;
 use formats::boot_state::BootState;
-use formats::chooser::{Chooser, Redundant};
+use formats::boot_state_store::{BootStateStore, RedundantStore};
 use formats::manifest::{HEADER_SIZE, Manifest};
 use ota::Error;
 use ota::context::Running;
@@ -99,8 +99,8 @@ impl TestDevice {
         *self.extra.borrow_mut() = members.into();
     }
 
-    pub fn chooser(&self) -> Redundant {
-        Redundant::new(self.handle.partitions().clone())
+    pub fn chooser(&self) -> RedundantStore {
+        RedundantStore::new(self.handle.partitions().clone())
     }
 
     pub fn boot(&self) -> BootState {
