@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 use formats::Slot;
 use formats::boot_request::BootRequest;
 
-use crate::boot;
-use crate::boot_changes;
-use crate::bundle;
-use crate::candidates::{Outcome, install_first};
-use crate::check::{Candidate, Checked, check};
 use crate::clock;
 use crate::console::{announce, say};
+use crate::context::{self, Running};
 use crate::daemon;
-use crate::device::{self, Running};
-use crate::http::Client;
-use crate::install::{InstallerLock, Offer, install};
-use crate::meter::Asked;
-use crate::paths::Paths;
-use crate::patience::Patience;
-use crate::retrial;
+use crate::device::Device;
+use crate::fetch::bundle;
+use crate::fetch::data_budget::Trigger;
+use crate::fetch::http::Client;
+use crate::fetch::resource::Resource;
+use crate::fetch::timeouts::Timeouts;
+use crate::init::boot;
+use crate::init::boot_changes;
+use crate::install::candidates::{Outcome, install_first};
+use crate::install::{InstallerLock, UpdateSource, install};
+use crate::policy::check::{Candidate, Checked, check};
+use crate::policy::retrial;
 use crate::settings::Settings;
-use crate::source::Source;
-use crate::state::{Failed, Pending, State, Waiting};
-use crate::{Error, Result, floor, health, status, writer};
+use crate::state::{Failed, State, VersionId, Waiting};
+use crate::{Error, Result, init::health, policy::floor, status, writer};
 
 /// What may be typed.
 pub const USAGE: &str = "usage:
@@ -89,14 +89,14 @@ impl Command {
 }
 
 /// Runs a command.
-pub fn run(command: Command, paths: &Paths) -> Result<()> {
+pub fn run(command: Command, device: &Device) -> Result<()> {
     match command {
-        Command::Run => daemon::run(paths),
-        Command::Writer => writer::run(paths),
-        Command::Check => check_command(paths),
-        Command::Install(from) => install_command(paths, from.as_deref()),
+        Command::Run => daemon::run(device),
+        Command::Writer => writer::run(device),
+        Command::Check => check_command(device),
+        Command::Install(from) => install_command(device, from.as_deref()),
         Command::Status { json } => {
-            let status = status::collect(paths)?;
+            let status = status::collect(device)?;
             let json = json.then(|| serde_json::to_string_pretty(&status));
             match json.transpose().map_err(|e| Error::failed(e.to_string()))? {
                 Some(json) => say(&json),
@@ -104,22 +104,22 @@ pub fn run(command: Command, paths: &Paths) -> Result<()> {
             }
             Ok(())
         }
-        Command::Commit => daemon::commit(paths, &Running::load(paths)?).map(|line| say(&line)),
-        Command::Rollback => rollback(paths),
-        Command::Retry(version) => retry(paths, version.as_deref()),
+        Command::Commit => daemon::commit(device, &Running::load(device)?).map(|line| say(&line)),
+        Command::Rollback => rollback(device),
+        Command::Retry(version) => retry(device, version.as_deref()),
     }
 }
 
-fn check_command(paths: &Paths) -> Result<()> {
-    let settings = Settings::load(&paths.settings())?;
-    let running = Running::load(paths)?;
+fn check_command(device: &Device) -> Result<()> {
+    let settings = Settings::load(&device.settings())?;
+    let running = Running::load(device)?;
     let checked =
-        check(paths, &settings, Patience::default(), &settings.url, &running, Asked::ByHand)?;
-    State::change(paths, |state| state.last_check = Some(clock::now()))?;
+        check(device, &settings, Timeouts::default(), &settings.url, &running, Trigger::Manual)?;
+    State::change(device, |state| state.last_check = Some(clock::now()))?;
     say_waiting(&checked);
     match checked.take.first() {
         Some((found, _)) => say_found(found),
-        None => say_nothing_newer(paths, &running, &checked.waiting),
+        None => say_nothing_newer(device, &running, &checked.waiting),
     }
     Ok(())
 }
@@ -137,39 +137,39 @@ fn say_waiting(checked: &Checked) {
     }
 }
 
-fn say_nothing_newer(paths: &Paths, running: &Running, waiting: &Option<Waiting>) {
-    if let Some(retrial) = State::load(paths).retrial {
+fn say_nothing_newer(device: &Device, running: &Running, waiting: &Option<Waiting>) {
+    if let Some(retrial) = State::load(device).retrial {
         say(&format!("{} (sequence {}): {}", retrial.version, retrial.sequence, retrial.when()));
     }
     let what = if waiting.is_some() { "nothing else" } else { "nothing newer" };
     say(&format!("{what} than {} (sequence {})", running.version, running.sequence));
 }
 
-fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
-    let settings = Settings::load(&paths.settings())?;
-    let running = Running::load(paths)?;
+fn install_command(device: &Device, from: Option<&str>) -> Result<()> {
+    let settings = Settings::load(&device.settings())?;
+    let running = Running::load(device)?;
     let from = from.unwrap_or(&settings.url);
     let mut waiting = None;
     let offers = match from {
         url if url.contains("://") && url.ends_with(".update") => {
             let client =
-                Client::of_device(paths, &settings, Patience::default(), url, Asked::ByHand)?;
-            let source = Source::Url(client, url.into());
-            return installed(&install_alone(paths, &settings, source)?);
+                Client::of_device(device, &settings, Timeouts::default(), url, Trigger::Manual)?;
+            let resource = Resource::Url(client, url.into());
+            return installed(&install_alone(device, &settings, resource)?);
         }
         url if url.contains("://") => {
             let checked =
-                check(paths, &settings, Patience::default(), url, &running, Asked::ByHand)?;
+                check(device, &settings, Timeouts::default(), url, &running, Trigger::Manual)?;
             say_waiting(&checked);
             waiting = checked.waiting;
             checked.take
         }
         file if file.ends_with(".bundle") => {
-            bundle::check(paths, &settings, &running, Path::new(file), Asked::ByHand, &|| ())?
+            bundle::check(device, &settings, &running, Path::new(file), Trigger::Manual, &|| ())?
         }
         file => {
-            let source = Source::File(PathBuf::from(file));
-            return installed(&install_alone(paths, &settings, source)?);
+            let resource = Resource::File(PathBuf::from(file));
+            return installed(&install_alone(device, &settings, resource)?);
         }
     };
     let offers = offers.iter().map(|(candidate, offer)| (candidate, offer));
@@ -177,25 +177,25 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
         Ok(candidate) => say_found(candidate),
         Err(error) => say(&error.to_string()),
     };
-    match install_first(paths, offers, settings.tries, &|| (), &mut told)?.0 {
+    match install_first(device, offers, settings.tries, &|| (), &mut told)?.0 {
         Some(Outcome::Installed(version)) => installed(&version),
         Some(Outcome::Armed(version)) => {
             say(&format!("{version} is installed already; reboot to try it (`ctl reboot`)"));
             Ok(())
         }
         None => {
-            say_nothing_newer(paths, &running, &waiting);
+            say_nothing_newer(device, &running, &waiting);
             Ok(())
         }
     }
 }
 
 /// Installs a file that does not come through a repository.
-fn install_alone(paths: &Paths, settings: &Settings, source: Source) -> Result<Pending> {
-    install(paths, &Offer { source, promise: None }, settings.tries, &|| ())
+fn install_alone(device: &Device, settings: &Settings, resource: Resource) -> Result<VersionId> {
+    install(device, &UpdateSource { resource, signed: None }, settings.tries, &|| ())
 }
 
-fn installed(version: &Pending) -> Result<()> {
+fn installed(version: &VersionId) -> Result<()> {
     announce(version);
     say("reboot to try it (`ctl reboot`)");
     Ok(())
@@ -203,13 +203,13 @@ fn installed(version: &Pending) -> Result<()> {
 
 /// Tries again what was left in the other slot, when that is the version named, `all` or nothing is
 /// named; and forgets the failures of what is named, so that it is taken when it is offered.
-fn retry(paths: &Paths, version: Option<&str>) -> Result<()> {
-    let _lock = InstallerLock::take(paths)?;
-    let running = Running::load(paths)?;
-    let settings = Settings::load(&paths.settings())?;
+fn retry(device: &Device, version: Option<&str>) -> Result<()> {
+    let _lock = InstallerLock::take(device)?;
+    let running = Running::load(device)?;
+    let settings = Settings::load(&device.settings())?;
     let named = |of: &str| version.is_none_or(|version| version == of || version == "all");
     let mut forgotten = Vec::new();
-    State::change(paths, |state| {
+    State::change(device, |state| {
         let forget = |failed: &Failed| version.is_some() && named(&failed.version);
         forgotten.extend(state.failed.iter().filter(|f| forget(f)).map(|f| f.version.clone()));
         state.failed.retain(|failed| !forget(failed));
@@ -223,12 +223,12 @@ fn retry(paths: &Paths, version: Option<&str>) -> Result<()> {
     for version in &forgotten {
         say(&format!("{version} may be tried again; `ota install` fetches it at once"));
     }
-    let boot = boot_changes::load(paths)?;
-    let waits = retrial::struck_out(paths, &running, &boot, &State::load(paths))?;
+    let boot = boot_changes::load(device)?;
+    let waits = retrial::struck_out(device, &running, &boot, &State::load(device))?;
     if waits.is_some_and(|(manifest, _)| named(&manifest.version)) {
-        if let Some(armed) = retrial::arm(paths, &running, settings.tries)? {
+        if let Some(armed) = retrial::arm(device, &running, settings.tries)? {
             say(&format!("{}; rebooting", retrial::trying(&armed)));
-            return health::reboot(paths);
+            return health::reboot(device);
         }
     }
     match (forgotten.is_empty(), version) {
@@ -242,19 +242,19 @@ fn retry(paths: &Paths, version: Option<&str>) -> Result<()> {
 
 /// Gives up a trial, running or armed; else tries the version before, which takes this one's place
 /// as the one that is not to be installed again.
-fn rollback(paths: &Paths) -> Result<()> {
-    let _lock = InstallerLock::take(paths)?;
-    let running = Running::load(paths)?;
-    let settings = Settings::load(&paths.settings())?;
-    let keys = device::trusted_keys(paths)?;
-    let boot = boot::state(paths)?;
+fn rollback(device: &Device) -> Result<()> {
+    let _lock = InstallerLock::take(device)?;
+    let running = Running::load(device)?;
+    let settings = Settings::load(&device.settings())?;
+    let keys = context::trusted_keys(device)?;
+    let boot = boot::state(device)?;
     let idle = running.slot.other();
     let give_up = |slot: Slot| {
         let content = match slot == running.slot {
-            true => device::running_identity(paths, slot, &keys).ok(),
-            false => device::content(paths, &keys, slot).map(|(_, content)| content),
+            true => context::running_identity(device, slot, &keys).ok(),
+            false => context::content(device, &keys, slot).map(|(_, content)| content),
         };
-        State::change(paths, |state| {
+        State::change(device, |state| {
             state.pending = None;
             state.retrial = None;
             if let Some(content) = content {
@@ -264,17 +264,17 @@ fn rollback(paths: &Paths) -> Result<()> {
     };
     if boot.active != running.slot {
         give_up(running.slot)?;
-        boot::ask(paths, BootRequest::ClearTrial)?;
+        boot::ask(device, BootRequest::ClearTrial)?;
         say(&format!("gave up {}; rebooting into slot {idle}", running.version));
-        return health::reboot(paths);
+        return health::reboot(device);
     }
     if boot.trial == Some(idle) {
         give_up(idle)?;
-        boot::ask(paths, BootRequest::ClearTrial)?;
+        boot::ask(device, BootRequest::ClearTrial)?;
         say(&format!("gave up the trial of slot {idle}; {} stays", running.version));
         return Ok(());
     }
-    let before = device::content(paths, &keys, idle).filter(|_| boot.fallback == Some(idle));
+    let before = context::content(device, &keys, idle).filter(|_| boot.fallback == Some(idle));
     let Some((manifest, content)) = before else {
         return Err(Error::failed("there is no version before this one to go back to"));
     };
@@ -285,7 +285,7 @@ fn rollback(paths: &Paths) -> Result<()> {
             manifest.version
         )));
     }
-    let floor = floor::lowest(paths, &keys, running.slot, &boot, &State::load(paths))?;
+    let floor = floor::lowest(device, &keys, running.slot, &boot, &State::load(device))?;
     if manifest.sequence < floor {
         return Err(Error::refused(
             &manifest.version,
@@ -293,11 +293,11 @@ fn rollback(paths: &Paths) -> Result<()> {
         ));
     }
     give_up(running.slot)?;
-    boot::ask(paths, BootRequest::Arm { slot: idle, tries: settings.tries.max(1) })?;
+    boot::ask(device, BootRequest::Arm { slot: idle, tries: settings.tries.max(1) })?;
     let pending = content.armed(true);
-    State::change(paths, |state| state.pending = Some(pending.clone()))?;
+    State::change(device, |state| state.pending = Some(pending.clone()))?;
     say(&format!("{}; rebooting", retrial::trying(&pending)));
-    health::reboot(paths)
+    health::reboot(device)
 }
 
 #[cfg(test)]
