@@ -5,11 +5,10 @@ use std::cell::Cell;
 
 use crate::support::{Delta, Fault, Server, TestDevice, Update, publish_beside, recipe, timeouts};
 use formats::Slot;
-use ota::context::Running;
+use ota::context::Context;
 use ota::fetch::data_budget::Trigger;
 use ota::install::install;
 use ota::policy::check::check;
-use ota::settings::Settings;
 
 /// One request on its way (256 KiB), what is not flushed yet (128 KiB), a chunk being written and
 /// one fetched, and the metadata. With chunks of 256 KiB in place of 64 that is 0.9 MiB.
@@ -85,20 +84,18 @@ fn a_process_that_ends_anywhere_costs_little() {
         let mut worst = 0;
         for stop in (0..).step_by(17) {
             let (device, server) = world(&offered);
-            let settings = Settings::load(&device.handle.settings()).unwrap();
-            let running = Running::load(&device.handle).unwrap();
-            let url = &settings.url;
-            let found =
-                check(&device.handle, &settings, timeouts(), url, &running, Trigger::Scheduled)
-                    .unwrap();
+            let context = Context::load(&device.handle).unwrap();
+            let url = &context.settings().unwrap().url;
+            let found = check(&context, timeouts(), url, Trigger::Scheduled).unwrap();
             let (_, offer) = found.take.into_iter().next().unwrap();
             let count = Cell::new(0);
             let beat = || {
                 count.set(count.get() + 1);
                 assert!(count.get() <= stop, "the test stops it here");
             };
-            let stopped =
-                std::panic::AssertUnwindSafe(|| install(&device.handle, &offer, 3, &beat));
+            let stopped = std::panic::AssertUnwindSafe(|| {
+                install(&Context::load(&device.handle).unwrap(), &offer, 3, &beat)
+            });
             if std::panic::catch_unwind(stopped).is_ok() {
                 break;
             }
