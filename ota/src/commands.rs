@@ -41,22 +41,22 @@ pub const USAGE: &str = "usage:
 /// A command that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Be the workload.
+    /// Run the daemon.
     Run,
-    /// Be the workload that writes.
+    /// Run the half that writes.
     Writer,
-    /// Ask.
+    /// Check for an update.
     Check,
     /// Install from the repository, or from what is named.
     Install(Option<String>),
-    /// Tell; as JSON or not.
+    /// Print the status.
     Status {
         /// As JSON.
         json: bool,
     },
-    /// Keep what is on trial.
+    /// Commit the version on trial.
     Commit,
-    /// Go back.
+    /// Give up the trial, or go back to the version before.
     Rollback,
     /// Try again what waits, or the version named, or `all`.
     Retry(Option<String>),

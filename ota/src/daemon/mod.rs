@@ -34,17 +34,17 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// A device that asked to be rebooted and still runs after this asks again.
 const REBOOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Between two looks at the boot state, for which `init` starts a process each time.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Between two polls of the boot state, for which `init` starts a process each time.
+const POLL_BOOT_STATE_EVERY: Duration = Duration::from_secs(15);
 
-/// When the boot state was looked at.
+/// When the boot state was last asked for.
 #[derive(Debug, Default)]
-struct Looks(Option<Instant>);
+struct BootStatePoll(Option<Instant>);
 
-impl Looks {
-    /// Whether it is time for another look, which is then taken.
+impl BootStatePoll {
+    /// Whether it is time to ask again; if so, it counts as asked.
     fn due(&mut self) -> bool {
-        let due = self.0.is_none_or(|last| last.elapsed() >= LOOK_EVERY);
+        let due = self.0.is_none_or(|last| last.elapsed() >= POLL_BOOT_STATE_EVERY);
         if due {
             self.0 = Some(Instant::now());
         }
@@ -91,8 +91,8 @@ impl<'a> Daemon<'a> {
         let jitter = Duration::from_secs(settings.jitter_seconds);
         let interval = Duration::from_secs(settings.poll_seconds);
         let mut retry = FIRST_RETRY.min(interval);
-        let mut meanwhile = Meanwhile::default();
-        let mut wait = |duration| self.wait(&mut meanwhile, duration);
+        let mut background = Background::default();
+        let mut wait = |duration| self.wait(&mut background, duration);
         wait(random::up_to(jitter));
         let mut told = None;
         let mut told_of_settling = None;
@@ -136,16 +136,16 @@ impl<'a> Daemon<'a> {
 
     /// Sleeps; takes what comes on a stick meanwhile, where the image allows that, and looks after the
     /// idle slot.
-    fn wait(&self, meanwhile: &mut Meanwhile, duration: Duration) {
+    fn wait(&self, background: &mut Background, duration: Duration) {
         let Daemon { context, settings, heart, .. } = self;
         let end = Instant::now() + duration;
         loop {
             if settings.sticks {
-                for stick in meanwhile.sticks.new_ones(&context.device) {
+                for stick in background.sticks.new_ones(&context.device) {
                     self.take_stick(&stick);
                 }
             }
-            if meanwhile.keeper.look(context, &|| heart.beat()) {
+            if background.keeper.look(context, &|| heart.beat()) {
                 self.wait_and_reboot();
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -223,9 +223,9 @@ impl<'a> Daemon<'a> {
         if policy == Reboot::Manual {
             return;
         }
-        let mut looks = Looks::default();
+        let mut poll = BootStatePoll::default();
         loop {
-            if looks.due() && boot::state(device).is_ok_and(|boot| boot.trial.is_none()) {
+            if poll.due() && boot::state(device).is_ok_and(|boot| boot.trial.is_none()) {
                 return;
             }
             let now = now();
@@ -246,7 +246,7 @@ impl<'a> Daemon<'a> {
 
 /// What is looked after between two checks.
 #[derive(Debug, Default)]
-struct Meanwhile {
+struct Background {
     sticks: Sticks,
     keeper: Keeper,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use formats::Slot;
 use formats::boot_request::BootRequest;
 
-use super::{Daemon, Looks, TICK};
+use super::{BootStatePoll, Daemon, TICK};
 use crate::console::say;
 use crate::context::{self, Context};
 use crate::device::Device;
@@ -112,7 +112,7 @@ impl Daemon<'_> {
         let device = &context.device;
         let enough = Duration::from_secs(settings.commit_after_seconds);
         let mut told = String::new();
-        let mut looks = Looks::default();
+        let mut poll = BootStatePoll::default();
         let mut gate = Gate::new(device);
         loop {
             heart.beat();
@@ -137,7 +137,7 @@ impl Daemon<'_> {
             }
             told = reason;
             // A person may have committed or cleared it meanwhile.
-            if looks.due() && boot::state(device).is_ok_and(|boot| boot.trial.is_none()) {
+            if poll.due() && boot::state(device).is_ok_and(|boot| boot.trial.is_none()) {
                 return;
             }
             heart.sleep(TICK);

@@ -1,4 +1,4 @@
-//! The attacks of the TUF specification (section 1.5.2), by a server over HTTP against the road that
+//! The attacks of the TUF specification (section 1.5.2), by a server over HTTP through the steps that
 //! the daemon takes: what it refuses, and that the slots stay as they were. `lib/tuf/tests` has
 //! the finer cases.
 

@@ -1,4 +1,4 @@
-//! The cheapest road, and the falls from one to the next: what the server sent is counted.
+//! The cheapest chunk source, and the falls from one to the next: what the server sent is counted.
 
 use crate::support::{CHUNK, Delta, Fault, Server, TestDevice, Update, publish_beside, recipe};
 use formats::Slot;

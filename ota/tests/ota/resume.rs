@@ -21,8 +21,8 @@ struct Offered {
     index: Option<Vec<u8>>,
 }
 
-/// One for each road; the others are not open.
-fn roads() -> Vec<(&'static str, Offered)> {
+/// One for each chunk source; there is nothing for the others.
+fn sources() -> Vec<(&'static str, Offered)> {
     let old = recipe(1).build();
     let mut changed = old.covered().to_vec();
     for at in (500..changed.len()).step_by(3_000) {
@@ -59,7 +59,7 @@ fn undisturbed(offered: &Offered) -> u64 {
 
 #[test]
 fn a_link_that_goes_down_anywhere_costs_little() {
-    for (road, offered) in roads() {
+    for (source, offered) in sources() {
         let all = undisturbed(&offered);
         let mut worst = 0;
         for point in 0..16 {
@@ -68,18 +68,18 @@ fn a_link_that_goes_down_anywhere_costs_little() {
             device.update_from(&server.url).expect_err("the link was down");
             server.heal();
             device.update_from(&server.url).unwrap();
-            assert!(device.holds(Slot::B, &offered.new), "{road}, cut {point}");
+            assert!(device.holds(Slot::B, &offered.new), "{source}, cut {point}");
             let twice = server.take_log().0.saturating_sub(all);
-            assert!(twice <= TWICE, "{road}, cut {point}: {twice} bytes were fetched twice");
+            assert!(twice <= TWICE, "{source}, cut {point}: {twice} bytes were fetched twice");
             worst = worst.max(twice);
         }
-        println!("{road}: {all} bytes, at most {worst} of them twice");
+        println!("{source}: {all} bytes, at most {worst} of them twice");
     }
 }
 
 #[test]
 fn a_process_that_ends_anywhere_costs_little() {
-    for (road, offered) in roads() {
+    for (source, offered) in sources() {
         let all = undisturbed(&offered);
         let mut worst = 0;
         for stop in (0..).step_by(17) {
@@ -100,11 +100,11 @@ fn a_process_that_ends_anywhere_costs_little() {
                 break;
             }
             device.update_from(&server.url).unwrap();
-            assert!(device.holds(Slot::B, &offered.new), "{road}, stop {stop}");
+            assert!(device.holds(Slot::B, &offered.new), "{source}, stop {stop}");
             let twice = server.take_log().0.saturating_sub(all);
-            assert!(twice <= TWICE, "{road}, stop {stop}: {twice} bytes were fetched twice");
+            assert!(twice <= TWICE, "{source}, stop {stop}: {twice} bytes were fetched twice");
             worst = worst.max(twice);
         }
-        println!("{road}: {all} bytes, at most {worst} of them twice");
+        println!("{source}: {all} bytes, at most {worst} of them twice");
     }
 }

@@ -444,9 +444,9 @@ fn a_slow_card_lets_the_heart_beat_while_it_flushes() {
     assert_eq!(device.boot().trial, Some(Slot::B));
 }
 
-/// All roads, with the slot behind the socket: the same bytes end up in it, and no more is fetched.
+/// All chunk sources, with the slot behind the socket: the same bytes end up in it, and no more is fetched.
 #[test]
-fn every_road_leads_through_the_socket() {
+fn every_chunk_source_leads_through_the_socket() {
     let (one, two) = (recipe(1).build(), recipe(2).build());
     let mut alike = one.covered().to_vec();
     alike[CHUNK as usize * 8..][..CHUNK as usize * 3].rotate_left(4096);
