@@ -4,7 +4,6 @@
 //! [`RangeReader`](crate::fetch::range_reader::RangeReader) goes on at the next byte.
 
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
