@@ -224,11 +224,11 @@ fn retry(device: &Device, version: Option<&str>) -> Result<()> {
     }
     let boot = boot_changes::load(device)?;
     let waits = retrial::struck_out(&context, &boot, &State::load(device))?;
-    if waits.is_some_and(|(manifest, _)| named(&manifest.version)) {
-        if let Some(armed) = retrial::arm(&context, settings.tries)? {
-            say(&format!("{}; rebooting", retrial::trying(&armed)));
-            return health::reboot(device);
-        }
+    if waits.is_some_and(|(manifest, _)| named(&manifest.version))
+        && let Some(armed) = retrial::arm(&context, settings.tries)?
+    {
+        say(&format!("{}; rebooting", retrial::trying(&armed)));
+        return health::reboot(device);
     }
     match (forgotten.is_empty(), version) {
         (false, _) => Ok(()),

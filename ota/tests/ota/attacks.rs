@@ -56,10 +56,10 @@ fn rotate(repository: &mut Repository, signers: RoleSigners, change: impl FnOnce
     repository.files.insert("metadata/2.root.json".into(), bytes);
     repository.signers = signers;
     // Whom the publisher asks whether these keys may sign. One who signs with too few does not ask.
-    if let Some(before) = &mut repository.before {
-        if root.roles.values().all(|role| role.threshold == 1) {
-            before.root = root;
-        }
+    if let Some(before) = &mut repository.before
+        && root.roles.values().all(|role| role.threshold == 1)
+    {
+        before.root = root;
     }
 }
 
