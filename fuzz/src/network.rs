@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use init_parts::dhcp::{Action, Client as Dhcp};
 use init_parts::{clock, dhcp_message, sntp};
-use ota::fetch::http::{Client, Remote};
+use ota::fetch::http::Client;
+use ota::fetch::remote::Remote;
 use ota::fetch::timeouts::Timeouts;
 use ota::fetch::resource::Resource;
 use tuf::Fetch;

@@ -7,7 +7,7 @@ use formats::boot_request::BootRequest;
 
 use crate::clock;
 use crate::console::{announce, say};
-use crate::context::{self, Running};
+use crate::context::Context;
 use crate::daemon;
 use crate::device::Device;
 use crate::fetch::bundle;
@@ -21,7 +21,6 @@ use crate::install::candidates::{Outcome, install_first};
 use crate::install::{InstallerLock, UpdateSource, install};
 use crate::policy::check::{Candidate, Checked, check};
 use crate::policy::retrial;
-use crate::settings::Settings;
 use crate::state::{Failed, State, VersionId, Waiting};
 use crate::{Error, Result, init::health, policy::floor, status, writer};
 
@@ -42,22 +41,22 @@ pub const USAGE: &str = "usage:
 /// A command that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Be the workload.
+    /// Run the daemon.
     Run,
-    /// Be the workload that writes.
+    /// Run the half that writes.
     Writer,
-    /// Ask.
+    /// Check for an update.
     Check,
     /// Install from the repository, or from what is named.
     Install(Option<String>),
-    /// Tell; as JSON or not.
+    /// Print the status.
     Status {
         /// As JSON.
         json: bool,
     },
-    /// Keep what is on trial.
+    /// Commit the version on trial.
     Commit,
-    /// Go back.
+    /// Give up the trial, or go back to the version before.
     Rollback,
     /// Try again what waits, or the version named, or `all`.
     Retry(Option<String>),
@@ -96,7 +95,7 @@ pub fn run(command: Command, device: &Device) -> Result<()> {
         Command::Check => check_command(device),
         Command::Install(from) => install_command(device, from.as_deref()),
         Command::Status { json } => {
-            let status = status::collect(device)?;
+            let status = status::collect(&Context::load(device)?)?;
             let json = json.then(|| serde_json::to_string_pretty(&status));
             match json.transpose().map_err(|e| Error::failed(e.to_string()))? {
                 Some(json) => say(&json),
@@ -104,22 +103,21 @@ pub fn run(command: Command, device: &Device) -> Result<()> {
             }
             Ok(())
         }
-        Command::Commit => daemon::commit(device, &Running::load(device)?).map(|line| say(&line)),
+        Command::Commit => daemon::commit(&Context::load(device)?).map(|line| say(&line)),
         Command::Rollback => rollback(device),
         Command::Retry(version) => retry(device, version.as_deref()),
     }
 }
 
 fn check_command(device: &Device) -> Result<()> {
-    let settings = Settings::load(&device.settings())?;
-    let running = Running::load(device)?;
-    let checked =
-        check(device, &settings, Timeouts::default(), &settings.url, &running, Trigger::Manual)?;
+    let context = Context::load(device)?;
+    let url = &context.settings()?.url;
+    let checked = check(&context, Timeouts::default(), url, Trigger::Manual)?;
     State::change(device, |state| state.last_check = Some(clock::now()))?;
     say_waiting(&checked);
     match checked.take.first() {
         Some((found, _)) => say_found(found),
-        None => say_nothing_newer(device, &running, &checked.waiting),
+        None => say_nothing_newer(&context, &checked.waiting),
     }
     Ok(())
 }
@@ -137,7 +135,8 @@ fn say_waiting(checked: &Checked) {
     }
 }
 
-fn say_nothing_newer(device: &Device, running: &Running, waiting: &Option<Waiting>) {
+fn say_nothing_newer(context: &Context, waiting: &Option<Waiting>) {
+    let Context { device, running, .. } = context;
     if let Some(retrial) = State::load(device).retrial {
         say(&format!("{} (sequence {}): {}", retrial.version, retrial.sequence, retrial.when()));
     }
@@ -146,30 +145,29 @@ fn say_nothing_newer(device: &Device, running: &Running, waiting: &Option<Waitin
 }
 
 fn install_command(device: &Device, from: Option<&str>) -> Result<()> {
-    let settings = Settings::load(&device.settings())?;
-    let running = Running::load(device)?;
+    let context = Context::load(device)?;
+    let settings = context.settings()?;
     let from = from.unwrap_or(&settings.url);
     let mut waiting = None;
     let offers = match from {
         url if url.contains("://") && url.ends_with(".update") => {
             let client =
-                Client::of_device(device, &settings, Timeouts::default(), url, Trigger::Manual)?;
+                Client::of_device(device, settings, Timeouts::default(), url, Trigger::Manual)?;
             let resource = Resource::Url(client, url.into());
-            return installed(&install_alone(device, &settings, resource)?);
+            return installed(&install_alone(&context, resource)?);
         }
         url if url.contains("://") => {
-            let checked =
-                check(device, &settings, Timeouts::default(), url, &running, Trigger::Manual)?;
+            let checked = check(&context, Timeouts::default(), url, Trigger::Manual)?;
             say_waiting(&checked);
             waiting = checked.waiting;
             checked.take
         }
         file if file.ends_with(".bundle") => {
-            bundle::check(device, &settings, &running, Path::new(file), Trigger::Manual, &|| ())?
+            bundle::check(&context, Path::new(file), Trigger::Manual, &|| ())?
         }
         file => {
             let resource = Resource::File(PathBuf::from(file));
-            return installed(&install_alone(device, &settings, resource)?);
+            return installed(&install_alone(&context, resource)?);
         }
     };
     let offers = offers.iter().map(|(candidate, offer)| (candidate, offer));
@@ -177,22 +175,23 @@ fn install_command(device: &Device, from: Option<&str>) -> Result<()> {
         Ok(candidate) => say_found(candidate),
         Err(error) => say(&error.to_string()),
     };
-    match install_first(device, offers, settings.tries, &|| (), &mut told)?.0 {
+    match install_first(&context, offers, settings.tries, &|| (), &mut told)?.0 {
         Some(Outcome::Installed(version)) => installed(&version),
         Some(Outcome::Armed(version)) => {
             say(&format!("{version} is installed already; reboot to try it (`ctl reboot`)"));
             Ok(())
         }
         None => {
-            say_nothing_newer(device, &running, &waiting);
+            say_nothing_newer(&context, &waiting);
             Ok(())
         }
     }
 }
 
 /// Installs a file that does not come through a repository.
-fn install_alone(device: &Device, settings: &Settings, resource: Resource) -> Result<VersionId> {
-    install(device, &UpdateSource { resource, signed: None }, settings.tries, &|| ())
+fn install_alone(context: &Context, resource: Resource) -> Result<VersionId> {
+    let tries = context.settings()?.tries;
+    install(context, &UpdateSource { resource, signed: None }, tries, &|| ())
 }
 
 fn installed(version: &VersionId) -> Result<()> {
@@ -205,8 +204,8 @@ fn installed(version: &VersionId) -> Result<()> {
 /// named; and forgets the failures of what is named, so that it is taken when it is offered.
 fn retry(device: &Device, version: Option<&str>) -> Result<()> {
     let _lock = InstallerLock::take(device)?;
-    let running = Running::load(device)?;
-    let settings = Settings::load(&device.settings())?;
+    let context = Context::load(device)?;
+    let settings = context.settings()?;
     let named = |of: &str| version.is_none_or(|version| version == of || version == "all");
     let mut forgotten = Vec::new();
     State::change(device, |state| {
@@ -224,12 +223,12 @@ fn retry(device: &Device, version: Option<&str>) -> Result<()> {
         say(&format!("{version} may be tried again; `ota install` fetches it at once"));
     }
     let boot = boot_changes::load(device)?;
-    let waits = retrial::struck_out(device, &running, &boot, &State::load(device))?;
-    if waits.is_some_and(|(manifest, _)| named(&manifest.version)) {
-        if let Some(armed) = retrial::arm(device, &running, settings.tries)? {
-            say(&format!("{}; rebooting", retrial::trying(&armed)));
-            return health::reboot(device);
-        }
+    let waits = retrial::struck_out(&context, &boot, &State::load(device))?;
+    if waits.is_some_and(|(manifest, _)| named(&manifest.version))
+        && let Some(armed) = retrial::arm(&context, settings.tries)?
+    {
+        say(&format!("{}; rebooting", retrial::trying(&armed)));
+        return health::reboot(device);
     }
     match (forgotten.is_empty(), version) {
         (false, _) => Ok(()),
@@ -244,21 +243,21 @@ fn retry(device: &Device, version: Option<&str>) -> Result<()> {
 /// as the one that is not to be installed again.
 fn rollback(device: &Device) -> Result<()> {
     let _lock = InstallerLock::take(device)?;
-    let running = Running::load(device)?;
-    let settings = Settings::load(&device.settings())?;
-    let keys = context::trusted_keys(device)?;
+    let context = Context::load(device)?;
+    let (running, settings) = (&context.running, context.settings()?);
+    let content = context.idle_content()?;
     let boot = boot::state(device)?;
     let idle = running.slot.other();
     let give_up = |slot: Slot| {
-        let content = match slot == running.slot {
-            true => context::running_identity(device, slot, &keys).ok(),
-            false => context::content(device, &keys, slot).map(|(_, content)| content),
+        let version = match slot == running.slot {
+            true => context.version().ok().cloned(),
+            false => content.clone().map(|(_, version)| version),
         };
         State::change(device, |state| {
             state.pending = None;
             state.retrial = None;
-            if let Some(content) = content {
-                state.remember_failed(content.failed("rolled back by hand"));
+            if let Some(version) = version {
+                state.remember_failed(version.failed("rolled back by hand"));
             }
         })
     };
@@ -274,8 +273,8 @@ fn rollback(device: &Device) -> Result<()> {
         say(&format!("gave up the trial of slot {idle}; {} stays", running.version));
         return Ok(());
     }
-    let before = context::content(device, &keys, idle).filter(|_| boot.fallback == Some(idle));
-    let Some((manifest, content)) = before else {
+    let before = content.clone().filter(|_| boot.fallback == Some(idle));
+    let Some((manifest, before)) = before else {
         return Err(Error::failed("there is no version before this one to go back to"));
     };
     if manifest.sequence > running.sequence {
@@ -285,7 +284,7 @@ fn rollback(device: &Device) -> Result<()> {
             manifest.version
         )));
     }
-    let floor = floor::lowest(device, &keys, running.slot, &boot, &State::load(device))?;
+    let floor = floor::lowest(&context, &boot, &State::load(device))?;
     if manifest.sequence < floor {
         return Err(Error::refused(
             &manifest.version,
@@ -294,7 +293,7 @@ fn rollback(device: &Device) -> Result<()> {
     }
     give_up(running.slot)?;
     boot::ask(device, BootRequest::Arm { slot: idle, tries: settings.tries.max(1) })?;
-    let pending = content.armed(true);
+    let pending = before.armed(true);
     State::change(device, |state| state.pending = Some(pending.clone()))?;
     say(&format!("{}; rebooting", retrial::trying(&pending)));
     health::reboot(device)

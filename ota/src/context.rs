@@ -1,6 +1,7 @@
-//! What runs on this device now, and what it trusts.
+//! What runs on this device now, and what it trusts: the same for as long as it runs.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use formats::Slot;
 use formats::boot_state::Boot;
@@ -11,6 +12,7 @@ use formats::medium::Access;
 use sha2::{Digest, Sha256};
 
 use crate::device::Device;
+use crate::settings::Settings;
 use crate::state::VersionId;
 use crate::state::bounded_file::read_bounded;
 use crate::{Error, Result};
@@ -71,8 +73,75 @@ impl Running {
     }
 }
 
-/// The keys whose signature makes a slot manifest good, from the verified root.
-pub fn trusted_keys(device: &Device) -> Result<TrustedKeys> {
+/// What holds for as long as one version runs: read, and its signatures verified, once.
+///
+/// Each part is read when it is first needed. One that cannot be read is tried again the next time.
+#[derive(Debug)]
+pub struct Context {
+    /// The device.
+    pub device: Device,
+    /// What `init` says is running.
+    pub running: Running,
+    keys: OnceLock<TrustedKeys>,
+    header: OnceLock<(Manifest, VersionId)>,
+    settings: OnceLock<Settings>,
+}
+
+impl Context {
+    /// What runs on this device.
+    pub fn load(device: &Device) -> Result<Context> {
+        Ok(Context {
+            running: Running::load(device)?,
+            device: device.clone(),
+            keys: OnceLock::new(),
+            header: OnceLock::new(),
+            settings: OnceLock::new(),
+        })
+    }
+
+    /// The keys whose signature makes a slot manifest good, from the verified root.
+    pub fn keys(&self) -> Result<&TrustedKeys> {
+        once(&self.keys, || trusted_keys(&self.device))
+    }
+
+    /// The manifest of what runs.
+    pub fn manifest(&self) -> Result<&Manifest> {
+        self.header().map(|(manifest, _)| manifest)
+    }
+
+    /// What names the running version. Its partition is not for `ota` to read.
+    pub fn version(&self) -> Result<&VersionId> {
+        self.header().map(|(_, version)| version)
+    }
+
+    fn header(&self) -> Result<&(Manifest, VersionId)> {
+        once(&self.header, || {
+            let (manifest, bytes) = running_header(&self.device, self.keys()?)?;
+            let version = identity(self.running.slot, &manifest, &bytes);
+            Ok((manifest, version))
+        })
+    }
+
+    /// What the image says about updates.
+    pub fn settings(&self) -> Result<&Settings> {
+        once(&self.settings, || Settings::load(&self.device.settings()))
+    }
+
+    /// What lies in the other slot, if a header that verifies says so. It changes with each install.
+    pub fn idle_content(&self) -> Result<Option<(Manifest, VersionId)>> {
+        Ok(content(&self.device, self.keys()?, self.running.slot.other()))
+    }
+}
+
+/// What `cell` holds, which `load` gives the first time.
+fn once<T>(cell: &OnceLock<T>, load: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => load().map(|value| cell.get_or_init(|| value)),
+    }
+}
+
+fn trusted_keys(device: &Device) -> Result<TrustedKeys> {
     let folder = device.manifest_keys();
     let mut keys = TrustedKeys::default();
     let entries = fs::read_dir(&folder).map_err(|e| Error::at(&folder, e))?;
@@ -88,16 +157,6 @@ pub fn trusted_keys(device: &Device) -> Result<TrustedKeys> {
     Ok(keys)
 }
 
-/// The manifest of what is running.
-pub fn running_manifest(device: &Device, keys: &TrustedKeys) -> Result<Manifest> {
-    running_header(device, keys).map(|(manifest, _)| manifest)
-}
-
-/// What names the running version. Its partition is not for `ota` to read.
-pub fn running_identity(device: &Device, slot: Slot, keys: &TrustedKeys) -> Result<VersionId> {
-    running_header(device, keys).map(|(manifest, header)| identity(slot, &manifest, &header))
-}
-
 fn running_header(device: &Device, keys: &TrustedKeys) -> Result<(Manifest, Vec<u8>)> {
     let path = device.run_slot_header();
     let bytes = read_bounded(&path, HEADER_SIZE as u64)?;
@@ -107,10 +166,10 @@ fn running_header(device: &Device, keys: &TrustedKeys) -> Result<(Manifest, Vec<
 }
 
 /// Keeps the boot state, as this board does it.
-pub fn chooser(device: &Device) -> Result<Box<dyn BootStateStore>> {
+pub fn boot_state_store(context: &Context) -> Result<Box<dyn BootStateStore>> {
+    let Context { device, running, .. } = context;
     let path = device.system_conf();
     let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
-    let running = Running::load(device)?;
     let open = || {
         let head = conf::parse(&text, "ferrite-system 1")?.head;
         let name = conf::one(&head, "chooser")?.value;
@@ -140,7 +199,7 @@ pub fn last_failure(device: &Device) -> Option<(Slot, String)> {
 }
 
 /// What lies in a slot, if a header that verifies says so.
-pub fn content(device: &Device, keys: &TrustedKeys, slot: Slot) -> Option<(Manifest, VersionId)> {
+fn content(device: &Device, keys: &TrustedKeys, slot: Slot) -> Option<(Manifest, VersionId)> {
     let root = device.partitions().open(slot.root_label(), Access::Read).ok()?;
     let mut header = vec![0; HEADER_SIZE];
     root.read_at(formats::payload::header_offset(root.size()).ok()?, &mut header).ok()?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::clock;
-use crate::context::{self, Running};
+use crate::context::{self, Context, Running};
 use crate::device::Device;
 use crate::init::boot;
 use crate::install::progress::InstallProgress;
@@ -101,13 +101,13 @@ impl From<InstallProgress> for Install {
 }
 
 /// Collects the status.
-pub fn collect(device: &Device) -> Result<Status> {
-    let running = Running::load(device)?;
+pub fn collect(context: &Context) -> Result<Status> {
+    let Context { device, running, .. } = context;
     let boot = boot::state(device)?;
     let state = State::load(device);
     let last_failure = context::last_failure(device);
-    let decayed = decayed(device, &running, &boot);
-    let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
+    let decayed = decayed(context, &boot);
+    let now = situation(running, &boot, state.pending.as_ref(), last_failure.as_ref());
     let status = describe(running, &boot, state, now, is_installing(device), clock::now());
     let install = InstallProgress::load(device).map(Install::from);
     Ok(Status { install, decayed, data_volatile: data_volatile(device), ..status })
@@ -115,13 +115,13 @@ pub fn collect(device: &Device) -> Result<Status> {
 
 /// The version in the other slot that nothing may fall back to although it came before this one and
 /// its floor allows it: its decay was found. Older ones are not fetched again.
-fn decayed(device: &Device, running: &Running, boot: &BootState) -> Option<String> {
+fn decayed(context: &Context, boot: &BootState) -> Option<String> {
+    let running = &context.running;
     if boot.active != running.slot || boot.trial.is_some() || boot.fallback.is_some() {
         return None;
     }
-    let keys = context::trusted_keys(device).ok()?;
-    let floor = context::running_manifest(device, &keys).ok()?.rollback_floor;
-    let (manifest, version) = context::content(device, &keys, running.slot.other())?;
+    let floor = context.manifest().ok()?.rollback_floor;
+    let (manifest, version) = context.idle_content().ok()??;
     let came_before = (floor..=running.sequence).contains(&manifest.sequence);
     came_before.then_some(version.version)
 }
@@ -134,7 +134,7 @@ fn data_volatile(device: &Device) -> Option<String> {
 }
 
 fn describe(
-    running: Running,
+    running: &Running,
     boot: &BootState,
     state: State,
     now: Situation,
@@ -149,9 +149,9 @@ fn describe(
         Situation::FellBack { reason, .. } => ("fell-back", Some(reason)),
     };
     Status {
-        name: running.name,
-        board: running.board,
-        version: running.version,
+        name: running.name.clone(),
+        board: running.board.clone(),
+        version: running.version.clone(),
         sequence: running.sequence,
         slot: running.slot.letter().into(),
         situation,

@@ -4,14 +4,12 @@
 use std::time::{Duration, Instant};
 
 use crate::console::say;
-use crate::context::Running;
-use crate::device::Device;
+use crate::context::Context;
 use crate::init::boot_changes;
 use crate::init::health;
 use crate::integrity::scrub::Scrub;
 use crate::policy::fall_back::notice_struck_out;
 use crate::policy::retrial;
-use crate::settings::Settings;
 use crate::state::State;
 use crate::{Error, Result};
 
@@ -47,14 +45,8 @@ impl Default for Keeper {
 
 impl Keeper {
     /// Does what is due. True when a trial was armed. What goes wrong is said, once.
-    pub fn look(
-        &mut self,
-        device: &Device,
-        settings: &Settings,
-        running: &Running,
-        beat: &dyn Fn(),
-    ) -> bool {
-        let scrubbed = self.scrub.look(device, running, beat).map(|line| {
+    pub fn look(&mut self, context: &Context, beat: &dyn Fn()) -> bool {
+        let scrubbed = self.scrub.look(context, beat).map(|line| {
             line.iter().for_each(|line| say(line));
         });
         let since = self.looked.elapsed();
@@ -62,7 +54,7 @@ impl Keeper {
             false => Ok(false),
             true => {
                 self.looked = Instant::now();
-                self.pass(device, settings, running, since, beat)
+                self.pass(context, since, beat)
             }
         };
         self.outcome(scrubbed, armed)
@@ -82,17 +74,11 @@ impl Keeper {
     }
 
     /// So much time went by. True when a trial was armed.
-    pub fn pass(
-        &mut self,
-        device: &Device,
-        settings: &Settings,
-        running: &Running,
-        time: Duration,
-        beat: &dyn Fn(),
-    ) -> Result<bool> {
+    pub fn pass(&mut self, context: &Context, time: Duration, beat: &dyn Fn()) -> Result<bool> {
+        let device = &context.device;
         let boot = boot_changes::load(device)?;
         if self.noticed != Some(boot.generation) {
-            let line = notice_struck_out(device, running, &boot, beat)?;
+            let line = notice_struck_out(context, &boot, beat)?;
             if let Some(line) = line {
                 say(&line);
                 self.uncounted = 0;
@@ -120,7 +106,7 @@ impl Keeper {
         if !retrial.committed || !retrial.is_due() {
             return Ok(false);
         }
-        let armed = retrial::arm(device, running, settings.tries)?;
+        let armed = retrial::arm(context, context.settings()?.tries)?;
         armed.iter().for_each(|version| say(&retrial::trying(version)));
         Ok(armed.is_some())
     }

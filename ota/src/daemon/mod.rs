@@ -1,57 +1,50 @@
 //! The workload: settles the last boot, commits a healthy trial, then polls for ever.
 
 pub mod keeper;
+mod settle;
 pub mod sticks;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use formats::Slot;
-use formats::boot_request::BootRequest;
-
+use self::keeper::Keeper;
+pub use self::settle::commit;
 use self::sticks::Sticks;
 use crate::clock::{self, now};
 use crate::console::{announce, say};
-use crate::context::{self, Running};
-use crate::daemon::keeper::Keeper;
+use crate::context::Context;
 use crate::device::Device;
 use crate::fetch::data_budget::{Trigger, is_closed};
 use crate::fetch::timeouts::Timeouts;
 pub use crate::heart::Heart;
-use crate::init::boot;
+use crate::init::{boot, health};
 use crate::install::candidates::{self, install_first};
 use crate::policy::check::{Candidate, check};
-use crate::policy::commit_gate::Gate;
-use crate::policy::fall_back;
-use crate::policy::trial::{Situation, situation};
 use crate::report::{self, send_due};
 use crate::settings::{Reboot, Settings};
 use crate::state::{Outcome, State};
-use crate::{Error, Result, init::health, random};
+use crate::{Error, Result, random};
 
 /// How often a trial's health, and the reboot window, are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// The first wait after a check that failed; doubles up to the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
-/// The first wait after what the last boot means could not be settled; doubles up to the longest.
-const FIRST_SETTLE_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_SETTLE_RETRY: Duration = Duration::from_secs(60);
 /// The longest wait for the next look; also how late a heartbeat may be.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// A device that asked to be rebooted and still runs after this asks again.
 const REBOOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Between two looks at the boot state, for which `init` starts a process each time.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Between two polls of the boot state, for which `init` starts a process each time.
+const POLL_BOOT_STATE_EVERY: Duration = Duration::from_secs(15);
 
-/// When the boot state was looked at.
+/// When the boot state was last asked for.
 #[derive(Debug, Default)]
-struct Looks(Option<Instant>);
+struct BootStatePoll(Option<Instant>);
 
-impl Looks {
-    /// Whether it is time for another look, which is then taken.
+impl BootStatePoll {
+    /// Whether it is time to ask again; if so, it counts as asked.
     fn due(&mut self) -> bool {
-        let due = self.0.is_none_or(|last| last.elapsed() >= LOOK_EVERY);
+        let due = self.0.is_none_or(|last| last.elapsed() >= POLL_BOOT_STATE_EVERY);
         if due {
             self.0 = Some(Instant::now());
         }
@@ -61,376 +54,199 @@ impl Looks {
 
 /// Runs until the device reboots.
 pub fn run(device: &Device) -> Result<()> {
-    let settings = Settings::load(&device.settings())?;
-    let running = Running::load(device)?;
+    let context = Context::load(device)?;
+    context.settings()?;
     let heart = Heart::new().of_process();
-    say(&format!(
-        "running {} (sequence {}) in slot {}",
-        running.version, running.sequence, running.slot
-    ));
-    let settled = settle_first(device, &settings, &running, heart);
-    poll(device, &settings, &running, heart, settled)
+    Daemon::new(&context, Timeouts::default(), heart)?.run()
 }
 
-/// Settles the last boot before anything else; true when nothing is left to settle. What cannot be
-/// settled now is tried again later, but a trial is not let go: nobody else commits it.
-pub fn settle_first(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
-    heart: &Heart,
-) -> bool {
-    let mut told = None;
-    let mut pause = FIRST_SETTLE_RETRY;
-    loop {
-        if try_settle(device, settings, running, heart, &mut told) {
-            return true;
-        }
-        // As long as nobody knows better, what runs on trial is on trial still.
-        let given_up = boot::state(device).is_ok_and(|boot| boot.trial != Some(running.slot));
-        if !running.trial || given_up {
-            return false;
-        }
-        heart.sleep(pause);
-        pause = (pause * 2).min(LONGEST_SETTLE_RETRY);
+/// The workload: what it serves, and how patient it is.
+#[derive(Debug)]
+pub struct Daemon<'a> {
+    context: &'a Context,
+    settings: &'a Settings,
+    timeouts: Timeouts,
+    heart: &'a Heart,
+}
+
+impl<'a> Daemon<'a> {
+    /// A daemon that has done nothing yet. Fails when the image's settings cannot be read.
+    pub fn new(context: &'a Context, timeouts: Timeouts, heart: &'a Heart) -> Result<Daemon<'a>> {
+        Ok(Daemon { context, settings: context.settings()?, timeouts, heart })
     }
-}
 
-/// Settles, and says what came of it, the same failure once. A data partition that is full or gone,
-/// or a boot state that cannot be had, must not end the daemon: it could still be the one that
-/// commits, and one day there is room again.
-fn try_settle(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
-    heart: &Heart,
-    told: &mut Option<Error>,
-) -> bool {
-    match settle(device, settings, running, heart) {
-        Ok(line) => {
-            line.iter().for_each(|line| say(line));
-            true
-        }
-        Err(error) => {
-            if told.as_ref() != Some(&error) {
-                say(&error.to_string());
+    /// Settles the last boot, then polls until the device reboots.
+    pub fn run(&self) -> Result<()> {
+        let running = &self.context.running;
+        say(&format!(
+            "running {} (sequence {}) in slot {}",
+            running.version, running.sequence, running.slot
+        ));
+        let settled = self.settle_first();
+        self.poll(settled)
+    }
+
+    fn poll(&self, mut settled: bool) -> Result<()> {
+        let Daemon { context: Context { device, running, .. }, settings, .. } = self;
+        let jitter = Duration::from_secs(settings.jitter_seconds);
+        let interval = Duration::from_secs(settings.poll_seconds);
+        let mut retry = FIRST_RETRY.min(interval);
+        let mut background = Background::default();
+        let mut wait = |duration| self.wait(&mut background, duration);
+        wait(random::up_to(jitter));
+        let mut told = None;
+        let mut told_of_settling = None;
+        loop {
+            if let Some(hours) = settings.hours.filter(|hours| is_closed(*hours, now())) {
+                wait(hours.opens_in(now()) + random::up_to(jitter.min(hours.length() / 2)));
+                continue;
             }
-            *told = Some(error);
-            false
-        }
-    }
-}
-
-/// Acts on what the last boot means, until nothing is left to settle. Gives the line that tells
-/// what was done, if anything was.
-pub fn settle(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
-    heart: &Heart,
-) -> Result<Option<String>> {
-    let last_failure = context::last_failure(device);
-    let state = State::load(device);
-    let boot = boot::state(device)?;
-    match situation(running, &boot, state.pending.as_ref(), last_failure.as_ref()) {
-        Situation::Settled => {
-            fall_back::notice_struck_out(device, running, &boot, &|| heart.beat())
-        }
-        Situation::OnTrial => {
-            loop {
-                wait_until_good(device, settings, running, heart);
-                match commit(device, running) {
-                    // `init` found it ill at that very moment; a trial that takes too long it ends.
-                    Err(error) if is_on_trial(device, running.slot) => say(&error.to_string()),
-                    result => return result.map(Some),
+            settled = settled || self.try_settle(&mut told_of_settling);
+            // What went wrong with telling is no reason not to go on, and is told by its absence.
+            let _ = send_due(device, settings, self.timeouts, running);
+            let pause = match self.update() {
+                Ok(true) => {
+                    self.wait_and_reboot();
+                    interval
                 }
-                heart.sleep(TICK);
-            }
-        }
-        Situation::Armed(slot) => {
-            remember_pending(device, slot)?;
-            wait_and_reboot(device, settings.reboot, heart);
-            Ok(None)
-        }
-        // A cut came between the chooser's commit and the state's.
-        Situation::Committed => {
-            let floor =
-                context::running_manifest(device, &context::trusted_keys(device)?)?.rollback_floor;
-            State::change(device, |state| {
-                state.pending = None;
-                state.retrial = None;
-                state.rollback_floor = state.rollback_floor.max(floor);
-            })
-            .map(|_| None)
-        }
-        Situation::FellBack { from, reason, committed } => {
-            let left = (from, committed, reason.as_str());
-            fall_back::settle(device, running, &boot, left, &|| heart.beat()).map(Some)
+                Ok(false) => {
+                    told = None;
+                    retry = FIRST_RETRY.min(interval);
+                    interval
+                }
+                Err(error) => {
+                    // The same refusal or failure every hour is one line, not one an hour.
+                    if told.as_ref() != Some(&error) {
+                        say(&error.to_string());
+                    }
+                    let pause = match &error {
+                        Error::Refused { .. } => interval,
+                        Error::Failed(_) => retry / 2 + random::up_to(retry / 2),
+                        // As long as the server wishes, and no longer than between two polls.
+                        Error::Later { after, .. } => (*after).max(retry).min(interval),
+                    };
+                    retry = (retry * 2).min(interval);
+                    told = Some(error);
+                    pause
+                }
+            };
+            wait(pause + random::up_to(jitter));
         }
     }
-}
 
-fn is_on_trial(device: &Device, slot: Slot) -> bool {
-    boot::state(device).is_ok_and(|boot| boot.trial == Some(slot))
-}
-
-/// Until every vital workload is healthy, and the update server has been reached if it has to be.
-/// `init` resets the board when this takes too long: no limit is needed here.
-fn wait_until_good(device: &Device, settings: &Settings, running: &Running, heart: &Heart) {
-    let enough = Duration::from_secs(settings.commit_after_seconds);
-    let mut told = String::new();
-    let mut looks = Looks::default();
-    let mut gate = Gate::new(device);
-    loop {
-        heart.beat();
-        let reason = match health::ask(device) {
-            Ok(health) if health.healthy && health.since >= enough => {
-                if gate.is_open() {
-                    return;
+    /// Sleeps; takes what comes on a stick meanwhile, where the image allows that, and looks after the
+    /// idle slot.
+    fn wait(&self, background: &mut Background, duration: Duration) {
+        let Daemon { context, settings, heart, .. } = self;
+        let end = Instant::now() + duration;
+        loop {
+            if settings.sticks {
+                for stick in background.sticks.new_ones(&context.device) {
+                    self.take_stick(&stick);
                 }
-                gate.ask(device, settings, Timeouts::default(), running);
-                if gate.is_open() {
-                    // That took a while: is it healthy still?
-                    continue;
-                }
-                String::new()
             }
-            Ok(health) if health.healthy => String::new(),
-            Ok(health) => health.reason,
-            Err(error) => error.to_string(),
+            if background.keeper.look(context, &|| heart.beat()) {
+                self.wait_and_reboot();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            heart.sleep(left.min(LONGEST_SLEEP));
+        }
+    }
+
+    fn take_stick(&self, stick: &Path) {
+        let Daemon { context, heart, .. } = self;
+        match sticks::update(context, stick, &|| heart.beat()) {
+            Ok(true) => self.wait_and_reboot(),
+            Ok(false) => {}
+            Err(error) => {
+                say(&format!("stick: {error}; pull it out and plug it in again to try once more"));
+                let error = error.to_string();
+                // A state that cannot be written is said where it matters.
+                let _ = State::change(&context.device, |state| state.last_error = Some(error));
+            }
+        }
+    }
+
+    /// Checks, and installs what is newer; true when a trial was armed by this. What happened goes
+    /// into the state.
+    pub fn update(&self) -> Result<bool> {
+        let device = &self.context.device;
+        let result = self.find_and_install();
+        // All that was found may be refused, or the newest of it.
+        let (refused, last_error) = match &result {
+            Ok((_, refused)) => (refused.as_ref(), refused.as_ref().map(ToString::to_string)),
+            Err(error) => (Some(error), Some(error.to_string())),
         };
-        if reason != told && !reason.is_empty() {
-            say(&format!("on trial, not healthy yet: {reason}"));
+        if let Some(Error::Refused { version, reason }) = refused {
+            report::note(device, Outcome::Refused, version, reason)?;
         }
-        told = reason;
-        // A person may have committed or cleared it meanwhile.
-        if looks.due() && boot::state(device).is_ok_and(|boot| boot.trial.is_none()) {
+        let answered = matches!(result, Ok(_) | Err(Error::Refused { .. }));
+        let kept = State::change(device, |state| {
+            state.last_error = last_error;
+            if answered {
+                state.last_check = Some(now());
+            }
+        });
+        result.and_then(|(armed, _)| kept.map(|_| armed))
+    }
+
+    /// Whether a trial was armed, and why the newest version was refused where an older one is taken.
+    fn find_and_install(&self) -> Result<(bool, Option<Error>)> {
+        let Daemon { context, settings, heart, .. } = self;
+        let checked = check(context, self.timeouts, &settings.url, Trigger::Scheduled)?;
+        let offers = checked.take.iter().map(|(candidate, offer)| (candidate, offer));
+        let mut told = |event: std::result::Result<&Candidate, &Error>| match event {
+            Ok(Candidate { ferrite, .. }) => {
+                say(&format!("found {} (sequence {})", ferrite.version, ferrite.sequence));
+            }
+            Err(error) => say(&error.to_string()),
+        };
+        let beat = || heart.beat();
+        let (taken, refused) = install_first(context, offers, settings.tries, &beat, &mut told)?;
+        if let Some(candidates::Outcome::Installed(installed)) = &taken {
+            announce(installed);
+        }
+        Ok((matches!(taken, Some(candidates::Outcome::Installed(_))), refused))
+    }
+
+    /// Reboots when the image file allows. Comes back when it never does, or when the trial is not
+    /// armed any more.
+    fn wait_and_reboot(&self) {
+        let Daemon { context, settings, heart, .. } = self;
+        let (device, policy) = (&context.device, settings.reboot);
+        if policy != Reboot::Now {
+            say(&format!("reboot: {policy}"));
+        }
+        if policy == Reboot::Manual {
             return;
         }
-        heart.sleep(TICK);
-    }
-}
-
-/// Makes the running version the one that boots from now on. Gives the line that tells so.
-///
-/// Fails when its trial was given up meanwhile.
-pub fn commit(device: &Device, running: &Running) -> Result<String> {
-    let boot = boot::state(device)?;
-    if boot.trial != Some(running.slot) && boot.active != running.slot {
-        return Err(Error::failed(format!(
-            "slot {} is neither on trial nor active any more; nothing was committed",
-            running.slot
-        )));
-    }
-    let floor = context::running_manifest(device, &context::trusted_keys(device)?)?.rollback_floor;
-    // `init` knows whether this slot is on trial, and shuts out what is below its floor.
-    boot::ask(device, BootRequest::Commit)?;
-    State::change(device, |state| {
-        state.pending = None;
-        state.retrial = None;
-        state.rollback_floor = state.rollback_floor.max(floor);
-        // It may have failed an earlier trial: what was committed is never banned.
-        state.failed.retain(|failed| failed.version != running.version);
-    })?;
-    report::note(device, Outcome::Committed, &running.version, "")?;
-    Ok(format!("committed {} in slot {}", running.version, running.slot))
-}
-
-/// After a cut between arming and writing it down, the slot's own header says what it is.
-fn remember_pending(device: &Device, slot: Slot) -> Result<()> {
-    let keys = context::trusted_keys(device)?;
-    State::change(device, |state| {
-        if state.pending.is_none() {
-            state.pending = context::content(device, &keys, slot).map(|(_, pending)| pending);
-        }
-    })
-    .map(|_| ())
-}
-
-fn poll(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
-    heart: &Heart,
-    mut settled: bool,
-) -> Result<()> {
-    let jitter = Duration::from_secs(settings.jitter_seconds);
-    let interval = Duration::from_secs(settings.poll_seconds);
-    let mut retry = FIRST_RETRY.min(interval);
-    let mut meanwhile = Meanwhile::default();
-    let mut wait = |duration| wait(device, settings, running, heart, &mut meanwhile, duration);
-    wait(random::up_to(jitter));
-    let mut told = None;
-    let mut told_of_settling = None;
-    loop {
-        if let Some(hours) = settings.hours.filter(|hours| is_closed(*hours, now())) {
-            wait(hours.opens_in(now()) + random::up_to(jitter.min(hours.length() / 2)));
-            continue;
-        }
-        settled = settled || try_settle(device, settings, running, heart, &mut told_of_settling);
-        // What went wrong with telling is no reason not to go on, and is told by its absence.
-        let _ = send_due(device, settings, Timeouts::default(), running);
-        let pause = match update(device, settings, Timeouts::default(), running, heart) {
-            Ok(true) => {
-                wait_and_reboot(device, settings.reboot, heart);
-                interval
+        let mut poll = BootStatePoll::default();
+        loop {
+            if poll.due() && boot::state(device).is_ok_and(|boot| boot.trial.is_none()) {
+                return;
             }
-            Ok(false) => {
-                told = None;
-                retry = FIRST_RETRY.min(interval);
-                interval
-            }
-            Err(error) => {
-                // The same refusal or failure every hour is one line, not one an hour.
-                if told.as_ref() != Some(&error) {
-                    say(&error.to_string());
+            let now = now();
+            let known = policy == Reboot::Now || clock::was_set(now);
+            if known && policy.allows(now) {
+                match health::reboot(device) {
+                    Ok(()) => heart.sleep(REBOOT_TIMEOUT),
+                    Err(error) => {
+                        say(&format!("cannot ask for a reboot: {error}"));
+                        heart.sleep(REBOOT_TIMEOUT);
+                    }
                 }
-                let pause = match &error {
-                    Error::Refused { .. } => interval,
-                    Error::Failed(_) => retry / 2 + random::up_to(retry / 2),
-                    // As long as the server wishes, and no longer than between two polls.
-                    Error::Later { after, .. } => (*after).max(retry).min(interval),
-                };
-                retry = (retry * 2).min(interval);
-                told = Some(error);
-                pause
             }
-        };
-        wait(pause + random::up_to(jitter));
+            heart.sleep(TICK);
+        }
     }
 }
 
 /// What is looked after between two checks.
 #[derive(Debug, Default)]
-struct Meanwhile {
+struct Background {
     sticks: Sticks,
     keeper: Keeper,
-}
-
-/// Sleeps; takes what comes on a stick meanwhile, where the image allows that, and looks after the
-/// idle slot.
-fn wait(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
-    heart: &Heart,
-    meanwhile: &mut Meanwhile,
-    duration: Duration,
-) {
-    let end = Instant::now() + duration;
-    loop {
-        if settings.sticks {
-            for stick in meanwhile.sticks.new_ones(device) {
-                take_stick(device, settings, running, heart, &stick);
-            }
-        }
-        if meanwhile.keeper.look(device, settings, running, &|| heart.beat()) {
-            wait_and_reboot(device, settings.reboot, heart);
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        heart.sleep(left.min(LONGEST_SLEEP));
-    }
-}
-
-fn take_stick(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
-    heart: &Heart,
-    stick: &Path,
-) {
-    match sticks::update(device, settings, running, stick, &|| heart.beat()) {
-        Ok(true) => wait_and_reboot(device, settings.reboot, heart),
-        Ok(false) => {}
-        Err(error) => {
-            say(&format!("stick: {error}; pull it out and plug it in again to try once more"));
-            let error = error.to_string();
-            // A state that cannot be written is said where it matters.
-            let _ = State::change(device, |state| state.last_error = Some(error));
-        }
-    }
-}
-
-/// Checks, and installs what is newer; true when a trial was armed by this. What happened goes
-/// into the state.
-pub fn update(
-    device: &Device,
-    settings: &Settings,
-    timeouts: Timeouts,
-    running: &Running,
-    heart: &Heart,
-) -> Result<bool> {
-    let result = find_and_install(device, settings, timeouts, running, heart);
-    // All that was found may be refused, or the newest of it.
-    let (refused, last_error) = match &result {
-        Ok((_, refused)) => (refused.as_ref(), refused.as_ref().map(ToString::to_string)),
-        Err(error) => (Some(error), Some(error.to_string())),
-    };
-    if let Some(Error::Refused { version, reason }) = refused {
-        report::note(device, Outcome::Refused, version, reason)?;
-    }
-    let answered = matches!(result, Ok(_) | Err(Error::Refused { .. }));
-    let kept = State::change(device, |state| {
-        state.last_error = last_error;
-        if answered {
-            state.last_check = Some(now());
-        }
-    });
-    result.and_then(|(armed, _)| kept.map(|_| armed))
-}
-
-/// Whether a trial was armed, and why the newest version was refused where an older one is taken.
-fn find_and_install(
-    device: &Device,
-    settings: &Settings,
-    timeouts: Timeouts,
-    running: &Running,
-    heart: &Heart,
-) -> Result<(bool, Option<Error>)> {
-    let checked = check(device, settings, timeouts, &settings.url, running, Trigger::Scheduled)?;
-    let offers = checked.take.iter().map(|(candidate, offer)| (candidate, offer));
-    let mut told = |event: std::result::Result<&Candidate, &Error>| match event {
-        Ok(Candidate { ferrite, .. }) => {
-            say(&format!("found {} (sequence {})", ferrite.version, ferrite.sequence));
-        }
-        Err(error) => say(&error.to_string()),
-    };
-    let beat = || heart.beat();
-    let (taken, refused) = install_first(device, offers, settings.tries, &beat, &mut told)?;
-    if let Some(candidates::Outcome::Installed(installed)) = &taken {
-        announce(installed);
-    }
-    Ok((matches!(taken, Some(candidates::Outcome::Installed(_))), refused))
-}
-
-/// Reboots when the image file allows. Comes back when it never does, or when the trial is not
-/// armed any more.
-fn wait_and_reboot(device: &Device, policy: Reboot, heart: &Heart) {
-    if policy != Reboot::Now {
-        say(&format!("reboot: {policy}"));
-    }
-    if policy == Reboot::Manual {
-        return;
-    }
-    let mut looks = Looks::default();
-    loop {
-        if looks.due() && boot::state(device).is_ok_and(|boot| boot.trial.is_none()) {
-            return;
-        }
-        let now = now();
-        let known = policy == Reboot::Now || clock::was_set(now);
-        if known && policy.allows(now) {
-            match health::reboot(device) {
-                Ok(()) => heart.sleep(REBOOT_TIMEOUT),
-                Err(error) => {
-                    say(&format!("cannot ask for a reboot: {error}"));
-                    heart.sleep(REBOOT_TIMEOUT);
-                }
-            }
-        }
-        heart.sleep(TICK);
-    }
 }

@@ -15,14 +15,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::console::{announce, say};
-use crate::context::Running;
+use crate::context::Context;
 use crate::device::Device;
 use crate::fetch::bundle;
 use crate::fetch::data_budget::Trigger;
 use crate::install::UpdateSource;
 use crate::install::candidates::{Outcome, install_first};
 use crate::policy::check::Candidate;
-use crate::settings::Settings;
 use crate::state::State;
 use crate::{Error, Result};
 
@@ -67,19 +66,14 @@ fn present(folder: &Path, is_mounted: impl Fn(&Path) -> bool) -> BTreeSet<PathBu
 /// is found, and what is wrong with it, is said.
 ///
 /// Fails when the stick cannot be read, or the install did not work.
-pub fn update(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
-    stick: &Path,
-    beat: &dyn Fn(),
-) -> Result<bool> {
+pub fn update(context: &Context, stick: &Path, beat: &dyn Fn()) -> Result<bool> {
+    let tries = context.settings()?.tries;
     let mut found = Vec::new();
     let bundles = bundles(stick).map_err(|e| Error::at(stick, e))?;
     let mut wrong = false;
     for path in &bundles {
         beat();
-        match bundle::check(device, settings, running, path, Trigger::Media, beat) {
+        match bundle::check(context, path, Trigger::Media, beat) {
             Ok(all) => found.extend(all.into_iter().map(|(c, offer)| (path.clone(), c, offer))),
             Err(error) => {
                 wrong = true;
@@ -105,7 +99,7 @@ pub fn update(
         Err(error) => say(&format!("stick: {error}")),
     };
     let offers = found.iter().map(|(_, candidate, offer)| (candidate, offer));
-    match install_first(device, offers, settings.tries, beat, &mut told)?.0 {
+    match install_first(context, offers, tries, beat, &mut told)?.0 {
         Some(Outcome::Installed(installed)) => {
             announce(&installed);
             return Ok(true);
@@ -117,12 +111,13 @@ pub fn update(
             say(&format!("stick: {}: no *.bundle at its top", shown(stick)));
         }
         None if wrong => {}
-        None => say_nothing_newer(device, running, stick),
+        None => say_nothing_newer(context, stick),
     }
     Ok(false)
 }
 
-fn say_nothing_newer(device: &Device, running: &Running, stick: &Path) {
+fn say_nothing_newer(context: &Context, stick: &Path) {
+    let Context { device, running, .. } = context;
     if let Some(retrial) = State::load(device).retrial {
         say(&format!("stick: {} was put off; {}", retrial.version, retrial.when()));
     }

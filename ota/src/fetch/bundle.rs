@@ -13,14 +13,12 @@ use std::path::{Path, PathBuf};
 
 use tuf::{Fetch, FetchError, target_path};
 
-use crate::context::Running;
-use crate::device::Device;
+use crate::context::Context;
 use crate::fetch::data_budget::Trigger;
 use crate::fetch::resource::Resource;
 use crate::install::chunk_sources::CompanionFiles;
 use crate::install::{SignedTarget, UpdateSource};
 use crate::policy::check::{Candidate, decide, refreshed};
-use crate::settings::Settings;
 use crate::{Error, Result};
 
 /// Bytes of a header, and of what contents are padded to.
@@ -199,21 +197,19 @@ impl Fetch for Bundle {
 /// The waves of a rollout are not kept: somebody brought it here. A pause is, and what was put off
 /// waits for its time unless a person `asked`. `beat` is called meanwhile.
 pub fn check(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
+    context: &Context,
     path: &Path,
     trigger: Trigger,
     beat: &dyn Fn(),
 ) -> Result<Vec<(Candidate, UpdateSource)>> {
     let mut bundle = Bundle::open(path, beat)?;
-    let mut published = refreshed(device, &mut bundle, &path.display().to_string())?;
+    let mut published = refreshed(&context.device, &mut bundle, &path.display().to_string())?;
     // The metadata lists the whole repository, the archive holds one update of it.
     let consistent = published.root.consistent_snapshot;
     published.targets.targets.retain(|name, target| {
         target_path(consistent, name, target).is_some_and(|path| bundle.files.contains_key(&path))
     });
-    let (candidates, _) = decide(device, settings, running, &published, trigger)?;
+    let (candidates, _) = decide(context, &published, trigger)?;
     let offer = |candidate: Candidate| {
         let range = bundle.files.get(&candidate.path)?.clone();
         let resource = Resource::Within(bundle.path.clone(), range);

@@ -4,12 +4,11 @@
 //! [`RangeReader`](crate::fetch::range_reader::RangeReader) goes on at the next byte.
 
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tuf::{Fetch, FetchError};
+use tuf::FetchError;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
@@ -20,7 +19,6 @@ use crate::device::Device;
 use crate::fetch::credentials::{self, Token, may_send};
 use crate::fetch::data_budget::{BudgetConnector, DataBudget, Trigger};
 use crate::fetch::deadline::{DeadlineConnector, Timed, drain, within};
-use crate::fetch::etag::{Memory, TIMESTAMP};
 use crate::fetch::range_support::RangeSupport;
 use crate::fetch::rate_limiter::RateLimiter;
 use crate::fetch::redirect::{self, GuardedResolver, Home, HomeResolver};
@@ -35,7 +33,7 @@ use crate::{clock, fetch::proxy};
 const MAX_TLS_ROOTS: u64 = 512 << 10;
 
 /// What came when a whole file was asked for.
-enum Whole {
+pub(super) enum Whole {
     /// The file, and the entity tag that the server gave it.
     Came { bytes: Vec<u8>, etag: Option<String> },
     /// The one that was known.
@@ -292,7 +290,7 @@ impl Client {
     }
 
     /// A whole file of at most `max` bytes, or that it is still the one with the entity tag `known`.
-    fn whole(
+    pub(super) fn whole(
         &self,
         url: &str,
         max: u64,
@@ -398,62 +396,6 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
 
-/// A repository behind a URL.
-#[derive(Debug)]
-pub struct Remote {
-    client: Client,
-    base: String,
-    memory: Option<Memory>,
-}
-
-impl Remote {
-    /// The repository at `url`, which has to be `http://` or `https://`.
-    pub fn new(client: Client, url: &str) -> Result<Remote> {
-        check_url(url)?;
-        Ok(Remote { client, base: url.trim_end_matches('/').into(), memory: None })
-    }
-
-    /// Keeps the timestamp's entity tag in this folder, where the timestamp itself is, so that one
-    /// that did not change is not sent again.
-    #[must_use]
-    pub fn remembering(self, tuf: &Path) -> Remote {
-        Remote { memory: Some(Memory::new(tuf)), ..self }
-    }
-
-    /// The URL of a file of the repository.
-    pub fn url(&self, path: &str) -> String {
-        let mut url = format!("{}/", self.base);
-        for byte in path.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                    url.push(char::from(byte));
-                }
-                other => url.push_str(&format!("%{other:02X}")),
-            }
-        }
-        url
-    }
-}
-
-impl Fetch for Remote {
-    fn fetch(&mut self, path: &str, max: u64) -> std::result::Result<Vec<u8>, FetchError> {
-        let url = self.url(path);
-        let memory = self.memory.as_ref().filter(|_| path == TIMESTAMP);
-        let known = memory.and_then(|memory| memory.of(&url, max));
-        match self.client.whole(&url, max, known.as_ref().map(|known| known.etag.as_str()))? {
-            Whole::Came { bytes, etag } => {
-                if let Some(memory) = memory {
-                    memory.keep(&url, etag.as_deref(), &bytes);
-                }
-                Ok(bytes)
-            }
-            Whole::Unchanged => known
-                .map(|known| known.bytes)
-                .ok_or_else(|| FetchError::Failed(answered(StatusCode::NOT_MODIFIED))),
-        }
-    }
-}
-
 /// Refuses what this client cannot fetch.
 pub fn check_url(url: &str) -> Result<()> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
@@ -465,22 +407,4 @@ pub fn check_url(url: &str) -> Result<()> {
 
 fn not_a_url(url: &str) -> Error {
     Error::failed(format!("{url}: not an http:// or https:// URL"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls() {
-        let client = Client::new(Timeouts::default(), None);
-        let remote = Remote::new(client.clone(), "http://host:80/repo/").unwrap();
-        assert_eq!(
-            remote.url("targets/a+b c.update"),
-            "http://host:80/repo/targets/a%2Bb%20c.update"
-        );
-        for bad in ["ftp://x", "http://", "https://", "", "http://x y", "http://x\n"] {
-            assert!(Remote::new(client.clone(), bad).is_err(), "{bad:?}");
-        }
-    }
 }

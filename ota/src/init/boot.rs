@@ -7,7 +7,7 @@ use formats::boot_request::{self, BootRequest, Facts};
 use formats::boot_state::BootState;
 use formats::boot_state_store;
 
-use crate::context::{self, Running};
+use crate::context::{self, Context};
 use crate::device::Device;
 use crate::heart;
 use crate::init::health;
@@ -47,21 +47,20 @@ pub fn ask(device: &Device, request: BootRequest) -> Result<BootState> {
 }
 
 fn here(device: &Device, request: BootRequest) -> Result<BootState> {
-    let chooser = context::chooser(device)?;
+    let context = Context::load(device)?;
+    let store = context::boot_state_store(&context)?;
     if request == BootRequest::State {
-        return Ok(chooser.load()?);
+        return Ok(store.load()?);
     }
-    let keys = context::trusted_keys(device)?;
-    let running = Running::load(device)?.slot;
-    let manifest = context::running_manifest(device, &keys)?;
+    let running = context.running.slot;
+    let manifest = context.manifest()?;
     let idle = match request.needs_idle() {
-        true => context::content(device, &keys, running.other()).map(|(manifest, _)| manifest),
+        true => context.idle_content()?.map(|(manifest, _)| manifest),
         false => None,
     };
-    let facts =
-        Facts { running, manifest: &manifest, idle: idle.as_ref(), healthy: true, person: true };
+    let facts = Facts { running, manifest, idle: idle.as_ref(), healthy: true, person: true };
     let mut verdict = Ok(());
-    let state = boot_state_store::update(&*chooser, &device.boot_state_lock(), |state| {
+    let state = boot_state_store::update(&*store, &device.boot_state_lock(), |state| {
         verdict = request.apply(state, &facts);
     })?;
     verdict?;

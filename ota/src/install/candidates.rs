@@ -2,6 +2,7 @@
 //! board, the name, the size, the floor, a failed trial) is one version, and those behind it may be
 //! good: the release that brings the next key is often not the newest.
 
+use crate::context::Context;
 use crate::device::Device;
 use crate::init::boot;
 use crate::install::{UpdateSource, install};
@@ -25,7 +26,7 @@ pub enum Outcome {
 /// Fails with the first refusal when all are refused, and with everything that is not about one
 /// version.
 pub fn install_first<'a>(
-    device: &Device,
+    context: &Context,
     offers: impl IntoIterator<Item = (&'a Candidate, &'a UpdateSource)>,
     tries: u8,
     beat: &dyn Fn(),
@@ -34,13 +35,13 @@ pub fn install_first<'a>(
     let mut refused: Vec<Error> = Vec::new();
     for (candidate, offer) in offers {
         let found = &candidate.ferrite;
-        if is_armed(device, &found.header_sha256)? {
+        if is_armed(&context.device, &found.header_sha256)? {
             let armed = Outcome::Armed(found.version.clone());
             return Ok((Some(armed), refused.into_iter().next()));
         }
         refused.last().into_iter().for_each(|error| told(Err(error)));
         told(Ok(candidate));
-        match install(device, offer, tries, beat) {
+        match install(context, offer, tries, beat) {
             Ok(installed) => {
                 return Ok((Some(Outcome::Installed(installed)), refused.into_iter().next()));
             }

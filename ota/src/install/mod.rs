@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use tuf::FerriteTarget;
 
-use crate::context::{self, Running, identity};
+use crate::context::{Context, identity};
 use crate::device::Device;
 use crate::fetch::download_cache::DownloadCache;
 use crate::fetch::resource::Resource;
@@ -85,24 +85,24 @@ impl InstallerLock {
 ///
 /// A refusal ([`Error::Refused`]) leaves the idle slot as it was.
 pub fn install(
-    device: &Device,
+    context: &Context,
     offer: &UpdateSource,
     tries: u8,
     beat: &dyn Fn(),
 ) -> Result<VersionId> {
     // 1. One installer at a time; refuse all that can be refused before anything is written.
+    let Context { device, running, .. } = context;
     let _lock = InstallerLock::take(device)?;
-    let running = Running::load(device)?;
     let boot = boot::state(device)?;
-    admission::require_settled(&running, &boot)?;
+    admission::require_settled(running, &boot)?;
     let cache = DownloadCache::of(device);
     let mut progress = ProgressRecorder::open(device);
-    let accepted = accept(device, offer, &running, &boot, &cache, &progress)?;
+    let accepted = accept(context, offer, &boot, &cache, &progress)?;
     let Accepted { header, manifest, table } = &accepted;
     state::check_room(device)?;
     progress.begin(device, progress_of(&accepted));
     // Whoever writes the slot checks all of that again.
-    let idle = writer::open(device, &accepted, beat)?;
+    let idle = writer::open(context, &accepted, beat)?;
 
     // 2. and 3. The idle slot is about to stop being whole: nothing may boot it, nor take it for
     // whole. The name of what was armed goes first: a cut behind it loses a name, and one between
@@ -122,7 +122,7 @@ pub fn install(
 
     // 4. What is right already stays; the rest comes by the cheapest source, verified and written.
     progress.there((table.chunks().len() - missing.len()) as u64);
-    let old = open_running(device, &running);
+    let old = open_running(context);
     let work = Work::new(&*idle, manifest, table, old.as_ref(), &cache, &progress, beat, missing);
     let companions = Companions::of(offer.signed.as_ref(), old.as_ref());
     let brought = work.supply_all(&offer.resource, companions.delta, companions.index);
@@ -136,7 +136,7 @@ pub fn install(
     State::change(device, |state| state.pending = Some(pending.clone()))?;
     progress.done();
     let mut tables = vec![formats::hex::encode(&manifest.chunk_table_sha256)];
-    tables.extend(running_table(device));
+    tables.extend(running_table(context));
     cache.retain(&tables.iter().map(String::as_str).collect::<Vec<_>>());
     Ok(pending)
 }
@@ -165,35 +165,33 @@ impl<'a> Companions<'a> {
 }
 
 /// The slot that runs. Without it, all that is missing comes from the payload.
-fn open_running(device: &Device, running: &Running) -> Option<SlotReader> {
-    let keys = context::trusted_keys(device).ok()?;
-    let manifest = context::running_manifest(device, &keys).ok()?;
-    let identity = context::running_identity(device, running.slot, &keys).ok()?;
-    SlotReader::open(device, running.slot, manifest, identity.header_sha256).ok()
+fn open_running(context: &Context) -> Option<SlotReader> {
+    let (manifest, version) = (context.manifest().ok()?, context.version().ok()?);
+    let (slot, name) = (context.running.slot, version.header_sha256.clone());
+    SlotReader::open(&context.device, slot, manifest.clone(), name).ok()
 }
 
 /// The hash of the running slot's chunk table: by it, that slot's boot partition is looked through
 /// when it is the idle one.
-fn running_table(device: &Device) -> Option<String> {
-    let manifest = context::running_manifest(device, &context::trusted_keys(device).ok()?).ok()?;
+fn running_table(context: &Context) -> Option<String> {
+    let manifest = context.manifest().ok()?;
     Some(formats::hex::encode(&manifest.chunk_table_sha256))
 }
 
 fn accept(
-    device: &Device,
+    context: &Context,
     offer: &UpdateSource,
-    running: &Running,
     boot: &formats::boot_state::BootState,
     cache: &DownloadCache,
     progress: &ProgressRecorder,
 ) -> Result<Accepted> {
+    let Context { device, running, .. } = context;
     let idle = running.slot.other();
-    let keys = context::trusted_keys(device)?;
-    let floor = floor::lowest(device, &keys, running.slot, boot, &State::load(device))?;
+    let state = State::load(device);
+    let floor = floor::lowest(context, boot, &state)?;
     let label = offer.signed.as_ref().map_or("the update", |p| p.ferrite.version.as_str());
     let header = fetch_header(offer, label, cache, progress)?;
-    let manifest = admission::admit(&header, label, &keys, running, floor)?;
-    let state = State::load(device);
+    let manifest = admission::admit(&header, label, context.keys()?, running, floor)?;
     let name = identity(idle, &manifest, &header).header_sha256;
     if let Some(failed) = state.failure_of(&name) {
         return Err(failed_before(&manifest.version, &failed.reason));
@@ -214,7 +212,7 @@ fn accept(
         })?;
     let table = ChunkTable::parse(&table, &manifest).map_err(no)?;
     let header_sha256 = formats::hex::encode(&Sha256::digest(&header));
-    let running_table = running_table(device).unwrap_or_default();
+    let running_table = running_table(context).unwrap_or_default();
     let mut needed = vec![header_sha256.as_str(), table_sha256.as_str(), running_table.as_str()];
     if let Some(signed) = &offer.signed {
         needed.extend(signed.ferrite.deltas.iter().map(|delta| delta.head_sha256.as_str()));

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::clock;
-use crate::context::{self, Running};
-use crate::device::Device;
+use crate::context::Context;
 use crate::init::boot_changes;
 use crate::install::InstallerLock;
 use crate::integrity::slot_check::SlotCheck;
@@ -106,27 +105,22 @@ impl Scrub {
     }
 
     /// Takes a step, if it is time to. Gives the line to say when the slot has decayed.
-    pub fn look(
-        &mut self,
-        device: &Device,
-        running: &Running,
-        beat: &dyn Fn(),
-    ) -> Result<Option<String>> {
+    pub fn look(&mut self, context: &Context, beat: &dyn Fn()) -> Result<Option<String>> {
         if Instant::now() < self.next {
             return Ok(None);
         }
         self.next = Instant::now() + PAUSE;
-        self.step(device, running, clock::now() / SECONDS_OF_DAY, beat)
+        self.step(context, clock::now() / SECONDS_OF_DAY, beat)
     }
 
     /// Takes a step on this day.
     pub fn step(
         &mut self,
-        device: &Device,
-        running: &Running,
+        context: &Context,
         today: u64,
         beat: &dyn Fn(),
     ) -> Result<Option<String>> {
+        let Context { device, running, .. } = context;
         // A day of rest asks nobody; what changed meanwhile is seen before the next step.
         if self.open.as_ref().is_some_and(|open| !open.progress.may_step(today)) {
             return Ok(None);
@@ -142,16 +136,16 @@ impl Scrub {
         }
         let open = match self.open.take() {
             Some(open) => Some(open),
-            None => Open::begin(device, running)?,
+            None => Open::begin(context)?,
         };
-        let Some(mut open) = open else { return confirm(device, running, None, beat) };
+        let Some(mut open) = open else { return confirm(context, None, beat) };
         if !open.progress.may_step(today) {
             self.open = Some(open);
             return Ok(None);
         }
         let step = open.progress.next;
         if !open.check.step(step, beat) {
-            return confirm(device, running, Some(step), beat);
+            return confirm(context, Some(step), beat);
         }
         let bytes = open.check.cost(step);
         open.progress = open.progress.stepped(open.check.steps(), bytes, today);
@@ -173,10 +167,10 @@ impl Default for Scrub {
 
 impl Open {
     /// `None` when the slot's header is not what was signed.
-    fn begin(device: &Device, running: &Running) -> Result<Option<Open>> {
+    fn begin(context: &Context) -> Result<Option<Open>> {
+        let Context { device, running, .. } = context;
         let slot = running.slot.other();
-        let content = context::content(device, &context::trusted_keys(device)?, slot);
-        let Some((manifest, version)) = content else { return Ok(None) };
+        let Some((manifest, version)) = context.idle_content()? else { return Ok(None) };
         let check = SlotCheck::open(device, slot, &manifest)?;
         let mut progress = State::load(device).scrub.unwrap_or_default().of(&version.header_sha256);
         if progress.next >= check.steps() {
@@ -189,24 +183,20 @@ impl Open {
 
 /// Looks at a step again (`None`: at the header), from the beginning and while nobody installs: a
 /// read that failed once may be a bad day of the bus. Gives the line to say when it has decayed.
-fn confirm(
-    device: &Device,
-    running: &Running,
-    step: Option<u64>,
-    beat: &dyn Fn(),
-) -> Result<Option<String>> {
+fn confirm(context: &Context, step: Option<u64>, beat: &dyn Fn()) -> Result<Option<String>> {
+    let Context { device, running, .. } = context;
     let Ok(_lock) = InstallerLock::take(device) else { return Ok(None) };
     if !boot_changes::waits(running, &boot_changes::load(device)?) {
         return Ok(None);
     }
-    let whole = match (Open::begin(device, running)?, step) {
+    let whole = match (Open::begin(context)?, step) {
         (Some(open), Some(step)) => open.check.step(step, beat),
         (Some(_), None) => true,
         (None, _) => false,
     };
     match whole {
         true => Ok(None),
-        false => fall_back::decayed(device, running).map(Some),
+        false => fall_back::decayed(context).map(Some),
     }
 }
 

@@ -8,10 +8,11 @@ use tuf::author::Published;
 use tuf::{DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time, target_path};
 
 use crate::clock;
-use crate::context::Running;
+use crate::context::{Context, Running};
 use crate::device::Device;
 use crate::fetch::data_budget::Trigger;
-use crate::fetch::http::{Client, Remote};
+use crate::fetch::http::Client;
+use crate::fetch::remote::Remote;
 use crate::fetch::resource::Resource;
 use crate::fetch::timeouts::Timeouts;
 use crate::heart;
@@ -19,7 +20,6 @@ use crate::init::health;
 use crate::install::chunk_sources::{Companion, CompanionFiles};
 use crate::install::{SignedTarget, UpdateSource};
 use crate::policy::rollout::{Eligibility, RolloutMembership};
-use crate::settings::Settings;
 use crate::state::bounded_file::read_bounded;
 use crate::state::{State, Waiting, explain, failed_before, open_lock};
 use crate::{Error, Result};
@@ -62,17 +62,16 @@ pub struct Checked {
 ///
 /// Fails with [`Error::Refused`] when all that is newer failed its trial here before.
 pub fn check(
-    device: &Device,
-    settings: &Settings,
+    context: &Context,
     timeouts: Timeouts,
     url: &str,
-    running: &Running,
     trigger: Trigger,
 ) -> Result<Checked> {
-    let client = Client::of_device(device, settings, timeouts, url, trigger)?;
+    let device = &context.device;
+    let client = Client::of_device(device, context.settings()?, timeouts, url, trigger)?;
     let mut remote = Remote::new(client.clone(), url)?.remembering(&device.tuf());
     let published = refreshed(device, &mut remote, url).map_err(|error| client.later(error))?;
-    let (candidates, waiting) = decide(device, settings, running, &published, trigger)?;
+    let (candidates, waiting) = decide(context, &published, trigger)?;
     let offer = |candidate: Candidate| {
         let at = |path: &str| Resource::Url(client.clone(), remote.url(path));
         let signed = SignedTarget {
@@ -166,27 +165,30 @@ fn metadata_lock(device: &Device, timeout: Duration) -> Result<File> {
 /// What of all that is published is for this device: to take, the newest first, and to wait for.
 /// What its publisher wants tried again is no longer remembered as failed.
 pub fn decide(
-    device: &Device,
-    settings: &Settings,
-    running: &Running,
+    context: &Context,
     published: &Published,
     trigger: Trigger,
 ) -> Result<(Vec<Candidate>, Option<Waiting>)> {
+    let Context { device, running, .. } = context;
+    let settings = context.settings()?;
     if settings.name != running.name {
         return Err(Error::failed(format!(
             "the settings are for an image named {}, this runs {}",
             settings.name, running.name
         )));
     }
-    let state = State::change(device, |state| retry(state, published))?;
     let membership = RolloutMembership::load(device, settings)?;
-    let now = Time(clock::estimate(device, &state));
-    let eligibility = |ferrite: &FerriteTarget| {
-        membership.eligibility(ferrite.rollout.as_ref(), &ferrite.header_sha256, now)
-    };
-    let chosen = choose(published, running, &state, &eligibility, trigger);
-    let waiting = chosen.as_ref().ok().and_then(|(_, waiting)| waiting.clone());
-    State::change(device, |state| state.waiting = waiting)?;
+    // One step for other processes: what is decided is what the state then says.
+    let mut chosen = Ok((Vec::new(), None));
+    State::change(device, |state| {
+        retry(state, published);
+        let now = Time(clock::estimate(device, state));
+        let eligibility = |ferrite: &FerriteTarget| {
+            membership.eligibility(ferrite.rollout.as_ref(), &ferrite.header_sha256, now)
+        };
+        chosen = choose(published, running, state, &eligibility, trigger);
+        state.waiting = chosen.as_ref().ok().and_then(|(_, waiting)| waiting.clone());
+    })?;
     chosen
 }
 

@@ -14,13 +14,12 @@ use formats::boot_state::{NO_LONGER_WAITS, note_text};
 use crate::Error;
 use crate::clock;
 use crate::console::say;
-use crate::context::Running;
+use crate::context::Context;
 use crate::device::Device;
 use crate::fetch::data_budget::Trigger;
 use crate::fetch::timeouts::Timeouts;
 use crate::init::health;
 use crate::policy::check::check;
-use crate::settings::Settings;
 use crate::state::State;
 
 /// How a reason begins that lies in the server, or on the way to it.
@@ -87,18 +86,16 @@ impl Gate {
     }
 
     /// Asks the server, if it is time to. That may take a minute.
-    pub fn ask(
-        &mut self,
-        device: &Device,
-        settings: &Settings,
-        timeouts: Timeouts,
-        running: &Running,
-    ) {
+    pub fn ask(&mut self, context: &Context, timeouts: Timeouts) {
         if self.open || Instant::now() < self.next {
             return;
         }
         // As a person's question it is counted, and neither hours nor a budget forbid it.
-        match check(device, settings, timeouts, &settings.url, running, Trigger::Manual) {
+        let device = &context.device;
+        let checked = context
+            .settings()
+            .and_then(|settings| check(context, timeouts, &settings.url, Trigger::Manual));
+        match checked {
             // All that is newer failed here: that, too, is an answer.
             Ok(_) | Err(Error::Refused { .. }) => {
                 // A state that cannot be written is no reason to give up a version that works.

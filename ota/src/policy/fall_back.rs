@@ -5,8 +5,7 @@ use formats::Slot;
 use formats::boot_state::{BootState, TRIAL_HELD, note_text};
 
 use crate::Result;
-use crate::context::{self, Running};
-use crate::device::Device;
+use crate::context::{self, Context};
 use crate::init::boot_changes;
 use crate::integrity::slot_check::SlotCheck;
 use crate::policy::commit_gate;
@@ -65,17 +64,16 @@ fn was_held(reason: &str) -> bool {
 /// Acts on a slot that was left for this reason. `committed`: it was, once. Gives the line that
 /// tells so.
 pub fn settle(
-    device: &Device,
-    running: &Running,
+    context: &Context,
     boot: &BootState,
     (from, committed, reason): (Slot, bool, &str),
     beat: &dyn Fn(),
 ) -> Result<String> {
-    let keys = context::trusted_keys(device)?;
+    let Context { device, running, .. } = context;
     let pending = State::load(device).pending.filter(|pending| pending.slot == from.letter());
     let trial_ended = boot.active != from && (boot.trial == Some(from) || pending.is_some());
     // The slot itself knows best what failed; if it was overwritten, what was pending does.
-    let content = context::content(device, &keys, from);
+    let content = context.idle_content()?;
     let whole = match &content {
         Some((manifest, _)) => SlotCheck::open(device, from, manifest)?.all(beat),
         None => false,
@@ -84,7 +82,7 @@ pub fn settle(
     let failed = FailedBoot { from, committed, whole, reason: reason.into() };
     let verdict = verdict(&failed);
     if verdict == Verdict::Decayed {
-        return decayed(device, running);
+        return decayed(context);
     }
     let state = State::change(device, |state| {
         state.pending = None;
@@ -113,12 +111,11 @@ pub fn settle(
 
 /// A slot that was committed is no longer what was signed: nothing may fall back to it, and its
 /// version, no worse than before, may be fetched again. Gives the line that tells so.
-pub fn decayed(device: &Device, running: &Running) -> Result<String> {
+pub fn decayed(context: &Context) -> Result<String> {
+    let Context { device, running, .. } = context;
     let slot = running.slot.other();
-    let keys = context::trusted_keys(device).ok();
-    let older = keys
-        .and_then(|keys| context::content(device, &keys, slot))
-        .filter(|(manifest, _)| manifest.sequence <= running.sequence);
+    let content = context.idle_content().unwrap_or_default();
+    let older = content.filter(|(manifest, _)| manifest.sequence <= running.sequence);
     // First: what was left of this by a cut would be found again, but a version that waits in a slot
     // that nothing falls back to would wait for good.
     State::change(device, |state| {
@@ -144,11 +141,11 @@ pub fn decayed(device: &Device, running: &Running) -> Result<String> {
 /// left after a cut, or where both copies of the boot state were lost. Gives the line that tells so,
 /// when it is news.
 pub fn notice_struck_out(
-    device: &Device,
-    running: &Running,
+    context: &Context,
     boot: &BootState,
     beat: &dyn Fn(),
 ) -> Result<Option<String>> {
+    let Context { device, running, .. } = context;
     let state = State::load(device);
     if let Some(gone) = state.retrial.as_ref().filter(|r| retrial::is_gone(r, running, boot)) {
         State::change(device, |state| {
@@ -159,7 +156,7 @@ pub fn notice_struck_out(
             gone.version, gone.slot
         )));
     }
-    let Some((_, version)) = retrial::struck_out(device, running, boot, &state)? else {
+    let Some((_, version)) = retrial::struck_out(context, boot, &state)? else {
         return Ok(None);
     };
     if state.retrial.is_some_and(|r| r.committed && r.header_sha256 == version.header_sha256) {
@@ -168,7 +165,7 @@ pub fn notice_struck_out(
     let from = running.slot.other();
     let reason =
         crate::policy::trial::reason(from, boot, context::last_failure(device).as_ref(), true);
-    settle(device, running, boot, (from, true, &reason), beat).map(Some)
+    settle(context, boot, (from, true, &reason), beat).map(Some)
 }
 
 #[cfg(test)]

@@ -3,29 +3,20 @@
 
 use formats::Slot;
 use formats::boot_state::BootState;
-use formats::manifest::TrustedKeys;
 
 use crate::Result;
-use crate::context;
-use crate::device::Device;
+use crate::context::Context;
 use crate::state::State;
 
-/// The lowest sequence that may follow what runs in `running`: the highest of the running
+/// The lowest sequence that may follow what runs: the highest of the running
 /// manifest's floor, the floor of what was committed in the other slot, and the one that `state`
 /// remembers.
-pub fn lowest(
-    device: &Device,
-    keys: &TrustedKeys,
-    running: Slot,
-    boot: &BootState,
-    state: &State,
-) -> Result<u64> {
-    let running_floor = context::running_manifest(device, keys)?.rollback_floor;
-    let idle = running.other();
-    let idle_floor = was_committed(idle, boot)
-        .then(|| context::content(device, keys, idle))
-        .flatten()
-        .map_or(0, |(manifest, _)| manifest.rollback_floor);
+pub fn lowest(context: &Context, boot: &BootState, state: &State) -> Result<u64> {
+    let running_floor = context.manifest()?.rollback_floor;
+    let idle_floor = match was_committed(context.running.slot.other(), boot) {
+        true => context.idle_content()?.map_or(0, |(manifest, _)| manifest.rollback_floor),
+        false => 0,
+    };
     Ok(running_floor.max(idle_floor).max(state.rollback_floor))
 }
 
@@ -33,9 +24,4 @@ pub fn lowest(
 /// came up locks nobody out.
 fn was_committed(slot: Slot, boot: &BootState) -> bool {
     boot.fallback == Some(slot) || boot.active == slot
-}
-
-/// Whether what lies in `slot` must not come back once a version with this floor is committed.
-pub fn shuts_out(device: &Device, keys: &TrustedKeys, slot: Slot, floor: u64) -> bool {
-    context::content(device, keys, slot).is_some_and(|(manifest, _)| manifest.sequence < floor)
 }

@@ -10,8 +10,7 @@ use formats::boot_state::BootState;
 use formats::manifest::Manifest;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{self, Running};
-use crate::device::Device;
+use crate::context::{Context, Running};
 use crate::init::boot_changes;
 use crate::state::{State, VersionId};
 use crate::{Error, Result};
@@ -126,16 +125,15 @@ pub fn put_off(
 /// The version in the other slot, when it was committed once and is newer than what runs: it was
 /// struck out. Not one that a person or a failed trial has ruled out.
 pub fn struck_out(
-    device: &Device,
-    running: &Running,
+    context: &Context,
     boot: &BootState,
     state: &State,
 ) -> Result<Option<(Manifest, VersionId)>> {
+    let running = &context.running;
     if !boot_changes::waits(running, boot) {
         return Ok(None);
     }
-    let content = context::content(device, &context::trusted_keys(device)?, running.slot.other());
-    Ok(content.filter(|(manifest, version)| {
+    Ok(context.idle_content()?.filter(|(manifest, version)| {
         manifest.sequence > running.sequence && state.failure_of(&version.header_sha256).is_none()
     }))
 }
@@ -158,9 +156,10 @@ pub fn count(state: &mut State, seconds: u64) {
 
 /// Arms the trial of what waits in the other slot, as it lies there. Gives what is tried; `None`
 /// when nothing waits there.
-pub fn arm(device: &Device, running: &Running, tries: u8) -> Result<Option<VersionId>> {
+pub fn arm(context: &Context, tries: u8) -> Result<Option<VersionId>> {
+    let Context { device, running, .. } = context;
     let boot = boot_changes::load(device)?;
-    let Some((_, version)) = struck_out(device, running, &boot, &State::load(device))? else {
+    let Some((_, version)) = struck_out(context, &boot, &State::load(device))? else {
         return Ok(None);
     };
     if !boot_changes::arm_again(device, running, tries)? {

@@ -10,7 +10,7 @@ use formats::payload::ChunkTable;
 use sha2::{Digest, Sha256};
 
 use super::{Accepted, IdleSlot};
-use crate::context::Running;
+use crate::context::Context;
 use crate::device::Device;
 use crate::init::boot;
 use crate::install::slot_writer::{AlignedBuffer, SlotWriter};
@@ -29,8 +29,9 @@ pub struct LocalSlot<'a> {
 
 impl<'a> LocalSlot<'a> {
     /// Opens the partitions. Writes nothing.
-    pub fn open(device: &'a Device, update: &'a Accepted) -> Result<LocalSlot<'a>> {
-        let slot = Running::load(device)?.slot.other();
+    pub fn open(context: &'a Context, update: &'a Accepted) -> Result<LocalSlot<'a>> {
+        let Context { device, running, .. } = context;
+        let slot = running.slot.other();
         let writer = SlotWriter::open(device, slot)?;
         Ok(LocalSlot { device, slot, writer, update, missing: Mutex::new(None) })
     }

@@ -26,6 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use self::local::LocalSlot;
 use self::remote::RemoteSlot;
 use crate::console::say;
+use crate::context::Context;
 use crate::device::Device;
 use crate::heart::Heart;
 use crate::install::slot_writer::AlignedBuffer;
@@ -81,19 +82,20 @@ pub trait IdleSlot: Sync {
 
 /// Opens the idle slot for an update. Writes nothing.
 pub fn open<'a>(
-    device: &'a Device,
+    context: &'a Context,
     update: &'a Accepted,
     beat: &dyn Fn(),
 ) -> Result<Box<dyn IdleSlot + 'a>> {
     let here =
-        || LocalSlot::open(device, update).map(|slot| -> Box<dyn IdleSlot> { Box::new(slot) });
+        || LocalSlot::open(context, update).map(|slot| -> Box<dyn IdleSlot> { Box::new(slot) });
+    let device = &context.device;
     let path = device.writer_socket();
     let door = device.writer_door();
     if door == WriterDoor::Here {
         return here();
     }
     match connect(&path, door, beat) {
-        Ok(stream) => Ok(Box::new(RemoteSlot::open(device, stream, update, beat)?)),
+        Ok(stream) => Ok(Box::new(RemoteSlot::open(context, stream, update, beat)?)),
         Err(error) if door == WriterDoor::SocketOrHere && nobody_listens(&error) => here(),
         Err(error) => Err(Error::failed(format!(
             "{}: {error}; does the workload ota-writer run (`ctl status`)?",
@@ -126,6 +128,7 @@ pub fn run(device: &Device) -> Result<()> {
     let path = device.writer_socket();
     let listener = listen(&path).map_err(|e| Error::at(&path, e))?;
     let heart = Heart::new().of_process();
+    let context = Context::load(device)?;
     loop {
         heart.beat();
         let timeout = Timespec { tv_sec: LONGEST_SLEEP, tv_nsec: 0 };
@@ -136,8 +139,9 @@ pub fn run(device: &Device) -> Result<()> {
             Err(error) => return Err(Error::at(&path, error)),
         }
         let (stream, _) = listener.accept().map_err(|e| Error::at(&path, e))?;
-        match session::serve(device, &stream, session::SessionTimeouts::default(), &|| heart.beat())
-        {
+        match session::serve(&context, &stream, session::SessionTimeouts::default(), &|| {
+            heart.beat()
+        }) {
             Ok(Some(version)) => say(&format!("wrote {version} and had its trial armed")),
             Ok(None) => {}
             Err(error) => say(&error.to_string()),

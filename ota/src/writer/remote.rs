@@ -11,8 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::wire::{self, Answer, Ask};
 use super::{Accepted, IdleSlot};
-use crate::context::Running;
-use crate::device::Device;
+use crate::context::Context;
 use crate::heart;
 use crate::install::slot_reader::SlotReader;
 use crate::install::slot_writer::AlignedBuffer;
@@ -36,11 +35,12 @@ pub struct RemoteSlot<'a> {
 impl<'a> RemoteSlot<'a> {
     /// Hands the update's head to the writer at the other end of `stream`.
     pub fn open(
-        device: &Device,
+        context: &Context,
         stream: UnixStream,
         update: &'a Accepted,
         beat: &dyn Fn(),
     ) -> Result<RemoteSlot<'a>> {
+        let Context { device, running, .. } = context;
         let path = device.writer_socket();
         let error = |e: io::Error| Error::at(&path, e);
         wire::prepare(&stream).map_err(error)?;
@@ -54,7 +54,7 @@ impl<'a> RemoteSlot<'a> {
             }
             Err(e) => return Err(error(e)),
         }
-        let slot = Running::load(device)?.slot.other();
+        let slot = running.slot.other();
         let sha256 = formats::hex::encode(&Sha256::digest(&update.header));
         let idle = SlotReader::open(device, slot, update.manifest.clone(), sha256)
             .map_err(|e| Error::at(&device.device(slot.root_label()), e))?;

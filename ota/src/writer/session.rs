@@ -12,8 +12,7 @@ use formats::payload::{self, ChunkTable};
 use super::local::LocalSlot;
 use super::wire::{self, Answer, Ask};
 use super::{Accepted, IdleSlot, admission};
-use crate::context::{self, Running};
-use crate::device::Device;
+use crate::context::Context;
 use crate::install::slot_writer::AlignedBuffer;
 use crate::state::State;
 use crate::{Error, Result, init::boot, policy::floor};
@@ -46,7 +45,7 @@ struct Session<'a> {
 /// Serves one installer until it is done, hangs up, or asks for what it must not. Gives the version
 /// that was written and armed, if it came to that.
 pub fn serve(
-    device: &Device,
+    context: &Context,
     stream: &UnixStream,
     timeouts: SessionTimeouts,
     beat: &dyn Fn(),
@@ -54,7 +53,7 @@ pub fn serve(
     wire::prepare(stream).map_err(connection)?;
     let session = Session { stream, timeouts, beat };
     session.answer(&Answer::Done(wire::HELLO.to_vec()))?;
-    let result = session.install(device);
+    let result = session.install(context);
     if let Err(error) = &result {
         let answer = match error {
             Error::Refused { reason, .. } => Answer::Refused(reason.clone()),
@@ -71,16 +70,16 @@ fn connection(error: io::Error) -> Error {
 }
 
 impl Session<'_> {
-    fn install(&self, device: &Device) -> Result<Option<String>> {
+    fn install(&self, context: &Context) -> Result<Option<String>> {
         let Some(header) = self.whole(Ask::Header, HEADER_SIZE)? else { return Ok(None) };
-        let manifest = admit(device, &header)?;
+        let manifest = admit(context, &header)?;
         self.done(vec![])?;
         let no = |e: formats::Error| Error::refused(&manifest.version, e.to_string());
         let table_size = payload::table_size(&manifest).map_err(no)?;
         let Some(table) = self.whole(Ask::Table, table_size)? else { return Ok(None) };
         let table = ChunkTable::parse(&table, &manifest).map_err(no)?;
         let update = Accepted { header, manifest, table };
-        let slot = LocalSlot::open(device, &update)?;
+        let slot = LocalSlot::open(context, &update)?;
         self.done(vec![])?;
         self.write(&slot, &update)
     }
@@ -184,14 +183,13 @@ impl Session<'_> {
 }
 
 /// The writer's own look at a header: nothing that the other end says of it counts.
-fn admit(device: &Device, header: &[u8]) -> Result<Manifest> {
-    let running = Running::load(device)?;
-    let keys = context::trusted_keys(device)?;
+fn admit(context: &Context, header: &[u8]) -> Result<Manifest> {
+    let Context { device, running, .. } = context;
     let boot = boot::state(device)?;
-    admission::require_settled(&running, &boot)?;
+    admission::require_settled(running, &boot)?;
     // The floors that are signed; what `ota` wrote down is the other half's.
-    let floor = floor::lowest(device, &keys, running.slot, &boot, &State::default())?;
-    let manifest = admission::admit(header, "the update", &keys, &running, floor)?;
+    let floor = floor::lowest(context, &boot, &State::default())?;
+    let manifest = admission::admit(header, "the update", context.keys()?, running, floor)?;
     admission::check_fits(device, running.slot.other(), &manifest)?;
     Ok(manifest)
 }

@@ -5,9 +5,8 @@ use crate::support::wire::Wire;
 use crate::support::{Repository, TestDevice, recipe, timeouts};
 use formats::Slot;
 use formats::network_time::NetworkTime;
-use ota::context::Running;
-use ota::daemon::{Heart, update};
-use ota::settings::Settings;
+use ota::context::Context;
+use ota::daemon::{Daemon, Heart};
 
 fn wired(device: &TestDevice, sequence: u64) -> Wire {
     let mut repository = Repository::new();
@@ -24,9 +23,8 @@ fn two_updates_at_once_install_one() {
     let round = || {
         let handle = device.handle.clone();
         move || {
-            let settings = Settings::load(&handle.settings()).unwrap();
-            let running = Running::load(&handle).unwrap();
-            update(&handle, &settings, timeouts(), &running, &Heart::new())
+            let context = Context::load(&handle).unwrap();
+            Daemon::new(&context, timeouts(), &Heart::new()).unwrap().update()
         }
     };
     let rounds: Vec<_> = (0..3).map(|_| std::thread::spawn(round())).collect();

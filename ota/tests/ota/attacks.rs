@@ -1,4 +1,4 @@
-//! The attacks of the TUF specification (section 1.5.2), by a server over HTTP against the road that
+//! The attacks of the TUF specification (section 1.5.2), by a server over HTTP through the steps that
 //! the daemon takes: what it refuses, and that the slots stay as they were. `lib/tuf/tests` has
 //! the finer cases.
 
@@ -56,10 +56,10 @@ fn rotate(repository: &mut Repository, signers: RoleSigners, change: impl FnOnce
     repository.files.insert("metadata/2.root.json".into(), bytes);
     repository.signers = signers;
     // Whom the publisher asks whether these keys may sign. One who signs with too few does not ask.
-    if let Some(before) = &mut repository.before {
-        if root.roles.values().all(|role| role.threshold == 1) {
-            before.root = root;
-        }
+    if let Some(before) = &mut repository.before
+        && root.roles.values().all(|role| role.threshold == 1)
+    {
+        before.root = root;
     }
 }
 

@@ -177,10 +177,11 @@ fn the_answer_to_a_report_is_not_listened_to() {
     device.extra_settings(&format!(r#""report_url": "http://{address}/report""#));
     device.settings("http://127.0.0.1:9/");
     ota::report::note(&device.handle, ota::state::Outcome::Committed, "2", "").unwrap();
-    let settings = ota::settings::Settings::load(&device.handle.settings()).unwrap();
-    let running = ota::context::Running::load(&device.handle).unwrap();
+    let context = ota::context::Context::load(&device.handle).unwrap();
     let begun = Instant::now();
-    ota::report::send_due(&device.handle, &settings, crate::support::timeouts(), &running).unwrap();
+    let settings = context.settings().unwrap();
+    ota::report::send_due(&device.handle, settings, crate::support::timeouts(), &context.running)
+        .unwrap();
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 

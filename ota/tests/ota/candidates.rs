@@ -9,9 +9,8 @@ use crate::support::{CHUNK, Recipe, Repository, TestDevice, Update, recipe};
 use ed25519_dalek::SigningKey;
 use formats::Slot;
 use ota::commands::{Command, run};
-use ota::context::Running;
+use ota::context::Context;
 use ota::daemon::sticks;
-use ota::settings::Settings;
 use ota::state::State;
 
 /// Versions that this device refuses, each for a reason of its own; what the repository says of them
@@ -48,9 +47,8 @@ fn pack(repository: &Repository, bundle: &Path) {
 }
 
 fn plug_in(device: &TestDevice, stick: &Path) -> Result<bool, ota::Error> {
-    let settings = Settings::load(&device.handle.settings()).unwrap();
-    let running = Running::load(&device.handle).unwrap();
-    sticks::update(&device.handle, &settings, &running, stick, &|| ())
+    let context = Context::load(&device.handle).unwrap();
+    sticks::update(&context, stick, &|| ())
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The cheapest road, and the falls from one to the next: what the server sent is counted.
+//! The cheapest chunk source, and the falls from one to the next: what the server sent is counted.
 
 use crate::support::{CHUNK, Delta, Fault, Server, TestDevice, Update, publish_beside, recipe};
 use formats::Slot;
+use ota::context::Context;
 use ota::install::progress::InstallProgress;
 
 /// Version 2 with small changes in every second chunk of version 1.
@@ -86,13 +87,13 @@ fn the_status_says_what_was_fetched_how_and_what_that_saved() {
     let (old, new) = small_changes();
     let delta = Delta::of(&old, &new);
     let world = World::new(new, Some(&delta), None);
-    let none = ota::status::collect(&world.device.handle).unwrap();
+    let none = ota::status::collect(&Context::load(&world.device.handle).unwrap()).unwrap();
     assert!(none.install.is_none() && !none.to_text().contains("saved"));
     world.server.fault(".update", Fault::Status(503));
     world.device.update_from(&world.server.url).unwrap_err();
     world.server.heal();
     let report = world.update();
-    let status = ota::status::collect(&world.device.handle).unwrap();
+    let status = ota::status::collect(&Context::load(&world.device.handle).unwrap()).unwrap();
     let line =
         format!("installed 1.0.2: fetched {:.2} MB (delta", report.fetched_in_all() as f64 / 1e6);
     assert!(status.to_text().contains(&line), "{}", status.to_text());

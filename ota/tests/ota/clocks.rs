@@ -4,6 +4,7 @@
 use crate::support::{Repository, TestDevice, recipe};
 use formats::Slot;
 use formats::network_time::NetworkTime;
+use ota::context::Context;
 use ota::status;
 use tuf::Time;
 
@@ -31,7 +32,7 @@ fn time_server_says(device: &TestDevice, unix: u64) {
 }
 
 fn says_expired(device: &TestDevice) -> bool {
-    let status = status::collect(&device.handle).unwrap();
+    let status = status::collect(&Context::load(&device.handle).unwrap()).unwrap();
     assert_eq!(
         status.to_text().contains("by this device's own clock"),
         status.metadata_expired.is_some()

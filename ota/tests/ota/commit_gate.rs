@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Repository, Server, TestDevice, Update, recipe};
 use formats::Slot;
+use ota::context::Context;
 use ota::state::State;
 
 /// Stands in for `init`, and remembers what it was told.
@@ -70,9 +71,14 @@ fn on_trial() -> (TestDevice, Repository, Server, Update) {
 fn settling(device: &TestDevice, until: impl FnOnce()) -> Result<Option<String>, ota::Error> {
     let handle = device.handle.clone();
     let settled = std::thread::spawn(move || {
-        let settings = ota::settings::Settings::load(&handle.settings()).unwrap();
-        let running = ota::context::Running::load(&handle).unwrap();
-        ota::daemon::settle(&handle, &settings, &running, &ota::daemon::Heart::new())
+        let context = Context::load(&handle).unwrap();
+        ota::daemon::Daemon::new(
+            &context,
+            ota::fetch::timeouts::Timeouts::default(),
+            &ota::daemon::Heart::new(),
+        )
+        .unwrap()
+        .settle()
     });
     until();
     settled.join().unwrap()

@@ -14,7 +14,7 @@ use formats::boot_state::BootState;
 use formats::layout::FIRMWARE;
 use formats::manifest::{FileHash, HEADER_SIZE};
 use formats::medium::{Access, Medium, Partitions};
-use ota::context::Running;
+use ota::context::Context;
 use ota::install::InstallerLock;
 use ota::integrity::scrub::Scrub;
 use ota::state::State;
@@ -74,13 +74,10 @@ fn device_with(two: &Update, came: Came, boot: impl FnOnce(&mut BootState)) -> T
     device
 }
 
-fn running(device: &TestDevice) -> Running {
-    Running::load(&device.handle).unwrap()
-}
-
 /// As many steps as there may be on this day, or until something is said.
 fn scrub(device: &TestDevice, scrub: &mut Scrub, today: u64, steps: usize) -> Option<String> {
-    (0..steps).find_map(|_| scrub.step(&device.handle, &running(device), today, &|| ()).unwrap())
+    let context = Context::load(&device.handle).unwrap();
+    (0..steps).find_map(|_| scrub.step(&context, today, &|| ()).unwrap())
 }
 
 const DAY: u64 = 20_000;
@@ -236,7 +233,7 @@ fn an_older_fallback_that_decayed_is_told_and_not_fetched_again() {
         std::fs::create_dir_all(&tables).unwrap();
         let table = one.table.to_bytes();
         std::fs::write(tables.join(tuf::sha256_hex(&table)), table).unwrap();
-        let status = || ota::status::collect(&device.handle).unwrap();
+        let status = || ota::status::collect(&Context::load(&device.handle).unwrap()).unwrap();
         assert_eq!((status().fallback.as_deref(), status().decayed), (Some("a"), None));
         device.flip(label, &[at]);
         let mut scrubber = Scrub::new();

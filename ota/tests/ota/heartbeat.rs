@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Fault, Repository, TestDevice, recipe};
 use ota::fetch::data_budget::Trigger;
-use ota::fetch::http::{Client, Remote};
+use ota::fetch::http::Client;
+use ota::fetch::remote::Remote;
 use ota::fetch::timeouts::Timeouts;
 use ota::heart::{self, Heart};
 use ota::init::boot::BootControl;

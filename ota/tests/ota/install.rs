@@ -7,6 +7,7 @@ use formats::Slot;
 use formats::boot_state::Boot;
 use formats::manifest::HEADER_SIZE;
 use formats::payload::ENTRY_SIZE;
+use ota::context::Context;
 use ota::fetch::resource::Resource;
 use ota::install::{InstallerLock, UpdateSource, install};
 use ota::state::data_folder::{DataFolder, Folder};
@@ -107,7 +108,9 @@ fn stopped_at_any_chunk_the_old_version_boots_and_the_next_install_finishes() {
             count.set(count.get() + 1);
             assert!(count.get() <= stop, "the test stops it here");
         };
-        let stopped = std::panic::AssertUnwindSafe(|| install(&device.handle, &offer, 3, &beat));
+        let stopped = std::panic::AssertUnwindSafe(|| {
+            install(&Context::load(&device.handle).unwrap(), &offer, 3, &beat)
+        });
         if std::panic::catch_unwind(stopped).is_ok() {
             // The other reading thread had taken all that was left.
             assert!(device.holds(Slot::B, &update), "step {stop}");
@@ -300,6 +303,8 @@ fn a_missing_partition_or_file_is_named() {
     assert!(error.contains("root-b"), "{error}");
     let resource = Resource::File("/nonexistent.update".into());
     let offer = UpdateSource { resource, signed: None };
-    let error = install(&device.handle, &offer, 3, &|| ()).unwrap_err().to_string();
+    let error = install(&Context::load(&device.handle).unwrap(), &offer, 3, &|| ())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("/nonexistent.update"), "{error}");
 }

@@ -5,11 +5,10 @@ use std::cell::Cell;
 
 use crate::support::{Delta, Fault, Server, TestDevice, Update, publish_beside, recipe, timeouts};
 use formats::Slot;
-use ota::context::Running;
+use ota::context::Context;
 use ota::fetch::data_budget::Trigger;
 use ota::install::install;
 use ota::policy::check::check;
-use ota::settings::Settings;
 
 /// One request on its way (256 KiB), what is not flushed yet (128 KiB), a chunk being written and
 /// one fetched, and the metadata. With chunks of 256 KiB in place of 64 that is 0.9 MiB.
@@ -22,8 +21,8 @@ struct Offered {
     index: Option<Vec<u8>>,
 }
 
-/// One for each road; the others are not open.
-fn roads() -> Vec<(&'static str, Offered)> {
+/// One for each chunk source; there is nothing for the others.
+fn sources() -> Vec<(&'static str, Offered)> {
     let old = recipe(1).build();
     let mut changed = old.covered().to_vec();
     for at in (500..changed.len()).step_by(3_000) {
@@ -60,7 +59,7 @@ fn undisturbed(offered: &Offered) -> u64 {
 
 #[test]
 fn a_link_that_goes_down_anywhere_costs_little() {
-    for (road, offered) in roads() {
+    for (source, offered) in sources() {
         let all = undisturbed(&offered);
         let mut worst = 0;
         for point in 0..16 {
@@ -69,45 +68,43 @@ fn a_link_that_goes_down_anywhere_costs_little() {
             device.update_from(&server.url).expect_err("the link was down");
             server.heal();
             device.update_from(&server.url).unwrap();
-            assert!(device.holds(Slot::B, &offered.new), "{road}, cut {point}");
+            assert!(device.holds(Slot::B, &offered.new), "{source}, cut {point}");
             let twice = server.take_log().0.saturating_sub(all);
-            assert!(twice <= TWICE, "{road}, cut {point}: {twice} bytes were fetched twice");
+            assert!(twice <= TWICE, "{source}, cut {point}: {twice} bytes were fetched twice");
             worst = worst.max(twice);
         }
-        println!("{road}: {all} bytes, at most {worst} of them twice");
+        println!("{source}: {all} bytes, at most {worst} of them twice");
     }
 }
 
 #[test]
 fn a_process_that_ends_anywhere_costs_little() {
-    for (road, offered) in roads() {
+    for (source, offered) in sources() {
         let all = undisturbed(&offered);
         let mut worst = 0;
         for stop in (0..).step_by(17) {
             let (device, server) = world(&offered);
-            let settings = Settings::load(&device.handle.settings()).unwrap();
-            let running = Running::load(&device.handle).unwrap();
-            let url = &settings.url;
-            let found =
-                check(&device.handle, &settings, timeouts(), url, &running, Trigger::Scheduled)
-                    .unwrap();
+            let context = Context::load(&device.handle).unwrap();
+            let url = &context.settings().unwrap().url;
+            let found = check(&context, timeouts(), url, Trigger::Scheduled).unwrap();
             let (_, offer) = found.take.into_iter().next().unwrap();
             let count = Cell::new(0);
             let beat = || {
                 count.set(count.get() + 1);
                 assert!(count.get() <= stop, "the test stops it here");
             };
-            let stopped =
-                std::panic::AssertUnwindSafe(|| install(&device.handle, &offer, 3, &beat));
+            let stopped = std::panic::AssertUnwindSafe(|| {
+                install(&Context::load(&device.handle).unwrap(), &offer, 3, &beat)
+            });
             if std::panic::catch_unwind(stopped).is_ok() {
                 break;
             }
             device.update_from(&server.url).unwrap();
-            assert!(device.holds(Slot::B, &offered.new), "{road}, stop {stop}");
+            assert!(device.holds(Slot::B, &offered.new), "{source}, stop {stop}");
             let twice = server.take_log().0.saturating_sub(all);
-            assert!(twice <= TWICE, "{road}, stop {stop}: {twice} bytes were fetched twice");
+            assert!(twice <= TWICE, "{source}, stop {stop}: {twice} bytes were fetched twice");
             worst = worst.max(twice);
         }
-        println!("{road}: {all} bytes, at most {worst} of them twice");
+        println!("{source}: {all} bytes, at most {worst} of them twice");
     }
 }

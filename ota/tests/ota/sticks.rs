@@ -7,8 +7,7 @@ use std::process::Command;
 use crate::support::{Repository, TestDevice, Update, recipe, role_key};
 use formats::Slot;
 use ota::commands;
-use ota::context::Running;
-use ota::settings::Settings;
+use ota::context::Context;
 use ota::state::Failed;
 use ota::{Error, daemon::sticks};
 
@@ -41,9 +40,8 @@ impl Stick {
 
     /// What the daemon does with it.
     fn plug_into(&self, device: &TestDevice) -> Result<bool, Error> {
-        let settings = Settings::load(&device.handle.settings()).unwrap();
-        let running = Running::load(&device.handle).unwrap();
-        sticks::update(&device.handle, &settings, &running, self.path(), &|| ())
+        let context = Context::load(&device.handle).unwrap();
+        sticks::update(&context, self.path(), &|| ())
     }
 }
 

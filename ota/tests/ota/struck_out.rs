@@ -10,11 +10,10 @@ use crate::support::{Server, TestDevice, Update, publish, recipe};
 use formats::Slot;
 use formats::boot_state::BootState;
 use ota::commands::{Command, run};
-use ota::context::Running;
+use ota::context::Context;
 use ota::daemon::keeper::Keeper;
 use ota::device::Device;
 use ota::policy::retrial::Retrial;
-use ota::settings::Settings;
 use ota::state::data_folder::{DataFolder, Folder};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -94,12 +93,10 @@ fn retrial(device: &TestDevice) -> Retrial {
 
 /// So much healthy running, in looks of a minute; true when a trial was armed.
 fn runs_well_for(device: &TestDevice, time: Duration) -> bool {
-    let settings = Settings::load(&device.handle.settings()).unwrap();
-    let running = Running::load(&device.handle).unwrap();
+    let context = Context::load(&device.handle).unwrap();
     let mut keeper = Keeper::default();
     let minute = Duration::from_secs(60);
-    (0..time.as_secs() / 60)
-        .any(|_| keeper.pass(&device.handle, &settings, &running, minute, &|| ()).unwrap())
+    (0..time.as_secs() / 60).any(|_| keeper.pass(&context, minute, &|| ()).unwrap())
 }
 
 #[test]
@@ -116,7 +113,7 @@ fn it_is_not_banned_and_waits() {
         assert_eq!(device.settle(), Ok(None), "it is told once");
         assert_eq!(retrial(&device), waits);
         assert_eq!(device.boot().fallback, Some(Slot::B));
-        let text = ota::status::collect(&device.handle).unwrap().to_text();
+        let text = ota::status::collect(&Context::load(&device.handle).unwrap()).unwrap().to_text();
         assert!(text.contains("waits: 1.0.2 (sequence 2) in slot b: it was reset"), "{text}");
         assert!(text.contains("after 60 min more of healthy running"), "{text}");
 
@@ -340,10 +337,10 @@ fn a_cut_in_the_middle_of_giving_up_a_decayed_slot_leaves_nothing_stuck() {
     device.flip("root-b", &[9]);
     // The state cannot be written: the boot state is not touched before it.
     let full = Full::of(&device);
-    let running = Running::load(&full).unwrap();
-    assert!(ota::policy::fall_back::decayed(&full, &running).is_err());
+    let context = Context::load(&full).unwrap();
+    assert!(ota::policy::fall_back::decayed(&context).is_err());
     assert_eq!(device.boot().fallback, Some(Slot::B));
-    ota::policy::fall_back::decayed(&device.handle, &running).unwrap();
+    ota::policy::fall_back::decayed(&Context::load(&device.handle).unwrap()).unwrap();
     assert_eq!((device.boot().fallback, device.state().retrial), (None, None));
     let server = offering(&device, &[&two]);
     assert_eq!(device.update_from(&server.url), Ok(true));
@@ -354,8 +351,8 @@ fn a_state_that_cannot_be_written_loses_no_trial() {
     let (device, _) = struck_out(true);
     device.settle().unwrap();
     let full = Full::of(&device);
-    let running = Running::load(&full).unwrap();
-    let armed = ota::policy::retrial::arm(&full, &running, 3).unwrap();
+    let context = Context::load(&full).unwrap();
+    let armed = ota::policy::retrial::arm(&context, 3).unwrap();
     assert_eq!(armed.unwrap().version, "1.0.2");
     assert_eq!((device.boot().trial, device.boot().tries), (Some(Slot::B), 3));
 }

@@ -9,10 +9,10 @@ use crate::support::{Server, TestDevice, Update, publish, recipe};
 use formats::Slot;
 use formats::boot_request::{self, BootRequest};
 use ota::commands::{Command, run};
-use ota::context::Running;
-use ota::daemon::{Heart, settle_first};
+use ota::context::Context;
+use ota::daemon::{Daemon, Heart};
+use ota::fetch::timeouts::Timeouts;
 use ota::init::boot::{self, BootControl};
-use ota::settings::Settings;
 
 fn offering(device: &TestDevice, updates: &[&Update]) -> Server {
     let sized: Vec<_> = updates.iter().map(|u| (*u, u.bytes.len() as u64)).collect();
@@ -70,9 +70,8 @@ fn a_boot_state_that_cannot_be_had_at_first_ends_no_trial() {
     device.boot_into(Slot::B, &two.manifest, true, false);
     let asked = init_that_fails_first(&device, 4);
     let handle = device.handle.clone().controlled_by(BootControl::Init);
-    let settings = Settings::load(&handle.settings()).unwrap();
-    let running = Running::load(&handle).unwrap();
-    assert!(settle_first(&handle, &settings, &running, &Heart::new()));
+    let context = Context::load(&handle).unwrap();
+    assert!(Daemon::new(&context, Timeouts::default(), &Heart::new()).unwrap().settle_first());
     assert_eq!((device.boot().active, device.boot().trial), (Slot::B, None));
     assert!(asked.load(Ordering::SeqCst) > 4);
 }
@@ -82,9 +81,11 @@ fn what_is_committed_waits_for_no_boot_state() {
     let device = TestDevice::new();
     init_that_fails_first(&device, usize::MAX);
     let handle = device.handle.clone().controlled_by(BootControl::Init);
-    let settings = Settings::load(&handle.settings()).unwrap();
-    let running = Running::load(&handle).unwrap();
-    assert!(!settle_first(&handle, &settings, &running, &Heart::new()), "before the next check");
+    let context = Context::load(&handle).unwrap();
+    assert!(
+        !Daemon::new(&context, Timeouts::default(), &Heart::new()).unwrap().settle_first(),
+        "before the next check"
+    );
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn a_version_that_failed_is_remembered_and_not_tried_again() {
     let error = device.refused(|| device.install_file(&two.bytes));
     assert!(error.contains("failed its trial"), "{error}");
     assert!(device.medium() == before);
-    let status = ota::status::collect(&device.handle).unwrap();
+    let status = ota::status::collect(&Context::load(&device.handle).unwrap()).unwrap();
     assert_eq!(status.situation, "settled");
     assert!(status.to_text().contains("failed: 1.0.2 (sequence 2): face: golden sample differs"));
 

@@ -15,6 +15,7 @@ use crate::support::{
 };
 use formats::Slot;
 use formats::medium::{Access, Medium, Partitions};
+use ota::context::Context;
 use ota::state::data_folder::Folder;
 use ota::writer::session::{SessionTimeouts, serve};
 use ota::writer::wire::{self, Answer, Ask};
@@ -35,7 +36,9 @@ impl Attacker {
     fn with_timeouts(device: &TestDevice, timeouts: SessionTimeouts) -> Attacker {
         let (stream, theirs) = UnixStream::pair().unwrap();
         let handle = device.handle.clone();
-        let writer = std::thread::spawn(move || serve(&handle, &theirs, timeouts, &|| ()));
+        let writer = std::thread::spawn(move || {
+            serve(&Context::load(&handle).unwrap(), &theirs, timeouts, &|| ())
+        });
         wire::prepare(&stream).unwrap();
         let attacker = Attacker { stream, writer };
         assert_eq!(attacker.answer(), Answer::Done(wire::HELLO.to_vec()));
@@ -109,7 +112,7 @@ fn unharmed(device: &TestDevice) {
     let resource = ota::fetch::resource::Resource::File(device.path("stick.update"));
     device.put("stick.update", &two.bytes);
     let offer = ota::install::UpdateSource { resource, signed: None };
-    ota::install::install(&handle, &offer, 3, &|| ()).unwrap();
+    ota::install::install(&Context::load(&handle).unwrap(), &offer, 3, &|| ()).unwrap();
     assert!(device.holds(Slot::B, &two));
     assert_eq!((device.boot().trial, device.boot().tries), (Some(Slot::B), 3));
 }
@@ -339,7 +342,7 @@ fn an_installer_that_never_pauses_lets_the_heart_beat() {
         let beat = || {
             counted.fetch_add(1, Ordering::SeqCst);
         };
-        serve(&handle, &theirs, short(), &beat)
+        serve(&Context::load(&handle).unwrap(), &theirs, short(), &beat)
     });
     wire::prepare(&stream).unwrap();
     let installer = Attacker { stream, writer };
@@ -412,7 +415,9 @@ fn a_slow_card_lets_the_heart_beat_while_it_flushes() {
     let (handle, beats) = (device.handle.clone(), Arc::new(Mutex::new(Vec::new())));
     let heard = beats.clone();
     let writer = std::thread::spawn(move || {
-        serve(&handle, &theirs, short(), &|| heard.lock().unwrap().push(Instant::now()))
+        serve(&Context::load(&handle).unwrap(), &theirs, short(), &|| {
+            heard.lock().unwrap().push(Instant::now())
+        })
     });
     wire::prepare(&stream).unwrap();
     let installer = Attacker { stream, writer };
@@ -439,9 +444,9 @@ fn a_slow_card_lets_the_heart_beat_while_it_flushes() {
     assert_eq!(device.boot().trial, Some(Slot::B));
 }
 
-/// All roads, with the slot behind the socket: the same bytes end up in it, and no more is fetched.
+/// All chunk sources, with the slot behind the socket: the same bytes end up in it, and no more is fetched.
 #[test]
-fn every_road_leads_through_the_socket() {
+fn every_chunk_source_leads_through_the_socket() {
     let (one, two) = (recipe(1).build(), recipe(2).build());
     let mut alike = one.covered().to_vec();
     alike[CHUNK as usize * 8..][..CHUNK as usize * 3].rotate_left(4096);
@@ -492,7 +497,7 @@ fn a_writer_that_is_not_there_is_named_with_the_next_step() {
     let resource = ota::fetch::resource::Resource::File(device.path("stick.update"));
     let offer = ota::install::UpdateSource { resource, signed: None };
     // A person's shell does it by itself.
-    ota::install::install(&handle, &offer, 3, &|| ()).unwrap();
+    ota::install::install(&Context::load(&handle).unwrap(), &offer, 3, &|| ()).unwrap();
     assert_eq!(device.boot().trial, Some(Slot::B));
 
     // Somebody else's socket is none.

@@ -10,14 +10,13 @@ use formats::boot_state::BootState;
 use formats::boot_state_store::{BootStateStore, RedundantStore};
 use formats::manifest::{HEADER_SIZE, Manifest};
 use ota::Error;
-use ota::context::Running;
-use ota::daemon::Heart;
+use ota::context::Context;
+use ota::daemon::{Daemon, Heart};
 use ota::device::Device;
 use ota::fetch::http::Client;
 use ota::fetch::resource::Resource;
 use ota::fetch::timeouts::Timeouts;
 use ota::install::{UpdateSource, install};
-use ota::settings::Settings;
 use ota::state::{State, VersionId};
 
 use super::update::{BOOT, Update, image_key, recipe};
@@ -182,27 +181,35 @@ impl TestDevice {
     pub fn install_file(&self, update: &[u8]) -> Result<VersionId, Error> {
         self.put("stick.update", update);
         let resource = Resource::File(self.path("stick.update"));
-        install(&self.handle, &UpdateSource { resource, signed: None }, 3, &|| ())
+        install(
+            &Context::load(&self.handle).unwrap(),
+            &UpdateSource { resource, signed: None },
+            3,
+            &|| (),
+        )
     }
 
     pub fn install_url(&self, url: &str) -> Result<VersionId, Error> {
         let resource = Resource::Url(Client::new(timeouts(), None), url.into());
-        install(&self.handle, &UpdateSource { resource, signed: None }, 3, &|| ())
+        install(
+            &Context::load(&self.handle).unwrap(),
+            &UpdateSource { resource, signed: None },
+            3,
+            &|| (),
+        )
     }
 
     /// One round of the daemon against the repository at `url`.
     pub fn update_from(&self, url: &str) -> Result<bool, Error> {
         self.settings(url);
-        let settings = Settings::load(&self.handle.settings()).unwrap();
-        let running = Running::load(&self.handle).unwrap();
-        ota::daemon::update(&self.handle, &settings, timeouts(), &running, &Heart::new())
+        let context = Context::load(&self.handle).unwrap();
+        Daemon::new(&context, timeouts(), &Heart::new()).unwrap().update()
     }
 
     /// What the daemon does first.
     pub fn settle(&self) -> Result<Option<String>, Error> {
-        let settings = Settings::load(&self.handle.settings()).unwrap();
-        let running = Running::load(&self.handle).unwrap();
-        ota::daemon::settle(&self.handle, &settings, &running, &Heart::new())
+        let context = Context::load(&self.handle).unwrap();
+        Daemon::new(&context, Timeouts::default(), &Heart::new()).unwrap().settle()
     }
 
     /// A refused install: gives the error, having checked that nothing was touched.

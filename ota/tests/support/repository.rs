@@ -133,7 +133,7 @@ impl Repository {
         for (name, bytes) in publication.files {
             self.files.insert(format!("metadata/{name}"), bytes);
         }
-        // What it is now, by the client's own road, whatever the dates.
+        // What it is now, by the client's own steps, whatever the dates.
         let dir = tempfile::tempdir().unwrap();
         let mut store = tuf::DirStore::open(dir.path()).unwrap();
         let mut fetch = Files(&self.files);

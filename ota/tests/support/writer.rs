@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ota::context::Context;
 use ota::device::Device;
 use ota::writer::session::{SessionTimeouts, serve};
 use ota::writer::{WriterDoor, listen};
@@ -33,7 +34,7 @@ impl WriterThread {
                     return;
                 }
                 // What is wrong with it is the other half's to tell.
-                let _ = serve(&writer, &stream, short(), &|| ());
+                let _ = serve(&Context::load(&writer).unwrap(), &stream, short(), &|| ());
             }
         });
         let fetching = handle.clone().writing(WriterDoor::Socket);

@@ -14,13 +14,13 @@ use formats::boot_state::{BLOB_SIZE, Boot, BootState, newest};
 use formats::boot_state_store;
 use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use formats::manifest::HEADER_SIZE;
-use ota::context::Running;
+use ota::context::Context;
 use ota::daemon::keeper::Keeper;
-use ota::daemon::{self, Heart};
+use ota::daemon::{self, Daemon, Heart};
 use ota::device::Device;
 use ota::fetch::resource::Resource;
+use ota::fetch::timeouts::Timeouts;
 use ota::install::{UpdateSource, install};
-use ota::settings::Settings;
 use ota::state::State;
 
 use crate::disk::{Disk, Image};
@@ -159,7 +159,7 @@ impl Board<'_> {
     }
 
     /// What `init` does in both lives: refuses what is not whole, says what runs.
-    fn start(&self, scenario: &Scenario, slot: Slot, boot: Boot) -> Result<Running, String> {
+    fn start(&self, scenario: &Scenario, slot: Slot, boot: Boot) -> Result<Context, String> {
         let image = self.disk.image();
         let version = scenario
             .in_slot(&image, slot)
@@ -178,7 +178,7 @@ impl Board<'_> {
         );
         self.root.put("run/ferrite/slot", text.as_bytes());
         self.root.put("run/ferrite/slot-header", &version.header);
-        Running::load(&self.handle).map_err(|e| e.to_string())
+        Context::load(&self.handle).map_err(|e| e.to_string())
     }
 
     /// What `init` and `ota` do to the boot state.
@@ -193,18 +193,19 @@ impl Board<'_> {
     /// One round from reset to reset. True when the board runs what it should, for good.
     fn round(&self, scenario: &Scenario) -> Result<bool, String> {
         let (slot, boot) = self.reset()?;
-        let running = self.start(scenario, slot, boot)?;
+        let context = self.start(scenario, slot, boot)?;
+        let running = &context.running;
         if boot == Boot::Trial {
             if scenario.offered_is_bad && running.sequence == scenario.offered.manifest.sequence {
                 // `init` resets the board when nobody has committed in time.
                 return Ok(false);
             }
-            daemon::commit(&self.handle, &running).map_err(|e| e.to_string())?;
+            daemon::commit(&context).map_err(|e| e.to_string())?;
         }
         // `init`, once all is healthy.
         self.change_boot(|state| state.settle(slot))?;
-        let settings = Settings::load(&self.handle.settings()).map_err(|e| e.to_string())?;
-        daemon::settle(&self.handle, &settings, &running, &Heart::new())
+        Daemon::new(&context, Timeouts::default(), &Heart::new())
+            .and_then(|daemon| daemon.settle())
             .map_err(|e| e.to_string())?;
         let (_, state) = boot_state(&self.disk.image()).ok_or("the boot state is lost")?;
         if state.trial.is_some() {
@@ -216,14 +217,14 @@ impl Board<'_> {
         match self.install(scenario.offered) {
             Ok(()) => Ok(false),
             Err(error) if scenario.offered_is_bad && error.contains("failed its trial") => Ok(true),
-            Err(error) if error.contains("and waits") => self.wait_for_retrial(scenario, &running),
+            Err(error) if error.contains("and waits") => self.wait_for_retrial(scenario, &context),
             Err(error) => Err(error),
         }
     }
 
     /// What was committed once lies in the other slot and is tried again after a day of healthy
     /// running. True when that has shown once more that it does not hold.
-    fn wait_for_retrial(&self, scenario: &Scenario, running: &Running) -> Result<bool, String> {
+    fn wait_for_retrial(&self, scenario: &Scenario, context: &Context) -> Result<bool, String> {
         let state = State::load(&self.handle);
         if !state.failed.is_empty() {
             return Err(format!("a version that was committed is banned: {:?}", state.failed));
@@ -231,9 +232,8 @@ impl Board<'_> {
         if scenario.offered_is_bad && state.retrial.is_some_and(|retrial| retrial.failures > 0) {
             return Ok(true);
         }
-        let settings = Settings::load(&self.handle.settings()).map_err(|e| e.to_string())?;
         let day = Duration::from_secs(86_400);
-        let armed = Keeper::default().pass(&self.handle, &settings, running, day, &|| ());
+        let armed = Keeper::default().pass(context, day, &|| ());
         match armed.map_err(|e| e.to_string())? {
             true => Ok(false),
             false => Err("it is not tried again".into()),
@@ -241,7 +241,7 @@ impl Board<'_> {
     }
 
     /// Resets, and starts what the loader chose.
-    pub fn boot(&self, scenario: &Scenario) -> Result<Running, String> {
+    pub fn boot(&self, scenario: &Scenario) -> Result<Context, String> {
         let (slot, boot) = self.reset()?;
         self.start(scenario, slot, boot)
     }
@@ -255,7 +255,9 @@ impl Board<'_> {
     pub fn install_beating(&self, update: &Update, beat: &dyn Fn()) -> Result<(), String> {
         let path = self.root.put("stick.update", &update.bytes);
         let offer = UpdateSource { resource: Resource::File(path), signed: None };
-        install(&self.handle, &offer, TRIES, beat).map(drop).map_err(|e| e.to_string())
+        install(&Context::load(&self.handle).unwrap(), &offer, TRIES, beat)
+            .map(drop)
+            .map_err(|e| e.to_string())
     }
 
     /// Lives until the board runs what it should.

@@ -12,8 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use formats::Slot;
-use ota::daemon::{self, Heart};
-use ota::settings::Settings;
+use ota::daemon::{Daemon, Heart};
 
 use crate::board::{Board, Root, Scenario, shipped};
 use crate::cuts::Dice;
@@ -132,7 +131,7 @@ impl World<'_> {
     /// sends, if it came to that.
     fn update(&self, image: Image, cut: Option<u64>) -> (Board<'_>, Option<Cut>) {
         let board = Board::new(&self.root, image);
-        let running = board.boot(&self.scenario).expect("what runs is whole");
+        let context = board.boot(&self.scenario).expect("what runs is whole");
         // `init`, once all is healthy.
         board.change_boot(|state| state.strikes = 0).unwrap();
         let found = Arc::new(Mutex::new(None));
@@ -144,8 +143,7 @@ impl World<'_> {
                 *found.lock().unwrap() = Some(cut);
             });
         }
-        let settings = Settings::load(&board.handle.settings()).unwrap();
-        let result = daemon::update(&board.handle, &settings, timeouts(), &running, &Heart::new());
+        let result = Daemon::new(&context, timeouts(), &Heart::new()).unwrap().update();
         self.server.heal();
         let found = found.lock().unwrap().take();
         if found.is_none() {

@@ -91,12 +91,11 @@ fn decay_is_found_whenever_the_looking_is_cut() {
     // Looks, until it is found. Fetches it again.
     let live = |image: Image| -> Board<'_> {
         let board = Board::new(&root, image);
-        let running = board.boot(&scenario).unwrap();
+        let context = board.boot(&scenario).unwrap();
         board.change_boot(|state| state.strikes = 0).unwrap();
         let mut scrub = Scrub::new();
-        let looked = (0..100).find_map(|_| {
-            scrub.step(&board.handle, &running, 20_000, &|| ()).expect("a disk that works")
-        });
+        let looked =
+            (0..100).find_map(|_| scrub.step(&context, 20_000, &|| ()).expect("a disk that works"));
         let (_, state) = boot_state(&board.disk.image()).unwrap();
         assert_eq!((state.active, state.fallback), (Slot::A, None), "{looked:?}");
         assert!(State::load(&board.handle).failed.is_empty());

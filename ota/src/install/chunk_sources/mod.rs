@@ -1,5 +1,5 @@
 //! Where the chunks of an update come from, the cheapest source first. Each supplies what it can; what
-//! it leaves is for the next. docs/updates.md, "The cheapest road".
+//! it leaves is for the next. docs/updates.md, "Chunk sources".
 
 mod blocks;
 mod delta_frames;
