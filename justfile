@@ -32,7 +32,7 @@ test: lint deny unit fuzz-briefly reproducible boot
 # Formatting and clippy, no warning tolerated
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features runner/engine --locked -- -D warnings
     ! scripts/efi-rustc || cargo clippy -p efi-bootchooser --target aarch64-unknown-uefi --locked -- -D warnings
 
 # Licences and advisories of the dependencies
@@ -41,7 +41,7 @@ deny:
 
 # Tests that need no machine to boot; some build an image
 unit: device
-    cargo test --workspace --exclude qemu-tests --locked
+    cargo test --workspace --exclude qemu-tests --features runner/engine --locked
 
 # Builds the demo twice under other circumstances, once without a network, and compares
 reproducible: device
