@@ -118,7 +118,7 @@ impl World {
             name: "demo".into(),
             version: version.into(),
             sequence,
-            floor: 0,
+            rollback_floor: 0,
             root_size: 65536,
             root_hash_size: 4096,
             root_verity_hash: [1; 32],

@@ -8,11 +8,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use formats::boot_request::{self, BootRequest, Facts};
-use formats::chooser::Running;
+use formats::boot_state_store::Running;
 use formats::layout::{self, Slot};
 use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
 use formats::medium::{Access, DeviceFolder, Partitions};
-use formats::{Error, Result, chooser, payload};
+use formats::{Error, Result, boot_state_store, payload};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::control::{Answer, Request};
@@ -172,13 +172,13 @@ fn carry_out(request: BootRequest, moment: &Moment) -> Result<String> {
         healthy: moment.healthy,
         person: moment.person,
     };
-    let chooser = chooser::open_on(&moment.chooser, partitions, moment.running)?;
+    let chooser = boot_state_store::open_on(&moment.chooser, partitions, moment.running)?;
     let state = match request {
         BootRequest::State => chooser.load()?,
         _ => {
             let mut verdict = Ok(());
             let lock = Path::new(layout::RUN_BOOT_STATE_LOCK);
-            let state = chooser::update(&*chooser, lock, |state| {
+            let state = boot_state_store::update(&*chooser, lock, |state| {
                 verdict = request.apply(state, &facts);
             })?;
             verdict?;

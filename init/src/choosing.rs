@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use formats::boot_state::{Boot, BootState};
-use formats::chooser::Running;
+use formats::boot_state_store::Running;
 use formats::layout::{self, Slot};
 use formats::medium::DeviceFolder;
 use formats::rpi::Rpi;

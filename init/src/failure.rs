@@ -4,7 +4,7 @@ use std::path::Path;
 
 use formats::Result;
 use formats::boot_state::{BootState, note_text};
-use formats::chooser::{self, Chooser, Running};
+use formats::boot_state_store::{self, BootStateStore, Running};
 use formats::conf::Writer;
 use formats::layout::{self, Slot};
 
@@ -19,12 +19,12 @@ const FORM: &str = "ferrite-last-failure 1";
 /// The longest reason that is kept.
 const MAX_REASON: usize = 512;
 
-fn open(name: &str, running: Running) -> Result<Box<dyn Chooser>> {
-    chooser::open(name, Path::new(layout::DEVICES), running)
+fn open(name: &str, running: Running) -> Result<Box<dyn BootStateStore>> {
+    boot_state_store::open(name, Path::new(layout::DEVICES), running)
 }
 
 fn update(name: &str, running: Running, change: impl FnOnce(&mut BootState)) -> Result<()> {
-    chooser::update(&*open(name, running)?, Path::new(layout::RUN_BOOT_STATE_LOCK), change)
+    boot_state_store::update(&*open(name, running)?, Path::new(layout::RUN_BOOT_STATE_LOCK), change)
         .map(drop)
         .map_err(|e| e.within("boot state"))
 }
@@ -66,7 +66,7 @@ fn bad_boot(state: &mut BootState, slot: Slot, reason: &str, last_try: bool) {
 }
 
 /// At the start: what the boot state says of the last boot, for `ota` and for people.
-pub fn publish_note(chooser: &dyn Chooser) {
+pub fn publish_note(chooser: &dyn BootStateStore) {
     let Ok(state) = chooser.load() else { return };
     let Some((slot, reason)) = parse_note(&state.note) else { return };
     // Without this file, `ota` only lacks the reason.

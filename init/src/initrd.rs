@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use formats::boot_state::Boot;
-use formats::chooser;
+use formats::boot_state_store;
 use formats::conf::{self, Conf};
 use formats::disk::Disk;
 use formats::layout;
@@ -51,7 +51,9 @@ pub fn run() -> ! {
     let letter = progress.choice.map_or("?", |choice| choice.slot.letter());
     say(&["cannot boot slot ", letter, ": ", &reason, "; resetting"]);
     if let (Some(choice), Some(name)) = (progress.choice, &progress.chooser) {
-        if let Ok(chooser) = chooser::open(name, Path::new(layout::DEVICES), choice.running()) {
+        if let Ok(chooser) =
+            boot_state_store::open(name, Path::new(layout::DEVICES), choice.running())
+        {
             reset::note(&*chooser, choice.slot, &reason);
         }
     }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use formats::boot_state::{Boot, BootState};
-use formats::{chooser, layout};
+use formats::{boot_state_store, layout};
 use rustix::mount::{MountFlags, mount};
 
 use crate::choosing::Choice;
@@ -34,9 +34,9 @@ pub fn weigh(watchdog: Option<&Watchdog>, chooser: &str, choice: Choice) {
     };
     say(&["the boot before this one failed: ", reason]);
     let lock = Path::new(layout::RUN_BOOT_STATE_LOCK);
-    let recorded =
-        chooser::open(chooser, Path::new(layout::DEVICES), choice.running()).and_then(|chooser| {
-            chooser::update(&*chooser, lock, |state| record(state, choice, reason))
+    let recorded = boot_state_store::open(chooser, Path::new(layout::DEVICES), choice.running())
+        .and_then(|chooser| {
+            boot_state_store::update(&*chooser, lock, |state| record(state, choice, reason))
         });
     if let Err(e) = recorded {
         say(&["boot state: ", &e.to_string()]);

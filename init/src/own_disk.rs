@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use formats::chooser::Redundant;
+use formats::boot_state_store::RedundantStore;
 use formats::disk::{self, Disk, DiskNodes};
 use formats::gpt::{self, Guid};
 use formats::layout::SECTOR;
@@ -127,7 +127,7 @@ fn look_at(dev: &Path, disk: &Disk, started_by: &StartedBy<'_>, mode: Option<u32
     if named == Some(false) {
         return Candidate { named, counted: false, generation: 0 };
     }
-    let state = Redundant::new(nodes).load_valid().unwrap_or_default();
+    let state = RedundantStore::new(nodes).load_valid().unwrap_or_default();
     let counted = match started_by {
         StartedBy::Loader(choice, _) => {
             state.as_ref().is_some_and(|state| origin::is_counted(state, choice.slot, choice.kind))

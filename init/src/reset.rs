@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use formats::boot_state::{BootState, note_text};
-use formats::chooser::{self, Chooser};
+use formats::boot_state_store::{self, BootStateStore};
 use formats::{Slot, layout};
 use rustix::system::{RebootCommand, reboot};
 
@@ -13,14 +13,14 @@ use crate::sys;
 
 /// Notes `reason` in the boot state, and that the boot failed. What fails here is only worth a
 /// line: the reset comes anyway.
-pub fn note(chooser: &dyn Chooser, slot: Slot, reason: &str) {
+pub fn note(chooser: &dyn BootStateStore, slot: Slot, reason: &str) {
     let text = note_text(&[slot.letter(), ":", reason].concat());
     let lock = Path::new(layout::RUN_BOOT_STATE_LOCK);
     let change = |state: &mut BootState| {
         state.note = text;
         state.record_failure(slot);
     };
-    if let Err(e) = chooser::update(chooser, lock, change) {
+    if let Err(e) = boot_state_store::update(chooser, lock, change) {
         say(&["boot state: ", &e.to_string()]);
     }
 }

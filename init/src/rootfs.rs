@@ -10,7 +10,7 @@ mod setup;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use formats::chooser;
+use formats::boot_state_store;
 use formats::data_state::{DataState, Kind as DataKind};
 use formats::layout;
 use rustix::process::{WaitOptions, wait};
@@ -91,7 +91,9 @@ pub fn run() -> ! {
             say(&["cannot boot slot ", slot, ": ", &e.to_string(), "; resetting"]);
             if let Ok(booted) = &booted {
                 let devices = Path::new(layout::DEVICES);
-                if let Ok(chooser) = chooser::open(&booted.chooser, devices, booted.running()) {
+                if let Ok(chooser) =
+                    boot_state_store::open(&booted.chooser, devices, booted.running())
+                {
                     reset::note(&*chooser, booted.slot, &e.to_string());
                 }
             }

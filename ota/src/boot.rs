@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use formats::boot_request::{self, BootRequest, Facts};
 use formats::boot_state::BootState;
-use formats::chooser;
+use formats::boot_state_store;
 
 use crate::device::{self, Running};
 use crate::health;
@@ -61,7 +61,7 @@ fn here(paths: &Paths, request: BootRequest) -> Result<BootState> {
     let facts =
         Facts { running, manifest: &manifest, idle: idle.as_ref(), healthy: true, person: true };
     let mut verdict = Ok(());
-    let state = chooser::update(&*chooser, &paths.boot_state_lock(), |state| {
+    let state = boot_state_store::update(&*chooser, &paths.boot_state_lock(), |state| {
         verdict = request.apply(state, &facts);
     })?;
     verdict?;

@@ -144,11 +144,12 @@ pub fn settle(
         }
         // A cut came between the chooser's commit and the state's.
         Situation::Committed => {
-            let floor = device::running_manifest(paths, &device::trusted_keys(paths)?)?.floor;
+            let rollback_floor =
+                device::running_manifest(paths, &device::trusted_keys(paths)?)?.rollback_floor;
             State::change(paths, |state| {
                 state.pending = None;
                 state.retrial = None;
-                state.floor = state.floor.max(floor);
+                state.rollback_floor = state.rollback_floor.max(rollback_floor);
             })
             .map(|_| None)
         }
@@ -211,13 +212,14 @@ pub fn commit(paths: &Paths, running: &Running) -> Result<String> {
             running.slot
         )));
     }
-    let floor = device::running_manifest(paths, &device::trusted_keys(paths)?)?.floor;
+    let rollback_floor =
+        device::running_manifest(paths, &device::trusted_keys(paths)?)?.rollback_floor;
     // `init` knows whether this slot is on trial, and shuts out what is below its floor.
     boot::ask(paths, BootRequest::Commit)?;
     State::change(paths, |state| {
         state.pending = None;
         state.retrial = None;
-        state.floor = state.floor.max(floor);
+        state.rollback_floor = state.rollback_floor.max(rollback_floor);
     })?;
     report::note(paths, Outcome::Committed, &running.version, "")?;
     Ok(format!("committed {} in slot {}", running.version, running.slot))

@@ -4,7 +4,7 @@ use std::fs;
 
 use formats::Slot;
 use formats::boot_state::Boot;
-use formats::chooser::Chooser;
+use formats::boot_state_store::BootStateStore;
 use formats::conf::{self, Line};
 use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
 use formats::medium::Access;
@@ -107,14 +107,18 @@ fn running_header(paths: &Paths, keys: &TrustedKeys) -> Result<(Manifest, Vec<u8
 }
 
 /// Keeps the boot state, as this board does it.
-pub fn chooser(paths: &Paths) -> Result<Box<dyn Chooser>> {
+pub fn chooser(paths: &Paths) -> Result<Box<dyn BootStateStore>> {
     let path = paths.system_conf();
     let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
     let running = Running::load(paths)?;
     let open = || {
         let head = conf::parse(&text, "ferrite-system 1")?.head;
         let name = conf::one(&head, "chooser")?.value;
-        formats::chooser::open_on(name, paths.partitions().clone(), (running.slot, running.boot()))
+        formats::boot_state_store::open_on(
+            name,
+            paths.partitions().clone(),
+            (running.slot, running.boot()),
+        )
     };
     open().map_err(|e| Error::at(&path, e))
 }

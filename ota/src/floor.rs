@@ -20,13 +20,13 @@ pub fn lowest(
     boot: &BootState,
     state: &State,
 ) -> Result<u64> {
-    let running_floor = device::running_manifest(paths, keys)?.floor;
+    let running_floor = device::running_manifest(paths, keys)?.rollback_floor;
     let idle = running.other();
     let idle_floor = was_committed(idle, boot)
         .then(|| device::content(paths, keys, idle))
         .flatten()
-        .map_or(0, |(manifest, _)| manifest.floor);
-    Ok(running_floor.max(idle_floor).max(state.floor))
+        .map_or(0, |(manifest, _)| manifest.rollback_floor);
+    Ok(running_floor.max(idle_floor).max(state.rollback_floor))
 }
 
 /// A floor counts once its version was good enough to be committed: a signed mistake that never

@@ -36,7 +36,8 @@ pub struct State {
     /// Why the last check or install did not work.
     pub last_error: Option<String>,
     /// The highest floor of all versions that were committed here.
-    pub floor: u64,
+    #[serde(rename = "floor")]
+    pub rollback_floor: u64,
     /// When the metadata that is trusted now was signed, in seconds since 1970: so late it is.
     pub signed_at: Option<u64>,
     /// When the first of that metadata expires, in seconds since 1970.
@@ -338,7 +339,7 @@ mod tests {
             "metadata_expires": null, "report": null, "waiting": null}"#;
         fs::write(paths.state(), old).unwrap();
         let state = State::load(&paths);
-        assert_eq!((state.last_check, state.floor), (Some(7), 1));
+        assert_eq!((state.last_check, state.rollback_floor), (Some(7), 1));
         assert_eq!(state.pending.unwrap().armed_at, None);
         assert_eq!(state.failed.iter().map(|f| f.sequence).collect::<Vec<_>>(), [2]);
         assert_eq!(state.failed[0].retry, 0);

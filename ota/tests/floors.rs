@@ -7,8 +7,8 @@ use formats::boot_state::STRIKES_PER_TURN;
 use ota::commands::{Command, run};
 use support::{Device, Recipe, Update, recipe};
 
-fn with_floor(sequence: u64, floor: u64) -> Update {
-    Recipe { floor, ..recipe(sequence) }.build()
+fn with_floor(sequence: u64, rollback_floor: u64) -> Update {
+    Recipe { rollback_floor, ..recipe(sequence) }.build()
 }
 
 /// Installs, boots and commits.
@@ -28,7 +28,7 @@ fn device_with_a_floor() -> Device {
     device.set_boot(|boot| boot.fallback = Some(Slot::B));
     device.place(Slot::A, &six);
     // A sequence that a repository with a stolen key might start again from.
-    let low = Recipe { floor: 0, ..recipe(1) }.build();
+    let low = Recipe { rollback_floor: 0, ..recipe(1) }.build();
     device.place(Slot::A, &low);
     device.boot_into(Slot::A, &low.manifest, false, false);
     device
@@ -55,9 +55,9 @@ fn the_floor_of_what_never_was_committed_counts_for_nothing() {
 fn a_floor_is_written_down_at_the_commit_and_outlives_the_version() {
     let device = Device::new();
     commit(&device, Slot::B, &with_floor(3, 3));
-    assert_eq!(device.state().floor, 3);
+    assert_eq!(device.state().rollback_floor, 3);
     commit(&device, Slot::A, &with_floor(4, 0));
-    assert_eq!(device.state().floor, 3);
+    assert_eq!(device.state().rollback_floor, 3);
     // Back to the beginning, as with a whole-disk image written over the slots only.
     let one = recipe(1).build();
     device.place(Slot::A, &one);
@@ -75,7 +75,7 @@ fn a_cut_between_the_commit_and_writing_it_down_loses_no_floor() {
     device.boot_into(Slot::B, &two.manifest, true, false);
     device.set_boot(|boot| boot.commit(Slot::B));
     device.settle().unwrap();
-    assert_eq!((device.state().floor, device.state().pending), (2, None));
+    assert_eq!((device.state().rollback_floor, device.state().pending), (2, None));
 }
 
 #[test]

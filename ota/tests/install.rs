@@ -226,7 +226,7 @@ fn wrong_updates_are_refused_before_the_slot_is_touched() {
 #[test]
 fn below_the_floor_is_refused() {
     let device = Device::new();
-    let running = Recipe { floor: 5, ..recipe(1) }.build();
+    let running = Recipe { rollback_floor: 5, ..recipe(1) }.build();
     device.place(Slot::A, &running);
     device.boot_into(Slot::A, &running.manifest, false, false);
     let error = device.refused(|| device.install_file(&recipe(4).build().bytes));

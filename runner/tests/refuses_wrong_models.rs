@@ -24,7 +24,7 @@ fn slot_header(folder: &Path, sha256: &str, model: &str) -> std::path::PathBuf {
         name: "demo".into(),
         version: "1".into(),
         sequence: 1,
-        floor: 0,
+        rollback_floor: 0,
         root_size: 8192,
         root_hash_size: 4096,
         root_verity_hash: [0; 32],

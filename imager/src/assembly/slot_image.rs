@@ -56,7 +56,7 @@ pub fn build(
         name: image.name.to_string(),
         version: image.version.to_string(),
         sequence: image.sequence(),
-        floor: image.floor(),
+        rollback_floor: image.rollback_floor(),
         root_size: root_image.len() as u64 - tree.bytes.len() as u64,
         root_hash_size: tree.bytes.len() as u64,
         root_verity_hash: tree.root_hash,

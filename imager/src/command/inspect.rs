@@ -120,7 +120,8 @@ struct ManifestReport {
     name: String,
     version: String,
     sequence: u64,
-    floor: u64,
+    #[serde(rename = "floor")]
+    rollback_floor: u64,
     root_bytes: u64,
     root_verity_hash: String,
     boot_bytes: u64,
@@ -338,7 +339,7 @@ fn manifest_report(manifest: Manifest) -> ManifestReport {
         name: manifest.name,
         version: manifest.version,
         sequence: manifest.sequence,
-        floor: manifest.floor,
+        rollback_floor: manifest.rollback_floor,
         root_bytes: manifest.root_size,
         root_verity_hash: hex::encode(&manifest.root_verity_hash),
         boot_bytes: manifest.boot_size,
@@ -401,7 +402,7 @@ fn print_slot(report: &SlotReport) {
     if let Some(m) = &report.manifest {
         println!(
             "  {} {} (sequence {}, floor {}) for {}",
-            m.name, m.version, m.sequence, m.floor, m.board
+            m.name, m.version, m.sequence, m.rollback_floor, m.board
         );
         println!("  root {} bytes, verity root hash {}", m.root_bytes, m.root_verity_hash);
         println!("  boot {} bytes", m.boot_bytes);

@@ -34,8 +34,8 @@ pub struct Image {
     /// The version for people.
     pub version: Version,
     sequence: Spanned<u64>,
-    #[serde(default = "zero")]
-    floor: Spanned<u64>,
+    #[serde(default = "zero", rename = "floor")]
+    rollback_floor: Spanned<u64>,
     hostname: Option<Name>,
     /// Puts a root shell on the console.
     #[serde(default)]
@@ -354,8 +354,8 @@ impl Image {
     }
 
     /// The lowest sequence that an update may go back to, at most [`Image::sequence`].
-    pub fn floor(&self) -> u64 {
-        *self.floor.get_ref()
+    pub fn rollback_floor(&self) -> u64 {
+        *self.rollback_floor.get_ref()
     }
 
     /// The device's host name.
@@ -400,9 +400,9 @@ impl Image {
         if self.sequence() == 0 {
             return Err(document.at(self.sequence.span(), "`sequence` starts at 1"));
         }
-        if self.floor() > self.sequence() {
+        if self.rollback_floor() > self.sequence() {
             let why = "`floor` is above `sequence`: the image would refuse itself";
-            return Err(document.at(self.floor.span(), why));
+            return Err(document.at(self.rollback_floor.span(), why));
         }
         if let Some(update) = &self.update {
             let url = update.url();

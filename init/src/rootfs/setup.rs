@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use formats::layout::{self, Slot};
-use formats::{Error, Result, chooser, conf};
+use formats::{Error, Result, boot_state_store, conf};
 use rustix::system::{RebootCommand, reboot};
 
 use super::Life;
@@ -35,7 +35,7 @@ pub struct Booted {
 
 impl Booted {
     /// The slot, and as what it was booted.
-    pub fn running(&self) -> chooser::Running {
+    pub fn running(&self) -> boot_state_store::Running {
         (self.slot, self.kind)
     }
 }
@@ -97,7 +97,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
 
     let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
     let devices = Path::new(layout::DEVICES);
-    failure::publish_note(&*chooser::open(&booted.chooser, devices, booted.running())?);
+    failure::publish_note(&*boot_state_store::open(&booted.chooser, devices, booted.running())?);
     Ok(Life {
         booted: booted.clone(),
         signals,

@@ -126,7 +126,7 @@ impl BootRequest {
                 }
                 state.commit(running);
                 // What must not come back does not come back by a reset either.
-                if facts.idle.is_some_and(|idle| idle.sequence < facts.manifest.floor) {
+                if facts.idle.is_some_and(|idle| idle.sequence < facts.manifest.rollback_floor) {
                     state.forbid_fallback();
                 }
             }
@@ -155,8 +155,8 @@ fn may_follow(idle: &Manifest, facts: &Facts<'_>) -> Result<()> {
         let what = [&idle.name[..], " for ", &idle.board].concat();
         return Err(refused(&["the idle slot holds ", &what, ", which is another image"]));
     }
-    if idle.sequence < running.floor {
-        let (sequence, floor) = (idle.sequence.to_string(), running.floor.to_string());
+    if idle.sequence < running.rollback_floor {
+        let (sequence, floor) = (idle.sequence.to_string(), running.rollback_floor.to_string());
         return Err(refused(&["its sequence ", &sequence, " is below the floor ", &floor]));
     }
     if idle.sequence <= running.sequence && !facts.person {
@@ -189,13 +189,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn manifest(sequence: u64, floor: u64) -> Manifest {
+    fn manifest(sequence: u64, rollback_floor: u64) -> Manifest {
         Manifest {
             board: "b".into(),
             name: "n".into(),
             version: "1".into(),
             sequence,
-            floor,
+            rollback_floor,
             root_size: 4096,
             root_hash_size: 4096,
             root_verity_hash: [0; 32],
@@ -277,8 +277,8 @@ mod tests {
             healthy: bool,
             another: bool,
         ) {
-            let (sequence, floor, idle) = sequences;
-            let running = manifest(sequence.max(floor), floor);
+            let (sequence, rollback_floor, idle) = sequences;
+            let running = manifest(sequence.max(rollback_floor), rollback_floor);
             let idle = Manifest { name: if another { "m" } else { "n" }.into(), ..manifest(idle, 0) };
             let mut after = before.clone();
             let result =

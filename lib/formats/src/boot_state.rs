@@ -1,6 +1,6 @@
 //! Which slot boots next: the boot state, its transitions, and its form as a U-Boot environment.
 //!
-//! The transitions only change the value; [`crate::chooser`] writes it. The environment's layout
+//! The transitions only change the value; [`crate::boot_state_store`] writes it. The environment's layout
 //! is that of U-Boot's non-redundant `env_t` (include/env_internal.h): little-endian CRC-32 of the
 //! data, then `name=value` strings each ended by a zero byte, the last followed by another.
 

@@ -42,7 +42,7 @@ pub struct Manifest {
     /// Orders versions; only grows.
     pub sequence: u64,
     /// The lowest sequence an update may still go back to once this version is committed.
-    pub floor: u64,
+    pub rollback_floor: u64,
     /// Size of the EROFS image, a multiple of [`BLOCK`].
     pub root_size: u64,
     /// Size of the verity hash tree that follows it.
@@ -87,7 +87,7 @@ impl Manifest {
             .line("name", &self.name)
             .line("version", &self.version)
             .line("sequence", &self.sequence.to_string())
-            .line("floor", &self.floor.to_string())
+            .line("floor", &self.rollback_floor.to_string())
             .line("root-size", &self.root_size.to_string())
             .line("root-hash-size", &self.root_hash_size.to_string())
             .line("root-verity-hash", &hex::encode(&self.root_verity_hash))
@@ -146,7 +146,7 @@ impl Manifest {
             name: word("name")?,
             version: word("version")?,
             sequence: number("sequence")?,
-            floor: number("floor")?,
+            rollback_floor: number("floor")?,
             root_size: image_size("root-size")?,
             root_hash_size: image_size("root-hash-size")?,
             root_verity_hash: digest("root-verity-hash")?,
@@ -320,7 +320,7 @@ mod tests {
             name: "demo".into(),
             version: "1.0.0".into(),
             sequence: 7,
-            floor: 3,
+            rollback_floor: 3,
             root_size: 4096 * 10,
             root_hash_size: 4096,
             root_verity_hash: [1; 32],

@@ -192,7 +192,7 @@ mod tests {
             name: "n".into(),
             version: "1".into(),
             sequence: 1,
-            floor: 0,
+            rollback_floor: 0,
             root_size: root * 4096,
             root_hash_size: tree * 4096,
             root_verity_hash: [0; 32],

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
 use formats::boot_state::BootState;
-use formats::chooser::{Chooser, Redundant};
+use formats::boot_state_store::{BootStateStore, RedundantStore};
 use formats::manifest::{FileHash, HEADER_SIZE, Manifest, encode_header, key_id};
 use formats::payload::{Chunk, ChunkTable};
 use formats::{Slot, verity};
@@ -52,7 +52,7 @@ pub struct Recipe {
     pub name: &'static str,
     pub version: String,
     pub sequence: u64,
-    pub floor: u64,
+    pub rollback_floor: u64,
     pub boot_size: u64,
     pub root_size: u64,
     pub chunk_size: u64,
@@ -66,7 +66,7 @@ pub fn recipe(sequence: u64) -> Recipe {
         name: "demo",
         version: format!("1.0.{sequence}"),
         sequence,
-        floor: 0,
+        rollback_floor: 0,
         boot_size: BOOT,
         root_size: ROOT,
         chunk_size: CHUNK,
@@ -127,7 +127,7 @@ impl Recipe {
             name: self.name.into(),
             version: self.version.clone(),
             sequence: self.sequence,
-            floor: self.floor,
+            rollback_floor: self.rollback_floor,
             root_size: self.root_size,
             root_hash_size: tree.bytes.len() as u64,
             root_verity_hash: tree.root_hash,
@@ -222,8 +222,8 @@ impl Device {
         *self.extra.borrow_mut() = members.into();
     }
 
-    pub fn chooser(&self) -> Redundant {
-        Redundant::new(self.paths.partitions().clone())
+    pub fn chooser(&self) -> RedundantStore {
+        RedundantStore::new(self.paths.partitions().clone())
     }
 
     pub fn boot(&self) -> BootState {

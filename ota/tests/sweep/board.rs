@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use formats::Slot;
 use formats::boot_state::{BLOB_SIZE, Boot, BootState, newest};
-use formats::chooser;
+use formats::boot_state_store;
 use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use formats::manifest::HEADER_SIZE;
 use ota::daemon::{self, Heart};
@@ -185,7 +185,7 @@ impl Board<'_> {
     pub fn change_boot(&self, change: impl FnOnce(&mut BootState)) -> Result<(), String> {
         let loader = Loader::of(&self.disk.image());
         let chooser = loader.chooser(self.paths.partitions().clone());
-        chooser::update(&*chooser, &self.paths.boot_state_lock(), change)
+        boot_state_store::update(&*chooser, &self.paths.boot_state_lock(), change)
             .map(drop)
             .map_err(|e| e.to_string())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use formats::Slot;
 use formats::boot_state::{BLOB_SIZE, Boot};
-use formats::chooser::{Chooser, Redundant};
+use formats::boot_state_store::{BootStateStore, RedundantStore};
 use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
 use formats::loader::{self, Started};
 use formats::medium::{Access, Partitions};
@@ -77,9 +77,9 @@ impl Loader {
     }
 
     /// The chooser that `init` and `ota` use on it.
-    pub fn chooser(self, partitions: Arc<dyn Partitions>) -> Box<dyn Chooser> {
+    pub fn chooser(self, partitions: Arc<dyn Partitions>) -> Box<dyn BootStateStore> {
         match self {
-            Loader::Uboot | Loader::Efi => Box::new(Redundant::new(partitions)),
+            Loader::Uboot | Loader::Efi => Box::new(RedundantStore::new(partitions)),
             Loader::Rpi => Box::new(Rpi::new(partitions, Method::Pointer)),
         }
     }

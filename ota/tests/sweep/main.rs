@@ -17,7 +17,7 @@ use board::{Board, Road, Root, boot_state, shipped};
 use cuts::{Dice, Effort, Tally, sweep, sweep_record};
 use disk::{Disk, Event, Image, Moment};
 use formats::boot_state::BootState;
-use formats::chooser::{Chooser, Redundant};
+use formats::boot_state_store::{BootStateStore, RedundantStore};
 use loader::Loader;
 use std::sync::Arc;
 use support::{Recipe, Update, recipe};
@@ -94,7 +94,7 @@ fn an_update_that_fails_its_trials() {
 
 #[test]
 fn an_update_that_forbids_the_way_back() {
-    let (one, two) = (version(1), version_of(Recipe { floor: 2, ..small(2) }));
+    let (one, two) = (version(1), version_of(Recipe { rollback_floor: 2, ..small(2) }));
     let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     no_brick(
         "an update with a floor",
@@ -224,7 +224,7 @@ fn writes_out_of_order_are_found() {
 fn every_store_of_the_boot_state_leaves_the_old_one_or_the_new_one() {
     let start = shipped(Loader::Uboot, &version(1), |_| ());
     let disk = Disk::new(start.clone());
-    let uboot = Redundant::new(Arc::new(disk.clone()));
+    let uboot = RedundantStore::new(Arc::new(disk.clone()));
     let mut dice = Dice::seeded();
     let mut moment = Moment::start(start);
     let (mut seen, mut points) = (0, 0);

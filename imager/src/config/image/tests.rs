@@ -19,7 +19,7 @@ fn refused(text: &str, expected: &str) {
 fn three_lines_are_an_image_and_defaults_fill_the_rest() {
     let image = read("").unwrap();
     assert_eq!(image.hostname().as_str(), "demo");
-    assert_eq!((image.sequence(), image.floor()), (2, 0));
+    assert_eq!((image.sequence(), image.rollback_floor()), (2, 0));
     assert!(image.network.dhcp && !image.debug && image.update.is_none());
 }
 

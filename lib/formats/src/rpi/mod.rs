@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::boot_state::BootState;
-use crate::chooser::{Chooser, Redundant, Running};
+use crate::boot_state_store::{BootStateStore, RedundantStore, Running};
 use crate::layout::{FIRMWARE, SECTOR};
 use crate::medium::{Access, Partitions};
 use crate::{Error, Result, Slot};
@@ -27,7 +27,7 @@ pub const BOOT_VOLUME: &str = "ferrite.boot=";
 /// The boot state, and `autoboot.txt` behind it.
 #[derive(Debug, Clone)]
 pub struct Rpi {
-    state: Redundant,
+    state: RedundantStore,
     partitions: Arc<dyn Partitions>,
     method: Method,
 }
@@ -35,7 +35,7 @@ pub struct Rpi {
 impl Rpi {
     /// A chooser on these partitions.
     pub fn new(partitions: Arc<dyn Partitions>, method: Method) -> Rpi {
-        Rpi { state: Redundant::new(partitions.clone()), partitions, method }
+        Rpi { state: RedundantStore::new(partitions.clone()), partitions, method }
     }
 
     /// The same, on a device that runs already.
@@ -121,7 +121,7 @@ impl Rpi {
     }
 }
 
-impl Chooser for Rpi {
+impl BootStateStore for Rpi {
     fn load(&self) -> Result<BootState> {
         self.state.load()
     }
@@ -130,10 +130,10 @@ impl Chooser for Rpi {
     /// cut between the two costs one more reset.
     fn store(&self, state: &mut BootState) -> Result<()> {
         self.state.store(state)?;
-        self.follow(state)
+        self.sync_firmware(state)
     }
 
-    fn follow(&self, state: &BootState) -> Result<()> {
+    fn sync_firmware(&self, state: &BootState) -> Result<()> {
         let slot = plan::resting(state);
         if self.pointer()? == Some(slot) {
             return Ok(());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::chooser;
+use crate::boot_state_store;
 use crate::medium::DeviceFolder;
 use proptest::prelude::*;
 
@@ -59,20 +59,21 @@ fn a_store_rewrites_one_sector_of_the_file_and_the_older_copy_of_the_state() {
 fn an_update_without_a_change_still_sees_to_the_pointer() {
     let (dir, rpi) = device(Method::Tryboot);
     let lock = dir.path().join("lock");
-    chooser::update(&rpi, &lock, |state| state.commit(Slot::B)).unwrap();
+    boot_state_store::update(&rpi, &lock, |state| state.commit(Slot::B)).unwrap();
     rpi.write(&Write::Pointer(Slot::A)).unwrap();
-    chooser::update(&rpi, &lock, |_| {}).unwrap();
+    boot_state_store::update(&rpi, &lock, |_| {}).unwrap();
     assert_eq!(rpi.pointer().unwrap(), Some(Slot::B));
     // An installation must not begin while the firmware would boot the slot it overwrites.
     std::fs::write(dir.path().join(FIRMWARE), vec![0; 1 << 20]).unwrap();
-    let gone = chooser::update(&rpi, &lock, BootState::begin_install);
+    let gone = boot_state_store::update(&rpi, &lock, BootState::begin_install);
     assert!(gone.unwrap_err().to_string().starts_with("firmware: "));
 }
 
 #[test]
 fn arming_does_not_move_the_pointer() {
     let (dir, rpi) = device(Method::Pointer);
-    chooser::update(&rpi, &dir.path().join("lock"), |state| state.arm(Slot::B, 3)).unwrap();
+    boot_state_store::update(&rpi, &dir.path().join("lock"), |state| state.arm(Slot::B, 3))
+        .unwrap();
     assert_eq!(rpi.pointer().unwrap(), Some(Slot::A));
 }
 

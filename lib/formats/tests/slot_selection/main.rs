@@ -55,7 +55,7 @@ fn check(world: &World) {
         let content = known(running.slot);
         assert!(content.whole || world.was_lost, "3, half written: {world:?}");
         if !world.was_lost {
-            assert!(content.version >= world.floor, "3, below the floor: {world:?}");
+            assert!(content.version >= world.rollback_floor, "3, below the floor: {world:?}");
         }
         // No update is armed and nothing failed: the next reset is nothing special.
         let is_armed = world.state.as_ref().is_some_and(|state| state.tries > 0);

@@ -59,7 +59,7 @@ pub struct World {
     slots: [Content; 2],
     pub running: Option<Running>,
     pub firmware: Firmware,
-    pub floor: u8,
+    pub rollback_floor: u8,
     /// A bit for each version that is never tried again.
     pub banned: u8,
     /// A bit for each version that was committed.
@@ -90,7 +90,7 @@ impl World {
             slots: [shipped, empty],
             running: None,
             firmware: Firmware { pointer: Some(Slot::A), flag: false },
-            floor: 0,
+            rollback_floor: 0,
             banned: 0,
             once_committed: 1 << 1,
             evidence: false,
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// As `formats::chooser::update` does: from the state that is there, or what runs makes of none.
+    /// As `formats::boot_state_store::update` does: from the state that is there, or what runs makes of none.
     fn change_state(&mut self, change: impl FnOnce(&mut BootState)) {
         let running = self.running.expect("somebody changes it");
         let mut state =
@@ -257,18 +257,18 @@ impl World {
         }
         after(&|world| {
             let other = world.content(running.slot.other());
-            let floor = world.floor.max(floor_of(content.version));
+            let rollback_floor = world.rollback_floor.max(floor_of(content.version));
             world.change_state(|state| match running.boot {
                 Boot::Trial => {
                     state.commit(running.slot);
-                    if other.version < floor {
+                    if other.version < rollback_floor {
                         state.forbid_fallback();
                     }
                 }
                 Boot::Active | Boot::Fallback => state.settle(running.slot),
             });
             if running.boot == Boot::Trial {
-                world.floor = floor;
+                world.rollback_floor = rollback_floor;
                 world.once_committed |= 1 << content.version;
             }
             world.slots[running.slot as usize].was_healthy = true;
@@ -302,7 +302,7 @@ impl World {
             }
             None => {}
         }
-        for version in here.version.max(self.floor.saturating_sub(1)) + 1..=NEWEST {
+        for version in here.version.max(self.rollback_floor.saturating_sub(1)) + 1..=NEWEST {
             if self.banned & 1 << version == 0 {
                 let mut begun = state.clone();
                 begun.begin_install();

@@ -1,6 +1,6 @@
 //! Keeping the boot state where the board's loader reads it.
 //!
-//! A board's way to choose a slot is one implementation of [`Chooser`]; what the state means and
+//! A board's way to choose a slot is one implementation of [`BootStateStore`]; what the state means and
 //! how it changes is the same everywhere, in [`crate::boot_state`].
 
 use std::fs::OpenOptions;
@@ -17,7 +17,7 @@ use crate::rpi::autoboot::Method;
 use crate::{Error, Result, Slot};
 
 /// Loads and stores the boot state.
-pub trait Chooser {
+pub trait BootStateStore {
     /// The state that the loader would go by now.
     fn load(&self) -> Result<BootState>;
 
@@ -27,7 +27,7 @@ pub trait Chooser {
 
     /// Where the firmware cannot read the state: what it boots by itself is made to follow
     /// `state`, which is stored. Writes nothing where it does already.
-    fn follow(&self, _state: &BootState) -> Result<()> {
+    fn sync_firmware(&self, _state: &BootState) -> Result<()> {
         Ok(())
     }
 }
@@ -37,7 +37,7 @@ pub type Running = (Slot, Boot);
 
 /// The chooser of this name (`uboot`, `efi`, `rpi`, `rpi-tryboot`), keeping its state on the disk
 /// whose partitions are linked in the folder `devices`.
-pub fn open(name: &str, devices: &Path, running: Running) -> Result<Box<dyn Chooser>> {
+pub fn open(name: &str, devices: &Path, running: Running) -> Result<Box<dyn BootStateStore>> {
     open_on(name, DeviceFolder::shared(devices), running)
 }
 
@@ -46,8 +46,8 @@ pub fn open_on(
     name: &str,
     partitions: Arc<dyn Partitions>,
     running: Running,
-) -> Result<Box<dyn Chooser>> {
-    let redundant = Redundant::new(partitions.clone()).while_running(running);
+) -> Result<Box<dyn BootStateStore>> {
+    let redundant = RedundantStore::new(partitions.clone()).while_running(running);
     let rpi = |method| Rpi::new(partitions, method).while_running(running);
     match name {
         // They differ in what reads the state before the kernel starts.
@@ -64,7 +64,7 @@ pub fn open_on(
 /// Loads the state, lets `change` change it, and stores it if it did, all under one lock so that
 /// `init` and `ota` never undo each other.
 pub fn update(
-    chooser: &dyn Chooser,
+    chooser: &dyn BootStateStore,
     lock: &Path,
     change: impl FnOnce(&mut BootState),
 ) -> Result<BootState> {
@@ -82,7 +82,7 @@ pub fn update(
     if state != before {
         chooser.store(&mut state)?;
     } else {
-        chooser.follow(&state)?;
+        chooser.sync_firmware(&state)?;
     }
     Ok(state)
 }
@@ -91,21 +91,21 @@ pub fn update(
 /// valid one rules; a store overwrites the other one, one sector, and flushes it. A copy that the
 /// medium does not give back counts as invalid, so it is the next to be written.
 #[derive(Debug, Clone)]
-pub struct Redundant {
+pub struct RedundantStore {
     partitions: Arc<dyn Partitions>,
     running: Option<Running>,
 }
 
-impl Redundant {
+impl RedundantStore {
     /// A chooser whose state lies on the `firmware` partition of these.
     pub fn new(partitions: Arc<dyn Partitions>) -> Self {
-        Redundant { partitions, running: None }
+        RedundantStore { partitions, running: None }
     }
 
     /// The same, on a device that runs already.
     #[must_use]
     pub fn while_running(self, running: Running) -> Self {
-        Redundant { running: Some(running), ..self }
+        RedundantStore { running: Some(running), ..self }
     }
 
     /// The state that rules; `None` when neither copy is valid.
@@ -141,7 +141,7 @@ impl Redundant {
     }
 }
 
-impl Chooser for Redundant {
+impl BootStateStore for RedundantStore {
     /// When neither copy is valid: what runs is to go on ([`BootState::lost`]); nothing running, a
     /// fresh state.
     fn load(&self) -> Result<BootState> {
@@ -221,14 +221,14 @@ mod tests {
         }
     }
 
-    fn disk_with_bad_sectors(bad: &[u64], state: &BootState) -> (BadDisk, Redundant) {
+    fn disk_with_bad_sectors(bad: &[u64], state: &BootState) -> (BadDisk, RedundantStore) {
         let mut firmware = vec![0; 65536];
         for offset in BOOT_STATE_OFFSETS {
             firmware[offset as usize..][..BLOB_SIZE].copy_from_slice(&state.to_blob());
         }
         let disk =
             BadDisk(Arc::new(BadSectors { firmware: firmware.into(), bad: bad.to_vec().into() }));
-        (disk.clone(), Redundant::new(Arc::new(disk)))
+        (disk.clone(), RedundantStore::new(Arc::new(disk)))
     }
 
     #[test]
@@ -257,18 +257,18 @@ mod tests {
         let chooser = chooser.while_running((Slot::B, Boot::Active));
         let state = update(&chooser, &dir.path().join("lock"), |s| s.settle(Slot::B)).unwrap();
         assert_eq!((state.active, state.fallback), (Slot::B, None));
-        let stored = Redundant { running: None, ..chooser };
+        let stored = RedundantStore { running: None, ..chooser };
         assert_eq!(stored.load_valid().unwrap().map(|state| state.next().0), Some(Slot::B));
     }
 
-    fn partition() -> (tempfile::TempDir, Redundant) {
+    fn partition() -> (tempfile::TempDir, RedundantStore) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FIRMWARE), vec![0; 65536]).unwrap();
-        let chooser = Redundant::new(DeviceFolder::shared(dir.path()));
+        let chooser = RedundantStore::new(DeviceFolder::shared(dir.path()));
         (dir, chooser)
     }
 
-    fn content(chooser: &Redundant) -> Vec<u8> {
+    fn content(chooser: &RedundantStore) -> Vec<u8> {
         std::fs::read(chooser.partitions.path(FIRMWARE)).unwrap()
     }
 
