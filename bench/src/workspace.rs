@@ -14,7 +14,7 @@ pub const BOARD: &str = "qemu-arm64";
 pub const UPDATE_PORT: u16 = 8137;
 
 /// Where things are.
-pub struct Workshop {
+pub struct Workspace {
     project: PathBuf,
     folder: PathBuf,
     imager: PathBuf,
@@ -51,25 +51,25 @@ impl Variant<'static> {
         Variant { name: "demo", sequence: 1, packages: &[], workloads: None, updates: false };
 }
 
-impl Workshop {
+impl Workspace {
     /// Finds the programs and makes the folder and its keys.
     ///
     /// `imager` is the one that the harness starts its machines with.
-    pub fn open() -> Result<Workshop> {
+    pub fn open() -> Result<Workspace> {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let project = project.canonicalize().context("the project's folder")?;
         let imager = qemu_tests::imager()?;
         let folder = project.join("out/bench");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let shop = Workshop { project, folder, imager };
+        let workspace = Workspace { project, folder, imager };
         for program in ["init", "ota", "runner"] {
-            let path = shop.device().join(program);
+            let path = workspace.device().join(program);
             ensure!(path.is_file(), "{} is not there; run `just device`", path.display());
         }
-        if !shop.keys().is_dir() {
-            shop.imager(&["keygen".as_ref(), "--out".as_ref(), shop.keys().as_ref()])?;
+        if !workspace.keys().is_dir() {
+            workspace.imager(&["keygen".as_ref(), "--out".as_ref(), workspace.keys().as_ref()])?;
         }
-        Ok(shop)
+        Ok(workspace)
     }
 
     /// Lines above the table: what was measured with.
@@ -156,7 +156,7 @@ impl Workshop {
         Ok(toml)
     }
 
-    /// Builds an image file that [`Workshop::write_sources`] has written into `out`.
+    /// Builds an image file that [`Workspace::write_sources`] has written into `out`.
     pub fn build_into(&self, toml: &Path, out: &Path) -> Result<()> {
         let near = toml.parent().context("an image file without a folder")?;
         let board = near.join(format!("{BOARD}.toml"));

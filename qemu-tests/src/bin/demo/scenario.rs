@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::figures::{Figures, compressed, length, seconds, size};
 use crate::guest::{Boot, Face, Guest};
-use crate::story::Story;
-use crate::visit;
-use crate::workshop::{Built, Workshop, read};
+use crate::interactive;
+use crate::narrator::Narrator;
+use crate::workspace::{Built, Workspace, read};
 
 /// The port on which the device takes pictures.
 const PICTURES: u16 = 8080;
@@ -28,84 +28,87 @@ const TIMES: &str = "Times (emulated processor, wall clock unless they say guest
 const MEMORY: &str = "Memory, peak resident, on the device";
 
 /// Walks all of it. Fails at the first step that is not seen to happen.
-pub fn walk(story: &mut Story) -> Result<()> {
-    let shop = Workshop::open()?;
-    story.say(&format!("Everything this makes lies in {}.", shop.shown(&shop.folder)));
-    if shop.port_moved() {
-        story.say(&format!(
+pub fn walk(narrator: &mut Narrator) -> Result<()> {
+    let workspace = Workspace::open()?;
+    narrator.say(&format!("Everything this makes lies in {}.", workspace.shown(&workspace.folder)));
+    if workspace.port_moved() {
+        narrator.say(&format!(
             "Port 8080, which demo/demo.toml names for updates, is in use on this machine: the images are built for port {}.",
-            shop.port
+            workspace.port
         ));
     }
     let mut figures = Figures::default();
 
-    story.step("Make the keys");
-    story.say("One key signs what devices run, four sign the repository they update from.");
-    shop.keygen(story)?;
+    narrator.step("Make the keys");
+    narrator.say("One key signs what devices run, four sign the repository they update from.");
+    workspace.keygen(narrator)?;
 
-    story.step("Build the image");
-    story.say("Debian's kernel and C library, the TensorFlow Lite engine, a face detector, a photograph: one signed disk image, without root rights or a container.");
+    narrator.step("Build the image");
+    narrator.say("Debian's kernel and C library, the TensorFlow Lite engine, a face detector, a photograph: one signed disk image, without root rights or a container.");
     let start = Instant::now();
-    let first = shop.build_first(story)?;
+    let first = workspace.build_first(narrator)?;
     let built_in = start.elapsed();
-    describe_sizes(story, &shop, &first, &mut figures)?;
+    describe_sizes(narrator, &workspace, &first, &mut figures)?;
     figures.add(TIMES, "build the image", seconds(built_in));
 
-    story.step("Publish it, and serve the repository");
-    shop.publish(story, &first)?;
-    let server = Server::start_on(&shop.repository(), shop.port)?;
-    story
+    narrator.step("Publish it, and serve the repository");
+    workspace.publish(narrator, &first)?;
+    let server = Server::start_on(&workspace.repository(), workspace.port)?;
+    narrator
         .say(&format!("Any HTTP server can serve the folder; here it is one at {}.", server.url()));
 
-    story.step("Boot it in QEMU");
-    let disk = Disk::copy_to(&first.img, &shop.folder.join("disk.img"))?;
-    let options =
-        Options { ports: vec![PICTURES], logs: Some(shop.folder.clone()), ..Options::default() };
+    narrator.step("Boot it in QEMU");
+    let disk = Disk::copy_to(&first.img, &workspace.folder.join("disk.img"))?;
+    let options = Options {
+        ports: vec![PICTURES],
+        logs: Some(workspace.folder.clone()),
+        ..Options::default()
+    };
     let machine = Machine::start("serial", &disk, &options)?;
     let mut guest = Guest::new(machine);
-    story.say(&format!("The serial log is {}.", shop.shown(guest.machine.console.log())));
-    let boot = story.during("the device boots", String::new, || {
+    narrator.say(&format!("The serial log is {}.", workspace.shown(guest.machine.console.log())));
+    let boot = narrator.during("the device boots", String::new, || {
         guest.boot("slot a of demo 1.0.0 (sequence 1)")
     })?;
-    story.say("The loader chose slot a. The first program verified the signature of its root, opened it under dm-verity and started the workloads from it.");
+    narrator.say("The loader chose slot a. The first program verified the signature of its root, opened it under dm-verity and started the workloads from it.");
     boot_figures(&boot, &mut figures);
 
-    story.step("Look at what the model found");
-    tell_face(story, &boot.face);
+    narrator.step("Look at what the model found");
+    tell_face(narrator, &boot.face);
     guest.watch_update_client()?;
 
-    story.step("Publish 1.0.1 and let the device update itself");
-    good_update(story, &shop, &server, &disk, &mut guest, &mut figures)?;
+    narrator.step("Publish 1.0.1 and let the device update itself");
+    good_update(narrator, &workspace, &server, &disk, &mut guest, &mut figures)?;
 
-    story.step("Publish 1.0.2, which is broken, and see the device fall back");
-    bad_update(story, &shop, &server, &disk, &mut guest, &mut figures)?;
+    narrator.step("Publish 1.0.2, which is broken, and see the device fall back");
+    bad_update(narrator, &workspace, &server, &disk, &mut guest, &mut figures)?;
 
-    story.step("What it takes");
+    narrator.step("What it takes");
     let (init, runner) = guest.peak_memory()?;
     figures.add(MEMORY, "init (PID 1)", size(init * 1024));
     figures.add(MEMORY, "runner with the model", size(runner * 1024));
     let ota = guest.update_client_peak().context("the shell told no memory of ota")?;
     figures.add(MEMORY, "ota, having installed", size(ota * 1024));
-    story.say(&figures.table());
-    story.say("Every step was seen to happen on the device.");
+    narrator.say(&figures.table());
+    narrator.say("Every step was seen to happen on the device.");
 
-    if visit::is_wanted() {
-        story.step("Look around");
-        story.say(&format!("The device still runs, and this terminal is its console: type `ctl status`, `ctl logs face`, `ota status`. Send it a picture of your own from another terminal:\n  curl --data-binary @photo.jpg http://127.0.0.1:{}/infer\nEnd with `leave` or Ctrl-D.", guest.machine.port(PICTURES)?));
-        visit::receive(&mut guest)?;
+    if interactive::is_wanted() {
+        narrator.step("Look around");
+        narrator.say(&format!("The device still runs, and this terminal is its console: type `ctl status`, `ctl logs face`, `ota status`. Send it a picture of your own from another terminal:\n  curl --data-binary @photo.jpg http://127.0.0.1:{}/infer\nEnd with `leave` or Ctrl-D.", guest.machine.port(PICTURES)?));
+        interactive::receive(&mut guest)?;
     }
     Ok(())
 }
 
 fn describe_sizes(
-    story: &Story,
-    shop: &Workshop,
+    narrator: &Narrator,
+    workspace: &Workspace,
     built: &Built,
     figures: &mut Figures,
 ) -> Result<()> {
-    let report = shop.inspect(story, &built.update)?;
+    let report = workspace.inspect(narrator, &built.update)?;
     let root = report["slot"]["manifest"]["root_bytes"].as_u64();
-    let packed = story.during("zstd compresses the image, for its size", String::new, || {
+    let packed = narrator.during("zstd compresses the image, for its size", String::new, || {
         compressed(&built.img, LEVEL)
     })?;
     figures.add(SIZES, "image (.img)", size(length(&built.img)?));
@@ -113,12 +116,12 @@ fn describe_sizes(
     figures.add(SIZES, "update (.update)", size(length(&built.update)?));
     figures.add(SIZES, "root file system", size(root.context("inspect told no size of the root")?));
     for program in ["init", "ota", "runner"] {
-        figures.add(SIZES, program, size(length(&shop.device.join(program))?));
+        figures.add(SIZES, program, size(length(&workspace.device.join(program))?));
     }
-    story.say(&format!(
+    narrator.say(&format!(
         "{} and {}, {} to send.",
-        shop.shown(&built.img),
-        shop.shown(&built.update),
+        workspace.shown(&built.img),
+        workspace.shown(&built.update),
         size(length(&built.update)?)
     ));
     Ok(())
@@ -135,36 +138,37 @@ fn boot_figures(boot: &Boot, figures: &mut Figures) {
     figures.add(TIMES, "power-on to healthy", seconds(boot.healthy_at));
 }
 
-fn tell_face(story: &Story, face: &Face) {
+fn tell_face(narrator: &Narrator, face: &Face) {
     let [x, y, width, height] = face.bounds;
-    story.say(&format!(
+    narrator.say(&format!(
         "In the photograph of the astronaut (512 x 512) it found one face: score {:.2}, a box {width:.0} pixels wide and {height:.0} high, its corner {x:.0} from the left and {y:.0} from the top.",
         face.score
     ));
 }
 
 fn good_update(
-    story: &Story,
-    shop: &Workshop,
+    narrator: &Narrator,
+    workspace: &Workspace,
     server: &Server,
     disk: &Disk,
     guest: &mut Guest,
     figures: &mut Figures,
 ) -> Result<()> {
     let start = Instant::now();
-    let built = shop.build_variant(story, "1.0.1", 2, |_| Ok(()))?;
+    let built = workspace.build_variant(narrator, "1.0.1", 2, |_| Ok(()))?;
     figures.add(TIMES, "build 1.0.1", seconds(start.elapsed()));
-    shop.publish(story, &built)?;
-    let (taken, reboot_at) = install(story, server, guest, &built, "1.0.1 (sequence 2)", Slot::B)?;
+    workspace.publish(narrator, &built)?;
+    let (taken, reboot_at) =
+        install(narrator, server, guest, &built, "1.0.1 (sequence 2)", Slot::B)?;
     figures.add(TIMES, "download and install 1.0.1", seconds(taken));
 
-    let boot = story.during("the device boots 1.0.1 on trial", String::new, || {
+    let boot = narrator.during("the device boots 1.0.1 on trial", String::new, || {
         guest.boot("slot b of demo 1.0.1 (sequence 2)")
     })?;
-    story.say("Slot b runs 1.0.1, on trial:");
-    tell_face(story, &boot.face);
+    narrator.say("Slot b runs 1.0.1, on trial:");
+    tell_face(narrator, &boot.face);
     figures.add(TIMES, "trial boot: reboot to healthy", seconds(boot.healthy_at - reboot_at));
-    let committed = story.during("the device watches its health", String::new, || {
+    let committed = narrator.during("the device watches its health", String::new, || {
         guest.pass("ota: committed 1.0.1 in slot b")
     })?;
     figures.add(TIMES, "trial boot: reboot to committed", seconds(committed.at - reboot_at));
@@ -173,29 +177,29 @@ fn good_update(
         state.active == Slot::B && state.trial.is_none() && state.fallback == Some(Slot::A),
         "committed, but the disk's boot state says {state:?}"
     );
-    story.say("All was healthy long enough: 1.0.1 is committed, and 1.0.0 in slot a is what it would fall back to.");
+    narrator.say("All was healthy long enough: 1.0.1 is committed, and 1.0.0 in slot a is what it would fall back to.");
     Ok(())
 }
 
 /// Sees the device find, install and arm a version, and reboot: the time from finding to having
 /// installed, and when it rebooted.
 fn install(
-    story: &Story,
+    narrator: &Narrator,
     server: &Server,
     guest: &mut Guest,
     built: &Built,
     version: &str,
     slot: Slot,
 ) -> Result<(Duration, Duration)> {
-    let found = story.during("the device looks every five seconds", String::new, || {
+    let found = narrator.during("the device looks every five seconds", String::new, || {
         guest.pass(&format!("ota: found {version}"))
     })?;
     let name = built.update.file_name().context("an update without a name")?.to_string_lossy();
     let total = length(&built.update)?;
-    story.say(&format!("The device found {version} and writes it to slot {slot}."));
+    narrator.say(&format!("The device found {version} and writes it to slot {slot}."));
     let progress = || format!(": {} of {} sent", size(server.served_of(&name).bytes), size(total));
     let number = version.split(' ').next().unwrap_or(version);
-    let installed = story.during("download and install", progress, || {
+    let installed = narrator.during("download and install", progress, || {
         match guest
             .wait_for_any(&[&format!("ota: installed {number} in slot {slot}"), "ota: refused"])?
         {
@@ -205,36 +209,36 @@ fn install(
     })?;
     guest.pass("ota: trial armed")?;
     let reboot = guest.pass("ferrite: shutdown: reboot")?;
-    story.say("Installed, read back from the disk, armed. The device reboots by itself.");
+    narrator.say("Installed, read back from the disk, armed. The device reboots by itself.");
     Ok((installed.at - found.at, reboot.at))
 }
 
 fn bad_update(
-    story: &Story,
-    shop: &Workshop,
+    narrator: &Narrator,
+    workspace: &Workspace,
     server: &Server,
     disk: &Disk,
     guest: &mut Guest,
     figures: &mut Figures,
 ) -> Result<()> {
-    story.say("Its golden sample, the answer the model has to give before it counts as ready, is another one: as if the wrong model had slipped in.");
-    let built = shop.build_variant(story, "1.0.2", 3, break_golden_sample)?;
-    shop.publish(story, &built)?;
-    let (_, reboot_at) = install(story, server, guest, &built, "1.0.2 (sequence 3)", Slot::A)?;
-    story.during("the device tries 1.0.2", String::new, || {
+    narrator.say("Its golden sample, the answer the model has to give before it counts as ready, is another one: as if the wrong model had slipped in.");
+    let built = workspace.build_variant(narrator, "1.0.2", 3, break_golden_sample)?;
+    workspace.publish(narrator, &built)?;
+    let (_, reboot_at) = install(narrator, server, guest, &built, "1.0.2 (sequence 3)", Slot::A)?;
+    narrator.during("the device tries 1.0.2", String::new, || {
         guest.pass("ferrite: initrd: slot a of demo 1.0.2 (sequence 3) verified")
     })?;
-    story.say("Slot a runs 1.0.2, on trial: its signature is good.");
-    let mismatch = story
+    narrator.say("Slot a runs 1.0.2, on trial: its signature is good.");
+    let mismatch = narrator
         .during("the model is tried", String::new, || guest.pass("face: golden sample mismatch"));
-    story.say(&format!("But its model is not: {}", mismatch?.text));
-    let reset = story.during("the device waits whether it recovers", String::new, || {
+    narrator.say(&format!("But its model is not: {}", mismatch?.text));
+    let reset = narrator.during("the device waits whether it recovers", String::new, || {
         let (which, line) = guest.wait_for_any(&["; resetting", "ota: committed"])?;
         ensure!(which == 0, "the device kept a broken version: {}", line.text);
         Ok(line)
     })?;
-    story.say(&format!("The device gave up on it: {}", reset.text));
-    let back = story.during("the device falls back", String::new, || {
+    narrator.say(&format!("The device gave up on it: {}", reset.text));
+    let back = narrator.during("the device falls back", String::new, || {
         guest.boot("slot b of demo 1.0.1 (sequence 2)")
     })?;
     let fell = guest.pass("ota: fell back from 1.0.2")?;
@@ -243,17 +247,17 @@ fn bad_update(
         "broken 1.0.2: reboot to healthy 1.0.1",
         seconds(back.healthy_at - reboot_at),
     );
-    story.say(&format!("It runs 1.0.1 again: {}", fell.text));
-    tell_face(story, &back.face);
+    narrator.say(&format!("It runs 1.0.1 again: {}", fell.text));
+    tell_face(narrator, &back.face);
     guest.watch_update_client()?;
-    stays(story, server, disk, guest)
+    stays(narrator, server, disk, guest)
 }
 
 /// The device has looked at the repository a few times more and left 1.0.2 alone.
-fn stays(story: &Story, server: &Server, disk: &Disk, guest: &mut Guest) -> Result<()> {
+fn stays(narrator: &Narrator, server: &Server, disk: &Disk, guest: &mut Guest) -> Result<()> {
     let looks = || server.served_of("timestamp.json").requests;
     let before = looks();
-    story.during("the device goes on looking", String::new, || {
+    narrator.during("the device goes on looking", String::new, || {
         let start = Instant::now();
         while looks() < before + LOOKS {
             ensure!(start.elapsed() < TO_LOOK, "the device no longer looks at the repository");
@@ -269,7 +273,7 @@ fn stays(story: &Story, server: &Server, disk: &Disk, guest: &mut Guest) -> Resu
         state.active == Slot::B && state.trial.is_none(),
         "fell back, but the disk's boot state says {state:?}"
     );
-    story.say(&format!("It looked at the repository {LOOKS} times more, still saw 1.0.2 there, and stays with 1.0.1."));
+    narrator.say(&format!("It looked at the repository {LOOKS} times more, still saw 1.0.2 there, and stays with 1.0.1."));
     Ok(())
 }
 

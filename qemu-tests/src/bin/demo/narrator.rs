@@ -12,15 +12,15 @@ const FIRST_SIGN: Duration = Duration::from_secs(2);
 const NEXT_SIGN: Duration = Duration::from_secs(10);
 
 /// The demo as it is told.
-pub struct Story {
+pub struct Narrator {
     number: usize,
     title: &'static str,
 }
 
-impl Story {
+impl Narrator {
     /// Nothing told yet.
-    pub fn new() -> Story {
-        Story { number: 0, title: "the start" }
+    pub fn new() -> Narrator {
+        Narrator { number: 0, title: "the start" }
     }
 
     /// Begins the next step.

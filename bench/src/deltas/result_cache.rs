@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// Figures in bytes by way and files, kept in a text file: `WAY OLD-SHA256 NEW-SHA256 BYTES`.
-pub struct Known {
+/// Figures in bytes by method and files, kept in a text file: `METHOD OLD-SHA256 NEW-SHA256 BYTES`.
+pub struct ResultCache {
     path: PathBuf,
     figures: BTreeMap<String, u64>,
 }
@@ -27,9 +27,9 @@ impl Pair {
     }
 }
 
-impl Known {
+impl ResultCache {
     /// Reads the file at `path`, if there is one. Lines that are none are passed over.
-    pub fn open(path: &Path) -> Result<Known> {
+    pub fn open(path: &Path) -> Result<ResultCache> {
         let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             read => read.with_context(|| path.display().to_string())?,
@@ -38,21 +38,21 @@ impl Known {
             let (key, bytes) = line.rsplit_once(' ')?;
             Some((key.to_owned(), bytes.parse().ok()?))
         };
-        Ok(Known { path: path.to_owned(), figures: text.lines().filter_map(line).collect() })
+        Ok(ResultCache { path: path.to_owned(), figures: text.lines().filter_map(line).collect() })
     }
 
-    /// The figure of a way for a pair: the known one, else what `measure` says.
+    /// The figure of a method for a pair: the cached one, else what `measure` says.
     pub fn or(
         &mut self,
-        way: &str,
+        method: &str,
         pair: &Pair,
         measure: impl FnOnce() -> Result<u64>,
     ) -> Result<u64> {
-        let key = format!("{way} {} {}", pair.old, pair.new);
+        let key = format!("{method} {} {}", pair.old, pair.new);
         if let Some(bytes) = self.figures.get(&key) {
             return Ok(*bytes);
         }
-        let bytes = measure().with_context(|| way.to_owned())?;
+        let bytes = measure().with_context(|| method.to_owned())?;
         let mut file = File::options()
             .create(true)
             .append(true)
@@ -80,16 +80,16 @@ mod tests {
         for path in [&old, &new, &other] {
             fs::write(path, path.display().to_string()).unwrap();
         }
-        let path = dir.path().join("known");
+        let path = dir.path().join("result-cache");
         let pair = Pair::of(&old, &new).unwrap();
-        let mut known = Known::open(&path).unwrap();
-        assert!(known.or("bsdiff", &pair, || anyhow::bail!("not there")).is_err());
-        assert_eq!(known.or("bsdiff", &pair, || Ok(7)).unwrap(), 7);
-        let mut known = Known::open(&path).unwrap();
+        let mut cache = ResultCache::open(&path).unwrap();
+        assert!(cache.or("bsdiff", &pair, || anyhow::bail!("not there")).is_err());
+        assert_eq!(cache.or("bsdiff", &pair, || Ok(7)).unwrap(), 7);
+        let mut cache = ResultCache::open(&path).unwrap();
         let never = || -> Result<u64> { panic!("measured twice") };
-        assert_eq!(known.or("bsdiff", &pair, never).unwrap(), 7);
-        assert_eq!(known.or("casync", &pair, || Ok(8)).unwrap(), 8);
+        assert_eq!(cache.or("bsdiff", &pair, never).unwrap(), 7);
+        assert_eq!(cache.or("casync", &pair, || Ok(8)).unwrap(), 8);
         let changed = Pair::of(&old, &other).unwrap();
-        assert_eq!(known.or("bsdiff", &changed, || Ok(9)).unwrap(), 9);
+        assert_eq!(cache.or("bsdiff", &changed, || Ok(9)).unwrap(), 9);
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::story::Story;
+use crate::narrator::Narrator;
 
 /// The port in `demo/demo.toml`.
 const PORT: u16 = 8080;
@@ -17,7 +17,7 @@ pub const BOARD: &str = "qemu-arm64";
 const NAME: &str = "demo";
 
 /// The demo's folder and tools.
-pub struct Workshop {
+pub struct Workspace {
     project: PathBuf,
     /// `out/demo`.
     pub folder: PathBuf,
@@ -36,9 +36,9 @@ pub struct Built {
     pub update: PathBuf,
 }
 
-impl Workshop {
+impl Workspace {
     /// Empties `out/demo` of the last run and finds what is needed.
-    pub fn open() -> Result<Workshop> {
+    pub fn open() -> Result<Workspace> {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let project = project.canonicalize().context("the project's folder")?;
         let folder = project.join("out/demo");
@@ -58,7 +58,7 @@ impl Workshop {
                 needed.display()
             );
         }
-        Ok(Workshop { project, folder, imager, device, port: free_port()? })
+        Ok(Workspace { project, folder, imager, device, port: free_port()? })
     }
 
     /// Whether the port is not the one that `demo/demo.toml` names.
@@ -77,45 +77,48 @@ impl Workshop {
     }
 
     /// `imager keygen`.
-    pub fn keygen(&self, story: &Story) -> Result<()> {
-        self.run(story, &["keygen", "--out", "out/demo/keys"]).map(drop)
+    pub fn keygen(&self, narrator: &Narrator) -> Result<()> {
+        self.run(narrator, &["keygen", "--out", "out/demo/keys"]).map(drop)
     }
 
     /// `imager publish` of one update.
-    pub fn publish(&self, story: &Story, built: &Built) -> Result<()> {
+    pub fn publish(&self, narrator: &Narrator, built: &Built) -> Result<()> {
         let update = self.shown(&built.update);
-        self.run(story, &["publish", "--repo", "out/demo/repo", "--keys", "out/demo/keys", &update])
-            .map(drop)
+        self.run(
+            narrator,
+            &["publish", "--repo", "out/demo/repo", "--keys", "out/demo/keys", &update],
+        )
+        .map(drop)
     }
 
     /// What `imager inspect` says about a file; fails if it does not verify.
-    pub fn inspect(&self, story: &Story, file: &Path) -> Result<serde_json::Value> {
+    pub fn inspect(&self, narrator: &Narrator, file: &Path) -> Result<serde_json::Value> {
         let file = self.shown(file);
-        let said = self.run(story, &["inspect", &file, "--keys", "out/demo/keys", "--json"])?;
+        let said = self.run(narrator, &["inspect", &file, "--keys", "out/demo/keys", "--json"])?;
         serde_json::from_str(&said).context("`imager inspect --json` printed something else")
     }
 
     /// Builds `demo/demo.toml` as it stands, or a copy of it with another port.
-    pub fn build_first(&self, story: &Story) -> Result<Built> {
+    pub fn build_first(&self, narrator: &Narrator) -> Result<Built> {
         if self.port_moved() {
             let toml = self.variant("1.0.0", 1)?;
-            return self.build(story, &toml, "1.0.0");
+            return self.build(narrator, &toml, "1.0.0");
         }
-        self.build(story, &self.project.join("demo/demo.toml"), "1.0.0")
+        self.build(narrator, &self.project.join("demo/demo.toml"), "1.0.0")
     }
 
     /// Makes a copy of the demo's folder whose image has this version, and builds it after
     /// `change` had its way with the copy.
     pub fn build_variant(
         &self,
-        story: &Story,
+        narrator: &Narrator,
         version: &str,
         sequence: u64,
         change: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Built> {
         let toml = self.variant(version, sequence)?;
         change(toml.parent().unwrap_or(Path::new(".")))?;
-        self.build(story, &toml, version)
+        self.build(narrator, &toml, version)
     }
 
     fn variant(&self, version: &str, sequence: u64) -> Result<PathBuf> {
@@ -135,10 +138,10 @@ impl Workshop {
         Ok(toml)
     }
 
-    fn build(&self, story: &Story, toml: &Path, version: &str) -> Result<Built> {
+    fn build(&self, narrator: &Narrator, toml: &Path, version: &str) -> Result<Built> {
         let toml = self.shown(toml);
         self.run(
-            story,
+            narrator,
             &[
                 "build",
                 "--image",
@@ -156,10 +159,10 @@ impl Workshop {
     }
 
     /// Runs `imager` in the project's folder, shows the command, and gives what it printed.
-    fn run(&self, story: &Story, arguments: &[&str]) -> Result<String> {
-        story.say(&format!("$ imager {}", arguments.join(" ")));
+    fn run(&self, narrator: &Narrator, arguments: &[&str]) -> Result<String> {
+        narrator.say(&format!("$ imager {}", arguments.join(" ")));
         let what = format!("imager {} at work", arguments.first().unwrap_or(&""));
-        let output = story.during(&what, String::new, || {
+        let output = narrator.during(&what, String::new, || {
             Command::new(&self.imager)
                 .args(arguments)
                 .current_dir(&self.project)
@@ -174,7 +177,7 @@ impl Workshop {
         errors
             .lines()
             .filter(|l| l.to_lowercase().starts_with("notice"))
-            .for_each(|l| story.say(l));
+            .for_each(|l| narrator.say(l));
         String::from_utf8(output.stdout).context("imager printed something that is no text")
     }
 }

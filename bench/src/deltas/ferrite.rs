@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::Pair;
 use super::process::{self, Taken};
-use super::roads::SlotStream;
+use super::slot_stream::SlotStream;
 use crate::statistics::median;
-use crate::workshop::{Workshop, length};
+use crate::workspace::{Workspace, length};
 
 /// How our delta of a pair is made.
 pub enum Origin {
@@ -26,7 +26,7 @@ pub enum Origin {
 
 /// What our delta takes.
 #[derive(Debug, Clone, Copy)]
-pub struct Ours {
+pub struct DeltaCost {
     /// Bytes on the wire: the delta, and what it leaves to the payload.
     pub bytes: u64,
     /// Making it.
@@ -36,14 +36,14 @@ pub struct Ours {
 }
 
 /// Makes the delta once and applies it `runs` times. Fails when what it makes is not the new image.
-pub fn measure(shop: &Workshop, pair: &Pair, runs: usize) -> Result<Ours> {
-    let delta = shop.path("deltas/ours.delta");
+pub fn measure(workspace: &Workspace, pair: &Pair, runs: usize) -> Result<DeltaCost> {
+    let delta = workspace.path("deltas/ferrite.delta");
     let made = match &pair.origin {
         Origin::Files => process::make(&pair.old, &pair.new, &delta)?,
-        Origin::Updates { old, new } => publish(shop, old, new, &delta)?,
+        Origin::Updates { old, new } => publish(workspace, old, new, &delta)?,
     };
     let bytes = length(&delta)? + left_to_the_payload(pair, &delta)?;
-    let image = shop.path("deltas/made.image");
+    let image = workspace.path("deltas/made.image");
     let mut all = Vec::new();
     for _ in 0..runs {
         all.push(process::apply(&pair.old, &delta, &pair.new, &image)?);
@@ -57,17 +57,17 @@ pub fn measure(shop: &Workshop, pair: &Pair, runs: usize) -> Result<Ours> {
         memory: all.iter().map(|taken| taken.memory).max().unwrap_or(0),
     };
     fs::remove_file(&image).with_context(|| image.display().to_string())?;
-    Ok(Ours { bytes, made, applied })
+    Ok(DeltaCost { bytes, made, applied })
 }
 
 /// Publishes both versions, the second with a delta from the first; `delta` becomes what devices
 /// are given. Says what the second publication took.
-fn publish(shop: &Workshop, old: &Path, new: &Path, delta: &Path) -> Result<Taken> {
-    let repo = shop.fresh_folder("deltas/repo")?;
-    let keys = shop.keys();
+fn publish(workspace: &Workspace, old: &Path, new: &Path, delta: &Path) -> Result<Taken> {
+    let repo = workspace.fresh_folder("deltas/repo")?;
+    let keys = workspace.keys();
     let publish = |deltas: &str, update: &Path| {
         process::taken(
-            shop.imager_program().as_ref(),
+            workspace.imager_program().as_ref(),
             &[
                 "publish".as_ref(),
                 "--repo".as_ref(),

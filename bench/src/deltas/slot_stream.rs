@@ -1,5 +1,5 @@
-//! Our other roads (docs/updates.md, "The cheapest road"): what a device fetches by the block index,
-//! and by the whole payload.
+//! What an update writes, chunk by chunk, and what a device fetches of it without a delta: by the
+//! block index, or as the whole payload.
 
 use std::collections::HashSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The ways to bring a new version that ours is compared with, and our own other roads.
+//! The methods to bring a new version that Ferrite's delta is compared with, and Ferrite's own other ones.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -9,22 +9,22 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use super::known::{self, Known};
-use super::ours::Origin;
-use super::roads::SlotStream;
+use super::ferrite::Origin;
+use super::result_cache::{self, ResultCache};
+use super::slot_stream::SlotStream;
 use super::{Pair, casync};
-use crate::workshop::{length, output};
+use crate::workspace::{length, output};
 
-/// A way to bring a new version to a device that has an old one.
+/// A method to bring a new version to a device that has an old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Method {
     /// bsdiff 4: matches with small differences, bzip2 inside.
     Bsdiff,
     /// xdelta3's copies, then zstd.
     Xdelta,
     /// zstd with the old image as its dictionary.
     ZstdPatch,
-    /// RAUC's adaptive way: blocks by hash.
+    /// RAUC's adaptive update: blocks by hash.
     Blocks,
     /// Chunks cut by their content.
     Casync,
@@ -34,44 +34,44 @@ pub enum Way {
     Payload,
 }
 
-impl Way {
+impl Method {
     /// In the order of the table.
-    pub const ALL: [Way; 7] = [
-        Way::Bsdiff,
-        Way::Xdelta,
-        Way::ZstdPatch,
-        Way::Blocks,
-        Way::Casync,
-        Way::Index,
-        Way::Payload,
+    pub const ALL: [Method; 7] = [
+        Method::Bsdiff,
+        Method::Xdelta,
+        Method::ZstdPatch,
+        Method::Blocks,
+        Method::Casync,
+        Method::Index,
+        Method::Payload,
     ];
 
     /// What its row is called.
     pub fn title(self) -> &'static str {
         match self {
-            Way::Bsdiff => "bsdiff",
-            Way::Xdelta => "xdelta3 -9, then zstd -19",
-            Way::ZstdPatch => "zstd -19 --patch-from",
-            Way::Blocks => "4 KiB blocks by hash, missing ones zstd -19, with the index",
-            Way::Casync => "casync chunks",
-            Way::Index => "our block index",
-            Way::Payload => "our payload, whole",
+            Method::Bsdiff => "bsdiff",
+            Method::Xdelta => "xdelta3 -9, then zstd -19",
+            Method::ZstdPatch => "zstd -19 --patch-from",
+            Method::Blocks => "4 KiB blocks by hash, missing ones zstd -19, with the index",
+            Method::Casync => "casync chunks",
+            Method::Index => "our block index",
+            Method::Payload => "our payload, whole",
         }
     }
 
     /// Whether it copies exact runs: what our delta may be 1.02 times as large as at most.
     pub fn copies(self) -> bool {
-        matches!(self, Way::Xdelta | Way::ZstdPatch | Way::Blocks | Way::Casync)
+        matches!(self, Method::Xdelta | Method::ZstdPatch | Method::Blocks | Method::Casync)
     }
 
     /// The program it needs, which is also its package.
     fn program(self) -> Option<&'static str> {
         match self {
-            Way::Bsdiff => Some("bsdiff"),
-            Way::Xdelta => Some("xdelta3"),
-            Way::Casync => Some("casync"),
-            Way::ZstdPatch | Way::Blocks => Some("zstd"),
-            Way::Index | Way::Payload => None,
+            Method::Bsdiff => Some("bsdiff"),
+            Method::Xdelta => Some("xdelta3"),
+            Method::Casync => Some("casync"),
+            Method::ZstdPatch | Method::Blocks => Some("zstd"),
+            Method::Index | Method::Payload => None,
         }
     }
 
@@ -85,44 +85,47 @@ impl Way {
 
 /// A line for each program that is not there.
 pub fn missing() -> Vec<String> {
-    let missing = Way::ALL.into_iter().filter(|way| !way.is_there());
+    let missing = Method::ALL.into_iter().filter(|method| !method.is_there());
     missing
-        .map(|way| {
-            let program = way.program().unwrap_or_default();
-            format!("{}: not measured, {program} is not installed (package {program})", way.title())
+        .map(|method| {
+            let program = method.program().unwrap_or_default();
+            format!(
+                "{}: not measured, {program} is not installed (package {program})",
+                method.title()
+            )
         })
         .collect()
 }
 
-/// Bytes on the wire by each way whose program is there.
+/// Bytes on the wire by each method whose program is there.
 pub fn measure(
     folder: &Path,
     pair: &Pair,
-    files: &known::Pair,
-    known: &mut Known,
-) -> Result<Vec<(Way, Option<u64>)>> {
+    files: &result_cache::Pair,
+    cache: &mut ResultCache,
+) -> Result<Vec<(Method, Option<u64>)>> {
     let mut figures = Vec::new();
-    for way in Way::ALL {
-        let figure = match way.is_there() {
-            true => Some(known.or(way.title(), files, || bytes(way, folder, pair))?),
+    for method in Method::ALL {
+        let figure = match method.is_there() {
+            true => Some(cache.or(method.title(), files, || bytes(method, folder, pair))?),
             false => None,
         };
-        figures.push((way, figure));
+        figures.push((method, figure));
     }
     Ok(figures)
 }
 
-fn bytes(way: Way, folder: &Path, pair: &Pair) -> Result<u64> {
-    eprintln!("bench: deltas: {}: {}", pair.title, way.title());
+fn bytes(method: Method, folder: &Path, pair: &Pair) -> Result<u64> {
+    eprintln!("bench: deltas: {}: {}", pair.title, method.title());
     let scratch = tempfile::tempdir_in(folder).context("a folder for what is made")?;
     let made = scratch.path().join("made");
     let (old, new) = (&pair.old, &pair.new);
-    match way {
-        Way::Bsdiff => {
+    match method {
+        Method::Bsdiff => {
             output(Command::new("bsdiff").args([old, new, &made]))?;
             length(&made)
         }
-        Way::Xdelta => {
+        Method::Xdelta => {
             // As much of the old image as there is; zstd does what its own compression would.
             let window = length(old)?.next_power_of_two().to_string();
             let mut command = Command::new("xdelta3");
@@ -130,22 +133,22 @@ fn bytes(way: Way, folder: &Path, pair: &Pair) -> Result<u64> {
             output(command.args([old, new, &made]))?;
             zstd(&[], &made, &scratch.path().join("packed"))
         }
-        Way::ZstdPatch => {
+        Method::ZstdPatch => {
             // The window has to reach from the new image's end to the old one's start.
             let bits = (length(old)? + length(new)?).next_power_of_two().trailing_zeros();
             let long = format!("--long={}", bits.clamp(27, 31));
             let from = format!("--patch-from={}", old.display());
             zstd(&["--ultra", &long, &from], new, &made)
         }
-        Way::Blocks => blocks(old, new, scratch.path()),
-        Way::Casync => casync::fetched(old, new, scratch.path()),
-        Way::Index | Way::Payload => {
+        Method::Blocks => blocks(old, new, scratch.path()),
+        Method::Casync => casync::fetched(old, new, scratch.path()),
+        Method::Index | Method::Payload => {
             let stream = match &pair.origin {
                 Origin::Updates { new, .. } => SlotStream::read(new)?,
                 Origin::Files => SlotStream::of(read(new)?)?,
             };
-            match way {
-                Way::Index => stream.by_index(&read(old)?),
+            match method {
+                Method::Index => stream.by_index(&read(old)?),
                 _ => Ok(stream.payload()),
             }
         }
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_bar_of_copying_ways_is_that_of_the_issue() {
-        let copying: Vec<_> = Way::ALL.into_iter().filter(|way| way.copies()).collect();
-        assert_eq!(copying, [Way::Xdelta, Way::ZstdPatch, Way::Blocks, Way::Casync]);
+        let copying: Vec<_> = Method::ALL.into_iter().filter(|method| method.copies()).collect();
+        assert_eq!(copying, [Method::Xdelta, Method::ZstdPatch, Method::Blocks, Method::Casync]);
     }
 }
