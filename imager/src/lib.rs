@@ -29,6 +29,5 @@ pub mod chooser;
 pub mod command;
 pub mod config;
 pub mod device_settings;
-pub mod fs;
 pub mod sources;
 mod sys;

@@ -26,7 +26,7 @@ use self::secure_boot::SecureBootReport;
 use self::shell::ShellReport;
 use self::steering::Steering;
 use self::unified::UnifiedReport;
-use crate::fs::fat_reader::FatVolume;
+use imagefs::fat_reader::FatVolume;
 
 /// Arguments of `imager inspect`.
 #[derive(Args)]

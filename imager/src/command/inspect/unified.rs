@@ -5,7 +5,7 @@ use formats::efi;
 use serde::Serialize;
 use uefi_image::Pe;
 
-use crate::fs::fat_reader::FatVolume;
+use imagefs::fat_reader::FatVolume;
 
 /// A unified kernel image on a boot partition.
 #[derive(Debug, Serialize)]
