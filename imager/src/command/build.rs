@@ -21,11 +21,11 @@ use crate::chooser::efi;
 use crate::chooser::rpi::ramdisk;
 use crate::config::board::{Architecture, Chooser};
 use crate::config::{Board, Image};
-use imagefs::tree::Tree;
-use imagefs::{ext4, fat};
 use crate::sources::Inputs;
 use crate::sources::hash::Sha256;
 use crate::sources::{self, sbom};
+use imagefs::tree::Tree;
+use imagefs::{ext4, fat};
 
 /// Arguments of `imager build`.
 #[derive(Args)]
