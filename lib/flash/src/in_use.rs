@@ -1,17 +1,17 @@
 //! Whether anything on this machine would be hurt when a disk is overwritten: pure decisions over
-//! what [`super::machine`] has read.
+//! what [`crate::machine`] has read.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::machine::{Device, Machine};
+use crate::machine::{Device, Machine};
 
 /// Something that stands on a disk, directly or over a stack of devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
     /// From the disk's own device up to the one that is used: `sda2`, `dm-0 (crypt)`.
-    pub road: Vec<String>,
+    pub path: Vec<String>,
     /// What it is used for.
     pub what: What,
 }
@@ -33,7 +33,7 @@ pub enum What {
 
 impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.road.join(" below "))?;
+        write!(f, "{} ", self.path.join(" below "))?;
         match &self.what {
             What::Mounted(target) => write!(f, "is mounted on {}", target.display()),
             What::Btrfs => f.write_str("belongs to a mounted btrfs"),
@@ -47,16 +47,16 @@ impl fmt::Display for Use {
 impl Use {
     /// What to do so that the disk becomes free.
     pub fn remedy(&self) -> String {
-        let device = self.road.last().map(|name| name.split(' ').next().unwrap_or(name));
+        let device = self.path.last().map(|name| name.split(' ').next().unwrap_or(name));
         let device = device.unwrap_or_default();
         match &self.what {
             What::Mounted(target) => format!("`umount {}` first", target.display()),
             What::Btrfs => "unmount that file system first".into(),
             What::Swap => format!("`swapoff /dev/{device}` first"),
-            What::Held if self.road.iter().any(|name| name.contains("crypt")) => {
+            What::Held if self.path.iter().any(|name| name.contains("crypt")) => {
                 format!("`cryptsetup close` /dev/{device} first")
             }
-            What::Held if self.road.iter().any(|name| name.contains("LVM")) => {
+            What::Held if self.path.iter().any(|name| name.contains("LVM")) => {
                 "`vgchange --activate n` its volume group first".into()
             }
             What::Held if device.starts_with("md") => format!("`mdadm --stop /dev/{device}` first"),
@@ -90,16 +90,16 @@ pub fn uses(machine: &Machine, name: &str) -> Vec<Use> {
 fn walk<'a>(
     machine: &'a Machine,
     device: &'a Device,
-    road: &mut Vec<String>,
+    path: &mut Vec<String>,
     seen: &mut BTreeSet<&'a str>,
     found: &mut Vec<Use>,
 ) {
     if !seen.insert(&device.name) {
         return;
     }
-    road.push(shown(device));
-    let mut add = |what| found.push(Use { road: road.clone(), what });
-    let is_it = |path: &Path| machine.name_of(path) == Some(&device.name);
+    path.push(display_name(device));
+    let mut add = |what| found.push(Use { path: path.clone(), what });
+    let is_it = |node: &Path| machine.name_of(node) == Some(&device.name);
     for mount in &machine.mounts {
         // The number is not a device's own with btrfs, the path may be anybody's link.
         if mount.number == device.number || is_it(&mount.source) {
@@ -112,28 +112,28 @@ fn walk<'a>(
     if machine.swaps.iter().any(|swap| is_it(swap)) {
         add(What::Swap);
     }
-    if road.len() > 1 {
+    if path.len() > 1 {
         add(if device.backing.is_some() { What::Backing } else { What::Held });
     }
     for upper in machine.devices.values() {
         let holds = device.holders.contains(&upper.name) || upper.slaves.contains(&device.name);
         let stands = upper.backing.as_deref().is_some_and(is_it);
         // The partitions of a mapping are used like itself.
-        let part = road.len() > 1 && upper.disk.as_ref() == Some(&device.name);
+        let part = path.len() > 1 && upper.disk.as_ref() == Some(&device.name);
         if holds || stands || part {
-            walk(machine, upper, road, seen, found);
+            walk(machine, upper, path, seen, found);
         }
     }
     for holder in device.holders.iter().filter(|name| !machine.devices.contains_key(*name)) {
         // A holder that sysfs shows nowhere else, such as one that was just made.
-        let mut above = road.clone();
+        let mut above = path.clone();
         above.push(holder.clone());
-        found.push(Use { road: above, what: What::Held });
+        found.push(Use { path: above, what: What::Held });
     }
-    road.pop();
+    path.pop();
 }
 
-fn shown(device: &Device) -> String {
+fn display_name(device: &Device) -> String {
     let kind = match device.kind.split('-').next().unwrap_or_default() {
         "" => return device.name.clone(),
         "CRYPT" => "crypt",

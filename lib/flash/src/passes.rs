@@ -6,12 +6,12 @@ use std::sync::mpsc;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::aligned::Aligned;
-use super::image::{HEAD, Image, WINDOW, Window};
-use super::interrupt;
-use super::medium::Medium;
-use super::patch::Patches;
-use super::progress::{Pass, Progress};
+use crate::aligned::Aligned;
+use crate::image::Image;
+use crate::medium::Medium;
+use crate::pass::{Counter, Observer, Pass};
+use crate::patch::Patches;
+use crate::window::{HEAD, WINDOW, Window};
 
 /// Windows that are on their way at a time.
 const BUFFERS: usize = 4;
@@ -20,22 +20,27 @@ const BUFFERS: usize = 4;
 ///
 /// The head, with the partition table and what the loader needs, is made zeros first and written
 /// last, when all else is on the medium: one that was broken off looks empty, not whole.
-pub fn write(image: &Image, patches: &Patches, medium: &Medium) -> Result<Pass> {
-    let mut progress = Progress::new("writing", total(image, patches));
+pub fn write(
+    image: &Image,
+    patches: &Patches,
+    medium: &Medium,
+    observer: &mut dyn Observer,
+) -> Result<Pass> {
+    let mut progress = Counter::new(observer, "writing", total(image, patches));
     let mut head = None;
     medium.zero(0..HEAD as u64, |_| Ok(()))?;
     let last = medium.bytes().saturating_sub(HEAD as u64).max(image.bytes());
     medium.zero(last..medium.bytes(), |_| Ok(()))?;
     medium.flush()?;
     let mut zeros = 0..0;
-    let clear = |range: Range<u64>, progress: &mut Progress| {
+    let clear = |range: Range<u64>, progress: &mut Counter| {
         medium.zero(range, |length| {
             progress.add(length, 0);
-            interrupt::check()
+            progress.check()
         })
     };
     each_window(image, patches, |window| {
-        interrupt::check()?;
+        progress.check()?;
         if window.offset == 0 {
             let kept = head.insert(Aligned::new(HEAD));
             kept.copy_from_slice(&window.bytes[..HEAD]);
@@ -69,12 +74,17 @@ pub fn write(image: &Image, patches: &Patches, medium: &Medium) -> Result<Pass> 
 
 /// Reads everything back from the medium, zeros as well, and compares it with the image and its
 /// patches. Fails at the first byte that differs.
-pub fn compare(image: &Image, patches: &Patches, medium: &Medium) -> Result<Pass> {
+pub fn compare(
+    image: &Image,
+    patches: &Patches,
+    medium: &Medium,
+    observer: &mut dyn Observer,
+) -> Result<Pass> {
     medium.drop_cache();
-    let mut progress = Progress::new("reading back", total(image, patches));
+    let mut progress = Counter::new(observer, "reading back", total(image, patches));
     let mut found = Aligned::new(WINDOW);
     each_window(image, patches, |window| {
-        interrupt::check()?;
+        progress.check()?;
         let length = window.runs.last().map_or(0, |run| run.range.end);
         let found = &mut found[..length];
         medium.read(window.offset, found)?;

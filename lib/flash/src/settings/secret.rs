@@ -1,54 +1,23 @@
-//! Secrets from files and from the terminal. None of them is ever shown, in errors neither.
+//! Secrets from files. None of them is ever shown, in errors neither.
 
 use std::fs::File;
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use super::MAX_TOKEN;
+/// Longest token, in bytes: what `ota` takes.
+const MAX_TOKEN: u64 = 4096;
 
 /// A passphrase in the first line of a file.
 pub fn passphrase(path: &Path) -> Result<String> {
     let line = line(path, 4096)?;
-    checked(line).with_context(|| path.display().to_string())
+    checked_passphrase(line).with_context(|| path.display().to_string())
 }
 
-/// The passphrase, typed where nobody sees it.
-pub fn ask_passphrase(ssid: &str) -> Result<String> {
-    let stdin = std::io::stdin();
-    ensure!(
-        stdin.is_terminal(),
-        "the passphrase of {ssid} cannot be asked for here; give --wifi-passphrase-file FILE"
-    );
-    let before = tcgetattr(&stdin).context("the terminal")?;
-    let hidden = Hidden(&stdin, before.clone());
-    let mut silent = before;
-    silent.local_modes -= LocalModes::ECHO;
-    tcsetattr(&stdin, OptionalActions::Flush, &silent).context("the terminal")?;
-    eprint!("Passphrase of {ssid} (not shown): ");
-    std::io::stderr().flush()?;
-    let mut line = String::new();
-    let read = stdin.lock().read_line(&mut line);
-    drop(hidden);
-    eprintln!();
-    read.context("the passphrase cannot be read")?;
-    checked(line.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// The terminal shows what is typed again when this is dropped.
-struct Hidden<'a>(&'a std::io::Stdin, Termios);
-
-impl Drop for Hidden<'_> {
-    fn drop(&mut self) {
-        let _ = tcsetattr(self.0, OptionalActions::Flush, &self.1);
-    }
-}
-
-/// What WPA takes (IEEE 802.11-2020, J.4): 8 to 63 printable ASCII characters, or the key itself
+/// The passphrase, if it is what WPA takes (IEEE 802.11-2020, J.4): 8 to 63 printable ASCII characters, or the key itself
 /// as 64 hexadecimal digits.
-fn checked(text: String) -> Result<String> {
+pub fn checked_passphrase(text: String) -> Result<String> {
     let printable = text.bytes().all(|byte| (0x20..=0x7E).contains(&byte));
     let key = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     ensure!(

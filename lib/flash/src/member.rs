@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::machine::{Device, Machine};
+use crate::machine::{Device, Machine};
 
 /// A disk or partition with such a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,15 +8,16 @@ use anyhow::{Context, Result, anyhow};
 use formats::gpt::{Gpt, Guid};
 use formats::layout::DATA;
 
-use super::image::Image;
-use super::patch::Patch;
-use crate::device_settings::Settings;
+use crate::image::Image;
+use crate::patch::Patch;
+use crate::random;
+use crate::settings::DataFiles;
 use imagefs::ext4::{self, Options};
 
 /// The patch, for a medium with the table `own`. As large as the image has it, and where that is too
 /// small for the settings as large as may be; the device grows it in any case. It keeps account of
 /// what each user's files take where the image's does: then its kernel can.
-pub fn make(settings: &Settings, image: &Image, own: &Gpt) -> Result<Patch> {
+pub fn make(settings: &DataFiles, image: &Image, own: &Gpt) -> Result<Patch> {
     let bytes = |table: &Gpt| table.find(DATA).map(|p| p.bytes()).map_err(|e| anyhow!(e));
     let (shipped, range) = (bytes(&image.table)?, bytes(own)?);
     let mut superblock = [0; 1024];
@@ -25,7 +26,7 @@ pub fn make(settings: &Settings, image: &Image, own: &Gpt) -> Result<Patch> {
         .read_exact(&mut superblock)
         .context("the image's data partition cannot be read")?;
     let quotas = ext4::has_quotas(&superblock);
-    let uuid = super::random()?;
+    let uuid = random::uuid()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let options = |size: u64| Options {
         size: size / 4096 * 4096,

@@ -1,14 +1,22 @@
 use super::*;
-use clap::Parser;
 
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    settings: SettingsArgs,
-}
-
-fn collect(words: &[&str]) -> Result<Option<Settings>> {
-    Line::try_parse_from([&["x"], words].concat()).unwrap().settings.collect()
+/// Reads settings that are said as `imager flash` has its options.
+fn collect(words: &[&str]) -> Result<Option<DataFiles>> {
+    let mut settings = Settings::default();
+    for pair in words.chunks(2) {
+        let value = pair[1].to_owned();
+        match pair[0] {
+            "--hostname" => settings.hostname = Some(value),
+            "--timezone" => settings.timezone = Some(value),
+            "--wifi" => settings.wifi = Some(value),
+            "--wifi-passphrase-file" => settings.wifi_passphrase_file = Some(value.into()),
+            "--ssh-key" => settings.ssh_keys.push(value.into()),
+            "--token" => settings.token = Some(value.into()),
+            "--file" => settings.files.push(value),
+            other => panic!("no setting is {other}"),
+        }
+    }
+    settings.read(|ssid| bail!("the passphrase of {ssid} cannot be asked for here"))
 }
 
 #[track_caller]

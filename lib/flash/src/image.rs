@@ -11,16 +11,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use formats::gpt::{self, Gpt};
-use formats::layout::{ALIGNMENT, DATA, LABELS, SECTOR};
+use formats::layout::{DATA, LABELS, SECTOR};
 use rustix::fs::{SeekFrom, seek};
 
-use super::aligned::Aligned;
-use super::patch::Patches;
+use crate::aligned::Aligned;
+use crate::patch::Patches;
+use crate::window::{HEAD, Run, WINDOW, Window};
 
-/// Most bytes of a window; `dd` with `bs=4M` is what it is measured against.
-pub const WINDOW: usize = 4 << 20;
-/// The first bytes of the disk, a window of their own: what makes the medium bootable is in them.
-pub const HEAD: usize = ALIGNMENT as usize;
 /// Runs of zeros are told from data in steps of this size.
 const STEP: usize = 64 << 10;
 /// Shorter runs of zeros are written like data: another request would cost more.
@@ -43,25 +40,6 @@ pub struct Image {
 enum Form {
     Plain,
     Zstd,
-}
-
-/// A piece of the disk. `runs` cover `offset .. offset + length` in order.
-pub struct Window {
-    /// Byte offset on the disk.
-    pub offset: u64,
-    /// The bytes; only those of data runs are filled in.
-    pub bytes: Aligned,
-    /// What is where, relative to `offset`.
-    pub runs: Vec<Run>,
-}
-
-/// Some bytes of a window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// Which, within the window.
-    pub range: Range<usize>,
-    /// All of them are zero.
-    pub zero: bool,
 }
 
 impl Image {

@@ -17,8 +17,8 @@ use formats::layout::SECTOR;
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
 use rustix::io::Errno;
 
-use super::aligned::Aligned;
-use super::machine::Number;
+use crate::aligned::Aligned;
+use crate::machine::Number;
 use crate::sys;
 
 /// Zeros are asked for in pieces of at most this, so that progress is seen and Ctrl-C heard where

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, ensure};
 use formats::gpt::{ENTRY_SECTORS, Gpt, Guid};
 use formats::layout::{ALIGNMENT, SECTOR};
 
-use super::image::WINDOW;
+use crate::window::WINDOW;
 
 /// A range of the disk with other bytes than the image's: zeros, and `blocks` on them.
 #[derive(Debug, Clone)]

@@ -9,20 +9,20 @@ use anyhow::{Context, Result, anyhow, ensure};
 use formats::conf::{self, Conf};
 use formats::layout::{SYSTEM_CONF, Slot};
 
-use super::image::Image;
-use crate::device_settings::Wants;
+use crate::image::Image;
+use crate::settings::Requirements;
 use imagefs::erofs_reader::{self, Volume};
 
 /// Refuses settings that the image would not use.
-pub fn check(image: &Image, wants: &Wants) -> Result<()> {
-    if wants.is_empty() {
+pub fn check(image: &Image, needs: &Requirements) -> Result<()> {
+    if needs.is_empty() {
         return Ok(());
     }
     let text = system_conf(image)
         .with_context(|| format!("cannot see what {} makes of settings", image.path().display()))?;
     let system =
         conf::parse(&text, "ferrite-system 1").map_err(|e| anyhow!(e.within(SYSTEM_CONF)))?;
-    judge(&system, wants)
+    judge(&system, needs)
 }
 
 /// `system.conf` of the slot that a new image starts from.
@@ -41,17 +41,17 @@ fn system_conf(image: &Image) -> Result<Vec<u8>> {
     volume.file(SYSTEM_CONF)?.with_context(|| format!("slot a has no {SYSTEM_CONF}"))
 }
 
-fn judge(system: &Conf<'_>, wants: &Wants) -> Result<()> {
+fn judge(system: &Conf<'_>, needs: &Requirements) -> Result<()> {
     let says = |key: &str| system.head.iter().any(|line| line.key == key);
     ensure!(
-        !wants.wifi || says("wifi"),
+        !needs.wifi || says("wifi"),
         "--wifi: this image joins no wireless network; build it with `[network] wifi = {{ country = \"..\" }}`"
     );
     ensure!(
-        !wants.ssh || says("ssh-server"),
+        !needs.ssh || says("ssh-server"),
         "--ssh-key: this image has no SSH server; build it with `debug = true` and `[network] ssh = true`"
     );
-    for (option, name) in &wants.workloads {
+    for (option, name) in &needs.workloads {
         let section = system.sections.iter().find(|section| section.name == name);
         let names: Vec<&str> = system.sections.iter().map(|section| section.name).collect();
         let section = section.with_context(|| {
@@ -73,20 +73,20 @@ mod tests {
     const SYSTEM: &str = "ferrite-system 1\nwifi wlan0 DE\n[workload face]\ndata yes\n\
         [workload clock]\ndata no\n";
 
-    fn judged(wants: Wants) -> Result<()> {
-        judge(&conf::parse(SYSTEM.as_bytes(), "ferrite-system 1").unwrap(), &wants)
+    fn judged(needs: Requirements) -> Result<()> {
+        judge(&conf::parse(SYSTEM.as_bytes(), "ferrite-system 1").unwrap(), &needs)
     }
 
-    fn with_file(name: &str) -> Wants {
+    fn with_file(name: &str) -> Requirements {
         let workloads = vec![("--file x".to_owned(), name.to_owned())];
-        Wants { workloads, ..Wants::default() }
+        Requirements { workloads, ..Requirements::default() }
     }
 
     #[test]
     fn what_the_image_uses_is_taken_and_all_else_is_named() {
-        judged(Wants { wifi: true, ..with_file("face") }).unwrap();
-        let error = |wants| judged(wants).unwrap_err().to_string();
-        let ssh = error(Wants { ssh: true, ..Wants::default() });
+        judged(Requirements { wifi: true, ..with_file("face") }).unwrap();
+        let error = |needs| judged(needs).unwrap_err().to_string();
+        let ssh = error(Requirements { ssh: true, ..Requirements::default() });
         assert!(ssh.starts_with("--ssh-key") && ssh.contains("[network] ssh = true"), "{ssh}");
         let other = error(with_file("fcae"));
         assert!(other.contains("no workload `fcae`; it has face, clock"), "{other}");

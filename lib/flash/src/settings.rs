@@ -3,7 +3,6 @@
 //! the form of `formats::settings` and beside it.
 
 mod secret;
-pub mod shown;
 mod ssh_key;
 mod timezone;
 
@@ -11,55 +10,39 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::Args;
+use anyhow::{Context, Result, bail, ensure};
 use formats::conf::Writer;
+use formats::workload::{self, UPDATE_WORKLOAD, user_id};
 use formats::{layout, settings};
-
-use crate::assembly::device_conf::user_id;
-use crate::config::image::UPDATE_WORKLOAD;
-use crate::config::values::Name;
 use imagefs::ext4;
 use imagefs::tree::{Content, Kind, Node, Tree};
 
-/// Longest token, in bytes: what `ota` takes.
-const MAX_TOKEN: u64 = 4096;
 /// Most files of one device.
 const MAX_FILES: usize = 100;
 
-/// The settings on the command line.
-#[allow(rustdoc::broken_intra_doc_links, reason = "clap prints these comments as they stand")]
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Settings of this one device, kept on its data partition")]
-pub struct SettingsArgs {
-    /// Its host name, instead of the image's
-    #[arg(long, value_name = "NAME")]
-    hostname: Option<String>,
-    /// Its time zone, like Europe/Berlin: TZ of every workload
-    #[arg(long, value_name = "ZONE")]
-    timezone: Option<String>,
-    /// Its wireless network; the passphrase is asked for. For images with [network] wifi
-    #[arg(long, value_name = "SSID")]
-    wifi: Option<String>,
-    /// The file with that passphrase in its first line
-    #[arg(long, value_name = "FILE", requires = "wifi")]
-    wifi_passphrase_file: Option<PathBuf>,
-    /// A public SSH key (a .pub file) that root may log in with; may be repeated. For images with
-    /// [network] ssh
-    #[arg(long, value_name = "FILE")]
-    ssh_key: Vec<PathBuf>,
-    /// The file with the token that it shows the update server
-    #[arg(long, value_name = "FILE")]
-    token: Option<PathBuf>,
-    /// A file for a workload: SRC is here, DST is WORKLOAD/PATH, seen there as /data/PATH; may be
-    /// repeated
-    #[arg(long, value_name = "SRC:DST")]
-    file: Vec<String>,
+/// The settings of one device, as they are named on a command line: what they say, or the files that
+/// say it.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Its host name, instead of the image's.
+    pub hostname: Option<String>,
+    /// Its time zone, like Europe/Berlin.
+    pub timezone: Option<String>,
+    /// Its wireless network.
+    pub wifi: Option<String>,
+    /// The file with that network's passphrase; without one it is asked for.
+    pub wifi_passphrase_file: Option<PathBuf>,
+    /// Files with public SSH keys that root may log in with.
+    pub ssh_keys: Vec<PathBuf>,
+    /// The file with the token that it shows the update server.
+    pub token: Option<PathBuf>,
+    /// Files for workloads, as `SRC:WORKLOAD/PATH`.
+    pub files: Vec<String>,
 }
 
 /// What settings need of an image, to be more than bytes on its data partition.
 #[derive(Debug, Default)]
-pub struct Wants {
+pub struct Requirements {
     /// It joins wireless networks.
     pub wifi: bool,
     /// It has an SSH server.
@@ -68,47 +51,50 @@ pub struct Wants {
     pub workloads: Vec<(String, String)>,
 }
 
-impl Wants {
+impl Requirements {
     /// Any image will do.
     pub fn is_empty(&self) -> bool {
         !self.wifi && !self.ssh && self.workloads.is_empty()
     }
 }
 
-/// Settings that hold what they should.
-pub struct Settings {
-    /// What goes onto the data partition.
+/// What settings put onto the data partition, all of it looked at.
+pub struct DataFiles {
+    /// The files.
     pub tree: Tree,
 }
 
-impl SettingsArgs {
+impl Settings {
     /// Nothing was set.
     pub fn is_empty(&self) -> bool {
         self.hostname.is_none()
             && self.timezone.is_none()
             && self.wifi.is_none()
-            && self.ssh_key.is_empty()
+            && self.ssh_keys.is_empty()
             && self.token.is_none()
-            && self.file.is_empty()
+            && self.files.is_empty()
     }
 
     /// What they need of the image.
-    pub fn wants(&self) -> Wants {
+    pub fn requirements(&self) -> Requirements {
         let token = self.token.iter().map(|_| ("--token".to_owned(), UPDATE_WORKLOAD.to_owned()));
-        let files = self.file.iter().filter_map(|both| {
+        let files = self.files.iter().filter_map(|both| {
             let (workload, _) = both.rsplit_once(':')?.1.split_once('/')?;
             Some((format!("--file {both}"), workload.to_owned()))
         });
-        Wants {
+        Requirements {
             wifi: self.wifi.is_some(),
-            ssh: !self.ssh_key.is_empty(),
+            ssh: !self.ssh_keys.is_empty(),
             workloads: token.chain(files).collect(),
         }
     }
 
-    /// Looks at every setting and reads what it names. Asks for the passphrase if there is to be
-    /// one and no file has it. `None` when nothing was set.
-    pub fn collect(&self) -> Result<Option<Settings>> {
+    /// Looks at every setting and reads what it names. `ask_passphrase` is given the network whose
+    /// passphrase no file has. `None` when nothing was set.
+    pub fn read(
+        &self,
+        ask_passphrase: impl FnOnce(&str) -> Result<String>,
+    ) -> Result<Option<DataFiles>> {
         if self.is_empty() {
             return Ok(None);
         }
@@ -132,7 +118,7 @@ impl SettingsArgs {
             );
             let passphrase = match &self.wifi_passphrase_file {
                 Some(path) => secret::passphrase(path)?,
-                None => secret::ask_passphrase(ssid)?,
+                None => secret::checked_passphrase(ask_passphrase(ssid)?)?,
             };
             text.line("wifi", ssid);
             let path = below_data(layout::WIFI_PASSPHRASE);
@@ -141,29 +127,29 @@ impl SettingsArgs {
             tree.file(path, 0o600, passphrase.into_bytes())?;
         }
         ensure!(
-            self.ssh_key.len() <= settings::MAX_SSH_KEYS,
+            self.ssh_keys.len() <= settings::MAX_SSH_KEYS,
             "--ssh-key: at most {} keys are kept",
             settings::MAX_SSH_KEYS
         );
-        for path in &self.ssh_key {
+        for path in &self.ssh_keys {
             text.line("ssh-key", &ssh_key::read(path)?);
         }
         if let Some(path) = &self.token {
             let token = secret::token(path)?.into_bytes();
             add(&mut tree, UPDATE_WORKLOAD, "token", 0o600, token.into())?;
         }
-        ensure!(self.file.len() <= MAX_FILES, "--file: at most {MAX_FILES} files");
-        for both in &self.file {
+        ensure!(self.files.len() <= MAX_FILES, "--file: at most {MAX_FILES} files");
+        for both in &self.files {
             let added = add_file(&mut tree, both).with_context(|| format!("--file {both}"))?;
             text.line("file", &added);
         }
         tree.file(below_data(layout::SETTINGS), 0o644, text.finish().into_bytes())?;
-        Ok(Some(Settings { tree }))
+        Ok(Some(DataFiles { tree }))
     }
 }
 
 /// The path within the data partition's file system.
-fn below_data(path: &str) -> &str {
+pub(crate) fn below_data(path: &str) -> &str {
     path.strip_prefix("/data/").unwrap_or(path)
 }
 
@@ -176,7 +162,10 @@ fn add_file(tree: &mut Tree, both: &str) -> Result<String> {
     let (workload, path) = target
         .split_once('/')
         .context("DST is WORKLOAD/PATH, like face/ca.pem for the workload `face`")?;
-    Name::new(workload).map_err(|e| anyhow!(e))?;
+    ensure!(
+        workload::is_name(workload),
+        "{workload:?} is not a name: use 1 to 32 of a-z, 0-9 and -, not starting with -"
+    );
     let good = path.split('/').all(|part| {
         !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control) && part.len() <= 255
     });

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::super::machine::Roots;
 use super::*;
+use crate::machine::Roots;
 
 const IMAGE: u64 = 256 << 20;
 

@@ -1,11 +1,11 @@
-//! A small disk image with Ferrite's partitions, a root that says what the image makes of settings, and
+//! For tests and examples: a small disk image with Ferrite's partitions, a root that says what the image makes of settings, and
 //! bytes that belong to nothing.
 
-use std::process::Command;
-use std::sync::OnceLock;
-
+use anyhow::{Result, anyhow};
 use formats::gpt::{self, Gpt, Guid, Partition};
-use formats::layout::{DATA, LABELS};
+use formats::layout::{DATA, LABELS, SYSTEM_CONF};
+use imagefs::erofs;
+use imagefs::tree::Tree;
 
 const MIB: u64 = 1 << 20;
 
@@ -33,7 +33,7 @@ pub fn table(data: u64) -> Gpt {
 }
 
 /// The image: tables, and bytes scattered over every partition with zeros between them.
-pub fn image() -> Vec<u8> {
+pub fn image() -> Result<Vec<u8>> {
     let table = table(16);
     let mut bytes = vec![0; SIZE as usize];
     bytes[..512].copy_from_slice(&table.protective_mbr());
@@ -50,31 +50,20 @@ pub fn image() -> Vec<u8> {
         }
         at += length + 1_500_001;
     }
-    let start = table.find("root-a").unwrap().bytes().start as usize;
-    bytes[start..start + root().len()].copy_from_slice(root());
-    bytes
+    let start = table.find("root-a").map_err(|e| anyhow!(e))?.bytes().start as usize;
+    let root = root()?;
+    bytes[start..start + root.len()].copy_from_slice(&root);
+    Ok(bytes)
 }
 
-/// Slot a's root, as mkfs.erofs makes it: it joins wireless networks and has a workload that sees its
-/// files; it has no SSH server.
-fn root() -> &'static [u8] {
-    static ROOT: OnceLock<Vec<u8>> = OnceLock::new();
-    ROOT.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let etc = folder.path().join("root/etc/ferrite");
-        std::fs::create_dir_all(&etc).unwrap();
-        let text = "ferrite-system 1\nwifi wlan0 DE\n[workload face]\ndata yes\n[workload ota]\ndata yes\n\
-            [workload blind]\ndata no\n";
-        std::fs::write(etc.join("system.conf"), text).unwrap();
-        let out = folder.path().join("root.erofs");
-        let made = Command::new("mkfs.erofs")
-            .env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin")
-            .args(["--quiet", "-x-1", "-T0", "-U00000000-0000-0000-0000-000000000001"])
-            .arg(&out)
-            .arg(folder.path().join("root"))
-            .output()
-            .expect("mkfs.erofs of package erofs-utils");
-        assert!(made.status.success(), "{made:?}");
-        std::fs::read(out).unwrap()
-    })
+/// Slot a's root: it joins wireless networks and has a workload that sees its files; it has no SSH
+/// server.
+fn root() -> Result<Vec<u8>> {
+    let text = "ferrite-system 1\nwifi wlan0 DE\n[workload face]\ndata yes\n[workload ota]\ndata yes\n\
+        [workload blind]\ndata no\n";
+    let mut tree = Tree::new(0);
+    tree.file(SYSTEM_CONF, 0o644, text.as_bytes())?;
+    let mut root = Vec::new();
+    erofs::write(&tree, [1; 16], &mut root)?;
+    Ok(root)
 }

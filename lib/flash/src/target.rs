@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
-use super::in_use;
-use super::machine::{Bus, Device, Machine};
-use super::member;
+use crate::in_use;
+use crate::machine::{Bus, Device, Machine};
+use crate::member;
 
 /// Whether people have to be asked before a target is overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

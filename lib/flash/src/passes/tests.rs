@@ -2,9 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-
-#[path = "../../../../tests/flash/made_up.rs"]
-mod made_up;
+use crate::sample;
 
 struct Card {
     folder: tempfile::TempDir,
@@ -16,8 +14,8 @@ struct Card {
 fn card() -> Card {
     let folder = tempfile::tempdir().unwrap();
     let (image, card) = (folder.path().join("a.img"), folder.path().join("card"));
-    fs::write(&image, made_up::image()).unwrap();
-    fs::write(&card, vec![0xFF; made_up::SIZE as usize]).unwrap();
+    fs::write(&image, sample::image().unwrap()).unwrap();
+    fs::write(&card, vec![0xFF; sample::SIZE as usize]).unwrap();
     let image = Image::open(&image).unwrap();
     Card { medium: Medium::old_file(&card, image.bytes()).unwrap(), image, folder }
 }
@@ -32,17 +30,17 @@ impl Card {
 fn a_medium_that_does_not_keep_what_was_written_is_found_out_wherever_it_is() {
     let card = card();
     let patches = Patches::default();
-    write(&card.image, &patches, &card.medium).unwrap();
-    compare(&card.image, &patches, &card.medium).unwrap();
+    write(&card.image, &patches, &card.medium, &mut ()).unwrap();
+    compare(&card.image, &patches, &card.medium, &mut ()).unwrap();
     let whole = fs::read(card.path()).unwrap();
-    assert!(whole == made_up::image());
+    assert!(whole == sample::image().unwrap());
     // The first byte and the last, one of the data, and one of the zeros between data.
     let zero = whole.windows(300_000).position(|w| w.iter().all(|b| *b == 0)).unwrap() + 200_000;
     for at in [0, zero, 5_000_000, whole.len() - 1] {
         let mut faulty = whole.clone();
         faulty[at] ^= 0x10;
         fs::write(card.path(), &faulty).unwrap();
-        let error = compare(&card.image, &patches, &card.medium).unwrap_err().to_string();
+        let error = compare(&card.image, &patches, &card.medium, &mut ()).unwrap_err().to_string();
         assert!(error.contains(&format!("first at byte {at};")), "{error}");
     }
 }
@@ -54,7 +52,7 @@ fn what_was_broken_off_looks_empty() {
         let card = card();
         let image = card.folder.path().join("a.img");
         fs::File::options().write(true).open(image).unwrap().set_len(left).unwrap();
-        write(&card.image, &Patches::default(), &card.medium).map(drop).unwrap_err();
+        write(&card.image, &Patches::default(), &card.medium, &mut ()).map(drop).unwrap_err();
         let head = &fs::read(card.path()).unwrap()[..1 << 20];
         assert!(head.iter().all(|byte| *byte == 0), "no table before all else is there");
     }
