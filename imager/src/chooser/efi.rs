@@ -8,7 +8,7 @@ use super::{Files, SlotFiles};
 use crate::config::board::{Architecture, Board};
 use crate::pe::Pe;
 use crate::secure_boot::Signer;
-use crate::sources::deb::Deb;
+use debian::deb::Deb;
 
 /// What only this chooser needs of a slot.
 pub struct Parts {

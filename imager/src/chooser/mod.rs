@@ -6,7 +6,7 @@ use formats::rpi::autoboot::Method;
 
 use crate::config::board::{Board, BootMemory, Chooser};
 use crate::secure_boot::Signer;
-use crate::sources::deb::Deb;
+use debian::deb::Deb;
 
 pub mod efi;
 pub mod rpi;

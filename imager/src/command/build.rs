@@ -20,9 +20,9 @@ use crate::config::board::{Architecture, Chooser};
 use crate::config::{Board, Image};
 use crate::secure_boot::{self, Signer};
 use crate::sources::Inputs;
-use crate::sources::hash::Sha256;
 use crate::sources::{self, sbom};
 use crate::{chooser, keys};
+use debian::hash::Sha256;
 use imagefs::tree::Tree;
 use imagefs::{ext4, fat};
 
