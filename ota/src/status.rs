@@ -120,7 +120,7 @@ fn decayed(paths: &Paths, running: &Running, boot: &BootState) -> Option<String>
         return None;
     }
     let keys = device::trusted_keys(paths).ok()?;
-    let floor = device::running_manifest(paths, &keys).ok()?.floor;
+    let floor = device::running_manifest(paths, &keys).ok()?.rollback_floor;
     let (manifest, version) = device::content(paths, &keys, running.slot.other())?;
     let came_before = (floor..=running.sequence).contains(&manifest.sequence);
     came_before.then_some(version.version)
