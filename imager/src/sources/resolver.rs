@@ -1,27 +1,24 @@
 //! One run over an image's inputs: obey the lock, add what it lacks, fetch what it names.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use debian::cache::{Cache, WrongHash};
+use debian::deb::Deb;
+use debian::download::{Missing, TooMuch, megabytes};
+use debian::lock::BoardPins;
+use debian::package_source::{self, PackageSource};
+use debian::release::Expired;
 
-use super::apt::{self, Component, Mirror};
-use super::archive::{self, Archive, Found};
-use super::cache::{Cache, WrongHash};
-use super::deb::Deb;
-use super::download::{Missing, TooMuch};
+use super::archive::{self, Archive, ResolvedArchive};
 use super::inputs::Inputs;
 use super::local::{self, LocalFile};
-use super::lock::{self, ArchivePin, BoardPins, DebPin, FilePin, Lock};
-use super::openpgp::Keyring;
-use super::packages::{Index, Package};
-use super::release::Expired;
+use super::lock::{self, ArchivePin, FilePin, Lock};
+use super::lock_changes::{archives_of, changed_archive, changed_files, report_changed_packages};
 use super::wheel::Wheel;
-use super::{pypi, request, resolve};
+use super::{pypi, request};
 use crate::config::{Board, Image};
 
-/// Where apt's configuration lies.
-const APT: &str = "/etc/apt";
 /// Names a mirror of Debian where no option does.
 const MIRROR: &str = "FERRITE_MIRROR";
 
@@ -40,21 +37,30 @@ pub struct Options {
     pub cache: Cache,
 }
 
-/// The keyring of Debian's archive, from the package `debian-archive-keyring`.
-pub const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+impl Options {
+    fn packages(&self) -> PackageSource {
+        let named = self.mirror.clone().or_else(|| std::env::var(MIRROR).ok());
+        PackageSource::new(package_source::Options {
+            mirror: named.filter(|url| !url.is_empty()),
+            keyring: self.keyring.clone(),
+            expired: self.expired,
+            cache: self.cache.clone(),
+        })
+    }
+}
 
 /// An image's inputs on one board, every one of them pinned in the lock.
-pub struct Locked<'a> {
+pub struct LockedInputs<'a> {
     image: &'a Image,
     board: &'a Board,
     options: &'a Options,
-    archive: Option<apt::Archive>,
+    packages: PackageSource,
     lock: Lock,
     written: Lock,
     path: PathBuf,
     files: Vec<LocalFile>,
-    kernel_archives: Vec<Found>,
-    archives: Vec<Found>,
+    kernel_archives: Vec<ResolvedArchive>,
+    archives: Vec<ResolvedArchive>,
 }
 
 /// Resolves every input of `image` on `board` against its lock. What the lock has is taken as it
@@ -64,7 +70,7 @@ pub fn resolve_all<'a>(
     image: &'a Image,
     board: &'a Board,
     options: &'a Options,
-) -> Result<Locked<'a>> {
+) -> Result<LockedInputs<'a>> {
     let path = lock::path_for(image.path());
     let lock = Lock::read(&path)?;
     if options.locked && lock == Lock::default() {
@@ -74,11 +80,11 @@ pub fn resolve_all<'a>(
             image.path().display()
         );
     }
-    let mut locked = Locked {
+    let mut locked = LockedInputs {
         image,
         board,
         options,
-        archive: None,
+        packages: options.packages(),
         written: lock.clone(),
         lock,
         path,
@@ -108,7 +114,7 @@ pub fn resolve_all<'a>(
     Ok(locked)
 }
 
-impl Locked<'_> {
+impl LockedInputs<'_> {
     /// Fetches everything into the cache and opens it. A pin that the mirror no longer has is
     /// looked up again, with a notice; under `locked` that is an error.
     pub fn fetch(mut self) -> Result<Inputs> {
@@ -132,7 +138,7 @@ impl Locked<'_> {
         }
         let wheels = self.fetch_wheels()?;
         let cache = &self.options.cache;
-        let open = |found: Vec<Found>| -> Result<Vec<Archive>> {
+        let open = |found: Vec<ResolvedArchive>| -> Result<Vec<Archive>> {
             found.into_iter().map(|f| f.open(cache)).collect()
         };
         let kernel_archives =
@@ -202,7 +208,7 @@ impl Locked<'_> {
         if pins == self.lock.files {
             return Ok(());
         }
-        let differences = differences(&self.lock.files, &pins);
+        let differences = changed_files(&self.lock.files, &pins);
         if self.options.locked {
             bail!(
                 "{}: local files differ from the lock: {}; {}",
@@ -230,31 +236,21 @@ impl Locked<'_> {
         self.kernel_archives = of_board.collect::<Result<_>>()?;
         let of_image = image.archives().map(|entry| archive::find(image.folder(), entry));
         self.archives = of_image.collect::<Result<_>>()?;
-        let name = board.name().to_string();
-        let pin = |found: &Found, board: Option<String>| ArchivePin {
-            board,
+        let name = board.name();
+        let pin = |found: &ResolvedArchive, board: Option<&str>| ArchivePin {
+            board: board.map(str::to_owned),
             from: found.from.clone(),
             sha256: found.sha256,
         };
-        let mut pins: Vec<ArchivePin> =
-            self.kernel_archives.iter().map(|found| pin(found, Some(name.clone()))).collect();
-        pins.extend(self.archives.iter().map(|found| pin(found, None)));
+        let of_board = self.kernel_archives.iter().map(|found| pin(found, Some(name)));
+        let of_image = self.archives.iter().map(|found| pin(found, None));
+        let mut pins: Vec<ArchivePin> = of_board.chain(of_image).collect();
         pins.sort();
-        let is_ours = |pin: &ArchivePin| pin.board.as_ref().is_none_or(|board| *board == name);
-        let before: Vec<ArchivePin> =
-            self.lock.archives.iter().filter(|pin| is_ours(pin)).cloned().collect();
+        let before = archives_of(name, &self.lock.archives);
         if pins == before {
             return Ok(());
         }
-        for pin in &pins {
-            let same = |old: &&ArchivePin| (&old.board, &old.from) == (&pin.board, &pin.from);
-            let Some(old) = before.iter().find(same).filter(|old| old.sha256 != pin.sha256) else {
-                continue;
-            };
-            let change = format!(
-                "archive {} has changed: its SHA-256 is {} instead of {}",
-                pin.from, pin.sha256, old.sha256
-            );
+        for change in pins.iter().filter_map(|pin| changed_archive(&before, pin)) {
             if self.options.locked {
                 bail!("{}: {change}; {}", self.path.display(), self.relock());
             }
@@ -268,153 +264,35 @@ impl Locked<'_> {
                 self.relock()
             );
         }
-        self.lock.archives.retain(|pin| !is_ours(pin));
+        self.lock.archives.retain(|pin| !before.contains(pin));
         self.lock.archives.extend(pins);
         Ok(())
-    }
-
-    fn archive(&mut self) -> Result<&mut apt::Archive> {
-        if self.archive.is_none() {
-            let named = self.options.mirror.clone().or_else(|| std::env::var(MIRROR).ok());
-            let named = named.filter(|url| !url.is_empty());
-            let mirror = match named {
-                Some(url) => Mirror::at(&url)?,
-                None => Mirror::of_machine(APT.as_ref())?,
-            };
-            let keyring = Keyring::read(&self.options.keyring)?;
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .context("this machine's clock is before 1970")?
-                .as_secs();
-            self.archive = Some(apt::Archive::new(
-                mirror,
-                keyring,
-                self.options.expired,
-                now,
-                self.options.cache.clone(),
-            ));
-        }
-        self.archive.as_mut().context("no archive")
     }
 
     /// Looks all packages of the board up afresh, staying with locked ones that the mirror still
     /// lists as they were.
     fn resolve_debs(&mut self) -> Result<()> {
         let wanted = request::packages(self.image, self.board);
-        let architecture = self.board.debian.architecture.as_str();
-        let old = self.lock.clone();
-        let suites: Vec<&str> = wanted.suites.iter().map(String::as_str).collect();
-        let archive = self.archive()?;
-        let index = archive.index(&suites, Component::Main, architecture)?;
-        let kernel_index = match wanted.kernel.is_empty() {
-            true => Index::default(),
-            false => archive.index(&[&wanted.kernel_suite], Component::Main, architecture)?,
-        };
-        // Only a board that carries such firmware has its index read.
-        let firmware_index = match (&wanted.board_firmware, &wanted.wifi_firmware[..]) {
-            (None, []) => Index::default(),
-            _ => archive.index(&suites, Component::NonFreeFirmware, architecture)?,
-        };
-        let pinned = |p: &Package| {
-            old.debs
-                .iter()
-                .any(|d| d.name == p.name && d.version == p.version && d.sha256 == p.sha256)
-        };
-        let names = |list: &'_ [String]| list.to_vec();
-        let (packages, without) = (names(&wanted.packages), names(&wanted.without));
-        let root = resolve::resolve(
-            &index,
-            &packages.iter().map(String::as_str).collect::<Vec<_>>(),
-            &without.iter().map(String::as_str).collect::<Vec<_>>(),
-            &pinned,
-        )?;
-        let kernel = wanted
-            .kernel
-            .iter()
-            .map(|name| resolve::exact(&kernel_index, name, &wanted.kernel_version))
-            .collect::<Result<Vec<_>>>()?;
-        let firmware = wanted
-            .firmware
-            .as_deref()
-            .map(|name| resolve::newest(&index, name, &pinned))
-            .transpose()?;
-        let board_firmware = wanted
-            .board_firmware
-            .as_deref()
-            .map(|name| resolve::newest(&firmware_index, name, &pinned))
-            .transpose()?;
-        let wifi_firmware = wanted
-            .wifi_firmware
-            .iter()
-            .map(|name| resolve::newest(&firmware_index, name, &pinned))
-            .collect::<Result<Vec<_>>>()?;
-        let stub = wanted
-            .stub
-            .as_deref()
-            .map(|name| resolve::newest(&index, name, &pinned))
-            .transpose()?;
-        let ids = |all: &[&Package]| {
-            all.iter().map(|p| format!("{} {}", p.name, p.version)).collect::<Vec<_>>()
-        };
-        let pins = BoardPins {
-            name: self.board.name().to_string(),
-            architecture: architecture.to_owned(),
-            root: ids(&root),
-            kernel: ids(&kernel),
-            firmware: firmware.map(|p| format!("{} {}", p.name, p.version)),
-            board_firmware: board_firmware.map(|p| format!("{} {}", p.name, p.version)),
-            wifi_firmware: ids(&wifi_firmware),
-            stub: stub.map(|p| format!("{} {}", p.name, p.version)),
-            request: wanted,
-        };
-        if let Some(before) = old.board(&pins.name) {
-            report_changes(before, &pins);
+        let (name, architecture) = (self.board.name(), self.board.debian.architecture.as_str());
+        let (pins, debs) = self.packages.resolve(name, architecture, wanted, &self.lock.debs)?;
+        if let Some(before) = self.lock.board(&pins.name) {
+            report_changed_packages(before, &pins);
         }
-        let all = root
-            .iter()
-            .chain(&kernel)
-            .chain(&firmware)
-            .chain(&board_firmware)
-            .chain(&wifi_firmware)
-            .chain(&stub);
-        let debs = all.map(|p| pin(p, architecture)).collect();
         self.lock.set_board(pins, debs);
         Ok(())
     }
 
     fn fetch_debs(&mut self) -> Result<()> {
-        let pins = self.pins()?;
-        let ids: Vec<String> = pins.ids().cloned().collect();
+        let ids: Vec<String> = self.pins()?.ids().cloned().collect();
         for id in ids {
-            let deb = self.lock.deb(&id, self.board.debian.architecture.as_str())?.clone();
-            if self.options.cache.find(&deb.sha256)?.is_some() {
-                continue;
-            }
-            eprintln!("fetching {id} ({})", megabytes(deb.size));
-            let cache = self.options.cache.clone();
-            let archive = self.archive()?;
-            cache
-                .store(&deb.sha256, |to| archive.fetch(&deb.suite, &deb.path, deb.size, to))
-                .with_context(|| format!("package {id}"))?;
+            let deb = self.lock.deb(&id, self.board.debian.architecture.as_str())?;
+            self.packages.fetch(deb)?;
         }
         Ok(())
     }
 
     fn open_deb(&self, id: &str) -> Result<Deb> {
-        let deb = self.lock.deb(id, self.board.debian.architecture.as_str())?;
-        let path = self
-            .options
-            .cache
-            .find(&deb.sha256)?
-            .with_context(|| format!("{id} vanished from the cache"))?;
-        Deb::open(
-            &self.options.cache,
-            &path,
-            deb.sha256,
-            &deb.name,
-            &deb.version,
-            &deb.architecture,
-        )
+        self.packages.open(self.lock.deb(id, self.board.debian.architecture.as_str())?)
     }
 
     fn resolve_wheels(&mut self) -> Result<()> {
@@ -491,60 +369,6 @@ impl Locked<'_> {
         wheels.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(wheels)
     }
-}
-
-fn pin(package: &Package, architecture: &str) -> DebPin {
-    DebPin {
-        name: package.name.clone(),
-        version: package.version.clone(),
-        architecture: architecture.to_owned(),
-        suite: package.suite.clone(),
-        path: package.path.clone(),
-        size: package.size,
-        sha256: package.sha256,
-    }
-}
-
-/// How the files on the disk differ from the locked ones.
-fn differences(old: &[FilePin], new: &[FilePin]) -> Vec<String> {
-    let find = |all: &[FilePin], path: &str| all.iter().find(|f| f.path == path).cloned();
-    let mut found = Vec::new();
-    for file in new {
-        match find(old, &file.path) {
-            None => found.push(format!("{} is new", file.path)),
-            Some(before) if before != *file => found.push(format!("{} has changed", file.path)),
-            Some(_) => {}
-        }
-    }
-    let gone = old.iter().filter(|f| find(new, &f.path).is_none());
-    found.extend(gone.map(|f| format!("{} is no longer used", f.path)));
-    found
-}
-
-/// Says which packages changed against the lock, each in one line.
-fn report_changes(old: &BoardPins, new: &BoardPins) {
-    let all = |pins: &BoardPins| -> Vec<String> { pins.ids().cloned().collect() };
-    let (old, new) = (all(old), all(new));
-    for id in old.iter().filter(|id| !new.contains(id)) {
-        let name = id.split(' ').next().unwrap_or_default();
-        match new.iter().find(|n| n.split(' ').next() == Some(name)) {
-            Some(now) => eprintln!("NOTICE: {id} is replaced by {now}"),
-            None => eprintln!("NOTICE: {id} is no longer needed"),
-        }
-    }
-    for id in &new {
-        let name = id.split(' ').next();
-        if !old.iter().any(|o| o.split(' ').next() == name) {
-            eprintln!("adding {id}");
-        }
-    }
-}
-
-fn megabytes(size: u64) -> String {
-    if size < 1_000_000 {
-        return format!("{} kB", size.div_ceil(1000));
-    }
-    format!("{}.{} MB", size / 1_000_000, size % 1_000_000 / 100_000)
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use super::*;
-use crate::sources::deb::tests::make_deb;
-use crate::sources::hash::Sha256;
 use crate::sources::sbom;
+use debian::fixtures::make_deb;
+use debian::hash::Sha256;
 
 const BOARD: &str = r#"
 name = "tiny"
@@ -165,7 +165,7 @@ impl World {
     fn run(&self, options: &Options) -> Result<Inputs, String> {
         let image = Image::load(&self.at("demo.toml")).unwrap();
         let board = Board::load(self.at("tiny.toml").to_str().unwrap(), Path::new(".")).unwrap();
-        let inputs = resolve_all(&image, &board, options).and_then(Locked::fetch);
+        let inputs = resolve_all(&image, &board, options).and_then(LockedInputs::fetch);
         inputs.map_err(|e| format!("{e:#}"))
     }
 

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use super::deb822::{self, Stanza};
 use super::hash::Sha256;
+use super::names::{check_package_name, check_package_version};
 use super::version;
-use crate::config::values::{PackageName, PackageVersion};
 
 /// One package of an index.
 #[derive(Debug, Clone)]
@@ -153,9 +153,9 @@ impl Index {
 fn read_package(stanza: &Stanza<'_>, suite: &str) -> Result<Package> {
     let field = |name: &str| stanza.get(name).with_context(|| format!("has no field {name}"));
     let name = field("Package")?;
-    PackageName::new(name).map_err(anyhow::Error::msg)?;
+    check_package_name(name).map_err(anyhow::Error::msg)?;
     let version = field("Version")?;
-    PackageVersion::new(version).map_err(anyhow::Error::msg)?;
+    check_package_version(version).map_err(anyhow::Error::msg)?;
     let path = field("Filename")?;
     check_archive_path(path)?;
     let mut needs = Vec::new();
@@ -211,7 +211,7 @@ fn read_relation(text: &str) -> Result<Relation> {
     };
     // `:any` and the like choose among architectures; one is enough here.
     let name = name.split([':', ' ', '[', '<']).next().unwrap_or_default();
-    PackageName::new(name).map_err(|e| anyhow::anyhow!("relation {text:?}: {e}"))?;
+    check_package_name(name).map_err(|e| anyhow::anyhow!("relation {text:?}: {e}"))?;
     let version = match condition {
         None => None,
         Some(condition) => {

@@ -70,7 +70,7 @@ impl Deb {
 }
 
 /// Copies the unpacked `data.tar` out of the ar(5) archive `deb`.
-pub(super) fn unpack_data(mut deb: impl Read, to: &mut dyn Write) -> Result<()> {
+pub fn unpack_data(mut deb: impl Read, to: &mut dyn Write) -> Result<()> {
     let mut magic = [0; 8];
     deb.read_exact(&mut magic).context("is too short for a .deb")?;
     if &magic != b"!<arch>\n" {
@@ -114,62 +114,9 @@ pub(super) fn unpack_data(mut deb: impl Read, to: &mut dyn Write) -> Result<()> 
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// A `.deb` with these files, packed as `packing` (`.xz`, `.zst`, `.gz` or nothing) says.
-    pub(crate) fn make_deb(files: &[(&str, &str)], packing: &str) -> Vec<u8> {
-        let mut tar = tar::Builder::new(Vec::new());
-        for (path, text) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(0o644);
-            header.set_size(text.len() as u64);
-            tar.append_data(&mut header, format!("./{path}"), text.as_bytes()).unwrap();
-        }
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_mode(0o777);
-        header.set_size(0);
-        tar.append_link(&mut header, "./usr/link", "share").unwrap();
-        let tar = tar.into_inner().unwrap();
-        let data = match packing {
-            ".xz" => {
-                let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
-                encoder.write_all(&tar).unwrap();
-                encoder.finish().unwrap()
-            }
-            ".zst" => zstd::encode_all(&tar[..], 1).unwrap(),
-            ".gz" => {
-                let mut encoder =
-                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                encoder.write_all(&tar).unwrap();
-                encoder.finish().unwrap()
-            }
-            _ => tar,
-        };
-        let mut deb = b"!<arch>\n".to_vec();
-        for (name, bytes) in [
-            ("debian-binary", &b"2.0\n"[..]),
-            ("control.tar", b"odd"),
-            (&format!("data.tar{packing}"), &data),
-        ] {
-            deb.extend(
-                format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, bytes.len())
-                    .as_bytes(),
-            );
-            deb.extend(bytes);
-            if bytes.len() % 2 == 1 {
-                deb.push(b'\n');
-            }
-        }
-        deb
-    }
-
-    /// A package of that name with these files, and the folder that it lies in.
-    pub(crate) fn open_deb(name: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Deb) {
-        let (folder, deb) = open(&make_deb(files, ".xz")).unwrap();
-        (folder, Deb { name: name.to_owned(), ..deb })
-    }
+    use crate::fixtures::make_deb;
 
     fn open(bytes: &[u8]) -> Result<(tempfile::TempDir, Deb)> {
         let folder = tempfile::tempdir().unwrap();
@@ -189,10 +136,7 @@ pub(crate) mod tests {
             assert_eq!(deb.file("/usr/share/x").unwrap(), b"hello");
             assert!(deb.file("usr/z").unwrap_err().to_string().contains("has no file usr/z"));
             let link = deb.members(|p| p == "usr/link").unwrap();
-            assert_eq!(
-                link[0].kind,
-                crate::sources::tarball::MemberKind::SymbolicLink("share".into())
-            );
+            assert_eq!(link[0].kind, crate::tarball::MemberKind::SymbolicLink("share".into()));
         }
     }
 

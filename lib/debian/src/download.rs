@@ -99,3 +99,11 @@ impl Downloader {
         String::from_utf8(bytes).with_context(|| format!("{url}: is not UTF-8 text"))
     }
 }
+
+/// A size for people: `12.3 MB`, or `45 kB` below one of them.
+pub fn megabytes(size: u64) -> String {
+    if size < 1_000_000 {
+        return format!("{} kB", size.div_ceil(1000));
+    }
+    format!("{}.{} MB", size / 1_000_000, size % 1_000_000 / 100_000)
+}
