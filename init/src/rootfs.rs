@@ -27,7 +27,7 @@ use crate::helper::{Helpers, Task};
 use crate::media::Media;
 use crate::network::Network;
 use crate::shutdown::{End, Shutdown};
-use crate::system_conf::{Provision, System};
+use crate::system_conf::{NetworkAccess, Provision, System};
 use crate::trial::{self, Kind, Order, Probation};
 use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
@@ -219,7 +219,7 @@ impl Life {
         let mut first = self.supervisor.units.iter().filter(|unit| unit.first).peekable();
         if first.peek().is_none() {
             self.give_turn(now);
-        } else if first.any(|unit| unit.conf.network) {
+        } else if first.any(|unit| unit.conf.network == NetworkAccess::Awaited) {
             self.network.open();
             self.start_modules(now);
         }

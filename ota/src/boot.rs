@@ -6,6 +6,7 @@ use std::time::Duration;
 use formats::boot_request::{self, BootRequest, Facts};
 use formats::boot_state::BootState;
 use formats::boot_state_store;
+use formats::control::Request;
 
 use crate::device::{self, Running};
 use crate::health;
@@ -39,7 +40,7 @@ pub fn ask(paths: &Paths, request: BootRequest) -> Result<BootState> {
         BootControl::Here => here(paths, request),
         BootControl::Init => {
             heart::beat();
-            let answer = health::request(paths, &request.to_line(), PATIENCE);
+            let answer = health::request(paths, &Request::Boot(request), PATIENCE);
             heart::beat();
             boot_request::parse_answer(&answer?).map_err(|e| Error::at(&paths.ctl_socket(), e))
         }

@@ -31,7 +31,6 @@ mod console;
 pub mod credentials;
 pub mod daemon;
 pub mod data_folder;
-pub mod day_window;
 mod deadline;
 pub mod device;
 pub mod error;

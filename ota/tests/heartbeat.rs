@@ -18,6 +18,7 @@ use ota::http::{Client, Remote};
 use ota::meter::Asked;
 use ota::patience::Patience;
 use ota::settings::Settings;
+use readiness::ReadyNotifier;
 use support::{Device, Fault, Repository, recipe};
 
 /// The longest that nothing was heard, while `work` was done.
@@ -57,7 +58,7 @@ fn leading_on() -> String {
 #[test]
 fn whatever_takes_long_beats_meanwhile() {
     let (mut read, write) = std::io::pipe().unwrap();
-    Heart::on(Some(OwnedFd::from(write).into())).of_process();
+    Heart::on(ReadyNotifier::to(OwnedFd::from(write).into())).of_process();
     let beats = Arc::new(Mutex::new(Vec::new()));
     let heard = beats.clone();
     std::thread::spawn(move || {

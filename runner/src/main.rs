@@ -2,9 +2,9 @@
 //!
 //! The road, in order: [`args`] → [`config`] (`model.toml`) → [`trust`] (the model's hash is the
 //! slot manifest's) → [`engine`] (TensorFlow Lite) → [`golden`] (the model still says what it
-//! said to its maker) → [`notify`] (ready) → [`service`] (the loop: a [`source`] [`prepare`]s a
-//! picture and hands it over, [`pipeline`] makes it a result, [`results`] writes it down). The
-//! golden sample and the first picture are prepared while the model is loaded.
+//! said to its maker) → ready (the crate `readiness`) → [`service`] (the loop: a [`source`]
+//! [`prepare`]s a picture and hands it over, [`pipeline`] makes it a result, [`results`] writes it
+//! down). The golden sample and the first picture are prepared while the model is loaded.
 
 mod args;
 mod bench;
@@ -14,7 +14,6 @@ mod decoder;
 mod engine;
 mod error;
 mod golden;
-mod notify;
 mod picture;
 mod pipeline;
 mod prepare;

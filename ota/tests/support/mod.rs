@@ -14,10 +14,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
-use formats::boot_state::BootState;
+use formats::boot_state::{Boot, BootState};
 use formats::boot_state_store::{BootStateStore, RedundantStore};
 use formats::manifest::{FileHash, HEADER_SIZE, Manifest, encode_header, key_id};
 use formats::payload::{Chunk, ChunkTable};
+use formats::run_slot::RunSlot;
 use formats::{Slot, verity};
 use ota::Error;
 use ota::daemon::Heart;
@@ -249,20 +250,22 @@ impl Device {
 
     /// What `init` writes when it boots a slot.
     pub fn boot_into(&self, slot: Slot, manifest: &Manifest, trial: bool, fallback: bool) {
-        let yes = |b| if b { "yes" } else { "no" };
-        self.put(
-            "run/ferrite/slot",
-            format!(
-                "ferrite-slot 1\nslot {slot}\ntrial {}\nfallback {}\nboard {}\nname {}\nversion {}\n\
-                 sequence {}\ndisk /dev/vda\n",
-                yes(trial),
-                yes(fallback),
-                manifest.board,
-                manifest.name,
-                manifest.version,
-                manifest.sequence
-            ),
-        );
+        let boot = match (trial, fallback) {
+            (true, _) => Boot::Trial,
+            (false, true) => Boot::Fallback,
+            (false, false) => Boot::Active,
+        };
+        let running = RunSlot {
+            slot,
+            boot,
+            board: manifest.board.clone(),
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            sequence: manifest.sequence,
+            disk: "/dev/vda".into(),
+            chooser: "uboot".into(),
+        };
+        self.put("run/ferrite/slot", running.to_text());
         let root = fs::read(self.paths.device(slot.root_label())).unwrap();
         self.put("run/ferrite/slot-header", &root[root.len() - HEADER_SIZE..]);
     }
