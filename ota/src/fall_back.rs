@@ -115,6 +115,10 @@ pub fn settle(
 /// version, no worse than before, may be fetched again. Gives the line that tells so.
 pub fn decayed(paths: &Paths, running: &Running) -> Result<String> {
     let slot = running.slot.other();
+    let keys = device::trusted_keys(paths).ok();
+    let older = keys
+        .and_then(|keys| device::content(paths, &keys, slot))
+        .filter(|(manifest, _)| manifest.sequence <= running.sequence);
     // First: what was left of this by a cut would be found again, but a version that waits in a slot
     // that nothing falls back to would wait for good.
     State::change(paths, |state| {
@@ -123,7 +127,16 @@ pub fn decayed(paths: &Paths, running: &Running) -> Result<String> {
     })?;
     boot_changes::drop_fallback(paths, running)?;
     boot_changes::give_up_trial(paths, slot)?;
-    Ok(format!("slot {slot} has decayed on the medium; its version may be fetched again"))
+    Ok(match older {
+        // No server may lead the device back to it, whoever asks: below what runs nothing is
+        // installed. docs/security.md, "Attacks".
+        Some((_, older)) => format!(
+            "slot {slot} has decayed on the medium; {} is older than what runs and is not fetched \
+             again, so there is nothing to fall back to until the next update",
+            older.version
+        ),
+        None => format!("slot {slot} has decayed on the medium; its version may be fetched again"),
+    })
 }
 
 /// Notices a version that was committed and struck out, once `init` has made what runs the active

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use formats::Slot;
 use formats::manifest::{HEADER_SIZE, Manifest};
@@ -13,6 +15,12 @@ use crate::{Error, Result};
 
 /// Direct I/O wants memory and offsets aligned to the device's blocks; none has larger ones.
 const ALIGNMENT: usize = 4096;
+
+/// While a flush lasts, so often the heart beats.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// A worn card may take minutes to empty its cache. A flush that lasts longer than this has hung: no
+/// heartbeat is sent for it any more, and `init` does what it does with a process that hangs.
+const LONGEST_FLUSH: Duration = Duration::from_secs(300);
 
 /// Bytes read at once for somebody whose memory is not aligned.
 const BOUNCE: usize = 128 << 10;
@@ -168,21 +176,20 @@ impl SlotWriter {
         Ok(())
     }
 
-    /// Returns when all that was written is on the medium, and nothing of it is cached.
-    pub fn flush(&self) -> Result<()> {
-        for partition in [&self.boot, &self.root] {
-            partition.flush()?;
-        }
-        Ok(())
+    /// Returns when all that was written is on the medium, and nothing of it is cached. However long
+    /// the medium takes, `beat` is called each second.
+    pub fn flush(&self, beat: &dyn Fn()) -> Result<()> {
+        while_beating(beat, || [&self.boot, &self.root].into_iter().try_for_each(Partition::flush))
     }
 
-    /// Writes the slot header (or zeros in its place), flushes it, and reads it back.
-    pub fn write_header(&self, header: &[u8]) -> Result<()> {
+    /// Writes the slot header (or zeros in its place), flushes it, and reads it back. `beat` as in
+    /// [`SlotWriter::flush`].
+    pub fn write_header(&self, header: &[u8], beat: &dyn Fn()) -> Result<()> {
         let offset = payload::header_offset(self.root.medium.size())?;
         let mut buffer = AlignedBuffer::new(HEADER_SIZE);
         buffer.bytes_mut().copy_from_slice(header);
         self.root.write(offset, buffer.bytes())?;
-        self.root.flush()?;
+        while_beating(beat, || self.root.flush())?;
         let mut back = AlignedBuffer::new(HEADER_SIZE);
         self.root.read(offset, back.bytes_mut())?;
         if back.bytes() != header {
@@ -192,14 +199,34 @@ impl SlotWriter {
     }
 
     /// Overwrites the slot header with zeros: from then on nothing takes this slot for whole.
-    pub fn clear_header(&self) -> Result<()> {
-        self.write_header(&[0; HEADER_SIZE])
+    pub fn clear_header(&self, beat: &dyn Fn()) -> Result<()> {
+        self.write_header(&[0; HEADER_SIZE], beat)
     }
 
     /// The error for a medium that gives back other bytes than it was given.
     pub fn bad_medium(&self) -> Error {
         not_what_was_written(&self.root.path)
     }
+}
+
+/// Does `work` on a thread of its own, because a system call that waits for a medium cannot be
+/// interrupted, and calls `beat` each second until it is done or [`LONGEST_FLUSH`] is over.
+fn while_beating(beat: &dyn Fn(), work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (done, result) = mpsc::channel();
+        scope.spawn(move || done.send(work()));
+        let end = Instant::now() + LONGEST_FLUSH;
+        loop {
+            match result.recv_timeout(BEAT_EVERY) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) if Instant::now() < end => beat(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::failed("the thread that flushes the medium died"));
+                }
+            }
+        }
+    })
 }
 
 fn not_what_was_written(path: &Path) -> Error {

@@ -38,6 +38,9 @@ pub struct Status {
     pub tries: Option<u8>,
     /// The slot to fall back to.
     pub fallback: Option<String>,
+    /// Set when nothing can be fallen back to because the version before this one decayed on the
+    /// medium: that version.
+    pub decayed: Option<String>,
     /// What is on trial or armed.
     pub pending: Option<Pending>,
     /// What failed its trial here, and why.
@@ -103,10 +106,24 @@ pub fn collect(paths: &Paths) -> Result<Status> {
     let boot = boot::state(paths)?;
     let state = State::load(paths);
     let last_failure = device::last_failure(paths);
+    let decayed = decayed(paths, &running, &boot);
     let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
     let status = describe(running, &boot, state, now, is_installing(paths), clock::now());
     let install = Report::load(paths).map(Install::from);
-    Ok(Status { install, data_volatile: data_volatile(paths), ..status })
+    Ok(Status { install, decayed, data_volatile: data_volatile(paths), ..status })
+}
+
+/// The version in the other slot that nothing may fall back to although it came before this one and
+/// its floor allows it: its decay was found. Older ones are not fetched again.
+fn decayed(paths: &Paths, running: &Running, boot: &BootState) -> Option<String> {
+    if boot.active != running.slot || boot.trial.is_some() || boot.fallback.is_some() {
+        return None;
+    }
+    let keys = device::trusted_keys(paths).ok()?;
+    let floor = device::running_manifest(paths, &keys).ok()?.rollback_floor;
+    let (manifest, version) = device::content(paths, &keys, running.slot.other())?;
+    let came_before = (floor..=running.sequence).contains(&manifest.sequence);
+    came_before.then_some(version.version)
 }
 
 /// Why what is written on `/data` is lost at the next start, when it is.
@@ -141,6 +158,7 @@ fn describe(
         reason,
         tries: boot.trial.map(|_| boot.tries),
         fallback: boot.fallback.map(|slot| slot.letter().into()),
+        decayed: None,
         pending: state.pending,
         failed: state.failed,
         retrial: state.retrial.map(|retrial| Waits { left_seconds: retrial.left(), retrial }),
@@ -179,9 +197,12 @@ impl Status {
                 pending.version, pending.sequence, pending.slot
             ));
         }
-        lines.push(match &self.fallback {
-            Some(slot) => format!("fallback: slot {slot}"),
-            None => "fallback: none".into(),
+        lines.push(match (&self.fallback, &self.decayed) {
+            (Some(slot), _) => format!("fallback: slot {slot}"),
+            (None, Some(version)) => format!(
+                "fallback: none: {version} decayed on the medium; the next update takes its place"
+            ),
+            (None, None) => "fallback: none".into(),
         });
         if self.installing {
             lines.push("an update is being installed".into());

@@ -223,6 +223,50 @@ fn decay_of_any_part_is_found_and_nothing_falls_back_to_it() {
     }
 }
 
+/// Nothing older than what runs is installed, whoever asks: the device says once that it has nothing
+/// to fall back to, goes on saying so in its status, and the next update takes the place.
+#[test]
+fn an_older_fallback_that_decayed_is_told_and_not_fetched_again() {
+    let (one, two) = (recipe(1).build(), recipe(2).build());
+    for (label, at) in [("boot-a", 4711), ("root-a", 5)] {
+        let device = Device::new();
+        device.place(Slot::B, &two);
+        device.set_boot(|boot| boot.commit(Slot::B));
+        device.boot_into(Slot::B, &two.manifest, false, false);
+        // Its table is what the boot partition of a version without files is compared with.
+        let tables = device.paths.data().join("kept");
+        std::fs::create_dir_all(&tables).unwrap();
+        let table = one.table.to_bytes();
+        std::fs::write(tables.join(tuf::sha256_hex(&table)), table).unwrap();
+        let status = || ota::status::collect(&device.paths).unwrap();
+        assert_eq!((status().fallback.as_deref(), status().decayed), (Some("a"), None));
+        device.flip(label, &[at]);
+        let mut scrubber = Scrub::new();
+        let said = scrub(&device, &mut scrubber, DAY, 100).expect("it was not found");
+        assert!(
+            said.contains("1.0.1 is older") && said.contains("nothing to fall back to"),
+            "{said}"
+        );
+        assert_eq!(device.boot().fallback, None);
+        assert_eq!(scrub(&device, &mut scrubber, DAY + 30, 100), None, "once");
+        assert_eq!(device.settle(), Ok(None));
+        let text = status().to_text();
+        assert!(text.contains("fallback: none: 1.0.1 decayed on the medium"), "{text}");
+        // Offered still, and not taken: no server leads the device back.
+        let mut repository = Repository::new();
+        repository.publish(&[&one, &two]);
+        let server = repository.serve(&device);
+        assert_eq!(device.update_from(&server.url), Ok(false));
+        assert!(device.install_file(&one.bytes).unwrap_err().to_string().contains("not above 2"));
+        let three = recipe(3).build();
+        repository.publish(&[&one, &two, &three]);
+        let server = repository.serve(&device);
+        assert_eq!(device.update_from(&server.url), Ok(true));
+        assert!(device.holds(Slot::A, &three));
+        assert_eq!(status().decayed, None);
+    }
+}
+
 #[test]
 fn it_goes_on_where_it_was_and_not_while_somebody_installs() {
     let two = recipe(2).build();

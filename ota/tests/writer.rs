@@ -3,14 +3,17 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use formats::Slot;
+use formats::medium::{Access, Medium, Partitions};
+use ota::data_folder::Folder;
 use ota::writer::session::{Patience, serve};
 use ota::writer::wire::{self, Answer, Ask};
 use support::writer::{WriterThread, short};
@@ -348,6 +351,90 @@ fn an_installer_that_never_pauses_lets_the_heart_beat() {
     let heard = beats.load(Ordering::SeqCst) - before;
     assert!(heard >= two.table.chunks().len(), "{heard} beats");
     assert_eq!(installer.end(), Ok(None));
+}
+
+/// A card whose every flush of the root partition takes its time.
+#[derive(Debug)]
+struct SlowCard(Arc<dyn Partitions>);
+
+#[derive(Debug)]
+struct SlowPartition(Box<dyn Medium>);
+
+/// What a flush of it takes.
+const SLOW_FLUSH: Duration = Duration::from_millis(2500);
+
+impl Partitions for SlowCard {
+    fn open(&self, label: &str, access: Access) -> io::Result<Box<dyn Medium>> {
+        let medium = self.0.open(label, access)?;
+        Ok(if label == "root-b" { Box::new(SlowPartition(medium)) } else { medium })
+    }
+
+    fn path(&self, label: &str) -> PathBuf {
+        self.0.path(label)
+    }
+}
+
+impl Medium for SlowPartition {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        std::thread::sleep(SLOW_FLUSH);
+        self.0.flush()
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.0.forget_cached()
+    }
+}
+
+/// A flush cannot be interrupted: the heart beats beside it, and the other end hears that the writer
+/// is at work.
+#[test]
+fn a_slow_card_lets_the_heart_beat_while_it_flushes() {
+    let mut device = Device::new();
+    let partitions = Arc::new(SlowCard(device.paths.partitions().clone()));
+    let folder = Arc::new(Folder::new(device.paths.data()));
+    device.paths = device.paths.clone().on(partitions, folder);
+    let two = recipe(2).build();
+    let (stream, theirs) = UnixStream::pair().unwrap();
+    let (paths, beats) = (device.paths.clone(), Arc::new(Mutex::new(Vec::new())));
+    let heard = beats.clone();
+    let writer = std::thread::spawn(move || {
+        serve(&paths, &theirs, short(), &|| heard.lock().unwrap().push(Instant::now()))
+    });
+    wire::prepare(&stream).unwrap();
+    let installer = Attacker { stream, writer };
+    assert_eq!(installer.answer(), Answer::Done(wire::HELLO.to_vec()));
+    installer.head(&two);
+    let begun = Instant::now();
+    installer.done(Ask::Prepare, &[]);
+    for index in 0..two.table.chunks().len() {
+        assert_eq!(installer.put(index as u32, chunk(&two, index)), [1]);
+    }
+    wire::send_ask(&installer.stream, Ask::Flush, &[]).unwrap();
+    let first = wire::read_answer(&installer.stream, WAIT, &|| ()).unwrap();
+    assert_eq!((first, installer.answer()), (Answer::Working, Answer::Done(vec![])));
+    installer.done(Ask::Finish, &[&[3]]);
+    let end = Instant::now();
+    assert!(end - begun >= 4 * SLOW_FLUSH, "it did not flush: {:?}", end - begun);
+    assert_eq!(installer.end(), Ok(Some("1.0.2".into())));
+    let mut times: Vec<_> = beats.lock().unwrap().clone();
+    times.retain(|at| (begun..end).contains(at));
+    times.insert(0, begun);
+    times.push(end);
+    let silence = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(silence < SLOW_FLUSH, "nothing was heard for {silence:?}");
+    assert_eq!(device.boot().trial, Some(Slot::B));
 }
 
 /// All roads, with the slot behind the socket: the same bytes end up in it, and no more is fetched.

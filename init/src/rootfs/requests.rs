@@ -1,5 +1,7 @@
 //! What people and programs ask PID 1 for, through `ctl`.
 
+use formats::boot_request::BootRequest;
+use formats::boot_state::NO_LONGER_WAITS;
 use formats::control::Request;
 
 use super::Life;
@@ -39,6 +41,10 @@ impl Life {
             return Some(Answer::error(&refused.concat()));
         }
         let Request::Boot(request) = request else { return Some(self.answer(request, now)) };
+        if request == BootRequest::Commit {
+            // Whatever kept it from being committed does so no more.
+            self.trial_waits.clear();
+        }
         if self.shutdown.is_some() {
             return Some(Answer::error("the device is shutting down"));
         }
@@ -63,6 +69,7 @@ impl Life {
             address: self.network.address(),
             wifi: self.wireless.status(),
             data: &self.data,
+            stuck: &self.helpers.stuck(),
             now,
         };
         match request {
@@ -84,7 +91,7 @@ impl Life {
                 Answer::ok("")
             }
             Request::TrialWaits(reason) => {
-                self.trial_waits = reason;
+                self.trial_waits = if reason == NO_LONGER_WAITS { String::new() } else { reason };
                 Answer::ok("")
             }
             Request::Reboot => {

@@ -59,7 +59,7 @@ pub fn bring(work: &Work<'_>, old: &SlotReader, index: &Helper) -> Result<(), Le
             work.put(chunk, &buffer, Road::Blocks)?;
         }
     }
-    work.idle.flush()?;
+    work.idle.flush(work.beat)?;
     Ok(())
 }
 

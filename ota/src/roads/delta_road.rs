@@ -84,7 +84,7 @@ pub fn bring(
             }
         }
         // A frame that was worked off is not fetched again, whatever happens to the power.
-        work.idle.flush()?;
+        work.idle.flush(work.beat)?;
     }
     match left {
         0 => Ok(()),

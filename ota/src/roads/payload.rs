@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use formats::payload::ChunkTable;
 
 use crate::account::Road;
+use crate::heart;
 use crate::slot_writer::{AlignedBuffer, decompress, read_frame};
 use crate::source::Source;
 use crate::writer::IdleSlot;
@@ -57,7 +58,7 @@ fn write_all(
         }
         unflushed += u64::from(table.chunks()[chunk].compressed);
         if unflushed >= FLUSH_EVERY {
-            idle.flush()?;
+            idle.flush(&heart::beat)?;
             unflushed = 0;
         }
         // Not before the flush: what is fetched meanwhile would add to what a cut loses. Nobody

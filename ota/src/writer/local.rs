@@ -47,7 +47,7 @@ impl IdleSlot for LocalSlot<'_> {
             return Err(Error::failed("the slot is prepared already"));
         }
         boot::ask(self.paths, BootRequest::BeginInstall)?;
-        self.writer.clear_header()?;
+        self.writer.clear_header(beat)?;
         let found = differing(&self.writer, self.update, Unreadable::IsMissing, beat)?;
         *self.missing() = Some(found.iter().copied().collect());
         Ok(found)
@@ -81,8 +81,8 @@ impl IdleSlot for LocalSlot<'_> {
         self.writer.read_unaligned(&self.update.manifest, start, buffer)
     }
 
-    fn flush(&self) -> Result<()> {
-        self.writer.flush()
+    fn flush(&self, beat: &dyn Fn()) -> Result<()> {
+        self.writer.flush(beat)
     }
 
     fn finish(&self, tries: u8, beat: &dyn Fn()) -> Result<()> {
@@ -94,12 +94,12 @@ impl IdleSlot for LocalSlot<'_> {
             }
         }
         // What counts is what the medium gives back.
-        self.writer.flush()?;
+        self.writer.flush(beat)?;
         if !differing(&self.writer, self.update, Unreadable::IsFatal, beat)?.is_empty() {
             return Err(self.writer.bad_medium());
         }
         // Whole: say so, and try it at the next boot.
-        self.writer.write_header(&self.update.header)?;
+        self.writer.write_header(&self.update.header, beat)?;
         boot::ask(self.paths, BootRequest::Arm { slot: self.slot, tries })?;
         Ok(())
     }

@@ -71,8 +71,8 @@ pub trait IdleSlot: Sync {
     /// Fills `buffer` from any byte of the slot stream on.
     fn read(&self, start: u64, buffer: &mut [u8]) -> Result<()>;
 
-    /// Returns when all that was written is on the medium.
-    fn flush(&self) -> Result<()>;
+    /// Returns when all that was written is on the medium. `beat` is called each second until then.
+    fn flush(&self, beat: &dyn Fn()) -> Result<()>;
 
     /// Compares what the medium gives back with the chunk table, writes the header, and has the
     /// slot's trial of `tries` boots armed.

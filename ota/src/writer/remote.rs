@@ -19,7 +19,7 @@ use crate::slot_writer::AlignedBuffer;
 use crate::{Error, Result};
 
 /// A writer that says nothing for so long does not work any more: it tells every second that it
-/// does, but for one flush, which a bad card may take minutes for.
+/// does, for as long as it can.
 const SILENCE: Duration = Duration::from_secs(300);
 /// The writer serves one installer at a time, and greets each when its turn comes.
 const GREETING: Duration = Duration::from_secs(10);
@@ -113,8 +113,8 @@ impl IdleSlot for RemoteSlot<'_> {
             .map_err(|e| Error::failed(format!("the idle slot cannot be read: {e}")))
     }
 
-    fn flush(&self) -> Result<()> {
-        self.ask(Ask::Flush, &[], &heart::beat).map(drop)
+    fn flush(&self, beat: &dyn Fn()) -> Result<()> {
+        self.ask(Ask::Flush, &[], beat).map(drop)
     }
 
     fn finish(&self, tries: u8, beat: &dyn Fn()) -> Result<()> {

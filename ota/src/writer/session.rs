@@ -106,7 +106,7 @@ impl Session<'_> {
                     self.done(vec![u8::from(slot.put(chunk, buffer)?)])?;
                 }
                 (Ask::Flush, 0) => {
-                    slot.flush()?;
+                    slot.flush(&self.working())?;
                     self.done(vec![])?;
                 }
                 (Ask::Finish, 1) => {

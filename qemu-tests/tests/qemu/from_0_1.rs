@@ -44,7 +44,7 @@ fn a_device_of_version_0_1_takes_this_version_and_finds_its_way_with_the_old_loa
     disk.set_boot_state(&BootState { strikes: 5, ..state })?;
     let mut machine = board.start("from-0-1-fallback", &disk, &old, Options::default())?;
     let console = &mut machine.console;
-    console.wait_for("ferrite: slot b (fallback, slot a had 5 strikes)", TO_BOOT)?;
+    console.wait_for("ferrite: slot b (fallback, slot a had 05 strikes)", TO_BOOT)?;
     console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     console.wait_for("ota: fell back from 3-good: ", TO_BOOT)?;
     console.type_line("ota retry 3-good")?;

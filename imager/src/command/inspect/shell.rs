@@ -6,7 +6,7 @@ use formats::layout;
 use formats::system_conf::Outline;
 use serde::Serialize;
 
-use crate::fs::erofs_reader::Volume;
+use imagefs::erofs_reader::Volume;
 
 /// Programs that are shells, or can be one.
 const SHELLS: [&str; 13] = [
@@ -65,8 +65,8 @@ impl ShellReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::erofs;
-    use crate::fs::tree::Tree;
+    use imagefs::erofs;
+    use imagefs::tree::Tree;
 
     fn root(system: &str, programs: &[&str]) -> Vec<u8> {
         let mut tree = Tree::usr_merged(0);
