@@ -75,7 +75,7 @@ impl Service {
             ));
         }
         // Those of the HTTP source, and one of the folder.
-        let room = preparer.model_is_there(source::http::MAX_WAITING + 1);
+        let room = preparer.model_loaded(source::http::MAX_WAITING + 1);
         let notifier = notifier(Duration::from_millis(config.heartbeat_ms));
         let mut log = ResultLog::new(&config.results);
         told(notifier.ready());
@@ -112,7 +112,7 @@ impl Service {
                     return Err(Error::new(Exit::Source, "all sources have ended"));
                 }
             }
-            // From this loop only, so that an invoke that hangs silences it.
+            // From this loop only, so that an inference that hangs silences it.
             told(notifier.beat());
         }
     }
@@ -141,7 +141,7 @@ pub fn infer(
     model: &str,
     files: &[PathBuf],
 ) -> Result<(), Error> {
-    preparer.model_is_there(1);
+    preparer.model_loaded(1);
     let mut bad = 0;
     for file in files {
         let input = preparer.receive(read_bounded(file, MAX_INPUT)?);
@@ -193,7 +193,7 @@ fn infer_one(
             if refusal.too_large { Verdict::TooLarge } else { Verdict::Wrong }
         }
     };
-    line.total_ms = time::ms(input.took + started.elapsed());
+    line.total_ms = time::ms(input.duration + started.elapsed());
     line.boot_ms = time::boot_ms();
     let text = serde_json::to_string(&line)
         .map_err(|e| Error::engine(format!("{source}: result: {e}")))?;
