@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use init_parts::dhcp::{Action, Client as Dhcp};
-use init_parts::{clock, dhcp_message, sntp};
+use init::clock::{self, sntp};
+use init::network::dhcp::{Action, Client as Dhcp};
+use init::network::dhcp_message;
 use ota::http::{Client, Remote};
 use ota::patience::Patience;
 use ota::source::Source;

@@ -1,6 +1,6 @@
 //! When a workload that ended is started again: policy, exponential back-off, crash budget.
 
-use super::table::Ending;
+use super::state_machine::Ending;
 
 /// When an ended workload is started again (`restart` in `system.conf`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

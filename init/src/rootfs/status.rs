@@ -2,8 +2,8 @@
 
 use formats::data_state::{DataState, Kind};
 
-use crate::workload::standing::Verdict;
 use crate::workload::supervise::{Supervisor, Unit};
+use crate::workload::vital_health::Verdict;
 
 /// What the status says beside the workloads.
 #[derive(Debug)]
@@ -144,8 +144,8 @@ fn workload(out: &mut String, unit: &Unit, now: u64) {
 pub fn health(verdict: &Verdict, healthy_for: u64) -> String {
     let word = match verdict {
         Verdict::Healthy => "healthy",
-        Verdict::Waiting(_) | Verdict::Held(_) => "starting",
-        Verdict::Lost(_) | Verdict::Stuck(_) => "unhealthy",
+        Verdict::Recovering(_) | Verdict::Blocked(_) => "starting",
+        Verdict::Dead(_) | Verdict::Stuck(_) => "unhealthy",
     };
     let reason = verdict.reason();
     let space = if reason.is_empty() { "" } else { " " };
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn health_is_conf_form() {
-        let text = format!("ok\n{}", health(&Verdict::Lost("face failed".into()), 12_345));
+        let text = format!("ok\n{}", health(&Verdict::Dead("face failed".into()), 12_345));
         let conf = formats::conf::parse(text.as_bytes(), "ok").unwrap();
         let value = |key| formats::conf::one(&conf.head, key).unwrap().value;
         assert_eq!((value("vital"), value("healthy-for")), ("unhealthy", "12"));
