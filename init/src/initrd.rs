@@ -1,5 +1,11 @@
 //! PID 1 in the initramfs: from the kernel's hand-over to PID 1 of the verified root.
 
+pub mod boot_worker;
+pub mod own_disk;
+pub mod slot_selection;
+mod switch_root;
+mod verity_device;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -15,14 +21,12 @@ use formats::run_slot::RunSlot;
 use formats::{Error, Result};
 use rustix::mount::{MountFlags, mount};
 
-use crate::choosing::{self, Choice};
+use self::own_disk::StartedBy;
+use self::slot_selection::Choice;
+use crate::boot_state::{last_reset, rollback};
 use crate::console::{self, say};
-use crate::own_disk::{self, StartedBy};
 use crate::watchdog::Watchdog;
-use crate::{
-    assistant, devices, haste, last_reset, modules, reset, rollback, switch_root, uptime,
-    verity_device,
-};
+use crate::{devices, modules, rcu, reset, uptime};
 
 /// The largest `boot.conf` that is read.
 const MAX_BOOT_CONF: usize = conf::MAX_BYTES;
@@ -53,10 +57,10 @@ pub fn run() -> ! {
     reset::reset()
 }
 
-/// The road from the initramfs to the root.
+/// From the initramfs to the root, step by step.
 fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     mount_kernel_file_systems()?;
-    haste::begin();
+    rcu::begin();
     occupy_standard_descriptors();
     console::open();
     say(&["initrd: pid 1 after ", &uptime::now().to_string(), " ms"]);
@@ -64,8 +68,8 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     let arguments = String::from_utf8_lossy(&arguments);
     let text = read(layout::BOOT_CONF)?;
     let conf = BootConf::parse(&text).map_err(|e| e.within(layout::BOOT_CONF))?;
-    let (choice, early_disk) = match choosing::chooses_here(&conf.chooser) {
-        None => (choosing::told(&arguments)?, None),
+    let (choice, early_disk) = match slot_selection::chooses_here(&conf.chooser) {
+        None => (slot_selection::from_cmdline(&arguments)?, None),
         Some(method) => {
             // A trial's way back leads over a write of its own initrd: nothing that could
             // hang comes before it, apart from the drivers it takes.
@@ -80,14 +84,14 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
             }
             let disk = own_disk::wait(&StartedBy::Firmware(method, &arguments))?;
             devices::link(&disk)?;
-            (choosing::choose(method, &arguments)?, Some(disk))
+            (slot_selection::choose(method, &arguments)?, Some(disk))
         }
     };
     let slot = choice.slot;
     progress.choice = Some(choice);
 
     let later: Vec<&str> = conf.later_modules.iter().flatten().map(String::as_str).collect();
-    let assistant = assistant::load_modules(&conf.modules, &later)?;
+    let boot_worker = boot_worker::load_modules(&conf.modules, &later)?;
     let disk = match early_disk {
         Some(disk) => disk,
         None => {
@@ -121,19 +125,19 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         ") verified",
     ]);
 
-    if let Some(assistant) = &assistant {
-        assistant.slot_is_verified();
+    if let Some(boot_worker) = &boot_worker {
+        boot_worker.slot_is_verified();
     }
     let root = verity_device::open(&partition, &manifest)?;
     mount_root(&root)?;
-    leave_word(choice, &conf.chooser, &disk, &manifest, &header)?;
+    write_run_files(choice, &conf.chooser, &disk, &manifest, &header)?;
     say(&["root mounted, starting /sbin/init (", &uptime::now().to_string(), " ms)"]);
     let mut environment: Vec<CString> = Vec::new();
     if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
         environment.extend(CString::new(handed));
     }
-    if let Some(assistant) = &assistant {
-        environment.extend(CString::new(assistant.hand_over()));
+    if let Some(boot_worker) = &boot_worker {
+        environment.extend(CString::new(boot_worker.hand_over()));
     }
     switch_root::enter(NEW_ROOT, &environment)
 }
@@ -241,7 +245,7 @@ fn mount_root(device: &str) -> Result<()> {
 }
 
 /// Tells the rootfs and the workloads what was booted.
-fn leave_word(
+fn write_run_files(
     choice: Choice,
     chooser: &str,
     disk: &Disk,

@@ -5,21 +5,23 @@ use formats::run_slot::RunSlot;
 use formats::{Error, Result, boot_state_store};
 use rustix::system::{RebootCommand, reboot};
 
-use super::Life;
-use crate::boot_state_requests::BootRequests;
+use super::Init;
+use crate::boot_state::assessment::{BootAssessment, Kind};
+use crate::boot_state::failure;
+use crate::boot_state::requests::BootRequests;
 use crate::clock::Clock;
 use crate::console::say;
 use crate::debug_programs::DebugPrograms;
 use crate::helper::{Helpers, Task};
 use crate::media::Media;
 use crate::network::Network;
+use crate::rootfs::{mounts, readahead};
 use crate::system_conf::System;
-use crate::trial::{Kind, Probation};
 use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
-use crate::workload::precedence::Precedence;
+use crate::workload::startup_gate::StartupGate;
 use crate::workload::supervise::Supervisor;
-use crate::{ahead, control, data, devices, failure, mounts, sys, uptime};
+use crate::{control, data, devices, sys, uptime};
 
 /// What was booted, as the initrd wrote it down.
 #[derive(Clone)]
@@ -51,8 +53,8 @@ pub fn booted() -> Result<Booted> {
     Ok(Booted { slot, kind: boot, disk, chooser, facts })
 }
 
-/// The road from PID 1 to the first workload.
-pub fn start(booted: &Booted) -> Result<Life> {
+/// From PID 1 to the first workload, step by step.
+pub fn start(booted: &Booted) -> Result<Init> {
     let now = uptime::now();
     let text = std::fs::read(layout::SYSTEM_CONF)
         .map_err(|e| Error::new([layout::SYSTEM_CONF, ": ", &e.to_string()].concat()))?;
@@ -60,9 +62,9 @@ pub fn start(booted: &Booted) -> Result<Life> {
     drop(text);
     let watchdog = take_watchdog(&system);
     let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
-    supervisor.surroundings.first_only = true;
+    supervisor.conditions.first_only = true;
     let mut helpers = Helpers::default();
-    helpers.start(Task::Ahead, now, || ahead::work(&system.read_ahead));
+    helpers.start(Task::ReadAhead, now, || readahead::work(&system.read_ahead));
     mounts::all(system.media)?;
     // Ctrl-Alt-Del becomes a signal to PID 1 instead of a reset.
     let _ = reboot(RebootCommand::CadOff);
@@ -89,7 +91,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
     helpers.start(Task::LastFailure, now, move || {
         failure::publish_note(&name, running).map_err(|e| e.within("last failure"))
     });
-    Ok(Life {
+    Ok(Init {
         booted: booted.clone(),
         signals,
         watchdog,
@@ -113,9 +115,9 @@ pub fn start(booted: &Booted) -> Result<Life> {
         data_watch: None,
         data_check_waits: false,
         helpers,
-        probation: Probation::new(booted.kind, now + system.trial_timeout),
+        assessment: BootAssessment::new(booted.kind, now + system.trial_timeout),
         trial_waits: String::new(),
-        precedence: Precedence::begin(now),
+        startup_gate: StartupGate::begin(now),
         shutdown: None,
         ending: None,
         system,

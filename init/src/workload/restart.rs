@@ -2,7 +2,7 @@
 
 use formats::system_conf::MAX_CRASHES;
 
-use super::table::Ending;
+use super::state_machine::Ending;
 use crate::system_conf::{RestartLimits, RestartPolicy};
 
 /// A failed workload is tried again after this many longest delays.

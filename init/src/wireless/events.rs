@@ -3,7 +3,7 @@
 
 /// What has become of the wish to join the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum JoinState {
     /// Nothing yet.
     Trying,
     /// It is joined.
@@ -18,35 +18,39 @@ pub enum Standing {
     Lost,
 }
 
-impl Standing {
+impl JoinState {
     /// For people.
     pub fn words(self) -> &'static str {
         match self {
-            Standing::Trying => "trying to join",
-            Standing::Joined => "joined",
-            Standing::NotFound => "not in reach; looked for again",
-            Standing::WrongPassphrase => "does not take the passphrase; tried again",
-            Standing::Refused => {
+            JoinState::Trying => "trying to join",
+            JoinState::Joined => "joined",
+            JoinState::NotFound => "not in reach; looked for again",
+            JoinState::WrongPassphrase => "does not take the passphrase; tried again",
+            JoinState::Refused => {
                 "does not let the device in (a wrong passphrase, too, looks so with some radios); tried again"
             }
-            Standing::Lost => "lost; looked for again",
+            JoinState::Lost => "lost; looked for again",
         }
     }
 }
 
 /// How things stand after a line, if it is about that.
-pub fn after(line: &[u8], interface: &str, before: Standing) -> Option<Standing> {
+pub fn after(line: &[u8], interface: &str, before: JoinState) -> Option<JoinState> {
     let event = line.strip_prefix(interface.as_bytes())?.strip_prefix(b": CTRL-EVENT-")?;
     let begins = |text: &str| event.starts_with(text.as_bytes());
     // A name can stand in the middle of a line, never at its end.
     let ends = |text: &str| event.trim_ascii_end().ends_with(text.as_bytes());
     if begins("CONNECTED ") {
-        Some(Standing::Joined)
+        Some(JoinState::Joined)
     } else if begins("DISCONNECTED ") {
         // While it is tried this is a part of each failure, whose reason comes later.
-        (before == Standing::Joined).then_some(Standing::Lost)
+        (before == JoinState::Joined).then_some(JoinState::Lost)
     } else if begins("SSID-TEMP-DISABLED ") {
-        Some(if ends(" reason=WRONG_KEY") { Standing::WrongPassphrase } else { Standing::Refused })
+        Some(if ends(" reason=WRONG_KEY") {
+            JoinState::WrongPassphrase
+        } else {
+            JoinState::Refused
+        })
     } else {
         None
     }
@@ -64,12 +68,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(lines: &str) -> Vec<Standing> {
-        let mut standing = Standing::Trying;
+    fn all(lines: &str) -> Vec<JoinState> {
+        let mut state = JoinState::Trying;
         let mut found = Vec::new();
         for line in lines.lines() {
-            if let Some(next) = after(line.as_bytes(), "wlan0", standing) {
-                standing = next;
+            if let Some(next) = after(line.as_bytes(), "wlan0", state) {
+                state = next;
                 found.push(next);
             }
         }
@@ -84,7 +88,7 @@ mod tests {
             wlan0: CTRL-EVENT-CONNECTED - Connection to 02:00:00:00:01:00 completed [id=0 id_str=]\n\
             wlan0: CTRL-EVENT-DISCONNECTED bssid=02:00:00:00:01:00 reason=3\n\
             wlan0: CTRL-EVENT-DISCONNECTED bssid=02:00:00:00:01:00 reason=3\n";
-        assert_eq!(all(said), [Standing::Joined, Standing::Lost]);
+        assert_eq!(all(said), [JoinState::Joined, JoinState::Lost]);
     }
 
     #[test]
@@ -93,7 +97,7 @@ mod tests {
             wlan0: CTRL-EVENT-DISCONNECTED bssid=02:00:00:00:01:00 reason=15\n\
             wlan0: CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid=\"x\" auth_failures=1 duration=10 reason=WRONG_KEY\n\
             wlan0: CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid=\"x reason=WRONG_KEY\" auth_failures=2 duration=20 reason=CONN_FAILED\n";
-        assert_eq!(all(said), [Standing::WrongPassphrase, Standing::Refused]);
+        assert_eq!(all(said), [JoinState::WrongPassphrase, JoinState::Refused]);
         assert_eq!(
             all("wlan1: CTRL-EVENT-CONNECTED - x\nnoise wlan0: CTRL-EVENT-CONNECTED - x\n"),
             []
@@ -103,8 +107,8 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(line: Vec<u8>) {
-            let _ = after(&line, "wlan0", Standing::Trying);
-            let _ = after(&[b"wlan0: CTRL-EVENT-", &line[..]].concat(), "wlan0", Standing::Joined);
+            let _ = after(&line, "wlan0", JoinState::Trying);
+            let _ = after(&[b"wlan0: CTRL-EVENT-", &line[..]].concat(), "wlan0", JoinState::Joined);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, sendto, socket_with};
 
-use super::dhcp::{Action, Client, Road};
+use super::dhcp::{Action, Client, Transport};
 use super::dhcp_message::{self, Lease, Request, broadcast, message};
-use super::link::{self, Interface};
+use super::link::{self, LinkInfo};
 use crate::console::say;
 use crate::sys::{self, LinkAddress};
 
@@ -15,17 +15,15 @@ const IPV4: u16 = 0x0800;
 /// Packets taken before others get their turn.
 const AT_ONCE: usize = 16;
 
-/// How data leaves. The wired road is the better one.
+/// The kind of link. A wired one is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// By cable.
     Wired,
-    /// By radio.
     Wireless,
 }
 
 impl Kind {
-    /// What the kernel chooses by between two roads to the same place: the lowest.
+    /// Route metric; the lowest is preferred.
     fn metric(self) -> u32 {
         match self {
             Kind::Wired => 0,
@@ -36,9 +34,9 @@ impl Kind {
 
 /// An interface that is configured by DHCP.
 #[derive(Debug)]
-pub struct Port {
-    /// The interface.
-    pub interface: Interface,
+pub struct Interface {
+    /// The link as the kernel last described it.
+    pub link: LinkInfo,
     /// What it is.
     pub kind: Kind,
     /// What a server gave.
@@ -49,15 +47,15 @@ pub struct Port {
     has_carrier: bool,
 }
 
-impl Port {
-    /// An interface that nothing is known of yet; [`Port::update`] comes next.
-    pub fn new(interface: Interface, kind: Kind) -> Port {
-        Port { interface, kind, lease: None, packets: None, client: None, has_carrier: false }
+impl Interface {
+    /// An interface that nothing is known of yet; [`Interface::update`] comes next.
+    pub fn new(link: LinkInfo, kind: Kind) -> Interface {
+        Interface { link, kind, lease: None, packets: None, client: None, has_carrier: false }
     }
 
     /// Takes over what the kernel says of the interface. A carrier that is new may be another
     /// network: the server is asked again.
-    pub fn update(&mut self, new: Interface, now: u64) {
+    pub fn update(&mut self, new: LinkInfo, now: u64) {
         // A radio has a carrier before the network has let it in.
         let carrier = new.carrier && (new.running || self.kind == Kind::Wired);
         if carrier && !self.has_carrier {
@@ -67,7 +65,7 @@ impl Port {
             }
         }
         self.has_carrier = carrier;
-        self.interface = new;
+        self.link = new;
     }
 
     /// Data can be sent now.
@@ -75,7 +73,7 @@ impl Port {
         self.has_carrier && self.lease.is_some()
     }
 
-    /// When [`Port::tick`] has something to do.
+    /// When [`Interface::tick`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
         self.client.as_ref().filter(|_| self.has_carrier).map(Client::deadline)
     }
@@ -96,7 +94,7 @@ impl Port {
         for _ in 0..AT_ONCE {
             let (Some(packets), Some(client)) = (&self.packets, &mut self.client) else { break };
             let Some(n) = sys::read_ready(packets, &mut buffer) else { break };
-            let hardware = self.interface.hardware;
+            let hardware = self.link.hardware;
             let reply = dhcp_message::parse(&buffer[..n], client.transaction, hardware);
             if let Some(reply) = reply {
                 let actions = client.reply(reply, now);
@@ -110,7 +108,7 @@ impl Port {
         let mut requests = Vec::new();
         for action in actions {
             match action {
-                Action::Send(request, road) => self.send(request, road, now),
+                Action::Send(request, transport) => self.send(request, transport, now),
                 Action::Apply(lease) => requests.extend(self.apply(lease)),
                 Action::Remove => requests.extend(self.remove()),
             }
@@ -121,8 +119,8 @@ impl Port {
         requests
     }
 
-    fn send(&mut self, request: Request, road: Road, now: u64) {
-        let (interface, Some(client)) = (&self.interface, &self.client) else { return };
+    fn send(&mut self, request: Request, transport: Transport, now: u64) {
+        let (interface, Some(client)) = (&self.link, &self.client) else { return };
         if self.packets.is_none() {
             self.packets = listen(interface.index)
                 .map_err(|e| say(&["network: ", &interface.name, ": ", &e.to_string()]))
@@ -136,8 +134,8 @@ impl Port {
             _ => Ipv4Addr::UNSPECIFIED,
         };
         // A packet that cannot be sent is like one that was lost: the timer sends another.
-        match (road, &self.lease) {
-            (Road::Server, Some(lease)) => {
+        match (transport, &self.lease) {
+            (Transport::Unicast, Some(lease)) => {
                 if let Ok(socket) = UdpSocket::bind((lease.address, 68)) {
                     let _ = socket.set_nonblocking(true);
                     let _ = socket.send_to(&message, (lease.server, 67));
@@ -159,11 +157,11 @@ impl Port {
         let same = |old: &Lease| (old.address, old.prefix) == (lease.address, lease.prefix);
         let known = self.lease.as_ref().is_some_and(same);
         let mut requests = if known { Vec::new() } else { self.remove() };
-        let (index, metric) = (self.interface.index, self.kind.metric());
+        let (index, metric) = (self.link.index, self.kind.metric());
         requests.push(link::add_address(index, lease.address, lease.prefix, metric));
         requests.extend(lease.router.map(|router| link::default_route(index, router, metric)));
         if !known {
-            say(&["network: ", &self.interface.name, " has address ", &address(&lease)]);
+            say(&["network: ", &self.link.name, " has address ", &address(&lease)]);
         }
         self.lease = Some(lease);
         requests
@@ -172,8 +170,8 @@ impl Port {
     /// Takes the address away. Returns requests to the kernel.
     pub fn remove(&mut self) -> Vec<Vec<u8>> {
         let Some(lease) = self.lease.take() else { return Vec::new() };
-        say(&["network: ", &self.interface.name, " lost its address ", &address(&lease)]);
-        vec![link::remove_address(self.interface.index, lease.address, lease.prefix)]
+        say(&["network: ", &self.link.name, " lost its address ", &address(&lease)]);
+        vec![link::remove_address(self.link.index, lease.address, lease.prefix)]
     }
 }
 
@@ -183,7 +181,7 @@ pub fn address(lease: &Lease) -> String {
 }
 
 /// A number that tells our transaction from others' on this link.
-fn transaction(interface: &Interface, now: u64) -> u32 {
+fn transaction(interface: &LinkInfo, now: u64) -> u32 {
     let [_, _, a, b, c, d] = interface.hardware;
     u32::from_be_bytes([a, b, c, d]) ^ (now as u32).wrapping_mul(0x9E37_79B9)
 }
@@ -216,21 +214,21 @@ fn listen(interface: i32) -> std::io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
-    fn interface(carrier: bool, running: bool) -> Interface {
+    fn interface(carrier: bool, running: bool) -> LinkInfo {
         let name = "x".to_string();
-        Interface { index: 9, name, hardware: [2, 0, 0, 0, 0, 1], up: true, carrier, running }
+        LinkInfo { index: 9, name, hardware: [2, 0, 0, 0, 0, 1], up: true, carrier, running }
     }
 
     #[test]
     fn a_radio_asks_for_an_address_when_the_network_has_let_it_in() {
-        let mut radio = Port::new(interface(false, false), Kind::Wireless);
+        let mut radio = Interface::new(interface(false, false), Kind::Wireless);
         radio.update(interface(true, false), 5);
         assert_eq!(radio.deadline(), None);
         radio.update(interface(true, true), 6);
         assert_eq!(radio.deadline(), Some(6));
         radio.update(interface(false, true), 7);
         assert_eq!(radio.deadline(), None);
-        let mut cable = Port::new(interface(false, false), Kind::Wired);
+        let mut cable = Interface::new(interface(false, false), Kind::Wired);
         cable.update(interface(true, false), 8);
         assert_eq!(cable.deadline(), Some(8));
     }
@@ -249,15 +247,15 @@ mod tests {
             renew: 30,
             rebind: 50,
         };
-        let mut port = Port::new(interface(true, true), Kind::Wireless);
-        port.update(interface(true, true), 0);
-        assert!(!port.is_usable());
-        assert_eq!(port.apply(lease(15)).len(), 2, "address and road");
-        assert!(port.is_usable());
-        assert!(port.apply(lease(15)).is_empty());
-        assert_eq!(port.apply(lease(16)).len(), 3, "the old one is removed");
-        assert_eq!(address(port.lease.as_ref().unwrap()), "10.0.2.16/24");
-        port.update(interface(false, false), 9);
-        assert!(!port.is_usable() && port.lease.is_some());
+        let mut cable = Interface::new(interface(true, true), Kind::Wireless);
+        cable.update(interface(true, true), 0);
+        assert!(!cable.is_usable());
+        assert_eq!(cable.apply(lease(15)).len(), 2, "address and route");
+        assert!(cable.is_usable());
+        assert!(cable.apply(lease(15)).is_empty());
+        assert_eq!(cable.apply(lease(16)).len(), 3, "the old one is removed");
+        assert_eq!(address(cable.lease.as_ref().unwrap()), "10.0.2.16/24");
+        cable.update(interface(false, false), 9);
+        assert!(!cable.is_usable() && cable.lease.is_some());
     }
 }

@@ -7,7 +7,7 @@ use formats::manifest::Manifest;
 use formats::{Error, Result, hex};
 use rustix::fs::{Mode, OFlags};
 
-use crate::last_reset::panics_are_kept;
+use crate::boot_state::last_reset::panics_are_kept;
 use crate::sys;
 
 const CONTROL: &str = "/dev/mapper/control";

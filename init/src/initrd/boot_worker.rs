@@ -17,18 +17,18 @@ use crate::sys::{self, Forked};
 use crate::{data, modules};
 
 /// Environment variable that tells the rootfs which process this is.
-const HANDED: &str = "FERRITE_ASSISTANT";
+const HANDED: &str = "FERRITE_BOOT_WORKER";
 /// PID 1's word that the slot is verified.
 const VERIFIED: u8 = b'v';
 
-/// PID 1's side of the assistant.
+/// PID 1's side of the boot worker.
 #[derive(Debug)]
-pub struct Assistant {
+pub struct BootWorker {
     pid: Pid,
     go: OwnedFd,
 }
 
-impl Assistant {
+impl BootWorker {
     /// Lets it mount the data partition, which nothing touches before the slot is verified.
     pub fn slot_is_verified(&self) {
         let _ = rustix::io::write(&self.go, &[VERIFIED]);
@@ -40,20 +40,20 @@ impl Assistant {
     }
 }
 
-/// The assistant that the initrd left behind.
+/// The boot worker that the initrd left behind.
 pub fn adopt() -> Option<Pid> {
     std::env::var(HANDED).ok()?.parse().ok().and_then(Pid::from_raw)
 }
 
-/// Loads all `chains`, two at a time with the help of the assistant, which then goes on with the
+/// Loads all `chains`, two at a time with the help of the boot worker, which then goes on with the
 /// modules of `later`.
 ///
 /// Disk drivers, which boards name first, wait for their disk, and checking a module's signature
 /// keeps a processor busy. Where the two of them fail, everything is loaded one after the other
 /// again, and the error is that of the first module that fails so.
-pub fn load_modules(chains: &[ModuleChain], later: &[&str]) -> Result<Option<Assistant>> {
-    if let Some(assistant) = load_by_two(chains, later) {
-        return Ok(Some(assistant));
+pub fn load_modules(chains: &[ModuleChain], later: &[&str]) -> Result<Option<BootWorker>> {
+    if let Some(boot_worker) = load_by_two(chains, later) {
+        return Ok(Some(boot_worker));
     }
     chains.iter().try_for_each(|chain| load_chain(chain))?;
     for path in later {
@@ -63,7 +63,7 @@ pub fn load_modules(chains: &[ModuleChain], later: &[&str]) -> Result<Option<Ass
 }
 
 /// `None` when no process could be made or a chain did not load.
-fn load_by_two(chains: &[ModuleChain], later: &[&str]) -> Option<Assistant> {
+fn load_by_two(chains: &[ModuleChain], later: &[&str]) -> Option<BootWorker> {
     let queue = queue(chains.len()).ok()?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).ok();
     let ((reports, report), (verified, go)) = (pipe()?, pipe()?);
@@ -81,7 +81,7 @@ fn load_by_two(chains: &[ModuleChain], later: &[&str]) -> Option<Assistant> {
         missing -= 1;
     }
     (0..missing).try_for_each(|_| next_byte(&reports).map(drop))?;
-    Some(Assistant { pid, go })
+    Some(BootWorker { pid, go })
 }
 
 /// A pipe with the index of each chain, which both processes take from until it is empty.
@@ -101,7 +101,7 @@ fn next_byte(pipe: &OwnedFd) -> Option<u8> {
     (read == Ok(1)).then_some(byte[0])
 }
 
-/// In the assistant: takes chains from the queue as PID 1 does, and reports each that is loaded.
+/// In the boot worker: takes chains from the queue as PID 1 does, and reports each that is loaded.
 /// Its exit status is 0 when the data partition is mounted.
 fn assist(
     queue: &OwnedFd,

@@ -14,9 +14,9 @@ use formats::manifest::{Manifest, TrustedKeys};
 use formats::medium::DeviceFolder;
 use formats::{Error, Result};
 
-use crate::choosing::Choice;
+use crate::boot_state::slot_header;
 use crate::console::say;
-use crate::slot_header;
+use crate::initrd::slot_selection::Choice;
 
 /// Fails, so that the board is reset, when the boot state was lost and `running` is below the floor of
 /// the version in the other slot: that one has a trial first. Where that cannot be written down, what

@@ -9,8 +9,8 @@ use formats::boot_state::{Boot, BootState};
 use formats::{boot_state_store, layout};
 use rustix::mount::{MountFlags, mount};
 
-use crate::choosing::Choice;
 use crate::console::say;
+use crate::initrd::slot_selection::Choice;
 use crate::watchdog::Watchdog;
 
 /// Where the kernel's records of its last words are seen (Linux Documentation/admin-guide/pstore).

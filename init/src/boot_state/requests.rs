@@ -16,10 +16,11 @@ use formats::medium::DeviceFolder;
 use formats::{Error, Result, boot_state_store};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::boot_state::slot_header;
 use crate::control::Answer;
 use crate::helper::{Helpers, Task};
+use crate::sys;
 use crate::system_conf::Workload;
-use crate::{slot_header, sys};
 
 /// The longest answer, in bytes: much less than a pipe holds, so a helper never waits for PID 1.
 const MAX_ANSWER: usize = 4096;

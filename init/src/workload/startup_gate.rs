@@ -27,7 +27,7 @@ pub fn first(workloads: &[Workload]) -> Vec<bool> {
 
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precedence {
+pub enum StartupGate {
     /// The vital workloads start; whatever they do, everybody's turn comes at `latest`.
     Starting {
         /// Milliseconds of uptime.
@@ -42,21 +42,21 @@ pub enum Precedence {
     Over,
 }
 
-impl Precedence {
+impl StartupGate {
     /// The vital workloads' turn, which begins now.
-    pub fn begin(now: u64) -> Precedence {
-        Precedence::Starting { latest: now.saturating_add(LONGEST) }
+    pub fn begin(now: u64) -> StartupGate {
+        StartupGate::Starting { latest: now.saturating_add(LONGEST) }
     }
 
     /// Takes whether all vital workloads are healthy. True once: when everybody's turn has come.
     pub fn step(&mut self, healthy: bool, now: u64) -> bool {
-        if let (Precedence::Starting { latest }, true) = (*self, healthy) {
+        if let (StartupGate::Starting { latest }, true) = (*self, healthy) {
             let until = now.saturating_add(FIRST_WORK).min(latest);
-            *self = Precedence::Working { until };
+            *self = StartupGate::Working { until };
         }
         let came = self.deadline().is_some_and(|at| now >= at);
         if came {
-            *self = Precedence::Over;
+            *self = StartupGate::Over;
         }
         came
     }
@@ -64,8 +64,8 @@ impl Precedence {
     /// When to look again although nothing happened.
     pub fn deadline(self) -> Option<u64> {
         match self {
-            Precedence::Starting { latest: at } | Precedence::Working { until: at } => Some(at),
-            Precedence::Over => None,
+            StartupGate::Starting { latest: at } | StartupGate::Working { until: at } => Some(at),
+            StartupGate::Over => None,
         }
     }
 }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_others_follow_when_the_vital_workloads_have_done_their_first_work() {
-        let mut turn = Precedence::begin(1_000);
+        let mut turn = StartupGate::begin(1_000);
         assert!(!turn.step(false, 1_300));
         assert!(!turn.step(true, 1_400));
         assert_eq!(turn.deadline(), Some(1_900));
@@ -102,11 +102,11 @@ mod tests {
 
     #[test]
     fn a_vital_workload_that_never_gets_well_holds_nobody_back_for_long() {
-        let mut turn = Precedence::begin(1_000);
+        let mut turn = StartupGate::begin(1_000);
         assert_eq!(turn.deadline(), Some(3_000));
         assert!(!turn.step(false, 2_999));
         assert!(turn.step(false, 3_000));
-        let mut late = Precedence::begin(1_000);
+        let mut late = StartupGate::begin(1_000);
         assert!(!late.step(true, 2_900));
         assert!(late.step(true, 3_000));
     }

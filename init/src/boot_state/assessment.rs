@@ -5,19 +5,19 @@
 pub use formats::boot_state::Boot as Kind;
 use formats::boot_state::TRIAL_HELD;
 
-use crate::recovery::{self, FORGOTTEN_AFTER, Illness};
-use crate::workload::standing::Verdict;
+use crate::boot_state::recovery::{self, FORGOTTEN_AFTER, Illness};
+use crate::workload::vital_health::Verdict;
 
 /// So long every vital workload must have been well before the boot counts as good.
 pub const SETTLED_AFTER: u64 = 10_000;
 
 /// What `rootfs` has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Action {
     /// Tell people that all is well.
-    SayHealthy,
+    ReportHealthy,
     /// Tell people that this vital workload is lost, and when a reset is tried.
-    SayLost {
+    ReportDead {
         /// Which one, and why.
         reason: String,
         /// Milliseconds of uptime.
@@ -28,7 +28,7 @@ pub enum Order {
     /// Take this boot's own strike back: what is missing is no fault of the version.
     Forgive,
     /// The trial is to end: find out whether it was committed meanwhile, and tell
-    /// [`Probation::checked`].
+    /// [`BootAssessment::checked`].
     CheckCommitted,
     /// The trial's time is over, and nobody committed it: reset.
     EndTrial,
@@ -43,7 +43,7 @@ pub enum Order {
 pub fn uncommitted<'a>(verdict: &'a Verdict, waits: &'a str) -> (&'static str, &'a str) {
     const NOT_COMMITTED: &str = "trial not committed: ";
     match (waits, verdict) {
-        ("", Verdict::Held(why)) => (TRIAL_HELD, why),
+        ("", Verdict::Blocked(why)) => (TRIAL_HELD, why),
         ("", Verdict::Healthy) => (NOT_COMMITTED, "nobody committed it"),
         ("", _) => (NOT_COMMITTED, verdict.reason()),
         _ => (NOT_COMMITTED, waits),
@@ -52,11 +52,11 @@ pub fn uncommitted<'a>(verdict: &'a Verdict, waits: &'a str) -> (&'static str, &
 
 /// Watches one boot.
 #[derive(Debug)]
-pub struct Probation {
+pub struct BootAssessment {
     kind: Kind,
     deadline: Option<u64>,
     healthy_since: Option<u64>,
-    /// As `healthy_since`, also while nothing but the surroundings is missing.
+    /// As `healthy_since`, also while nothing but the conditions is missing.
     well_since: Option<u64>,
     /// Since when not all has been well; a few good moments in between do not end it.
     ill_since: Option<u64>,
@@ -70,13 +70,13 @@ pub struct Probation {
     forgiven: bool,
     given_up: bool,
     /// What is to be done if the boot state says that the trial is not committed.
-    checking: Option<Order>,
+    checking: Option<Action>,
 }
 
-impl Probation {
+impl BootAssessment {
     /// A boot of this kind; a trial must be committed by `deadline`.
-    pub fn new(kind: Kind, deadline: u64) -> Probation {
-        Probation {
+    pub fn new(kind: Kind, deadline: u64) -> BootAssessment {
+        BootAssessment {
             kind,
             deadline: (kind == Kind::Trial).then_some(deadline),
             healthy_since: None,
@@ -94,15 +94,15 @@ impl Probation {
 
     /// The boot state says whether the version on trial is committed; returns what is to be done if it
     /// is not. If it is, this is the boot of a committed version, and what was seen of it still counts.
-    pub fn checked(&mut self, is_committed: bool) -> Option<Order> {
-        let order = self.checking.take();
+    pub fn checked(&mut self, is_committed: bool) -> Option<Action> {
+        let action = self.checking.take();
         if is_committed {
             self.kind = Kind::Active;
             self.deadline = None;
             return None;
         }
-        self.given_up = order.is_some();
-        order
+        self.given_up = action.is_some();
+        action
     }
 
     /// The number of resets in a row that did not help was read.
@@ -122,7 +122,7 @@ impl Probation {
     }
 
     /// Takes the verdict of the moment; returns what is to be done, at most one thing a call.
-    pub fn step(&mut self, verdict: &Verdict, now: u64) -> Option<Order> {
+    pub fn step(&mut self, verdict: &Verdict, now: u64) -> Option<Action> {
         if self.given_up {
             return None;
         }
@@ -132,35 +132,35 @@ impl Probation {
             return None;
         }
         match verdict {
-            Verdict::Lost(reason) | Verdict::Stuck(reason) => {
+            Verdict::Dead(reason) | Verdict::Stuck(reason) => {
                 let stuck = matches!(verdict, Verdict::Stuck(_));
-                if let Some(order) = self.lost(reason, stuck, now) {
-                    return Some(order);
+                if let Some(action) = self.lost(reason, stuck, now) {
+                    return Some(action);
                 }
             }
             _ => self.reset_at = None,
         }
         if self.healthy_since.is_some() && !was_healthy {
-            return Some(Order::SayHealthy);
+            return Some(Action::ReportHealthy);
         }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.deadline = None;
-            self.checking = Some(Order::EndTrial);
-            return Some(Order::CheckCommitted);
+            self.checking = Some(Action::EndTrial);
+            return Some(Action::CheckCommitted);
         }
         let is_over = |since: Option<u64>| since.is_some_and(|since| now - since >= SETTLED_AFTER);
         if is_over(self.healthy_since) && !self.settled && self.kind != Kind::Trial {
             self.settled = true;
-            return Some(Order::Settle);
+            return Some(Action::Settle);
         }
         if is_over(self.well_since) && !self.settled && !self.forgiven && self.kind == Kind::Active
         {
             self.forgiven = true;
-            return Some(Order::Forgive);
+            return Some(Action::Forgive);
         }
         if self.forgets_at().is_some_and(|at| now >= at) {
             self.resets = Some(0);
-            return Some(Order::ForgetResets);
+            return Some(Action::ForgetResets);
         }
         None
     }
@@ -175,7 +175,7 @@ impl Probation {
         // A device without a cable is no broken version: its strikes must not add up. To be made
         // the active slot, though, a version has to show that it works.
         match (verdict, self.kind) {
-            (Verdict::Healthy, _) | (Verdict::Held(_), Kind::Active) => {
+            (Verdict::Healthy, _) | (Verdict::Blocked(_), Kind::Active) => {
                 self.well_since.get_or_insert(now);
             }
             _ => self.well_since = None,
@@ -186,7 +186,7 @@ impl Probation {
                 self.ill_since = None;
             }
             Verdict::Healthy => {}
-            Verdict::Held(_) => self.ill_since = None,
+            Verdict::Blocked(_) => self.ill_since = None,
             _ => {
                 self.ill_since.get_or_insert(now);
             }
@@ -195,7 +195,7 @@ impl Probation {
 
     /// A vital workload is lost. That ends a trial; a committed version goes on, and is reset when
     /// that may help.
-    fn lost(&mut self, reason: &str, stuck: bool, now: u64) -> Option<Order> {
+    fn lost(&mut self, reason: &str, stuck: bool, now: u64) -> Option<Action> {
         let at = match self.kind {
             Kind::Trial => now,
             Kind::Active | Kind::Fallback => recovery::reset_at(&Illness {
@@ -206,17 +206,17 @@ impl Probation {
             }),
         };
         if now >= at {
-            let order = Order::GiveUp(reason.to_string());
+            let action = Action::GiveUp(reason.to_string());
             if self.kind == Kind::Trial {
                 // It may have been committed before its time was over: a committed version goes on.
-                self.checking = Some(order);
-                return Some(Order::CheckCommitted);
+                self.checking = Some(action);
+                return Some(Action::CheckCommitted);
             }
             self.given_up = true;
-            return Some(order);
+            return Some(action);
         }
         let announced = self.reset_at.replace(at).is_some();
-        (!announced).then(|| Order::SayLost { reason: reason.to_string(), reset_at: at })
+        (!announced).then(|| Action::ReportDead { reason: reason.to_string(), reset_at: at })
     }
 
     fn forgets_at(&self) -> Option<u64> {
@@ -249,61 +249,61 @@ mod tests {
     use super::*;
 
     fn waiting() -> Verdict {
-        Verdict::Waiting("face starting".into())
+        Verdict::Recovering("face starting".into())
     }
 
     #[test]
     fn a_good_boot_is_settled_once_after_ten_seconds_without_a_break() {
-        let mut boot = Probation::new(Kind::Active, 0);
+        let mut boot = BootAssessment::new(Kind::Active, 0);
         assert_eq!(boot.step(&waiting(), 0), None);
-        assert_eq!(boot.step(&Verdict::Healthy, 1_000), Some(Order::SayHealthy));
+        assert_eq!(boot.step(&Verdict::Healthy, 1_000), Some(Action::ReportHealthy));
         assert_eq!(boot.step(&waiting(), 9_000), None);
-        assert_eq!(boot.step(&Verdict::Healthy, 10_000), Some(Order::SayHealthy));
+        assert_eq!(boot.step(&Verdict::Healthy, 10_000), Some(Action::ReportHealthy));
         assert_eq!(boot.step(&Verdict::Healthy, 19_999), None);
         assert_eq!(boot.next_look(), Some(20_000));
-        assert_eq!(boot.step(&Verdict::Healthy, 20_000), Some(Order::Settle));
+        assert_eq!(boot.step(&Verdict::Healthy, 20_000), Some(Action::Settle));
         assert_eq!(boot.step(&Verdict::Healthy, 90_000), None);
         assert_eq!(boot.healthy_for(90_000), 80_000);
     }
 
     #[test]
     fn a_trial_is_never_settled_by_itself_and_is_checked_at_its_deadline() {
-        let mut boot = Probation::new(Kind::Trial, 120_000);
-        assert_eq!(boot.step(&Verdict::Healthy, 5_000), Some(Order::SayHealthy));
+        let mut boot = BootAssessment::new(Kind::Trial, 120_000);
+        assert_eq!(boot.step(&Verdict::Healthy, 5_000), Some(Action::ReportHealthy));
         assert_eq!(boot.step(&Verdict::Healthy, 60_000), None);
-        assert_eq!(boot.step(&Verdict::Healthy, 120_000), Some(Order::CheckCommitted));
+        assert_eq!(boot.step(&Verdict::Healthy, 120_000), Some(Action::CheckCommitted));
         assert_eq!(boot.step(&Verdict::Healthy, 130_000), None);
         assert!(boot.may_feed(), "the boot state is being read");
-        assert_eq!(boot.checked(false), Some(Order::EndTrial));
+        assert_eq!(boot.checked(false), Some(Action::EndTrial));
         assert!(!boot.may_feed());
         assert_eq!(boot.step(&Verdict::Healthy, 140_000), None);
     }
 
     fn lost() -> Verdict {
-        Verdict::Lost("face failed".into())
+        Verdict::Dead("face failed".into())
     }
 
     const MINUTE: u64 = 60_000;
 
     #[test]
     fn a_lost_vital_workload_ends_a_trial_at_once_and_once() {
-        let mut boot = Probation::new(Kind::Trial, 120_000);
-        assert_eq!(boot.step(&Verdict::Healthy, 0), Some(Order::SayHealthy));
-        assert_eq!(boot.step(&lost(), 60_000), Some(Order::CheckCommitted));
+        let mut boot = BootAssessment::new(Kind::Trial, 120_000);
+        assert_eq!(boot.step(&Verdict::Healthy, 0), Some(Action::ReportHealthy));
+        assert_eq!(boot.step(&lost(), 60_000), Some(Action::CheckCommitted));
         assert!(boot.may_feed(), "the boot state is being read");
         assert_eq!(boot.step(&lost(), 60_000), None);
-        assert_eq!(boot.checked(false), Some(Order::GiveUp("face failed".into())));
+        assert_eq!(boot.checked(false), Some(Action::GiveUp("face failed".into())));
         assert!(!boot.may_feed());
         assert_eq!(boot.step(&lost(), 60_001), None);
         assert_eq!(boot.resets_after_this(), None, "a trial's end is no reset that did not help");
     }
 
     /// A boot of a committed slot that was well for a minute.
-    fn well(kind: Kind, resets: u32) -> Probation {
-        let mut boot = Probation::new(kind, 0);
+    fn well(kind: Kind, resets: u32) -> BootAssessment {
+        let mut boot = BootAssessment::new(kind, 0);
         boot.set_resets(resets);
-        assert_eq!(boot.step(&Verdict::Healthy, 1_000), Some(Order::SayHealthy));
-        assert_eq!(boot.step(&Verdict::Healthy, MINUTE), Some(Order::Settle));
+        assert_eq!(boot.step(&Verdict::Healthy, 1_000), Some(Action::ReportHealthy));
+        assert_eq!(boot.step(&Verdict::Healthy, MINUTE), Some(Action::Settle));
         boot
     }
 
@@ -312,14 +312,14 @@ mod tests {
         for kind in [Kind::Active, Kind::Fallback] {
             let mut boot = well(kind, 0);
             assert_eq!(boot.step(&waiting(), 2 * MINUTE), None);
-            let said = Order::SayLost { reason: "face failed".into(), reset_at: 32 * MINUTE };
+            let said = Action::ReportDead { reason: "face failed".into(), reset_at: 32 * MINUTE };
             assert_eq!(boot.step(&lost(), 3 * MINUTE), Some(said));
             for minute in 4..32 {
                 assert_eq!(boot.step(&lost(), minute * MINUTE), None, "minute {minute}");
                 assert!(boot.may_feed());
             }
             assert_eq!(boot.next_look(), Some(32 * MINUTE));
-            let given_up = Order::GiveUp("face failed".into());
+            let given_up = Action::GiveUp("face failed".into());
             assert_eq!(boot.step(&lost(), 32 * MINUTE), Some(given_up));
             assert_eq!(boot.resets_after_this(), Some(1));
         }
@@ -332,8 +332,8 @@ mod tests {
         let mut now = MINUTE;
         for _ in 0..29 {
             for verdict in [waiting(), lost(), waiting(), Verdict::Healthy] {
-                let order = boot.step(&verdict, now);
-                assert!(!matches!(order, Some(Order::GiveUp(_))), "{order:?} at {now}");
+                let action = boot.step(&verdict, now);
+                assert!(!matches!(action, Some(Action::GiveUp(_))), "{action:?} at {now}");
                 assert!(boot.may_feed());
                 now += SETTLED_AFTER;
             }
@@ -356,14 +356,14 @@ mod tests {
     #[test]
     fn resets_that_did_not_help_grow_rarer_and_are_forgotten_after_hours_of_health() {
         let mut boot = well(Kind::Active, 3);
-        let order = boot.step(&lost(), 2 * MINUTE);
+        let action = boot.step(&lost(), 2 * MINUTE);
         let reset_at = 2 * MINUTE + 4 * 60 * MINUTE;
-        assert_eq!(order, Some(Order::SayLost { reason: "face failed".into(), reset_at }));
-        assert_eq!(boot.step(&Verdict::Healthy, 3 * MINUTE), Some(Order::SayHealthy));
+        assert_eq!(action, Some(Action::ReportDead { reason: "face failed".into(), reset_at }));
+        assert_eq!(boot.step(&Verdict::Healthy, 3 * MINUTE), Some(Action::ReportHealthy));
         let later = 3 * MINUTE + FORGOTTEN_AFTER;
         assert_eq!(boot.step(&Verdict::Healthy, later - 1), None);
         assert_eq!(boot.next_look(), Some(later));
-        assert_eq!(boot.step(&Verdict::Healthy, later), Some(Order::ForgetResets));
+        assert_eq!(boot.step(&Verdict::Healthy, later), Some(Action::ForgetResets));
         assert_eq!(boot.step(&Verdict::Healthy, later + 1), None);
         assert_eq!(boot.resets_after_this(), Some(1));
     }
@@ -371,40 +371,40 @@ mod tests {
     /// Its strikes have to add up, so that the other slot is reached.
     #[test]
     fn a_committed_version_that_never_got_well_is_reset_after_a_minute() {
-        let mut boot = Probation::new(Kind::Active, 0);
+        let mut boot = BootAssessment::new(Kind::Active, 0);
         boot.set_resets(0);
         boot.step(&waiting(), 0);
         boot.step(&Verdict::Healthy, 5_000);
-        let said = Order::SayLost { reason: "face failed".into(), reset_at: MINUTE };
+        let said = Action::ReportDead { reason: "face failed".into(), reset_at: MINUTE };
         assert_eq!(boot.step(&lost(), 9_000), Some(said));
-        assert_eq!(boot.step(&lost(), MINUTE), Some(Order::GiveUp("face failed".into())));
+        assert_eq!(boot.step(&lost(), MINUTE), Some(Action::GiveUp("face failed".into())));
     }
 
     #[test]
     fn a_process_that_nothing_kills_is_reset_at_once_the_first_time() {
         let stuck = Verdict::Stuck("face unhealthy".into());
-        let given_up = Order::GiveUp("face unhealthy".into());
+        let given_up = Action::GiveUp("face unhealthy".into());
         assert_eq!(well(Kind::Active, 0).step(&stuck, 2 * MINUTE), Some(given_up));
         let mut again = well(Kind::Active, 1);
-        assert!(matches!(again.step(&stuck, 2 * MINUTE), Some(Order::SayLost { .. })));
+        assert!(matches!(again.step(&stuck, 2 * MINUTE), Some(Action::ReportDead { .. })));
     }
 
     #[test]
     fn a_trial_that_was_committed_meanwhile_is_judged_as_a_committed_version() {
-        let mut boot = Probation::new(Kind::Trial, 300_000);
+        let mut boot = BootAssessment::new(Kind::Trial, 300_000);
         boot.set_resets(0);
         boot.step(&Verdict::Healthy, 1_000);
         boot.step(&Verdict::Healthy, MINUTE);
-        assert_eq!(boot.step(&lost(), 2 * MINUTE), Some(Order::CheckCommitted));
+        assert_eq!(boot.step(&lost(), 2 * MINUTE), Some(Action::CheckCommitted));
         assert_eq!(boot.checked(true), None);
-        assert!(matches!(boot.step(&lost(), 2 * MINUTE), Some(Order::SayLost { .. })));
+        assert!(matches!(boot.step(&lost(), 2 * MINUTE), Some(Action::ReportDead { .. })));
         assert!(boot.may_feed());
     }
 
     #[test]
     fn a_trial_says_what_is_missing_from_outside() {
-        let held = Verdict::Held("face waits for an address".into());
-        let waiting = Verdict::Waiting("face starting".into());
+        let held = Verdict::Blocked("face waits for an address".into());
+        let waiting = Verdict::Recovering("face starting".into());
         let reason = |verdict, waits| {
             let (why, reason) = uncommitted(verdict, waits);
             [why, reason].concat()
@@ -419,14 +419,14 @@ mod tests {
 
     #[test]
     fn without_a_cable_strikes_are_forgiven_but_no_fallback_is_made_active() {
-        let held = Verdict::Held("face waits for an address".into());
-        let mut boot = Probation::new(Kind::Active, 0);
+        let held = Verdict::Blocked("face waits for an address".into());
+        let mut boot = BootAssessment::new(Kind::Active, 0);
         assert_eq!(boot.step(&held, 0), None);
-        assert_eq!(boot.step(&held, 10_000), Some(Order::Forgive));
+        assert_eq!(boot.step(&held, 10_000), Some(Action::Forgive));
         assert_eq!(boot.step(&held, 20_000), None);
-        assert_eq!(boot.step(&Verdict::Healthy, 30_000), Some(Order::SayHealthy));
-        assert_eq!(boot.step(&Verdict::Healthy, 40_000), Some(Order::Settle));
-        let mut boot = Probation::new(Kind::Fallback, 0);
+        assert_eq!(boot.step(&Verdict::Healthy, 30_000), Some(Action::ReportHealthy));
+        assert_eq!(boot.step(&Verdict::Healthy, 40_000), Some(Action::Settle));
+        let mut boot = BootAssessment::new(Kind::Fallback, 0);
         assert_eq!(boot.step(&held, 0), None);
         assert_eq!(boot.step(&held, 100_000), None);
     }

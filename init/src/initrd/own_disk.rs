@@ -18,15 +18,15 @@ use formats::rpi::autoboot::Method;
 use formats::{Error, Result};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::choosing::Choice;
 use crate::console::say;
+use crate::initrd::slot_selection::Choice;
 use crate::uptime;
 
 /// How long the disk may take to appear, in milliseconds: a slow SD card needs about two seconds.
-const DISK_PATIENCE: u64 = 15_000;
+const DISK_TIMEOUT: u64 = 15_000;
 /// How long a better one than what is there may take, in milliseconds: nobody feeds the watchdog
 /// meanwhile, and a Raspberry Pi's fires after as little as ten seconds.
-const BETTER_DISK_PATIENCE: u64 = 5_000;
+const BETTER_DISK_TIMEOUT: u64 = 5_000;
 const DEV: &str = "/dev";
 const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 /// What systemd's stub says of the partition that it was loaded from (systemd-stub(7), "EFI
@@ -83,11 +83,11 @@ pub fn wait(started_by: &StartedBy<'_>) -> Result<Disk> {
         let waited = uptime::now() - started;
         let look = |disk| look_at(Path::new(DEV), disk, started_by, boot_mode());
         let candidates: Vec<Candidate> = disks.iter().map(look).collect();
-        if let Some(index) = origin::decide(&candidates, waited > BETTER_DISK_PATIENCE) {
+        if let Some(index) = origin::decide(&candidates, waited > BETTER_DISK_TIMEOUT) {
             say_neighbours(&disks, index);
             return Ok(disks.swap_remove(index));
         }
-        if waited > DISK_PATIENCE {
+        if waited > DISK_TIMEOUT {
             return Err(Error::new(match disks.first() {
                 None => "no disk with all of Ferrite's partitions appeared within 15 s; \
                      does the board file name its driver?"

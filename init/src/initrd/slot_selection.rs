@@ -36,7 +36,7 @@ impl Choice {
 }
 
 /// The choice that a loader made.
-pub fn told(arguments: &str) -> Result<Choice> {
+pub fn from_cmdline(arguments: &str) -> Result<Choice> {
     let given = |word| arguments.split_ascii_whitespace().any(|w| w == word);
     let slot = Slot::from_cmdline(arguments)
         .ok_or_else(|| Error::new("the kernel arguments lack ferrite.slot=a or b"))?;
@@ -174,9 +174,9 @@ mod tests {
             ("ferrite.slot=b ferrite.trial=1", choice(Slot::B, Boot::Trial)),
             ("ferrite.slot=b ferrite.fallback=1", choice(Slot::B, Boot::Fallback)),
         ] {
-            assert_eq!(told(arguments).unwrap(), expected);
+            assert_eq!(from_cmdline(arguments).unwrap(), expected);
         }
-        assert!(told("quiet").is_err());
+        assert!(from_cmdline("quiet").is_err());
     }
 
     #[test]

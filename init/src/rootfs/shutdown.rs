@@ -1,7 +1,7 @@
 //! The way down: workloads in reverse dependency order, then everything else, then the disk.
 
+use crate::workload::state_machine::{Event, State};
 use crate::workload::supervise::Supervisor;
-use crate::workload::table::{Event, State};
 
 /// The workloads together get no longer than this; the watchdog is still fed meanwhile.
 const LONGEST: u64 = 60_000;

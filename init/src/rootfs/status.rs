@@ -4,8 +4,8 @@ use formats::control::{Health, Vital};
 use formats::data_state::{DataState, Kind};
 use formats::run_slot::RunSlot;
 
-use crate::workload::standing::Verdict;
 use crate::workload::supervise::{Supervisor, Unit};
+use crate::workload::vital_health::Verdict;
 
 /// What the status says beside the workloads.
 #[derive(Debug)]
@@ -147,8 +147,8 @@ fn workload(out: &mut String, unit: &Unit, now: u64) {
 pub fn health(verdict: &Verdict, healthy_for: u64) -> String {
     let vital = match verdict {
         Verdict::Healthy => Vital::Healthy,
-        Verdict::Waiting(_) | Verdict::Held(_) => Vital::Starting,
-        Verdict::Lost(_) | Verdict::Stuck(_) => Vital::Unhealthy,
+        Verdict::Recovering(_) | Verdict::Blocked(_) => Vital::Starting,
+        Verdict::Dead(_) | Verdict::Stuck(_) => Vital::Unhealthy,
     };
     let reason = verdict.reason().to_string();
     Health { vital, healthy_for: healthy_for / 1000, reason }.to_body()
@@ -269,7 +269,7 @@ mod tests {
             let answer = formats::control::answer::granted(&health(&verdict, for_ms));
             Health::parse(answer.as_bytes()).unwrap()
         };
-        let lost = parsed(Verdict::Lost("face failed".into()), 12_345);
+        let lost = parsed(Verdict::Dead("face failed".into()), 12_345);
         assert_eq!((lost.vital, lost.healthy_for), (Vital::Unhealthy, 12));
         assert_eq!(lost.reason, "face failed");
         assert_eq!(parsed(Verdict::Healthy, 0).vital, Vital::Healthy);
