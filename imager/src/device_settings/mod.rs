@@ -28,6 +28,7 @@ const MAX_TOKEN: u64 = 4096;
 const MAX_FILES: usize = 100;
 
 /// The settings on the command line.
+#[allow(rustdoc::broken_intra_doc_links, reason = "clap prints these comments as they stand")]
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings of this one device, kept on its data partition")]
 pub struct SettingsArgs {
