@@ -61,7 +61,7 @@ impl Image {
                     path.display()
                 )
             }
-            b"FERRSLOT" => bail!(
+            formats::manifest::MAGIC => bail!(
                 "{} is an update for a device that runs; a disk is made from the .img of the same build",
                 path.display()
             ),

@@ -58,24 +58,22 @@ impl Redacted {
         let in_workloads = |path: &str| there(&format!("{}/{path}", layout::WORKLOADS));
         redacted.token = in_workloads(&format!("{UPDATE_WORKLOAD}/token"))?.is_some();
         let Some(text) = text else { return Ok(redacted) };
-        let wrong = |e: formats::Error| anyhow!(e.within(layout::SETTINGS));
-        let found = settings::parse(&text).map_err(wrong)?;
-        redacted.hostname = settings::hostname(&found).map_err(wrong)?.map(str::to_owned);
-        redacted.timezone =
-            settings::timezone(&found).map_err(wrong)?.map(|zone| zone.name.to_owned());
-        if let Some(ssid) = settings::wifi(&found).map_err(wrong)? {
+        let found =
+            settings::Settings::parse(&text).map_err(|e| anyhow!(e.within(layout::SETTINGS)))?;
+        redacted.hostname = found.hostname;
+        redacted.timezone = found.timezone.map(|(name, _)| name);
+        if let Some(ssid) = found.wifi {
             let passphrase = there(layout::WIFI_PASSPHRASE)?.is_some();
-            redacted.wifi = Some(Wifi { ssid: ssid.to_owned(), passphrase });
+            redacted.wifi = Some(Wifi { ssid, passphrase });
         }
-        for key in settings::ssh_keys(&found).map_err(wrong)? {
+        for key in &found.ssh_keys {
             let words: Vec<&str> = key.splitn(3, ' ').collect();
             let comment = words.get(2).copied().unwrap_or("no comment");
             redacted.ssh_keys.push(format!("{} ({comment})", words.first().unwrap_or(&"")));
         }
-        for line in found.head.iter().filter(|line| line.key == "file") {
-            let bytes =
-                in_workloads(line.value)?.filter(|stat| stat.is_file()).map(|stat| stat.size);
-            redacted.files.push(RedactedFile { path: line.value.to_owned(), bytes });
+        for path in found.files {
+            let bytes = in_workloads(&path)?.filter(|stat| stat.is_file()).map(|stat| stat.size);
+            redacted.files.push(RedactedFile { path, bytes });
         }
         Ok(redacted)
     }

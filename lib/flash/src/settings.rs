@@ -11,7 +11,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use formats::conf::Writer;
 use formats::workload::{self, UPDATE_WORKLOAD, user_id};
 use formats::{layout, settings};
 use imagefs::ext4;
@@ -98,18 +97,18 @@ impl Settings {
         if self.is_empty() {
             return Ok(None);
         }
-        let mut text = Writer::new(settings::FORM);
+        let mut own = settings::Settings::default();
         let mut tree = Tree::new(0);
         if let Some(name) = &self.hostname {
             ensure!(
                 settings::is_hostname(name),
                 "--hostname {name}: not a host name; use up to 63 letters, digits and - inside"
             );
-            text.line("hostname", name);
+            own.hostname = Some(name.clone());
         }
         if let Some(zone) = &self.timezone {
             let rule = timezone::rule(Path::new(timezone::DATABASE), zone)?;
-            text.line("timezone", &format!("{zone} {rule}"));
+            own.timezone = Some((zone.clone(), rule));
         }
         if let Some(ssid) = &self.wifi {
             ensure!(
@@ -120,7 +119,7 @@ impl Settings {
                 Some(path) => secret::passphrase(path)?,
                 None => secret::checked_passphrase(ask_passphrase(ssid)?)?,
             };
-            text.line("wifi", ssid);
+            own.wifi = Some(ssid.clone());
             let path = below_data(layout::WIFI_PASSPHRASE);
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
             tree.dir(folder, 0o700)?;
@@ -132,7 +131,7 @@ impl Settings {
             settings::MAX_SSH_KEYS
         );
         for path in &self.ssh_keys {
-            text.line("ssh-key", &ssh_key::read(path)?);
+            own.ssh_keys.push(ssh_key::read(path)?);
         }
         if let Some(path) = &self.token {
             let token = secret::token(path)?.into_bytes();
@@ -141,9 +140,9 @@ impl Settings {
         ensure!(self.files.len() <= MAX_FILES, "--file: at most {MAX_FILES} files");
         for both in &self.files {
             let added = add_file(&mut tree, both).with_context(|| format!("--file {both}"))?;
-            text.line("file", &added);
+            own.files.push(added);
         }
-        tree.file(below_data(layout::SETTINGS), 0o644, text.finish().into_bytes())?;
+        tree.file(below_data(layout::SETTINGS), 0o644, own.to_text().into_bytes())?;
         Ok(Some(DataFiles { tree }))
     }
 }

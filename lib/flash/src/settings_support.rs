@@ -6,8 +6,8 @@
 use std::io::Read;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use formats::conf::{self, Conf};
 use formats::layout::{SYSTEM_CONF, Slot};
+use formats::system_conf::Outline;
 
 use crate::image::Image;
 use crate::settings::Requirements;
@@ -20,8 +20,7 @@ pub fn check(image: &Image, needs: &Requirements) -> Result<()> {
     }
     let text = system_conf(image)
         .with_context(|| format!("cannot see what {} makes of settings", image.path().display()))?;
-    let system =
-        conf::parse(&text, "ferrite-system 1").map_err(|e| anyhow!(e.within(SYSTEM_CONF)))?;
+    let system = Outline::parse(&text).map_err(|e| anyhow!(e.within(SYSTEM_CONF)))?;
     judge(&system, needs)
 }
 
@@ -41,25 +40,23 @@ fn system_conf(image: &Image) -> Result<Vec<u8>> {
     volume.file(SYSTEM_CONF)?.with_context(|| format!("slot a has no {SYSTEM_CONF}"))
 }
 
-fn judge(system: &Conf<'_>, needs: &Requirements) -> Result<()> {
-    let says = |key: &str| system.head.iter().any(|line| line.key == key);
+fn judge(system: &Outline, needs: &Requirements) -> Result<()> {
     ensure!(
-        !needs.wifi || says("wifi"),
+        !needs.wifi || system.has_wifi,
         "--wifi: this image joins no wireless network; build it with `[network] wifi = {{ country = \"..\" }}`"
     );
     ensure!(
-        !needs.ssh || says("ssh-server"),
+        !needs.ssh || system.has_ssh_server,
         "--ssh-key: this image has no SSH server; build it with `debug = true` and `[network] ssh = true`"
     );
     for (option, name) in &needs.workloads {
-        let section = system.sections.iter().find(|section| section.name == name);
-        let names: Vec<&str> = system.sections.iter().map(|section| section.name).collect();
-        let section = section.with_context(|| {
+        let workload = system.workloads.iter().find(|workload| workload.name == *name);
+        let names: Vec<&str> = system.workloads.iter().map(|workload| &workload.name[..]).collect();
+        let workload = workload.with_context(|| {
             format!("{option}: this image has no workload `{name}`; it has {}", names.join(", "))
         })?;
-        let data = conf::one(&section.lines, "data").and_then(|line| line.yes_no());
         ensure!(
-            data.map_err(|e| anyhow!(e))?,
+            workload.data,
             "{option}: the workload `{name}` does not see its files; build the image with `data = true` for it"
         );
     }
@@ -74,7 +71,7 @@ mod tests {
         [workload clock]\ndata no\n";
 
     fn judged(needs: Requirements) -> Result<()> {
-        judge(&conf::parse(SYSTEM.as_bytes(), "ferrite-system 1").unwrap(), &needs)
+        judge(&Outline::parse(SYSTEM.as_bytes()).unwrap(), &needs)
     }
 
     fn with_file(name: &str) -> Requirements {

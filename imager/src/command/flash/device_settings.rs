@@ -6,6 +6,7 @@ use clap::Args;
 use flash::settings::Settings;
 
 /// The settings on the command line.
+#[allow(rustdoc::broken_intra_doc_links, reason = "clap prints these comments as they stand")]
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings of this one device, kept on its data partition")]
 pub struct DeviceSettingsArgs {

@@ -1,15 +1,25 @@
-//! A part of the day, in UTC: `"02:00-04:00"`. It may cross midnight.
+//! A part of the day in UTC, `02:00-04:00`: when an update may be fetched, or the device rebooted.
 
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
-
+/// Seconds of a day.
 const DAY: u64 = 86_400;
+/// Minutes of a day.
+const MINUTES: u16 = 1440;
 
-/// From a minute of the day on, until another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// From a minute of the day on, until another. It may cross midnight.
+///
+/// ```
+/// use formats::day_window::DayWindow;
+///
+/// let night = DayWindow::parse("23:00-01:00").unwrap();
+/// assert!(night.is_open(30 * 60)); // half past midnight
+/// assert_eq!(night.to_text(), "23:00-01:00");
+/// assert_eq!(night.to_string(), "between 23:00 and 01:00 UTC");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Deserialize), serde(try_from = "String"))]
 pub struct DayWindow {
     from: u16,
     to: u16,
@@ -23,6 +33,11 @@ impl DayWindow {
         (window.from != window.to).then_some(window)
     }
 
+    /// The form that [`DayWindow::parse`] reads.
+    pub fn to_text(self) -> String {
+        format!("{}-{}", time(self.from), time(self.to))
+    }
+
     /// Whether it is open at this time, in seconds since 1970.
     pub fn is_open(self, unix_seconds: u64) -> bool {
         let minute = (unix_seconds % DAY / 60) as u16;
@@ -34,8 +49,8 @@ impl DayWindow {
 
     /// How long it is open each day.
     pub fn length(self) -> Duration {
-        let minutes = (u64::from(self.to) + 1440 - u64::from(self.from)) % 1440;
-        Duration::from_secs(minutes * 60)
+        let minutes = (self.to + MINUTES - self.from) % MINUTES;
+        Duration::from_secs(u64::from(minutes) * 60)
     }
 
     /// How long until it opens; zero while it is open.
@@ -48,10 +63,10 @@ impl DayWindow {
     }
 }
 
+/// For people.
 impl fmt::Display for DayWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (a, b) = (self.from, self.to);
-        write!(f, "between {:02}:{:02} and {:02}:{:02} UTC", a / 60, a % 60, b / 60, b % 60)
+        write!(f, "between {} and {} UTC", time(self.from), time(self.to))
     }
 }
 
@@ -61,6 +76,17 @@ impl TryFrom<String> for DayWindow {
     fn try_from(text: String) -> Result<DayWindow, String> {
         DayWindow::parse(&text).ok_or_else(|| format!("{text:?} is not like \"02:00-04:00\""))
     }
+}
+
+#[cfg(feature = "json")]
+impl serde::Serialize for DayWindow {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_text())
+    }
+}
+
+fn time(minute: u16) -> String {
+    format!("{:02}:{:02}", minute / 60, minute % 60)
 }
 
 /// Minutes after midnight of `hh:mm`.
@@ -101,6 +127,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn comes_back(from in 0u16..1440, to in 0u16..1440) {
+            prop_assume!(from != to);
+            let window = DayWindow { from, to };
+            prop_assert_eq!(DayWindow::parse(&window.to_text()), Some(window));
+        }
+
         #[test]
         fn when_it_opens_it_is_open(from in 0u16..1440, to in 0u16..1440, now in 0..DAY * 40_000) {
             prop_assume!(from != to);
