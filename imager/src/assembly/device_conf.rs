@@ -28,7 +28,7 @@ const WIFI_INTERFACE: &str = "wlan0";
 pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> String {
     let mut w = Writer::new("ferrite-boot 1");
     w.line("board", board.name());
-    w.line("chooser", board.boot.chooser.as_str());
+    w.line("chooser", board.boot.method.name());
     for (key, chains) in [
         ("chooser-modules", &kernel.chooser),
         ("modules", &kernel.initrd),
@@ -65,7 +65,7 @@ pub fn system_conf(
     if let Some(newest) = newest {
         w.line("build-date", &newest.to_string());
     }
-    w.line("chooser", board.boot.chooser.as_str());
+    w.line("chooser", board.boot.method.name());
     modules.iter().for_each(|module| {
         w.line("module", module);
     });

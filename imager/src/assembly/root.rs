@@ -9,6 +9,7 @@ use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
 use super::modules::Module;
 use super::{archives, libraries, packages, ports, skeleton, ssh, wifi};
+use crate::boot_method::DeviceProgram;
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::sources::Inputs;
@@ -36,8 +37,8 @@ pub struct DeviceBinaries {
     pub ota: Vec<u8>,
     /// The model runner.
     pub runner: Vec<u8>,
-    /// The boot chooser of boards with UEFI, where it is one.
-    pub efi_bootchooser: Option<Vec<u8>>,
+    /// What runs before Linux, as the board's boot method has it.
+    pub boot: Vec<(DeviceProgram, Vec<u8>)>,
 }
 
 /// The keys that an image carries.
