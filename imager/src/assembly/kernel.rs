@@ -10,7 +10,7 @@ use super::device_tree::DeviceTree;
 use super::drivers;
 use super::modules::{self, Module, ModuleSource, canonical};
 use super::packaged_modules::{PackagedModules, ending_with};
-use super::wifi;
+use super::radio;
 use crate::config::board::{Kernel, KernelSource};
 use crate::config::values::Line;
 use crate::config::{Board, Image};
@@ -51,7 +51,7 @@ pub struct KernelFiles {
 pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<KernelFiles> {
     let kernel = &board.kernel;
     let mut late_names = rootfs_names(kernel, wants.uses_media())?;
-    let radio = wifi::radio(wants, board)?;
+    let radio = radio::radio(wants, board)?;
     late_names.extend(radio.iter().flat_map(|radio| as_strs(&radio.modules)));
     let release = kernel.release.as_str();
     let image = image(sources, kernel)?;
