@@ -14,9 +14,9 @@ use crate::boot_method::DeviceProgram;
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::sources::Inputs;
-use crate::sources::deb::Deb;
 use crate::sources::request::ENGINE_WHEEL;
-use crate::sources::tarball::MemberKind;
+use debian::deb::Deb;
+use debian::tarball::MemberKind;
 use imagefs::tree::{Kind, Node, Tree};
 
 /// The engine in its wheel, and where the runner is linked to find it.

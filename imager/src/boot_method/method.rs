@@ -8,7 +8,7 @@ use formats::gpt::Guid;
 
 use super::target::Target;
 use crate::config::board::machine::Architecture;
-use crate::sources::deb::Deb;
+use debian::deb::Deb;
 
 /// Files by name, for a FAT partition.
 pub type Files = Vec<(String, Vec<u8>)>;

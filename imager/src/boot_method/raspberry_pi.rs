@@ -19,7 +19,7 @@ use super::method::{
 };
 use super::target::Target;
 use crate::config::board::loader::BoardFirmware;
-use crate::sources::deb::Deb;
+use debian::deb::Deb;
 
 /// The keys of `[boot]` that are for a Raspberry Pi.
 pub const KEYS: BootKeys =
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn firmware_comes_in_pairs_and_with_its_licence() {
-        use crate::sources::deb::tests::open_deb;
+        use debian::fixtures::open_deb;
         let board = board();
         let firmware = board.boot.firmware.as_ref().unwrap();
         let lib = |name: &str| format!("usr/lib/raspi-firmware/{name}");

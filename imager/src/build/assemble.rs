@@ -10,7 +10,7 @@ use crate::assembly::{device_conf, initramfs, kernel, root};
 use crate::boot_method::{FirmwareParts, Packages, SlotParts};
 use crate::config::{Board, Image};
 use crate::sources::Inputs;
-use crate::sources::cache::Cache;
+use debian::cache::Cache;
 
 /// What an image consists of.
 pub struct Parts {

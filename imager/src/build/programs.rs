@@ -9,8 +9,8 @@ use crate::assembly::elf;
 use crate::assembly::root::DeviceBinaries;
 use crate::config::Board;
 use crate::config::board::Architecture;
-use crate::sources::hash::Sha256;
 use crate::sources::sbom;
+use debian::hash::Sha256;
 
 /// Where the device's programs lie.
 pub fn folder(given: Option<&Path>, architecture: Architecture) -> Result<PathBuf> {
