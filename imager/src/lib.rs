@@ -7,7 +7,8 @@
 //! - [`config`]: image and board files.
 //! - [`sources`]: where an image's inputs come from.
 //! - [`assembly`]: what an image is made of.
-//! - [`chooser`]: the boards' ways to choose a slot.
+//! - [`boot_method`]: the boards' ways to boot.
+//! - [`build`]: from all of these to the files of a build.
 //!
 //! Keys, repositories and bundles are the crate `publisher`'s, media the crate `flash`'s, file systems the
 //! crate `imagefs`'s, UEFI programs the crate `uefi-image`'s.
@@ -25,7 +26,8 @@
 //! ```
 
 pub mod assembly;
-pub mod chooser;
+pub mod boot_method;
+pub mod build;
 pub mod command;
 pub mod config;
 pub mod sources;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::root::merged;
+use super::root_layout::merged;
 use crate::config::values::Line;
 use debian::tarball::{MemberKind, Tarball};
 use imagefs::tree::{Kind, Node, Tree};

@@ -51,7 +51,7 @@ pub fn boot_conf(board: &Board, kernel: &KernelFiles, keys: &[String]) -> BootCo
     };
     BootConf {
         board: board.name().to_string(),
-        chooser: board.boot.chooser.as_str().into(),
+        chooser: board.boot.method.name().into(),
         chooser_modules: chains(&kernel.chooser),
         modules: chains(&kernel.initrd),
         later_modules: chains(&kernel.later),
@@ -92,7 +92,7 @@ pub fn system_conf(
         hostname: image.hostname().to_string(),
         board: board.name().to_string(),
         build_date: newest.unwrap_or(0),
-        chooser: board.boot.chooser.as_str().into(),
+        chooser: board.boot.method.name().into(),
         modules: modules.to_vec(),
         watchdog: watchdog(board),
         trial_timeout: update.map_or(TRIAL_TIMEOUT * 1000, |update| time(update.trial_timeout)),

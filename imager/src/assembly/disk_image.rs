@@ -9,7 +9,7 @@ use formats::gpt::{self, Gpt, Guid, Partition};
 use formats::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, DATA, FIRMWARE, LABELS, SECTOR};
 use formats::{Slot, payload};
 
-use crate::config::board::{Board, Chooser, Mbr};
+use crate::config::board::{Board, Mbr};
 
 /// What goes onto the partitions. Each is at most as long as its partition.
 pub struct Contents<'a> {
@@ -29,12 +29,7 @@ pub struct Contents<'a> {
 /// same ones and two images have different ones.
 pub fn table(board: &Board, seed: &[u8; 32]) -> Gpt {
     let sizes = &board.partitions;
-    let (firmware, boot) = match board.boot.chooser {
-        Chooser::Uboot | Chooser::Efi => (gpt::EFI_SYSTEM, gpt::LINUX_DATA),
-        // The type under which people have seen the Raspberry Pi's bootloader take FAT partitions
-        // of a GPT (rpi-eeprom issue 359).
-        Chooser::Rpi | Chooser::RpiTryboot => (gpt::BASIC_DATA, gpt::BASIC_DATA),
-    };
+    let types = board.boot.method.partition_types();
     let mut first = ALIGNMENT / SECTOR;
     let partitions = LABELS
         .iter()
@@ -48,8 +43,8 @@ pub fn table(board: &Board, seed: &[u8; 32]) -> Gpt {
             };
             let partition = Partition {
                 kind: match *label {
-                    FIRMWARE => firmware,
-                    label if label.starts_with("boot-") => boot,
+                    FIRMWARE => types.firmware,
+                    label if label.starts_with("boot-") => types.boot,
                     _ => gpt::LINUX_DATA,
                 },
                 guid: guid(seed, number),

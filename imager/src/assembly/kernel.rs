@@ -10,8 +10,8 @@ use super::device_tree::DeviceTree;
 use super::drivers;
 use super::modules::{self, Module, ModuleSource, canonical};
 use super::packaged_modules::{PackagedModules, ending_with};
-use super::wifi;
-use crate::config::board::{Chooser, Kernel, KernelSource};
+use super::radio;
+use crate::config::board::{Kernel, KernelSource};
 use crate::config::values::Line;
 use crate::config::{Board, Image};
 use debian::tarball::Tarball;
@@ -20,9 +20,6 @@ use debian::tarball::Tarball;
 const MAX_IMAGE: u64 = 256 << 20;
 /// The module for the data partition. Workloads wait for it, so it is loaded early on.
 const DATA_FILE_SYSTEM: &str = "ext4";
-/// The module for the EFI variables: one of them says which disk a board with UEFI was started from.
-/// A kernel of one's own without it finds its disk by the boot state.
-const EFI_VARIABLES: &str = "efivarfs";
 /// The module that keeps account of what each workload takes of it, by user. It has to be there
 /// before the partition is mounted: the initrd has nobody that the kernel could ask for it.
 const DATA_QUOTAS: &str = "quota_v2";
@@ -54,7 +51,7 @@ pub struct KernelFiles {
 pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<KernelFiles> {
     let kernel = &board.kernel;
     let mut late_names = rootfs_names(kernel, wants.uses_media())?;
-    let radio = wifi::radio(wants, board)?;
+    let radio = radio::radio(wants, board)?;
     late_names.extend(radio.iter().flat_map(|radio| as_strs(&radio.modules)));
     let release = kernel.release.as_str();
     let image = image(sources, kernel)?;
@@ -70,9 +67,8 @@ pub fn extract(sources: &[&Tarball], board: &Board, wants: &Image) -> Result<Ker
     };
     let chooser = order(&as_strs(&kernel.chooser_modules), &[])?;
     let mut early_names = as_strs(&kernel.initrd_modules);
-    if board.boot.chooser == Chooser::Efi && source.has(EFI_VARIABLES) {
-        early_names.push(EFI_VARIABLES);
-    }
+    let for_method = board.boot.method.initrd_modules().iter().copied();
+    early_names.extend(for_method.filter(|name| source.has(name)));
     let mut early = order(&early_names, &chooser)?;
     let needed: BTreeSet<_> = early.iter().map(|module| module.name.clone()).collect();
     let loaded = [chooser.as_slice(), &early].concat();

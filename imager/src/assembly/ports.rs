@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::root::{MODELS, RUNNER_PATH};
+use super::root_layout::{MODELS, RUNNER_PATH};
 use crate::config::image::{Image, Workload};
 use crate::config::workload::MAX_PORTS;
 use imagefs::tree::{Kind, Tree};

@@ -8,7 +8,9 @@ use sha2::{Digest, Sha256};
 use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
 use super::modules::Module;
-use super::{archives, libraries, packages, ports, skeleton, ssh, wifi};
+use super::root_layout::{MODELS, RUNNER_PATH, merged};
+use super::{archives, libraries, packages, ports, radio, skeleton, ssh, wifi};
+use crate::boot_method::DeviceProgram;
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::sources::Inputs;
@@ -17,10 +19,6 @@ use debian::deb::Deb;
 use debian::tarball::MemberKind;
 use imagefs::tree::{Kind, Node, Tree};
 
-/// Where models lie on the root, each in a folder of its name.
-pub const MODELS: &str = "/usr/share/models";
-/// Where the runner lies on the root.
-pub const RUNNER_PATH: &str = "/usr/bin/runner";
 /// The engine in its wheel, and where the runner is linked to find it.
 const ENGINE_MEMBER: &str = "pymicro_wakeword/lib/libtensorflowlite_c.so";
 const ENGINE_PATH: &str = "/usr/lib/libtensorflowlite_c.so";
@@ -36,8 +34,8 @@ pub struct DeviceBinaries {
     pub ota: Vec<u8>,
     /// The model runner.
     pub runner: Vec<u8>,
-    /// The boot chooser of boards with UEFI, where it is one.
-    pub efi_bootchooser: Option<Vec<u8>>,
+    /// What runs before Linux, as the board's boot method has it.
+    pub boot: Vec<(DeviceProgram, Vec<u8>)>,
 }
 
 /// The keys that an image carries.
@@ -75,7 +73,7 @@ pub fn build(
     for module in kernel.rootfs.iter().chain(&kernel.on_demand) {
         tree.file(&module_path(module), 0o644, module.object.as_slice())?;
     }
-    if let Some(radio) = wifi::radio(image, board)? {
+    if let Some(radio) = radio::radio(image, board)? {
         wifi::add(&mut tree, radio, inputs, kernel)?;
     }
     if image.network.ssh {
@@ -151,15 +149,6 @@ fn read_ahead(tree: &Tree, image: &Image) -> Vec<String> {
 
 fn module_path(module: &Module) -> String {
     format!("/usr/lib/modules/{}.ko", module.name)
-}
-
-/// Where a package's or archive's path lies once `/usr` is merged.
-pub fn merged(path: &str) -> String {
-    let top = path.split('/').next().unwrap_or_default();
-    match top {
-        "bin" | "lib" | "lib64" | "sbin" => format!("usr/{path}"),
-        _ => path.to_owned(),
-    }
 }
 
 fn add_package(tree: &mut Tree, deb: &Deb) -> Result<()> {

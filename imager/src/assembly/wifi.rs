@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 use super::device_tree::DeviceTree;
 use super::kernel::KernelFiles;
 use crate::config::board::Wifi;
-use crate::config::{Board, Image};
 use crate::sources::Inputs;
 use debian::deb::Deb;
 use debian::tarball::MemberKind;
@@ -27,22 +26,6 @@ const RULES: [(&str, &str); 2] = [
 const MODPROBE: &str = "/usr/sbin/modprobe";
 /// Most links from one file of a package to another.
 const MAX_LINKS: usize = 8;
-
-/// The radio, for an image that uses it.
-///
-/// Fails when the image does and the board has none.
-pub fn radio<'a>(image: &Image, board: &'a Board) -> Result<Option<&'a Wifi>> {
-    if image.network.wifi.is_none() {
-        return Ok(None);
-    }
-    match &board.wifi {
-        Some(radio) => Ok(Some(radio)),
-        None => bail!(
-            "the image asks for Wi-Fi, but {} has none: its board file has no [wifi]",
-            board.name()
-        ),
-    }
-}
 
 /// Adds what the radio's drivers and the kernel ask for.
 pub fn add(tree: &mut Tree, radio: &Wifi, inputs: &Inputs, kernel: &KernelFiles) -> Result<()> {

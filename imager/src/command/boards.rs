@@ -55,7 +55,7 @@ fn listed(near: &Path) -> Result<Vec<Listed>> {
             name,
             description: board.description.to_string(),
             architecture: board.debian.architecture.as_str(),
-            chooser: board.boot.chooser.as_str(),
+            chooser: board.boot.method.name(),
             watchdog: board.watchdog.as_ref().is_some_and(|watchdog| watchdog.kind.is_hardware()),
             proof: board.proof,
         })

@@ -1,6 +1,7 @@
 //! `imager inspect`: what a file is, what is in it, who signed it, whether it verifies.
 
 mod published;
+mod report;
 mod secure_boot;
 mod shell;
 mod steering;
@@ -19,9 +20,9 @@ use formats::manifest::{FileHash, HEADER_SIZE, Header, Manifest, TrustedKeys};
 use formats::payload;
 use formats::{Slot, hex, verity};
 use publisher::{keys, update_file};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use self::report::{BootReport, FileReport, ManifestReport, PartitionReport, Report, SlotReport};
 use self::secure_boot::SecureBootReport;
 use self::shell::ShellReport;
 use self::steering::Steering;
@@ -47,93 +48,6 @@ pub struct InspectArgs {
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
-}
-
-/// What was found in a file.
-#[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-enum Report {
-    /// A whole-disk image.
-    Image { bytes: u64, partitions: Vec<PartitionReport>, boot: BootReport, slots: Vec<SlotReport> },
-    /// An update.
-    Update { bytes: u64, slot: SlotReport },
-    /// An update with its metadata.
-    Bundle { bytes: u64, files: Vec<String>, until: String, slot: SlotReport },
-    /// What turns one version into another.
-    Delta {
-        bytes: u64,
-        head_bytes: u64,
-        old_bytes: u64,
-        new_bytes: u64,
-        groups: usize,
-        groups_elsewhere: usize,
-        problems: Vec<String>,
-    },
-    /// The short hashes of an update's blocks.
-    Index { bytes: u64, covered: u64, blocks: usize, zero_blocks: usize },
-}
-
-#[derive(Debug, Serialize)]
-struct PartitionReport {
-    label: String,
-    bytes: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct BootReport {
-    active: String,
-    trial: Option<String>,
-    fallback: Option<String>,
-}
-
-/// A slot's content and the verdicts on it.
-#[derive(Debug, Serialize)]
-struct SlotReport {
-    /// `a` or `b`; absent for an update.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slot: Option<String>,
-    /// There is nothing in the slot.
-    empty: bool,
-    /// Ids of the keys that signed; not yet believed.
-    signed_by: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    manifest: Option<ManifestReport>,
-    /// Of a slot on a disk that verifies.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shell: Option<ShellReport>,
-    /// Of a slot on a disk that verifies: workloads of the image's own that steer the device.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    steering: Vec<Steering>,
-    /// Of a slot on a disk whose boot files are a signed RAM disk.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secure_boot: Option<SecureBootReport>,
-    /// Of a slot on a disk that has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unified_kernel_image: Option<UnifiedReport>,
-    /// Nothing if all of it verifies, else the reasons why not.
-    problems: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct ManifestReport {
-    board: String,
-    name: String,
-    version: String,
-    sequence: u64,
-    #[serde(rename = "floor")]
-    rollback_floor: u64,
-    root_bytes: u64,
-    root_verity_hash: String,
-    boot_bytes: u64,
-    boot_files: Vec<FileReport>,
-    models: Vec<FileReport>,
-}
-
-#[derive(Debug, Serialize)]
-struct FileReport {
-    name: String,
-    bytes: u64,
-    sha256: String,
 }
 
 /// Runs `imager inspect`.
@@ -177,18 +91,6 @@ fn not_ours(path: &Path, why: &str) -> anyhow::Error {
         "{} is no Ferrite image, update, bundle, delta or index, or a damaged one: {why}",
         path.display()
     )
-}
-
-impl Report {
-    fn has_problems(&self) -> bool {
-        match self {
-            Report::Image { slots, .. } => slots.iter().any(|slot| !slot.problems.is_empty()),
-            Report::Update { slot, .. } | Report::Bundle { slot, .. } => !slot.problems.is_empty(),
-            Report::Delta { problems, .. } => !problems.is_empty(),
-            // One that is not whole is no index at all.
-            Report::Index { .. } => false,
-        }
-    }
 }
 
 fn image(file: &File, bytes: u64, table: &Gpt, keys: (&TrustedKeys, &Path)) -> Result<Report> {

@@ -15,7 +15,6 @@ pub mod serve;
 pub mod settings;
 mod signing_keys;
 mod sparse;
-mod stamp;
 
 use std::process::ExitCode;
 

@@ -10,15 +10,17 @@ use toml::Spanned;
 use super::archive::Place;
 use super::diagnostics::{Document, Finding};
 use super::values::{BoardName, Line, Size, Suite};
+use crate::boot_method::{self, BootKeys, Target};
 
 mod boot;
 mod kernel;
-mod machine;
+pub mod loader;
+pub mod machine;
 mod wifi;
 
-pub use boot::{BoardFirmware, Boot, BootMemory, Chooser};
+pub use boot::Boot;
 pub use kernel::{Kernel, KernelSource, ModuleSignatures};
-pub use machine::{Firmware, Qemu, Watchdog, WatchdogKind};
+pub use machine::{Architecture, Firmware, Qemu, Watchdog, WatchdogKind};
 pub use wifi::Wifi;
 
 /// The folder that board files are looked for in.
@@ -75,50 +77,6 @@ impl Proof {
             Proof::Checked => "card checked by its firmware's rules",
             Proof::Qemu => "boots in QEMU",
             Proof::Hardware => "seen on hardware",
-        }
-    }
-}
-
-/// Debian's name of a processor architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    /// 64-bit ARM.
-    Arm64,
-    /// 64-bit x86.
-    Amd64,
-}
-
-impl Architecture {
-    /// As Debian writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Arm64 => "arm64",
-            Self::Amd64 => "amd64",
-        }
-    }
-
-    /// The number by which ELF objects name it, `e_machine` (System V gABI, chapter 4).
-    pub fn elf_machine(self) -> u16 {
-        match self {
-            Self::Arm64 => 183,
-            Self::Amd64 => 62,
-        }
-    }
-
-    /// As UEFI programs name it.
-    pub fn uefi(self) -> uefi_image::Machine {
-        match self {
-            Self::Arm64 => uefi_image::Machine::Arm64,
-            Self::Amd64 => uefi_image::Machine::Amd64,
-        }
-    }
-
-    /// As wheels' platform tags and the kernel write it.
-    pub fn machine(self) -> &'static str {
-        match self {
-            Self::Arm64 => "aarch64",
-            Self::Amd64 => "x86_64",
         }
     }
 }
@@ -254,6 +212,47 @@ impl Board {
         Ok(board)
     }
 
+    /// What its boot method has to know of it.
+    pub fn target(&self) -> Target<'_> {
+        Target {
+            board: self.name(),
+            architecture: self.debian.architecture,
+            kernel_arguments: &self.kernel.arguments,
+            kernel_release: &self.kernel.release,
+            watchdog: self.watchdog.as_ref(),
+            config: &self.boot.config,
+            memory: self.boot.memory.as_ref(),
+            firmware: self.boot.firmware.as_ref(),
+            stub: self.boot.stub.as_ref(),
+        }
+    }
+
+    /// Whether the keys of `[boot]` are those of its method.
+    fn check_boot(&self) -> Result<(), String> {
+        let (boot, keys) = (&self.boot, self.boot.method.keys());
+        if boot.stub.is_some() != keys.stub {
+            let takers = methods_that(|keys| keys.stub);
+            return Err(format!("[boot.stub] is for the {takers} chooser, which needs it"));
+        }
+        for (name, is_there, is_taken, takers) in [
+            ("`secure_boot`", boot.secure_boot, keys.secure_boot, methods_that(|k| k.secure_boot)),
+            ("`firmware`", boot.firmware.is_some(), keys.firmware, methods_that(|k| k.firmware)),
+            ("`memory`", boot.memory.is_some(), keys.memory, methods_that(|k| k.memory)),
+        ] {
+            if is_there && !is_taken {
+                return Err(format!("[boot] {name} is for the chooser {takers}: remove it"));
+            }
+        }
+        if let Some(memory) = &boot.memory {
+            let aligned =
+                memory.kernel.is_multiple_of(2 << 20) && memory.scratch.is_multiple_of(4096);
+            if memory.kernel == 0 || !aligned {
+                return Err("[boot.memory] `kernel` is a multiple of 2 MiB (0x200000), `scratch` one of 4 KiB".to_owned());
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self, document: &Document) -> Result<(), Finding> {
         let stem = self.path.file_stem().and_then(|s| s.to_str());
         if stem != Some(self.name().as_str()) {
@@ -264,9 +263,6 @@ impl Board {
             return Err(document.whole("[debian] `suites` is empty: name at least one"));
         }
         self.kernel.check(document)?;
-        if self.boot.stub.is_some() != (self.boot.chooser == Chooser::Efi) {
-            return Err(document.whole("[boot.stub] is for the efi chooser, which needs it"));
-        }
         let sizes = &self.partitions;
         for size in [&sizes.firmware, &sizes.boot, &sizes.root, &sizes.data] {
             let bytes = size.get_ref().0;
@@ -276,20 +272,7 @@ impl Board {
                 );
             }
         }
-        if self.boot.secure_boot && self.boot.chooser == Chooser::Uboot {
-            return Err(document.whole("[boot] `secure_boot` is for the rpi choosers"));
-        }
-        if let Some(memory) = &self.boot.memory {
-            if self.boot.chooser != Chooser::Uboot {
-                return Err(document.whole("[boot.memory] is for the uboot chooser: remove it"));
-            }
-            let aligned =
-                memory.kernel.is_multiple_of(2 << 20) && memory.scratch.is_multiple_of(4096);
-            if memory.kernel == 0 || !aligned {
-                let why = "[boot.memory] `kernel` is a multiple of 2 MiB (0x200000), `scratch` one of 4 KiB";
-                return Err(document.whole(why));
-            }
-        }
+        self.check_boot().map_err(|why| document.whole(why))?;
         if let Some(watchdog) = &self.watchdog {
             let possible = watchdog.kind.seconds();
             if !possible.contains(&watchdog.seconds()) {
@@ -306,6 +289,13 @@ impl Board {
         }
         Ok(())
     }
+}
+
+/// The boot methods for which `takes` holds, for people.
+fn methods_that(takes: impl Fn(BootKeys) -> bool) -> String {
+    let takers = boot_method::ALL.into_iter().filter(|method| takes(method.keys()));
+    let names: Vec<&str> = takers.map(|method| method.name()).collect();
+    names.join(" and ")
 }
 
 /// The `board-configs` folders above the current folder and above `near`, nearest first.
@@ -386,7 +376,9 @@ mod tests {
         assert!(changed("suites = ", "suits = ").contains("did you mean `suites`?"));
         assert!(changed("seconds = 60", "seconds = 1").contains("between 10 and 600"));
         let signed = "chooser = \"uboot\"\nsecure_boot = true";
-        assert!(changed("chooser = \"uboot\"", signed).contains("for the rpi choosers"));
+        assert!(
+            changed("chooser = \"uboot\"", signed).contains("for the chooser rpi and rpi-tryboot")
+        );
         let broadcom = "kind = \"bcm2835\"";
         assert!(changed("kind = \"i6300esb\"", broadcom).contains("between 10 and 15"));
         let kept = "device = \"/dev/watchdog0\"\nseconds = ";
@@ -396,6 +388,6 @@ mod tests {
         assert!(changed("kernel = 0x4040_0000", "kernel = 0x4040_1000").contains("2 MiB"));
         assert!(changed("scratch = 0x4024_0000", "scratch = 0x4024_0100").contains("4 KiB"));
         let rpi = changed("chooser = \"uboot\"", "chooser = \"rpi\"");
-        assert!(rpi.contains("[boot.memory] is for the uboot chooser"), "{rpi}");
+        assert!(rpi.contains("[boot] `memory` is for the chooser uboot"), "{rpi}");
     }
 }

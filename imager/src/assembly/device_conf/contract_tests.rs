@@ -195,7 +195,7 @@ fn each_board_file_arrives() {
         let read = BootConf::parse(conf.to_text().as_bytes()).unwrap();
         assert_eq!(read, conf);
         assert_eq!(read.board, board.name().to_string());
-        assert_eq!(read.chooser, board.boot.chooser.as_str());
+        assert_eq!(read.chooser, board.boot.method.name());
         assert_eq!(read.modules[1], ["/lib/modules/d.ko", "/lib/modules/e.ko"]);
         let watchdog = board.watchdog.as_ref().map(|w| u64::from(w.seconds()));
         assert_eq!(read.watchdog.map(|watchdog| u64::from(watchdog.seconds)), watchdog);

@@ -13,7 +13,7 @@ use publisher::{keys, repository_folder};
 use sha2::{Digest, Sha256};
 use tuf::{METADATA_DIR, TARGETS_DIR, target_path};
 
-use super::{Report, SlotReport};
+use super::report::{Report, SlotReport};
 
 /// The most files of a bundle: far more roots than any repository has seen.
 const MAX_FILES: usize = 1024;

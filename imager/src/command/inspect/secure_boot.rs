@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use publisher::boot_key::{self, BootPublicKey};
 use serde::Serialize;
 
-use crate::chooser::rpi::ramdisk;
+use crate::boot_method::raspberry_pi::ramdisk;
 use imagefs::fat_reader::FatVolume;
 
 /// What `boot.img` and `boot.sig` are.

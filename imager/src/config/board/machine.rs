@@ -1,4 +1,4 @@
-//! `[watchdog]` and `[qemu]`: the hardware, and what plays it.
+//! The processor, `[watchdog]` and `[qemu]`: the hardware, and what plays it.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -86,5 +86,49 @@ impl Watchdog {
     /// Seconds until it fires unfed.
     pub fn seconds(&self) -> u32 {
         *self.seconds.get_ref()
+    }
+}
+
+/// Debian's name of a processor architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// 64-bit ARM.
+    Arm64,
+    /// 64-bit x86.
+    Amd64,
+}
+
+impl Architecture {
+    /// As Debian writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Arm64 => "arm64",
+            Self::Amd64 => "amd64",
+        }
+    }
+
+    /// The number by which ELF objects name it, `e_machine` (System V gABI, chapter 4).
+    pub fn elf_machine(self) -> u16 {
+        match self {
+            Self::Arm64 => 183,
+            Self::Amd64 => 62,
+        }
+    }
+
+    /// As UEFI programs name it.
+    pub fn uefi(self) -> uefi_image::Machine {
+        match self {
+            Self::Arm64 => uefi_image::Machine::Arm64,
+            Self::Amd64 => uefi_image::Machine::Amd64,
+        }
+    }
+
+    /// As wheels' platform tags and the kernel write it.
+    pub fn machine(self) -> &'static str {
+        match self {
+            Self::Arm64 => "aarch64",
+            Self::Amd64 => "x86_64",
+        }
     }
 }

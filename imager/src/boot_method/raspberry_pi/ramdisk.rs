@@ -5,12 +5,14 @@
 //! raspberrypi/rpi-eeprom, `rpi-eeprom-digest` (`writeSig`) for the text of `boot.sig`; the
 //! documentation's "boot_ramdisk" for the format and the size.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use formats::hex;
 use publisher::boot_key::{BootKey, BootPublicKey, SIGNATURE};
 use sha2::{Digest, Sha256};
 
-use super::super::Files;
+use super::super::method::{BootSigner, Files};
 use imagefs::fat;
 use imagefs::fat_reader::FatVolume;
 use imagefs::tree::Tree;
@@ -39,9 +41,34 @@ const CLUSTER: u64 = 2048;
 /// 2025-01-01, since no bootloader has been seen with a zero there.
 const TIME: u64 = 1_735_689_600;
 
+/// Signs RAM disks.
+pub struct RamDiskSigner {
+    key: BootKey,
+    time: u64,
+}
+
+impl RamDiskSigner {
+    /// With the key for it in the folder of keys.
+    pub fn load(keys: &Path) -> Result<RamDiskSigner> {
+        Ok(RamDiskSigner { key: BootKey::load(keys)?, time: time()? })
+    }
+}
+
+impl BootSigner for RamDiskSigner {
+    fn identity(&self) -> Result<Vec<u8>> {
+        let mut identity = self.time.to_le_bytes().to_vec();
+        identity.extend_from_slice(self.key.public().pem()?.as_bytes());
+        Ok(identity)
+    }
+
+    fn sign_slot(&self, files: Files, volume_id: u32) -> Result<Files> {
+        signed(files, volume_id, self.time, &self.key)
+    }
+}
+
 /// Seconds since 1970 for `ts:`: $SOURCE_DATE_EPOCH, as for `rpi-eeprom-digest`, else always the
 /// same.
-pub fn time() -> Result<u64> {
+fn time() -> Result<u64> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) if !text.is_empty() => text.parse().with_context(|| {
             format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds since 1970; unset it")
@@ -54,7 +81,7 @@ pub fn time() -> Result<u64> {
 ///
 /// `volume_id` becomes the serial number of its FAT. Fails when the RAM disk is larger than the
 /// bootloader takes.
-pub fn signed(files: Files, volume_id: u32, time: u64, key: &BootKey) -> Result<Files> {
+fn signed(files: Files, volume_id: u32, time: u64, key: &BootKey) -> Result<Files> {
     let image = image(files, volume_id)?;
     let signature = signature_text(&image, time, key)?;
     let (config, text) = CONFIG;

@@ -1,21 +1,22 @@
-//! U-Boot: `boot.scr` on the firmware partition counts and chooses, `slot.scr` on a slot's boot
-//! partition starts its kernel. The scripts are in `uboot/`; docs/choosers/uboot.md explains them.
+//! The scripts that U-Boot runs, made of the `.cmd` files beside this one.
 
 use anyhow::{Context, Result, bail, ensure};
 use formats::boot_state::{STRIKES_PER_ROUND, STRIKES_PER_TURN, crc32};
 use formats::layout::{ALIGNMENT, BOOT_STATE_OFFSETS, SECTOR};
 use formats::origin::DISK_ARGUMENT;
 
-use crate::config::board::{BootMemory, Watchdog, WatchdogKind};
+use crate::boot_method::arm64_kernel;
+use crate::config::board::loader::BootMemory;
+use crate::config::board::machine::{Watchdog, WatchdogKind};
 
 /// File name of the script U-Boot's standard boot looks for on the firmware partition.
 pub const BOOT_SCRIPT: &str = "boot.scr";
 /// File name of the script on a slot's boot partition that starts its kernel.
 pub const SLOT_SCRIPT: &str = "slot.scr";
 
-const BOOT: &str = include_str!("uboot/boot.cmd");
-const SLOT: &str = include_str!("uboot/slot.cmd");
-const I6300ESB: &str = include_str!("uboot/i6300esb.cmd");
+const BOOT: &str = include_str!("boot.cmd");
+const SLOT: &str = include_str!("slot.cmd");
+const I6300ESB: &str = include_str!("i6300esb.cmd");
 
 /// Where QEMU's `virt` machine maps the PCI configuration space (hw/arm/virt.c, `highmem-ecam`).
 const VIRT_ECAM: u64 = 0x40_1000_0000;
@@ -160,7 +161,7 @@ fn load(file: SlotFile, at: u64) -> Result<String> {
 /// Bytes to leave free from where the kernel is loaded: its `image_size` (booting.rst), and one
 /// alignment more because U-Boot may move it up to the next boundary.
 fn kernel_room(image: &[u8]) -> Result<u64> {
-    super::check_kernel(image)?;
+    arm64_kernel::check(image)?;
     let header = image.get(..64).context("it is shorter than the header of an arm64 Image")?;
     let mut size = [0; 8];
     size.copy_from_slice(&header[16..24]);

@@ -1,0 +1,8 @@
+//! An image file and a board become a disk image and an update: [`prepare`] reads what a build
+//! depends on, [`assemble`] puts slot and firmware together, [`write`] brings them to the disk.
+
+pub mod assemble;
+pub mod prepare;
+pub mod programs;
+mod stamp;
+pub mod write;
