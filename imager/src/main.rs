@@ -3,7 +3,7 @@
 //! Each subcommand is one file in `command/`. What they stand on: `config/` (image and board
 //! files), `sources/` (where inputs come from), `assembly/` (what an image is made of),
 //! `chooser/` (the boards' ways to choose a slot), `device_settings/` (what one device gets when it is
-//! flashed), `fs/` (file system writers).
+//! flashed). The file systems are a library of their own, `imagefs`.
 
 mod assembly;
 mod boot_key;
@@ -11,7 +11,6 @@ mod chooser;
 mod command;
 mod config;
 mod device_settings;
-mod fs;
 mod keys;
 mod pe;
 mod repository_folder;

@@ -18,13 +18,13 @@ use crate::chooser::efi;
 use crate::chooser::rpi::ramdisk;
 use crate::config::board::{Architecture, Chooser};
 use crate::config::{Board, Image};
-use crate::fs::tree::Tree;
-use crate::fs::{ext4, fat};
 use crate::secure_boot::{self, Signer};
 use crate::sources::Inputs;
 use crate::sources::hash::Sha256;
 use crate::sources::{self, sbom};
 use crate::{chooser, keys};
+use imagefs::tree::Tree;
+use imagefs::{ext4, fat};
 
 /// Arguments of `imager build`.
 #[derive(Args)]

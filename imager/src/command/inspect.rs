@@ -25,8 +25,8 @@ use self::secure_boot::SecureBootReport;
 use self::shell::ShellReport;
 use self::steering::Steering;
 use self::unified::UnifiedReport;
-use crate::fs::fat_reader::FatVolume;
 use crate::{keys, update_file};
+use imagefs::fat_reader::FatVolume;
 
 /// Arguments of `imager inspect`.
 #[derive(Args)]

@@ -19,8 +19,8 @@ use formats::{layout, settings};
 use crate::assembly::device_conf::user_id;
 use crate::config::image::UPDATE_WORKLOAD;
 use crate::config::values::Name;
-use crate::fs::ext4;
-use crate::fs::tree::{Content, Kind, Node, Tree};
+use imagefs::ext4;
+use imagefs::tree::{Content, Kind, Node, Tree};
 
 /// Longest token, in bytes: what `ota` takes.
 const MAX_TOKEN: u64 = 4096;

@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::super::Files;
 use crate::boot_key::{BootKey, BootPublicKey, SIGNATURE};
-use crate::fs::fat;
-use crate::fs::fat_reader::FatVolume;
-use crate::fs::tree::Tree;
+use imagefs::fat;
+use imagefs::fat_reader::FatVolume;
+use imagefs::tree::Tree;
 
 /// The RAM disk's file.
 pub const IMAGE: &str = "boot.img";

@@ -95,7 +95,7 @@ fn put32(bytes: &mut [u8], at: usize, value: u32) {
 mod tests {
     use std::fs::File;
 
-    use super::super::super::foreign;
+    use super::super::super::external_tools;
     use super::*;
 
     #[test]
@@ -105,9 +105,9 @@ mod tests {
         File::create(&image).unwrap().set_len(16 << 20).unwrap();
         let args = "-q -F -t ext4 -b 4096 -O quota -E quotatype=usrquota";
         let args = args.split(' ').map(Into::into).chain([image.clone().into()]);
-        foreign::run("mke2fs", "e2fsprogs", &args.collect::<Vec<_>>());
+        external_tools::run("mke2fs", "e2fsprogs", &args.collect::<Vec<_>>());
         let dump = format!("dump <3> {}", to.display());
-        foreign::run("debugfs", "e2fsprogs", &["-R".into(), dump.into(), image.into()]);
+        external_tools::run("debugfs", "e2fsprogs", &["-R".into(), dump.into(), image.into()]);
         let ours = file(&BTreeMap::from([(0, Usage { bytes: 20_480, inodes: 2 })]));
         assert!(ours == std::fs::read(to).unwrap());
     }

@@ -195,7 +195,6 @@ impl Tree {
 
     /// The node at `path`, parents' symlinks followed, its own not; `None` also for a path that no
     /// tree could hold.
-    #[cfg(test)]
     pub fn get(&self, path: &str) -> Option<&Node> {
         self.nodes.get(&self.resolve(path, Last::Kept).ok()?)
     }

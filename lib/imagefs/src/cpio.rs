@@ -83,7 +83,7 @@ impl<W: Write> Archive<'_, W> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::foreign;
+    use super::super::external_tools;
     use super::*;
 
     fn sample() -> Tree {
@@ -107,8 +107,8 @@ mod tests {
         let to = work.path().join("out");
         std::fs::create_dir(&to).unwrap();
         let args = ["-idm", "--quiet", "--no-absolute-filenames", "-D"];
-        foreign::run_from("cpio", "cpio", &args.map(Into::into), Some(&to), &archive);
-        foreign::assert_same(&tree, &to);
+        external_tools::run_from("cpio", "cpio", &args.map(Into::into), Some(&to), &archive);
+        external_tools::assert_same(&tree, &to);
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         let archive = work.path().join("a.cpio");
         write(&tree, &mut std::fs::File::create(&archive).unwrap()).unwrap();
         let args = ["-itv", "--quiet"].map(Into::into);
-        let list = foreign::run_from("cpio", "cpio", &args, None, &archive);
+        let list = external_tools::run_from("cpio", "cpio", &args, None, &archive);
         let console = list.lines().find(|line| line.ends_with("dev/console")).unwrap();
         assert!(console.starts_with("crw-------"), "{console}");
         assert!(console.contains("5,   1"), "{console}");

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::super::external_tools;
 use super::super::fat_reader::FatVolume;
-use super::super::foreign;
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -31,13 +31,13 @@ fn check(tree: &Tree, options: &Options) -> Vec<u8> {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("image");
     std::fs::write(&file, &bytes).unwrap();
-    let text = foreign::run("fsck.fat", "dosfstools", &["-nv".into(), file.clone().into()]);
+    let text = external_tools::run("fsck.fat", "dosfstools", &["-nv".into(), file.clone().into()]);
     assert!(!text.contains("differ") && !text.contains("ixed"), "{text}");
     let out = work.path().join("out");
     std::fs::create_dir(&out).unwrap();
     if tree.count() > 1 {
         let args = ["-snmi".into(), file.into(), "::*".into(), out.clone().into()];
-        foreign::run("mcopy", "mtools", &args);
+        external_tools::run("mcopy", "mtools", &args);
     }
     let entries = FatVolume::open(&bytes).unwrap().entries().unwrap();
     assert_eq!(entries.len() + 1, tree.count());
@@ -117,10 +117,10 @@ fn label_and_serial_number_are_those_given() {
     let file = work.path().join("image");
     for size in [8 * MIB, 512 * MIB] {
         std::fs::write(&file, image(&Tree::new(0), &options(size, 32))).unwrap();
-        let text = foreign::run("minfo", "mtools", &["-i".into(), file.clone().into()]);
+        let text = external_tools::run("minfo", "mtools", &["-i".into(), file.clone().into()]);
         assert!(text.contains("1234ABCD"), "{text}");
         assert!(text.contains("\"FIRMWARE   \""), "{text}");
-        let text = foreign::run("mlabel", "mtools", &["-si".into(), file.clone().into()]);
+        let text = external_tools::run("mlabel", "mtools", &["-si".into(), file.clone().into()]);
         assert!(text.contains("FIRMWARE"), "{text}");
     }
 }

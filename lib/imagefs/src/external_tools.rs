@@ -1,4 +1,4 @@
-//! What the tests of this folder share: calling somebody else's tool, and comparing what it
+//! What the unit tests share: calling somebody else's tool, and comparing what it
 //! unpacked with the tree it came from.
 
 use std::collections::BTreeSet;

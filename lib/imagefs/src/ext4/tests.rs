@@ -2,7 +2,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::super::foreign;
+use super::super::external_tools;
 use super::super::tree::Node;
 use super::*;
 
@@ -22,7 +22,7 @@ fn image(work: &Path, options: &Options) -> PathBuf {
 }
 
 fn e2fsck(image: &Path) {
-    foreign::run("e2fsck", "e2fsprogs", &["-fn".into(), image.into()]);
+    external_tools::run("e2fsck", "e2fsprogs", &["-fn".into(), image.into()]);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn e2fsck_finds_nothing_at_any_size() {
 fn dumpe2fs_says_what_was_given() {
     let work = tempfile::tempdir().unwrap();
     let image = image(work.path(), &options(16 * MIB));
-    let text = foreign::run("dumpe2fs", "e2fsprogs", &["-h".into(), image.into()]);
+    let text = external_tools::run("dumpe2fs", "e2fsprogs", &["-h".into(), image.into()]);
     for (key, value) in [
         ("Filesystem volume name:", "data"),
         ("Filesystem UUID:", "12345678-9abc-def0-0123-456789abcdef"),
@@ -67,7 +67,7 @@ fn its_root_is_empty_and_belongs_to_root() {
     let image = image(work.path(), &options(16 * MIB));
     let debugfs = |request: &str| {
         let args = ["-R".into(), request.into(), image.clone().into()];
-        foreign::run("debugfs", "e2fsprogs", &args)
+        external_tools::run("debugfs", "e2fsprogs", &args)
     };
     let list = debugfs("ls -p /");
     let lines: Vec<&str> = list.lines().filter(|line| !line.is_empty()).collect();
@@ -83,9 +83,9 @@ fn resize2fs_grows_it_to_many_gigabytes() {
     for size in [300 * MIB, 7 * 1024 * MIB, 20 * 1024 * MIB] {
         let image = image(work.path(), &options(16 * MIB));
         File::options().write(true).open(&image).unwrap().set_len(size).unwrap();
-        foreign::run("resize2fs", "e2fsprogs", &["-f".into(), image.clone().into()]);
+        external_tools::run("resize2fs", "e2fsprogs", &["-f".into(), image.clone().into()]);
         e2fsck(&image);
-        let text = foreign::run("dumpe2fs", "e2fsprogs", &["-h".into(), image.into()]);
+        let text = external_tools::run("dumpe2fs", "e2fsprogs", &["-h".into(), image.into()]);
         let blocks = format!("Block count:              {}", size / BLOCK as u64);
         assert!(text.contains(&blocks), "{text}");
         let taken = size.div_ceil(8 * 1024 * MIB) - 1;
@@ -103,12 +103,12 @@ fn files_can_be_written_into_it() {
     std::fs::write(&from, vec![7; 3_000_000]).unwrap();
     for request in ["mkdir d".into(), format!("write {} d/f", from.display())] {
         let args = ["-w".into(), "-R".into(), request.into(), image.clone().into()];
-        foreign::run("debugfs", "e2fsprogs", &args);
+        external_tools::run("debugfs", "e2fsprogs", &args);
     }
     e2fsck(&image);
     let to = work.path().join("to");
     let dump = format!("dump d/f {}", to.display());
-    foreign::run("debugfs", "e2fsprogs", &["-R".into(), dump.into(), image.into()]);
+    external_tools::run("debugfs", "e2fsprogs", &["-R".into(), dump.into(), image.into()]);
     assert!(std::fs::read(to).unwrap() == vec![7; 3_000_000]);
 }
 
@@ -173,7 +173,7 @@ fn files_have_their_bytes_owners_and_modes() {
     e2fsck(&image);
     let debugfs = |request: &str| {
         let args = ["-R".into(), request.into(), image.clone().into()];
-        foreign::run("debugfs", "e2fsprogs", &args)
+        external_tools::run("debugfs", "e2fsprogs", &args)
     };
     let list = debugfs("ls -p /workloads/face");
     for line in [
@@ -205,7 +205,7 @@ fn what_each_user_has_is_accounted_for() {
     let image = image_of(work.path(), &options(16 * MIB), &tree);
     e2fsck(&image);
     let list = ["-R".into(), "list_quota user".into(), image.clone().into()];
-    let text = foreign::run("debugfs", "e2fsprogs", &list);
+    let text = external_tools::run("debugfs", "e2fsprogs", &list);
     let row = |user: u32| {
         let line = text.lines().find(|l| l.split_whitespace().next() == Some(&user.to_string()));
         line.map(|line| line.split_whitespace().map(String::from).collect::<Vec<_>>())
@@ -216,7 +216,7 @@ fn what_each_user_has_is_accounted_for() {
     assert_eq!(row(39 * 70_001).unwrap()[1..5], ["8192", "0", "0", "1"], "{text}");
     // Somebody who has it wrong is found out.
     let wrong = ["-w".into(), "-R".into(), "sif workloads/1 uid 9".into(), image.clone().into()];
-    foreign::run("debugfs", "e2fsprogs", &wrong);
+    external_tools::run("debugfs", "e2fsprogs", &wrong);
     let check = std::process::Command::new("e2fsck")
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .arg("-fn")
@@ -232,7 +232,7 @@ fn one_with_files_grows_and_takes_more() {
     let grown = |quotas| {
         let image = image_of(work.path(), &Options { quotas, ..options(16 * MIB) }, &tree());
         File::options().write(true).open(&image).unwrap().set_len(900 * MIB).unwrap();
-        foreign::run("resize2fs", "e2fsprogs", &["-f".into(), image.clone().into()]);
+        external_tools::run("resize2fs", "e2fsprogs", &["-f".into(), image.clone().into()]);
         e2fsck(&image);
         image
     };
@@ -242,7 +242,7 @@ fn one_with_files_grows_and_takes_more() {
     let from = work.path().join("from");
     std::fs::write(&from, vec![1; 50_000_000]).unwrap();
     let request = format!("write {} workloads/face/more", from.display());
-    foreign::run(
+    external_tools::run(
         "debugfs",
         "e2fsprogs",
         &["-w".into(), "-R".into(), request.into(), image.clone().into()],

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::foreign;
+use super::super::external_tools;
 use super::*;
 
 const UUID: [u8; 16] = *b"0123456789abcdef";
@@ -23,8 +23,8 @@ fn check(tree: &Tree) -> Vec<u8> {
     let mut extract = std::ffi::OsString::from("--extract=");
     extract.push(&to);
     let args = [extract, "--preserve-perms".into(), "--no-preserve-owner".into(), file.into()];
-    foreign::run("fsck.erofs", "erofs-utils", &args);
-    foreign::assert_same(tree, &to);
+    external_tools::run("fsck.erofs", "erofs-utils", &args);
+    external_tools::assert_same(tree, &to);
     bytes
 }
 
@@ -112,7 +112,7 @@ fn large_owners_and_special_modes_use_the_long_inode() {
         [("/a", "70000   Gid: 5"), ("/b", "5   Gid: 70000"), ("/c", "65535   Gid: 65535")]
     {
         let args = [format!("--path={path}").into(), image_file.clone().into()];
-        let text = foreign::run("dump.erofs", "erofs-utils", &args);
+        let text = external_tools::run("dump.erofs", "erofs-utils", &args);
         assert!(text.contains(&format!("Uid: {owner}")), "{text}");
         // dump.erofs leaves the set-id bits out; check() has compared them.
         assert!(text.contains("Access: 0755"), "{text}");
@@ -128,10 +128,11 @@ fn the_superblock_says_what_was_given() {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("image");
     std::fs::write(&file, image(&tree)).unwrap();
-    let text = foreign::run("dump.erofs", "erofs-utils", &["-s".into(), file.clone().into()]);
+    let text =
+        external_tools::run("dump.erofs", "erofs-utils", &["-s".into(), file.clone().into()]);
     assert!(text.contains("30313233-3435-3637-3839-616263646566"), "{text}");
     assert!(text.contains("sb_csum mtime"), "{text}");
-    foreign::run("fsck.erofs", "erofs-utils", &[file.into()]);
+    external_tools::run("fsck.erofs", "erofs-utils", &[file.into()]);
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn a_flipped_superblock_bit_is_noticed() {
     let file = work.path().join("image");
     std::fs::write(&file, bytes).unwrap();
     // fsck.erofs 1.5 ends with 0 in that case, but says it.
-    let text = foreign::run_all("fsck.erofs", "erofs-utils", &[file.into()]);
+    let text = external_tools::run_all("fsck.erofs", "erofs-utils", &[file.into()]);
     assert!(text.contains("checksum"), "{text}");
 }
 

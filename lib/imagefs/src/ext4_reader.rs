@@ -241,7 +241,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::ext4::{self, Options};
-    use super::super::foreign;
+    use super::super::external_tools;
     use super::super::tree::Tree;
     use super::*;
     use proptest::prelude::*;
@@ -304,7 +304,7 @@ mod tests {
         let more =
             ["-O".into(), "^metadata_csum_seed,^orphan_file".into(), "-d".into(), folder(&files)];
         let all: Vec<_> = args.into_iter().chain(more).chain([folder(&path)]).collect();
-        foreign::run("mke2fs", "e2fsprogs", &all);
+        external_tools::run("mke2fs", "e2fsprogs", &all);
         let file = std::fs::File::open(&path).unwrap();
         let source = |at, out: &mut [u8]| file.read_exact_at(out, at);
         let volume = Volume::open(&source).unwrap();

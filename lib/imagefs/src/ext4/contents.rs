@@ -6,7 +6,7 @@ use std::io;
 
 use super::directory::DIR_TAIL;
 use super::{BLOCK, refuse};
-use crate::fs::tree::{Kind, Node, Tree};
+use crate::tree::{Kind, Node, Tree};
 
 /// A name in a directory.
 #[derive(Debug)]

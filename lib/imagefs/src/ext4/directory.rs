@@ -2,7 +2,7 @@
 
 use super::contents::{Entry, entry_length};
 use super::{BLOCK, Layout};
-use crate::fs::crc32c;
+use crate::crc32c;
 
 /// Bytes at a directory block's end that look like an unused entry and hold its checksum.
 pub const DIR_TAIL: usize = 12;
