@@ -11,11 +11,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use test_http::{Server, listen};
 
 use crate::locked::Locked;
 use crate::machine::imager;
 use crate::own_kernel::{self, OwnKernel};
-use crate::server::{Server, listen};
 
 /// As many as there are permits for machines.
 const TEST_SLOTS: usize = 2;
