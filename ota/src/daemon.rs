@@ -220,6 +220,8 @@ pub fn commit(paths: &Paths, running: &Running) -> Result<String> {
         state.pending = None;
         state.retrial = None;
         state.rollback_floor = state.rollback_floor.max(rollback_floor);
+        // It may have failed an earlier trial: what was committed is never banned.
+        state.failed.retain(|failed| failed.version != running.version);
     })?;
     report::note(paths, Outcome::Committed, &running.version, "")?;
     Ok(format!("committed {} in slot {}", running.version, running.slot))

@@ -7,10 +7,10 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use formats::hex;
+use publisher::boot_key::{BootKey, BootPublicKey, SIGNATURE};
 use sha2::{Digest, Sha256};
 
 use super::super::Files;
-use crate::boot_key::{BootKey, BootPublicKey, SIGNATURE};
 use imagefs::fat;
 use imagefs::fat_reader::FatVolume;
 use imagefs::tree::Tree;

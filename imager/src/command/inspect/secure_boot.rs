@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use publisher::boot_key::{self, BootPublicKey};
 use serde::Serialize;
 
-use crate::boot_key::{self, BootPublicKey};
 use crate::chooser::rpi::ramdisk;
 use imagefs::fat_reader::FatVolume;
 

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use formats::efi;
 use serde::Serialize;
+use uefi_image::Pe;
 
-use crate::pe::Pe;
 use imagefs::fat_reader::FatVolume;
 
 /// A unified kernel image on a boot partition.
