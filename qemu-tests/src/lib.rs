@@ -28,6 +28,7 @@ pub mod uefi_card;
 pub mod variables;
 pub mod videocore;
 mod vm_permit;
+pub mod workspace;
 
 pub use board::Board;
 pub use console::{Console, Line};
