@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Result, bail};
 use formats::conf::Writer;
 use formats::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, GROUP_SLOTS_READ, RUN_WIFI_CONF};
-use sha2::{Digest, Sha256};
+use formats::workload::user_id;
 
 use super::initramfs;
 use super::kernel::KernelFiles;
@@ -133,12 +133,6 @@ pub fn users(image: &Image) -> Result<Vec<User>> {
         users.push(User { name: name.to_owned(), id });
     }
     Ok(users)
-}
-
-/// A workload's user, 10000 to 59999, from its name's hash: above Debian's own users, below the overflow user.
-pub fn user_id(name: &str) -> u32 {
-    let hash = Sha256::digest(name.as_bytes());
-    10_000 + u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]) % 50_000
 }
 
 fn yes_no(yes: bool) -> &'static str {
@@ -484,12 +478,5 @@ mod tests {
         assert_eq!(sticks, ["yes", "no", "yes", "no"]);
         let media = lines(&format!("{update}{camera}media = true\n"));
         assert_eq!(media, ["yes", "yes", "no", "no"]);
-    }
-
-    #[test]
-    fn a_user_depends_on_the_name_alone() {
-        assert_eq!(user_id("face"), user_id("face"));
-        assert_ne!(user_id("face"), user_id("ota"));
-        assert!((10_000..60_000).contains(&user_id("x")));
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use debian::suggestion::nearest;
 use formats::layout::{GROUP_CTL, GROUP_SLOTS};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::diagnostics::{Document, Finding, nearest};
+use super::diagnostics::{Document, Finding};
 use super::values::{DevicePath, Line, Name, Size, Span};
 
 /// The most ports of one workload (`init`'s bound).

@@ -55,6 +55,8 @@ pub mod rpi;
 pub mod settings;
 #[cfg(feature = "std")]
 pub mod verity;
+#[cfg(feature = "std")]
+pub mod workload;
 
 pub use error::{Error, Result};
 pub use layout::Slot;
