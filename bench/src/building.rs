@@ -26,12 +26,12 @@ const PROGRAM: usize = 1 << 20;
 ///
 /// An image with the program stands for the demo: kernel, root and update are as large.
 pub fn measure(workspace: &Workspace, arguments: &Arguments, table: &mut Table) -> Result<()> {
-    let toml = workspace.write_sources(&WITH_A_PROGRAM)?;
-    let program = toml.with_file_name("own");
+    let files = workspace.write_sources(&WITH_A_PROGRAM)?;
+    let program = files.image.with_file_name("own");
     // Resolves, fetches and fills the caches.
     write_program(&program, 0)?;
     let out = workspace.fresh_folder("build")?;
-    workspace.build_into(&toml, &out)?;
+    workspace.build_into(&files, &out)?;
 
     let (mut fresh, mut changed, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..arguments.runs {
@@ -39,7 +39,7 @@ pub fn measure(workspace: &Workspace, arguments: &Arguments, table: &mut Table) 
         let out = workspace.fresh_folder("build")?;
         let timed = || -> Result<f64> {
             let start = Instant::now();
-            workspace.build_into(&toml, &out)?;
+            workspace.build_into(&files, &out)?;
             Ok(start.elapsed().as_secs_f64())
         };
         fresh.push(timed()?);

@@ -8,7 +8,6 @@
 mod arguments;
 mod boot;
 mod building;
-mod cpio;
 mod deltas;
 mod direct;
 mod flashing;

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use imagefs::cpio;
+use imagefs::tree::Tree;
 
-use crate::cpio::Archive;
 use crate::direct::{Direct, Start};
 use crate::guest::{Boot, number, result};
 use crate::workspace::{Built, Variant, Workspace, output, package_cache, read};
@@ -75,8 +76,8 @@ impl Peers {
 
         let busybox = root.join("usr/bin/busybox");
         let busybox = fs::read(&busybox).with_context(|| busybox.display().to_string())?;
-        write(&peers.floor, &initrd(&own, &busybox, &floor_script(&runner)))?;
-        write(&peers.systemd, &initrd(&own, &busybox, &systemd_script()))?;
+        write(&peers.floor, &initrd(&own, &busybox, &floor_script(&runner))?)?;
+        write(&peers.systemd, &initrd(&own, &busybox, &systemd_script())?)?;
         finish_debian(&root, &runner)?;
         make_ext4(&root, &peers.debian)?;
         Ok(peers)
@@ -109,18 +110,18 @@ fn seconds(machine: &mut Direct, word: &str) -> Result<f64> {
 }
 
 /// Our initramfs with one behind it whose files come instead of or beside ours.
-fn initrd(own: &[u8], busybox: &[u8], script: &str) -> Vec<u8> {
-    let mut archive = Archive::default();
+fn initrd(own: &[u8], busybox: &[u8], script: &str) -> Result<Vec<u8>> {
+    let mut tree = Tree::new(0);
     for folder in ["bin", "newroot"] {
-        archive.folder(folder);
+        tree.dir(folder, 0o755)?;
     }
-    archive.file("bin/busybox", busybox);
-    archive.file("init", script.as_bytes());
+    tree.file("bin/busybox", 0o755, busybox)?;
+    tree.file("init", 0o755, script.as_bytes())?;
     let mut all = own.to_vec();
     // The kernel looks for the next archive at a multiple of four.
     all.resize(all.len().next_multiple_of(4), 0);
-    all.extend_from_slice(&archive.finish());
-    all
+    cpio::write(&tree, &mut all)?;
+    Ok(all)
 }
 
 /// The least that starts the runner: the disk's driver and EROFS, no verity, no supervision.
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_archive_behind_ours_begins_at_a_multiple_of_four() {
-        let all = initrd(b"12345", b"busybox", "script");
+        let all = initrd(b"12345", b"busybox", "script").unwrap();
         assert_eq!(&all[..8], b"12345\0\0\0");
         assert_eq!(&all[8..14], b"070701");
     }

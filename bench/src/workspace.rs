@@ -4,9 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use qemu_tests::Disk;
+use qemu_tests::workspace::{Build, SourceFiles, Sources, publish_arguments};
 use toml::{Table, Value};
+
+pub use qemu_tests::workspace::{Built, output, package_cache, read, write_if_new};
 
 /// The board everything is measured on.
 pub const BOARD: &str = "qemu-arm64";
@@ -33,16 +36,6 @@ pub struct Variant<'a> {
     pub workloads: Option<&'a str>,
     /// Whether an `ota` that only installs is in it, for [`UPDATE_PORT`].
     pub updates: bool,
-}
-
-/// What `imager build` made.
-pub struct Built {
-    /// What it was made of.
-    pub lock: PathBuf,
-    /// The disk image.
-    pub img: PathBuf,
-    /// The update.
-    pub update: PathBuf,
 }
 
 impl Variant<'static> {
@@ -127,75 +120,58 @@ impl Workspace {
 
     /// Runs `imager` in the project's folder and gives what it printed.
     pub fn imager(&self, arguments: &[&std::ffi::OsStr]) -> Result<String> {
-        output(Command::new(&self.imager).args(arguments).current_dir(&self.project))
+        output(Command::new(&self.imager).args(arguments))
+    }
+
+    /// The sources of a variant.
+    pub fn sources(&self, variant: &Variant<'_>) -> Result<Sources> {
+        let demo = Sources::demo(BOARD)?;
+        let own = self.project.join("bench/images").join(format!("{}.lock", variant.name));
+        let board = match variant.packages {
+            [] => demo.board,
+            // Debian's packages beside the demo's need more room.
+            _ => demo.board.replace("root = \"96M\"", "root = \"256M\""),
+        };
+        Ok(Sources {
+            image: image_file(&demo.image, variant)?,
+            lock: if own.is_file() { read(&own)? } else { demo.lock },
+            board,
+            ..demo
+        })
     }
 
     /// Writes a variant's image file, its board file and what they name.
-    pub fn write_sources(&self, variant: &Variant<'_>) -> Result<PathBuf> {
-        let folder =
-            self.folder.join("images").join(format!("{}-{}", variant.name, variant.sequence));
-        let demo = self.project.join("demo");
-        fs::create_dir_all(folder.join("face")).with_context(|| folder.display().to_string())?;
-        let toml = folder.join("demo.toml");
-        write_if_new(&toml, image_file(&read(&demo.join("demo.toml"))?, variant)?.as_bytes())?;
-        for name in ["model.toml", "golden.png", "golden.json"] {
-            let from = demo.join("face").join(name);
-            let bytes = fs::read(&from).with_context(|| from.display().to_string())?;
-            write_if_new(&folder.join("face").join(name), &bytes)?;
-        }
-        let own = self.project.join("bench/images").join(format!("{}.lock", variant.name));
-        let lock = if own.is_file() { own } else { demo.join("demo.lock") };
-        write_if_new(&folder.join("demo.lock"), read(&lock)?.as_bytes())?;
-        let board = read(&self.project.join("board-configs").join(format!("{BOARD}.toml")))?;
-        let board = match variant.packages {
-            [] => board,
-            // Debian's packages beside the demo's need more room.
-            _ => board.replace("root = \"96M\"", "root = \"256M\""),
-        };
-        write_if_new(&folder.join(format!("{BOARD}.toml")), board.as_bytes())?;
-        Ok(toml)
+    pub fn write_sources(&self, variant: &Variant<'_>) -> Result<SourceFiles> {
+        let folder = format!("{}-{}", variant.name, variant.sequence);
+        self.sources(variant)?.write(&self.folder.join("images").join(folder))
     }
 
-    /// Builds an image file that [`Workspace::write_sources`] has written into `out`.
-    pub fn build_into(&self, toml: &Path, out: &Path) -> Result<()> {
-        let near = toml.parent().context("an image file without a folder")?;
-        let board = near.join(format!("{BOARD}.toml"));
-        self.imager(&[
-            "build".as_ref(),
-            "--image".as_ref(),
-            toml.as_ref(),
-            "--board".as_ref(),
-            board.as_ref(),
-            "--keys".as_ref(),
-            self.keys().as_ref(),
-            "--device".as_ref(),
-            self.device().as_ref(),
-            "--out".as_ref(),
-            out.as_ref(),
-        ])
-        .map(drop)
+    /// Builds an image file that [`Sources::write`] has written into `out`.
+    pub fn build_into(&self, files: &SourceFiles, out: &Path) -> Result<()> {
+        let (keys, device) = (self.keys(), self.device());
+        let build = Build {
+            image: &files.image,
+            board: &files.board,
+            keys: &keys,
+            device: Some(&device),
+            out,
+        };
+        output(Command::new(&self.imager).args(build.arguments())).map(drop)
     }
 
     /// Builds a variant, unless it is there.
     pub fn build(&self, variant: &Variant<'_>) -> Result<Built> {
-        let toml = self.write_sources(variant)?;
-        let out = toml.parent().context("an image file without a folder")?.to_owned();
-        self.build_into(&toml, &out)?;
-        let file = |end| out.join(format!("demo-{BOARD}-{}.0.0.{end}", variant.sequence));
-        Ok(Built { img: file("img"), update: file("update"), lock: toml.with_extension("lock") })
+        let sources = self.sources(variant)?;
+        let files = self.write_sources(variant)?;
+        let out = files.image.parent().context("an image file without a folder")?.to_owned();
+        self.build_into(&files, &out)?;
+        Ok(Built::of(&sources, &files, &format!("{}.0.0", variant.sequence), &out))
     }
 
     /// Publishes updates as the repository `repo`, made anew.
     pub fn publish(&self, repo: &Path, update: &Path) -> Result<()> {
-        self.imager(&[
-            "publish".as_ref(),
-            "--repo".as_ref(),
-            repo.as_ref(),
-            "--keys".as_ref(),
-            self.keys().as_ref(),
-            update.as_ref(),
-        ])
-        .map(drop)
+        let publish = publish_arguments(repo, &self.keys(), update);
+        output(Command::new(&self.imager).args(publish)).map(drop)
     }
 
     /// Unpacks the root of slot a of a disk image into an empty folder.
@@ -251,41 +227,9 @@ fn image_file(demo: &str, variant: &Variant<'_>) -> Result<String> {
     toml::to_string(&image).context("image file")
 }
 
-/// Runs a command; fails with what it said when it fails.
-pub fn output(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("{program} cannot be started"))?;
-    if !output.status.success() {
-        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Where imager keeps the files it fetched, each under its SHA-256 (docs/image-file.md, "The lock").
-pub fn package_cache() -> Result<PathBuf> {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    let cache = variable("FERRITE_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("ferrite")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/ferrite")));
-    Ok(cache.context("neither FERRITE_CACHE nor HOME is set")?.join("files"))
-}
-
-/// Reads a text file.
-pub fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
-}
-
 /// A file's length in bytes.
 pub fn length(path: &Path) -> Result<u64> {
     Ok(fs::metadata(path).with_context(|| path.display().to_string())?.len())
-}
-
-/// `imager build` goes by the files' bytes and times: what is the same stays untouched.
-pub fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
-    }
-    fs::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::fixture::{Built, keys, run};
 use crate::machine::imager;
+use crate::workspace::publish_arguments;
 
 /// What an update starts with (docs/architecture.md).
 const MAGIC: &[u8] = b"FERRSLOT";
@@ -31,9 +32,8 @@ impl BundleFixture {
     pub fn bundle(&self, built: &Built) -> Result<PathBuf> {
         let repository = self.folder.path().join("repo");
         let bundle = self.folder.path().join(format!("{}.bundle", built.version));
-        let mut publish = Command::new(imager()?);
-        publish.arg("publish").arg("--repo").arg(&repository).arg("--keys").arg(keys("keys")?);
-        run(publish.args(["--deltas", "0"]).arg(&built.update))?;
+        let publish = publish_arguments(&repository, &keys("keys")?, &built.update);
+        run(Command::new(imager()?).args(publish).args(["--deltas", "0"]))?;
         let mut pack = Command::new(imager()?);
         pack.arg("bundle").arg("--repo").arg(&repository).arg("--out").arg(&bundle);
         run(pack.args(["--version", &built.version]))?;

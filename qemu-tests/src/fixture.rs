@@ -11,11 +11,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use test_http::{Server, listen};
 
 use crate::locked::Locked;
 use crate::machine::imager;
 use crate::own_kernel::{self, OwnKernel};
-use crate::server::{Server, listen};
+use crate::workspace::{Build, Sources, output, project, publish_arguments, read, write_if_new};
+
+pub use crate::workspace::Built;
 
 /// As many as there are permits for machines.
 const TEST_SLOTS: usize = 2;
@@ -74,19 +77,6 @@ pub struct Variant {
     pub signed_for_pi: bool,
     /// The folder with the kernel, for a board file that asks for one of the user's own.
     pub kernel: Option<OwnKernel>,
-}
-
-/// What `imager build` made.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// The version, as lines on the console name it.
-    pub version: String,
-    /// The disk image.
-    pub img: PathBuf,
-    /// The update.
-    pub update: PathBuf,
-    /// The board file it was built for.
-    pub board: PathBuf,
 }
 
 /// A repository, and the server that a test slot's devices ask.
@@ -148,7 +138,14 @@ impl TestSlot {
         // Of its own for each board: what is built for one is not what the next one wants.
         let folder = self.folder.join(variant.board_name()).join(variant.version());
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        self.write_sources(variant, &folder)?;
+        let sources = self.sources(variant)?;
+        let files = sources.write(&folder)?;
+        let programs = match &variant.release {
+            Some(release) => release.join("target/device"),
+            None => programs(&sources.board),
+        };
+        let device = folder.join("device");
+        self.copy_programs(variant, &programs, &device)?;
         if variant.signed_for_pi {
             boot_key()?;
         }
@@ -159,26 +156,22 @@ impl TestSlot {
             Some(release) => release.join("target/debug/imager"),
             None => imager()?,
         };
-        let mut command = Command::new(imager);
-        command.arg("build").arg("--image").arg(folder.join("demo.toml"));
-        let board = variant.board_name();
-        command.arg("--board").arg(folder.join(format!("{board}.toml")));
-        command.arg("--keys").arg(keys(match variant {
+        let keys = keys(match variant {
             Variant { strange_keys: true, .. } => "strange",
             Variant { secure_boot: true, .. } => SECURED,
             _ => "keys",
-        })?);
-        command.arg("--device").arg(folder.join("device")).arg("--out").arg(&folder);
+        })?;
+        let build = Build {
+            image: &files.image,
+            board: &files.board,
+            keys: &keys,
+            device: Some(&device),
+            out: &folder,
+        };
         // One build at a time: they share the cache of compressed frames, and few processors.
         let _one = Locked::wait(&self::folder()?.join("building"))?;
-        run(&mut command)?;
-        let output = |end: &str| folder.join(format!("demo-{board}-{}.{end}", variant.version()));
-        Ok(Built {
-            version: variant.version(),
-            img: output("img"),
-            update: output("update"),
-            board: folder.join(format!("{board}.toml")),
-        })
+        run(Command::new(imager).args(build.arguments()))?;
+        Ok(Built::of(&sources, &files, &variant.version(), &folder))
     }
 
     /// An empty repository, served on this test slot's port.
@@ -188,47 +181,29 @@ impl TestSlot {
         Ok(Repository { server, folder, keys: keys("keys")? })
     }
 
-    fn write_sources(&self, variant: &Variant, folder: &Path) -> Result<()> {
-        let demo = workspace().join("demo");
-        let read = |path: &Path| {
-            fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
-        };
-        let image = image_file(&read(&demo.join("demo.toml"))?, variant, self.port)?;
-        write_if_new(&folder.join("demo.toml"), image.as_bytes())?;
+    fn sources(&self, variant: &Variant) -> Result<Sources> {
+        let demo = Sources::demo(variant.board_file())?;
         // What is locked is the same for any name of the board.
         let name = |board: &str| format!("name = \"{board}\"");
         let (from, to) = (name(variant.board_file()), name(variant.board_name()));
         let named = [(from.as_str(), to.as_str())];
         let lock = match variant.lock_file {
-            Some(path) => Path::new(env!("CARGO_MANIFEST_DIR")).join(path),
-            None => demo.join("demo.lock"),
+            Some(path) => read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path))?,
+            None => demo.lock,
         };
-        let lock = read(&lock)?;
         let lock = match &variant.kernel {
             Some(_) => own_kernel::lock(&lock, variant.board_file())?,
             None => lock,
         };
-        let lock = replaced(&replaced(&lock, &named)?, variant.lock)?;
-        write_if_new(&folder.join("demo.lock"), lock.as_bytes())?;
-        fs::create_dir_all(folder.join("face")).context("face")?;
-        for name in ["model.toml", "golden.png", "golden.json"] {
-            let mut bytes = fs::read(demo.join("face").join(name)).context(name)?;
-            if name == "golden.json" {
-                bytes = replaced(&String::from_utf8(bytes)?, variant.golden)?.into_bytes();
-            }
-            write_if_new(&folder.join("face").join(name), &bytes)?;
-        }
-        let board_file = format!("{}.toml", variant.board_file());
-        let board = read(&workspace().join("board-configs").join(board_file))?;
-        let board = replaced(&replaced(&board, &named)?, variant.board)?;
-        let board = variant.kernel.as_ref().map_or(board.clone(), |kernel| kernel.in_board(&board));
-        let name = format!("{}.toml", variant.board_name());
-        write_if_new(&folder.join(name), board.as_bytes())?;
-        let programs = match &variant.release {
-            Some(release) => release.join("target/device"),
-            None => programs(&board),
-        };
-        self.copy_programs(variant, &programs, &folder.join("device"))
+        let board = replaced(&replaced(&demo.board, &named)?, variant.board)?;
+        Ok(Sources {
+            name: demo.name,
+            image: image_file(&demo.image, variant, self.port)?,
+            lock: replaced(&replaced(&lock, &named)?, variant.lock)?,
+            board_name: variant.board_name().to_owned(),
+            board: variant.kernel.as_ref().map_or(board.clone(), |kernel| kernel.in_board(&board)),
+            golden: replaced(&demo.golden, variant.golden)?,
+        })
     }
 
     fn copy_programs(&self, variant: &Variant, from: &Path, to: &Path) -> Result<()> {
@@ -261,17 +236,16 @@ impl Repository {
 
     /// Publishes an update with these arguments of `imager publish`.
     pub fn publish_with(&self, built: &Built, arguments: &[&str]) -> Result<()> {
-        let mut command = Command::new(imager()?);
-        command.arg("publish").arg("--repo").arg(self.folder.path());
-        run(command.arg("--keys").arg(&self.keys).args(arguments).arg(&built.update))
+        let publish = publish_arguments(self.folder.path(), &self.keys, &built.update);
+        run(Command::new(imager()?).args(publish).args(arguments))
     }
 
     /// Publishes an update with keys that no device trusts, in a repository beside this one, and
     /// gives its URL for the device.
     pub fn publish_strange(&self, built: &Built) -> Result<String> {
-        let mut command = Command::new(imager()?);
-        command.arg("publish").arg("--repo").arg(self.folder.path().join("strange"));
-        run(command.arg("--keys").arg(keys("strange")?).arg(&built.update))?;
+        let strange = self.folder.path().join("strange");
+        let publish = publish_arguments(&strange, &keys("strange")?, &built.update);
+        run(Command::new(imager()?).args(publish))?;
         Ok(self.server.url_in_guest() + "strange/")
     }
 
@@ -288,7 +262,7 @@ impl Repository {
 /// FERRITE_DEVICE names, with `-amd64` behind it for such a processor.
 fn programs(board_file: &str) -> PathBuf {
     let folder = std::env::var_os("FERRITE_DEVICE").map(PathBuf::from);
-    let mut folder = folder.unwrap_or_else(|| workspace().join("target/device")).into_os_string();
+    let mut folder = folder.unwrap_or_else(|| project().join("target/device")).into_os_string();
     if board_file.contains("architecture = \"amd64\"") {
         folder.push("-amd64");
     }
@@ -340,22 +314,8 @@ fn replaced(text: &str, replacements: &[(&str, &str)]) -> Result<String> {
     })
 }
 
-/// `imager build` sees by the files' times that nothing is to be done.
-fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
-    }
-    fs::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
-}
-
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let output = command.current_dir(workspace()).output().context("imager cannot be started")?;
-    ensure!(
-        output.status.success(),
-        "{command:?} failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    output(command).map(drop)
 }
 
 /// The public key that devices trust to sign slots: a file in SPKI PEM.
@@ -410,12 +370,8 @@ fn port(test_slot: &Path) -> Result<u16> {
     Ok(port)
 }
 
-pub(crate) fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
-
 pub(crate) fn folder() -> Result<PathBuf> {
-    let folder = workspace().join("target/qemu-fixtures");
+    let folder = project().join("target/qemu-fixtures");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     folder.canonicalize().context("fixture folder")
 }
@@ -423,7 +379,7 @@ pub(crate) fn folder() -> Result<PathBuf> {
 /// An `init` that stops turning over after twenty seconds; `scripts/device-build hanging-init`
 /// makes it.
 pub fn hanging_init() -> Result<PathBuf> {
-    let path = workspace().join("target/device/hang/init");
+    let path = project().join("target/device/hang/init");
     ensure!(
         path.is_file(),
         "{} is not there; run scripts/device-build hanging-init",
@@ -435,7 +391,7 @@ pub fn hanging_init() -> Result<PathBuf> {
 /// The folder of version 0.1, built out of the repository's history by `scripts/release-0.1`.
 pub fn release_0_1() -> Result<PathBuf> {
     let _one = Locked::wait(&folder()?.join("release-0.1"))?;
-    let output = Command::new(workspace().join("scripts/release-0.1"))
+    let output = Command::new(project().join("scripts/release-0.1"))
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("scripts/release-0.1 cannot be started")?;
@@ -465,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_variant_is_the_demo_with_changes() {
-        let demo = fs::read_to_string(workspace().join("demo/demo.toml")).unwrap();
+        let demo = fs::read_to_string(project().join("demo/demo.toml")).unwrap();
         let more = "[[workload]]\nname = \"more\"\ncommand = [\"/x\"]\n";
         let variant = Variant { workloads: more, ..Variant::good(7) };
         let text = image_file(&demo, &variant, 1234).unwrap();
@@ -485,7 +441,7 @@ mod tests {
     #[test]
     fn a_pc_has_programs_of_its_own() {
         let read = |board: &str| {
-            let path = workspace().join("board-configs").join(board).with_extension("toml");
+            let path = project().join("board-configs").join(board).with_extension("toml");
             programs(&fs::read_to_string(path).unwrap())
         };
         assert!(read("pc-x86_64").to_str().unwrap().ends_with("-amd64"));

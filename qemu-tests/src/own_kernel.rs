@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::fixture::{folder, workspace};
+use crate::fixture::folder;
 use crate::locked::Locked;
+use crate::workspace::{package_cache, project};
 
 /// The board whose kernel it is, and whose packages.
 const DEBIANS: &str = "qemu-arm64-efi";
@@ -109,7 +110,7 @@ pub(crate) fn lock(text: &str, board: &str) -> Result<String> {
 
 /// The release of Debian's kernel.
 fn release() -> Result<String> {
-    let path = workspace().join("board-configs").join(DEBIANS).with_extension("toml");
+    let path = project().join("board-configs").join(DEBIANS).with_extension("toml");
     let board: toml::Table = fs::read_to_string(path)?.parse()?;
     let release = board.get("kernel").and_then(|kernel| kernel.get("release")?.as_str());
     Ok(release.context("the board file names no release")?.to_owned())
@@ -117,13 +118,8 @@ fn release() -> Result<String> {
 
 /// The packages of Debian's kernel in imager's cache, by the hashes in the lock.
 fn packages() -> Result<Vec<PathBuf>> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let cache = variable("FERRITE_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| variable("XDG_CACHE_HOME").map(|home| Path::new(&home).join("ferrite")))
-        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache/ferrite")))
-        .context("no cache: set HOME")?;
-    let lock: toml::Table = fs::read_to_string(workspace().join("demo/demo.lock"))?.parse()?;
+    let cache = package_cache()?;
+    let lock: toml::Table = fs::read_to_string(project().join("demo/demo.lock"))?.parse()?;
     let debs = lock.get("deb").and_then(|debs| debs.as_array()).context("no packages")?;
     let text = |deb: &toml::Value, key: &str| deb[key].as_str().unwrap_or_default().to_owned();
     let found = debs.iter().filter(|deb| {
@@ -131,7 +127,7 @@ fn packages() -> Result<Vec<PathBuf>> {
     });
     found
         .map(|deb| {
-            let path = cache.join("files").join(text(deb, "sha256"));
+            let path = cache.join(text(deb, "sha256"));
             ensure!(
                 path.is_file(),
                 "{} is not in imager's cache; remove target/qemu-fixtures and start again",

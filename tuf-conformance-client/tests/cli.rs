@@ -2,43 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
 use tuf::author::{Dates, RoleSigners, first_root, publication};
 use tuf::{TargetFile, Time, sha256_hex, target_path};
-
-/// Serves a folder on a free port and remembers what was asked for.
-fn serve(root: &Path) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("address"));
-    let (root, asked) = (root.to_path_buf(), Arc::new(Mutex::new(Vec::new())));
-    let log = asked.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.expect("connection");
-            let mut lines = BufReader::new(stream.try_clone().expect("clone")).lines();
-            let request = lines.next().expect("a request").expect("text");
-            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-            let path = request.split(' ').nth(1).expect("a path").trim_start_matches('/');
-            log.lock().expect("lock").push(path.to_string());
-            let (status, body) = match fs::read(root.join(path)) {
-                Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
-            };
-            let length = body.len();
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-            );
-            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
-        }
-    });
-    (url, asked)
-}
 
 fn client(arguments: &[&str]) -> i32 {
     let output = Command::new(env!("CARGO_BIN_EXE_tuf-conformance-client"))
@@ -77,11 +46,15 @@ fn init_refresh_and_download() {
     let downloads = dir.path().join("downloads");
     fs::create_dir(&downloads).expect("folder");
     publish(&repo, b"content");
-    let (url, asked) = serve(&repo);
-    let asked = || std::mem::take(&mut *asked.lock().expect("lock"));
+    let server = test_http::Server::start(&repo).expect("a server");
+    let url = server.url();
+    let asked = || {
+        let paths = server.take_requests().into_iter();
+        paths.map(|path| path.trim_start_matches('/').to_owned()).collect::<Vec<_>>()
+    };
     let trusted = text(&metadata);
 
-    let (root, url_of) = (text(&repo.join("metadata/1.root.json")), format!("{url}/metadata/"));
+    let (root, url_of) = (text(&repo.join("metadata/1.root.json")), format!("{url}metadata/"));
     let refresh = ["--metadata-dir", &trusted, "--metadata-url", &url_of, "refresh"];
     assert_eq!(client(&refresh), 1, "refreshed without a root");
     assert_eq!(client(&["--metadata-dir", &trusted, "init", &root]), 0);
@@ -99,7 +72,7 @@ fn init_refresh_and_download() {
         assert_eq!(kept, served, "{role}");
     }
 
-    let (base, folder) = (format!("{url}/targets"), text(&downloads));
+    let (base, folder) = (format!("{url}targets"), text(&downloads));
     let download = |names: &[&str]| {
         let mut arguments = vec!["--metadata-dir", &trusted, "--metadata-url", &url_of];
         arguments.extend(["--target-base-url", &base, "--target-dir", &folder]);

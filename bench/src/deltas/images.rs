@@ -2,7 +2,6 @@
 //! them. `bench/images/deltas.toml` is the newer one, `deltas-13.lock` and `deltas-12.lock` (its
 //! userland from Debian 12) its packages, `deltas-older.toml` the older packages.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +10,8 @@ use toml::{Table, Value};
 use super::Pair;
 use super::ferrite::Origin;
 use super::slot_stream::SlotStream;
-use crate::workspace::{BOARD, Workspace, read, write_if_new};
+use crate::workspace::{BOARD, Built, Workspace, read, write_if_new};
+use qemu_tests::workspace::Sources;
 
 /// The board's own kernel, and the one before.
 const KERNEL: &str = "7.2.12";
@@ -99,35 +99,30 @@ fn build(
     older: &Table,
 ) -> Result<(PathBuf, Vec<String>)> {
     let folder = workspace.path("deltas/images").join(name);
-    let face = folder.join("face");
-    fs::create_dir_all(&face).with_context(|| face.display().to_string())?;
-    for name in ["model.toml", "golden.png", "golden.json"] {
-        let from = workspace.source("demo/face").join(name);
-        let bytes = fs::read(&from).with_context(|| from.display().to_string())?;
-        write_if_new(&face.join(name), &bytes)?;
-    }
-    let image = image_file(&read(&workspace.source("bench/images/deltas.toml"))?, recipe)?;
-    let toml = folder.join("deltas.toml");
-    write_if_new(&toml, image.as_bytes())?;
-    let board = read(&workspace.source(&format!("board-configs/{BOARD}.toml")))?;
-    let board = board_file(&board, recipe)?;
-    write_if_new(&folder.join(format!("{BOARD}.toml")), board.as_bytes())?;
+    let demo = Sources::demo(BOARD)?;
     let lock_name = match recipe.release {
         Release::Bookworm => "deltas-12.lock",
         Release::Trixie => "deltas-13.lock",
     };
     let lock = lock(&read(&workspace.source("bench/images").join(lock_name))?, recipe, older)?;
-    let lock_path = folder.join("deltas.lock");
-    write_if_new(&lock_path, lock.as_bytes())?;
-    workspace.build_into(&toml, &folder)?;
-    let (asked, used) = (pins(&lock)?, pins(&read(&lock_path)?)?);
+    let sources = Sources {
+        name: "deltas",
+        image: image_file(&read(&workspace.source("bench/images/deltas.toml"))?, recipe)?,
+        lock: lock.clone(),
+        board: board_file(&demo.board, recipe)?,
+        ..demo
+    };
+    let files = sources.write(&folder)?;
+    workspace.build_into(&files, &folder)?;
+    let (asked, used) = (pins(&lock)?, pins(&read(&files.lock)?)?);
     let gone = asked.iter().find(|pin| !used.contains(pin));
     ensure!(
         gone.is_none() && asked.len() == used.len(),
         "{} cannot be had any more: pin one that is there in bench/images/{lock_name} or deltas-older.toml",
         gone.map_or("a package of the lock", String::as_str),
     );
-    Ok((folder.join(format!("deltas-{BOARD}-{}.0.0.update", recipe.sequence)), used))
+    let version = format!("{}.0.0", recipe.sequence);
+    Ok((Built::of(&sources, &files, &version, &folder).update, used))
 }
 
 fn image_file(text: &str, recipe: &Recipe) -> Result<String> {
@@ -238,7 +233,7 @@ mod tests {
     use super::*;
 
     fn source(name: &str) -> String {
-        fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
 
     #[test]

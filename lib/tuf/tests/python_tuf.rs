@@ -3,8 +3,6 @@
 //! `FERRITE_PYTHON`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -43,32 +41,6 @@ impl Fetch for Folder<'_> {
     }
 }
 
-/// The least that python-tuf's client needs of a server.
-fn serve(root: &Path) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("address"));
-    let root = root.to_path_buf();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.expect("connection");
-            let mut lines = BufReader::new(stream.try_clone().expect("clone")).lines();
-            let request = lines.next().expect("a request").expect("text");
-            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-            let path = request.split(' ').nth(1).expect("a path").trim_start_matches('/');
-            let (status, body) = match std::fs::read(root.join(path)) {
-                Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
-            };
-            let length = body.len();
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-            );
-            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
-        }
-    });
-    url
-}
-
 #[test]
 fn python_tuf_reads_our_repository() {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -105,14 +77,15 @@ fn python_tuf_reads_our_repository() {
         std::fs::write(repo.join("metadata").join(file), bytes).expect("metadata");
     }
 
-    let url = serve(&repo);
+    let server = test_http::Server::start(&repo).expect("a server");
+    let url = server.url();
     let root = repo.join("metadata/1.root.json");
     let work = dir.path().join("client");
     std::fs::create_dir(&work).expect("folder");
     let downloaded = python(&[
         "client",
-        &format!("{url}/metadata/"),
-        &format!("{url}/targets/"),
+        &format!("{url}metadata/"),
+        &format!("{url}targets/"),
         root.to_str().expect("UTF-8"),
         work.to_str().expect("UTF-8"),
         name,

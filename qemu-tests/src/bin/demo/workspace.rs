@@ -7,14 +7,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use qemu_tests::workspace::{Build, SourceFiles, Sources};
+
 use crate::narrator::Narrator;
+
+pub use qemu_tests::workspace::Built;
 
 /// The port in `demo/demo.toml`.
 const PORT: u16 = 8080;
 /// The board the demo runs on.
 pub const BOARD: &str = "qemu-arm64";
-/// The image's name in `demo/demo.toml`.
-const NAME: &str = "demo";
 
 /// The demo's folder and tools.
 pub struct Workspace {
@@ -26,14 +28,6 @@ pub struct Workspace {
     pub device: PathBuf,
     /// The port of this machine that the update server listens on.
     pub port: u16,
-}
-
-/// A version of the image, built.
-pub struct Built {
-    /// The disk image.
-    pub img: PathBuf,
-    /// The update.
-    pub update: PathBuf,
 }
 
 impl Workspace {
@@ -101,61 +95,66 @@ impl Workspace {
     /// Builds `demo/demo.toml` as it stands, or a copy of it with another port.
     pub fn build_first(&self, narrator: &Narrator) -> Result<Built> {
         if self.port_moved() {
-            let toml = self.variant("1.0.0", 1)?;
-            return self.build(narrator, &toml, "1.0.0");
+            return self.build_variant(narrator, "1.0.0", 1, |_| Ok(()));
         }
-        self.build(narrator, &self.project.join("demo/demo.toml"), "1.0.0")
+        let demo = self.project.join("demo");
+        let files = SourceFiles {
+            image: demo.join("demo.toml"),
+            lock: demo.join("demo.lock"),
+            board: BOARD.into(),
+        };
+        self.build(narrator, &Sources::demo(BOARD)?, &files, "1.0.0")
     }
 
-    /// Makes a copy of the demo's folder whose image has this version, and builds it after
+    /// Makes a copy of the demo's sources whose image has this version, and builds it after
     /// `change` had its way with the copy.
     pub fn build_variant(
         &self,
         narrator: &Narrator,
         version: &str,
         sequence: u64,
-        change: impl FnOnce(&Path) -> Result<()>,
+        change: impl FnOnce(&mut Sources) -> Result<()>,
     ) -> Result<Built> {
-        let toml = self.variant(version, sequence)?;
-        change(toml.parent().unwrap_or(Path::new(".")))?;
-        self.build(narrator, &toml, version)
+        let mut sources = self.variant(version, sequence)?;
+        change(&mut sources)?;
+        let mut files = sources.write(&self.folder.join("sources").join(version))?;
+        files.board = BOARD.into();
+        self.build(narrator, &sources, &files, version)
     }
 
-    fn variant(&self, version: &str, sequence: u64) -> Result<PathBuf> {
-        let folder = self.folder.join("sources").join(version);
-        copy_folder(&self.project.join("demo"), &folder)?;
-        let toml = folder.join("demo.toml");
-        let mut text = read(&toml)?;
+    fn variant(&self, version: &str, sequence: u64) -> Result<Sources> {
+        let mut sources = Sources::demo(BOARD)?;
         for (old, new) in [
             ("\nversion = \"1.0.0\"\n".to_owned(), format!("\nversion = \"{version}\"\n")),
             ("\nsequence = 1\n".to_owned(), format!("\nsequence = {sequence}\n")),
             (format!("http://10.0.2.2:{PORT}\""), format!("http://10.0.2.2:{}\"", self.port)),
         ] {
-            ensure!(text.matches(&old).count() == 1, "demo/demo.toml has not one {:?}", old.trim());
-            text = text.replace(&old, &new);
+            let count = sources.image.matches(&old).count();
+            ensure!(count == 1, "demo/demo.toml has not one {:?}", old.trim());
+            sources.image = sources.image.replace(&old, &new);
         }
-        fs::write(&toml, text).with_context(|| toml.display().to_string())?;
-        Ok(toml)
+        Ok(sources)
     }
 
-    fn build(&self, narrator: &Narrator, toml: &Path, version: &str) -> Result<Built> {
-        let toml = self.shown(toml);
-        self.run(
-            narrator,
-            &[
-                "build",
-                "--image",
-                &toml,
-                "--board",
-                BOARD,
-                "--keys",
-                "out/demo/keys",
-                "--out",
-                "out/demo",
-            ],
-        )?;
-        let file = |end| self.folder.join(format!("{NAME}-{BOARD}-{version}.{end}"));
-        Ok(Built { img: file("img"), update: file("update") })
+    fn build(
+        &self,
+        narrator: &Narrator,
+        sources: &Sources,
+        files: &SourceFiles,
+        version: &str,
+    ) -> Result<Built> {
+        let image = self.shown(&files.image);
+        let build = Build {
+            image: image.as_ref(),
+            board: &files.board,
+            keys: "out/demo/keys".as_ref(),
+            device: None,
+            out: "out/demo".as_ref(),
+        };
+        let arguments = build.arguments();
+        let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+        self.run(narrator, &words.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+        Ok(Built::of(sources, files, version, &self.folder))
     }
 
     /// Runs `imager` in the project's folder, shows the command, and gives what it printed.
@@ -188,24 +187,4 @@ fn free_port() -> Result<u16> {
         .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
         .context("no free TCP port on 127.0.0.1")?;
     Ok(listener.local_addr().context("a free port")?.port())
-}
-
-/// Reads a text file.
-pub fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
-}
-
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    let cannot = || format!("{} cannot be copied to {}", from.display(), to.display());
-    fs::create_dir_all(to).with_context(cannot)?;
-    for entry in fs::read_dir(from).with_context(cannot)? {
-        let entry = entry.with_context(cannot)?;
-        let target = to.join(entry.file_name());
-        if entry.file_type().with_context(cannot)?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target).with_context(cannot)?;
-        }
-    }
-    Ok(())
 }
