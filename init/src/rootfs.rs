@@ -25,7 +25,7 @@ use crate::helper::{Helpers, Late, Task};
 use crate::media::Media;
 use crate::network::Network;
 use crate::shutdown::{End, Shutdown};
-use crate::system_conf::{Provision, System};
+use crate::system_conf::{NetworkAccess, Provision, System};
 use crate::trial::{self, Kind, Order, Probation};
 use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
@@ -237,7 +237,7 @@ impl Life {
         let mut first = self.supervisor.units.iter().filter(|unit| unit.first).peekable();
         if first.peek().is_none() {
             self.give_turn(now);
-        } else if first.any(|unit| unit.conf.network) {
+        } else if first.any(|unit| unit.conf.network == NetworkAccess::Awaited) {
             self.network.open();
             self.start_modules(now);
         }

@@ -112,7 +112,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     eprintln!("building {} {} for {}", image.name, image.version, board.name());
     let kernel = kernel::extract(&inputs.kernel_contents(), &board, &image)?;
     let root = root::build(&image, &board, &inputs, &binaries, &device_keys, &kernel)?;
-    let boot_conf = device_conf::boot_conf(&board, &kernel, &device_keys.manifest);
+    let boot_conf = device_conf::boot_conf(&board, &kernel, &device_keys.manifest).to_text();
     let modules = kernel.chooser.iter().chain(&kernel.initrd).chain(&kernel.later).flatten();
     let initrd = initramfs::build(&binaries.init, &boot_conf, modules)?;
     let identity = Identity { image: &image, board: &board };

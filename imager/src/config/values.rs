@@ -108,10 +108,7 @@ checked_text!(
 );
 
 fn check_name(s: &str) -> Result<(), String> {
-    let ok = (1..=32).contains(&s.len())
-        && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !s.starts_with('-');
-    ok.then_some(()).ok_or_else(|| {
+    formats::workload::is_name(s).then_some(()).ok_or_else(|| {
         format!("{s:?} is not a name: use 1 to 32 of a-z, 0-9 and -, not starting with -")
     })
 }

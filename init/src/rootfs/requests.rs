@@ -2,10 +2,11 @@
 
 use formats::boot_request::BootRequest;
 use formats::boot_state::NO_LONGER_WAITS;
+use formats::control::Request;
 
 use super::Life;
 use crate::boot_state_requests::{Moment, Rights};
-use crate::control::{Answer, Request};
+use crate::control::Answer;
 use crate::shutdown::End;
 use crate::status;
 use crate::workload::standing::Verdict;
@@ -36,7 +37,7 @@ impl Life {
         let person = rights == Rights::Root;
         if !rights.allow(&request, self.boot_requests.have_armed()) {
             let user = peer.to_string();
-            let refused = ["user ", &user, " may not ask for `", request.verb(), "` now"];
+            let refused = ["user ", &user, " may not ask for `", request.verb().word(), "` now"];
             return Some(Answer::error(&refused.concat()));
         }
         let Request::Boot(request) = request else { return Some(self.answer(request, now)) };

@@ -117,7 +117,7 @@ pub fn write(options: &Options, out: &mut (impl Write + Seek)) -> io::Result<()>
 /// The file system with the files and directories of `tree`: each run of blocks that is not zero,
 /// with its byte offset. All else has to read as zeros.
 ///
-/// Fails as [`write`] does, and when the tree has other nodes or does not fit.
+/// Fails as [`write()`] does, and when the tree has other nodes or does not fit.
 pub fn blocks(options: &Options, tree: &Tree) -> io::Result<Vec<(u64, Vec<u8>)>> {
     let size = options.size;
     if !size.is_multiple_of(BLOCK as u64) || !(SIZE_MIN..=SIZE_MAX).contains(&size) {

@@ -102,9 +102,9 @@ fn superseded(
 }
 
 fn reaches_everybody(ferrite: &FerriteTarget, now: Time) -> bool {
-    let last_place = tuf::ferrite::PLACES - 1;
+    let last_bucket = tuf::ferrite::BUCKETS - 1;
     ferrite.rollout.as_ref().is_none_or(|rollout| {
-        !rollout.paused && rollout.turn(last_place, false).is_some_and(|turn| turn <= now)
+        !rollout.paused && rollout.eligible_from(last_bucket, false).is_some_and(|turn| turn <= now)
     })
 }
 

@@ -130,9 +130,12 @@ mod tests {
         assert_eq!(NewRollout::default().starting(now), None);
         let start = Some(Time(1_900_000_000));
         let later = NewRollout { start, ..NewRollout::default() }.starting(now).unwrap();
-        assert_eq!(later.turn(9_999, false), start);
+        assert_eq!(later.eligible_from(9_999, false), start);
         let groups = vec!["canary".to_owned()];
         let canaries = NewRollout { groups, ..NewRollout::default() }.starting(now).unwrap();
-        assert_eq!((canaries.turn(0, false), canaries.turn(0, true)), (None, Some(now)));
+        assert_eq!(
+            (canaries.eligible_from(0, false), canaries.eligible_from(0, true)),
+            (None, Some(now))
+        );
     }
 }
