@@ -27,7 +27,7 @@ impl Sha256 {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -41,14 +41,9 @@ impl FromStr for Sha256 {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            anyhow::bail!("{text:?} is not a SHA-256 hash in hex");
-        }
-        let value = |d: u8| (d as char).to_digit(16).unwrap_or_default() as u8;
         let mut hash = [0; 32];
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = value(pair[0]) << 4 | value(pair[1]);
+        if hex::decode_to_slice(text, &mut hash).is_err() {
+            anyhow::bail!("{text:?} is not a SHA-256 hash in hex");
         }
         Ok(Self(hash))
     }

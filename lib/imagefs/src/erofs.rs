@@ -15,21 +15,17 @@ use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::crc32c;
+use super::erofs_fs::{
+    COMPAT_MTIME, COMPAT_SB_CHKSUM, Dirent, FLAT_INLINE, FLAT_PLAIN, FT_DIR, InodeCompact,
+    InodeExtended, MAGIC, SLOT, SUPER_OFFSET, SuperBlock,
+};
 use super::tree::{Content, Kind, Node, Tree};
 
 const BLOCK: usize = 4096;
-const SUPER_OFFSET: usize = 1024;
-const SUPER_SIZE: usize = 128;
-const MAGIC: u32 = 0xE0F5_E1E2;
-const COMPAT_SB_CHKSUM: u32 = 1;
-const COMPAT_MTIME: u32 = 2;
-/// Inodes are addressed in slots of this size, counted from the image's start.
-const SLOT: usize = 32;
-const DIRENT: usize = 12;
-const LAYOUT_PLAIN: u16 = 0;
-const LAYOUT_INLINE: u16 = 2;
+const DIRENT: usize = size_of::<Dirent>();
 /// Inode and content together: above this a file gets blocks of its own.
 const INLINE_FILE_MAX: usize = BLOCK / 2;
 /// Metadata blocks looked back at for room; more would only cost time.
@@ -139,7 +135,10 @@ impl Inode<'_> {
     }
 
     fn header_size(&self) -> usize {
-        if self.is_compact() { 32 } else { 64 }
+        match self.is_compact() {
+            true => size_of::<InodeCompact>(),
+            false => size_of::<InodeExtended>(),
+        }
     }
 
     /// Bytes it takes in the metadata if its content goes inline, or `None` if that cannot be.
@@ -158,38 +157,43 @@ impl Inode<'_> {
     }
 
     fn write(&self, index: usize, mtime: u64, meta: &mut [u8]) -> Result<()> {
-        let layout = if self.inline { LAYOUT_INLINE } else { LAYOUT_PLAIN };
-        let union = match self.body {
-            Body::Device(number) => number,
-            _ => self.block,
+        let layout = if self.inline { FLAT_INLINE } else { FLAT_PLAIN };
+        let i_u = match self.body {
+            Body::Device(number) => number.into(),
+            _ => self.block.into(),
         };
         let ino = u32::try_from(index + 1)?;
-        let mut header = Vec::with_capacity(64);
         let compact = self.is_compact();
-        header.extend((layout << 1 | u16::from(!compact)).to_le_bytes());
-        header.extend([0; 2]); // no extended attributes
-        header.extend(self.node.st_mode().to_le_bytes());
-        if compact {
-            header.extend((self.links as u16).to_le_bytes());
-            header.extend((self.size as u32).to_le_bytes());
-            header.extend([0; 4]);
-            header.extend(union.to_le_bytes());
-            header.extend(ino.to_le_bytes());
-            header.extend((self.node.uid as u16).to_le_bytes());
-            header.extend((self.node.gid as u16).to_le_bytes());
-            header.extend([0; 4]);
+        let i_format = (layout << 1 | u16::from(!compact)).into();
+        let i_mode = self.node.st_mode().into();
+        let mut header = if compact {
+            let inode = InodeCompact {
+                i_format,
+                i_mode,
+                i_nlink: (self.links as u16).into(),
+                i_size: (self.size as u32).into(),
+                i_u,
+                i_ino: ino.into(),
+                i_uid: (self.node.uid as u16).into(),
+                i_gid: (self.node.gid as u16).into(),
+                ..FromZeros::new_zeroed()
+            };
+            inode.as_bytes().to_vec()
         } else {
-            header.extend([0; 2]);
-            header.extend(self.size.to_le_bytes());
-            header.extend(union.to_le_bytes());
-            header.extend(ino.to_le_bytes());
-            header.extend(self.node.uid.to_le_bytes());
-            header.extend(self.node.gid.to_le_bytes());
-            header.extend(mtime.to_le_bytes());
-            header.extend([0; 4]);
-            header.extend(self.links.to_le_bytes());
-            header.extend([0; 16]);
-        }
+            let inode = InodeExtended {
+                i_format,
+                i_mode,
+                i_size: self.size.into(),
+                i_u,
+                i_ino: ino.into(),
+                i_uid: self.node.uid.into(),
+                i_gid: self.node.gid.into(),
+                i_mtime: mtime.into(),
+                i_nlink: self.links.into(),
+                ..FromZeros::new_zeroed()
+            };
+            inode.as_bytes().to_vec()
+        };
         if self.inline {
             match &self.body {
                 Body::Directory(dir) => header.extend(&dir.bytes),
@@ -207,7 +211,7 @@ impl Inode<'_> {
 /// Gives each inode its place in the metadata and returns the number of metadata blocks. An inode
 /// and its inline content never cross a block's end (the kernel reads them as one piece).
 fn place_inodes(inodes: &mut [Inode]) -> Result<u32> {
-    let mut used: Vec<usize> = vec![SUPER_OFFSET + SUPER_SIZE];
+    let mut used: Vec<usize> = vec![SUPER_OFFSET + size_of::<SuperBlock>()];
     for inode in inodes {
         let inline = inode.inline_size();
         inode.inline = inline.is_some();
@@ -315,9 +319,13 @@ fn fill_directories(inodes: &mut [Inode]) -> Result<()> {
             let mut name_at = entries.len() * DIRENT;
             for (name, index) in entries {
                 let (nid, kind) = targets[*index];
-                bytes.extend(nid.to_le_bytes());
-                bytes.extend((name_at as u16).to_le_bytes());
-                bytes.extend([kind, 0]);
+                let entry = Dirent {
+                    nid: nid.into(),
+                    nameoff: (name_at as u16).into(),
+                    file_type: kind,
+                    reserved: 0,
+                };
+                bytes.extend(entry.as_bytes());
                 name_at += name.len();
             }
             for (name, _) in entries {
@@ -333,28 +341,30 @@ fn fill_directories(inodes: &mut [Inode]) -> Result<()> {
 fn file_type(node: &Node) -> u8 {
     match node.kind {
         Kind::File(_) => 1,
-        Kind::Dir => 2,
+        Kind::Dir => FT_DIR,
         Kind::CharDevice { .. } => 3,
         Kind::Symlink(_) => 7,
     }
 }
 
 fn superblock(meta: &mut [u8], mtime: u64, uuid: [u8; 16], inodes: u64, blocks: u32) {
-    let root_nid = ((SUPER_OFFSET + SUPER_SIZE) / SLOT) as u16;
-    let mut put = |at: usize, bytes: &[u8]| {
-        meta[SUPER_OFFSET + at..SUPER_OFFSET + at + bytes.len()].copy_from_slice(bytes)
+    let root_nid = ((SUPER_OFFSET + size_of::<SuperBlock>()) / SLOT) as u16;
+    let mut sb = SuperBlock {
+        magic: MAGIC.into(),
+        feature_compat: (COMPAT_SB_CHKSUM | COMPAT_MTIME).into(),
+        blkszbits: BLOCK.trailing_zeros() as u8,
+        root_nid: root_nid.into(),
+        inos: inodes.into(),
+        build_time: mtime.into(),
+        blocks: blocks.into(),
+        uuid,
+        ..FromZeros::new_zeroed()
     };
-    put(0, &MAGIC.to_le_bytes());
-    put(8, &(COMPAT_SB_CHKSUM | COMPAT_MTIME).to_le_bytes());
-    put(12, &[BLOCK.trailing_zeros() as u8]);
-    put(14, &root_nid.to_le_bytes());
-    put(16, &inodes.to_le_bytes());
-    put(24, &mtime.to_le_bytes());
-    put(36, &blocks.to_le_bytes());
-    put(48, &uuid);
     // The checksum covers the rest of the block with its own field zero (erofs_superblock_csum).
-    let checksum = crc32c::update(!0, &meta[SUPER_OFFSET..BLOCK]);
-    meta[SUPER_OFFSET + 4..SUPER_OFFSET + 8].copy_from_slice(&checksum.to_le_bytes());
+    let end = SUPER_OFFSET + size_of::<SuperBlock>();
+    let checksum = crc32c::update(crc32c::update(!0, sb.as_bytes()), &meta[end..BLOCK]);
+    sb.checksum = checksum.into();
+    meta[SUPER_OFFSET..end].copy_from_slice(sb.as_bytes());
 }
 
 #[cfg(test)]

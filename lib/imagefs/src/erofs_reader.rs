@@ -2,16 +2,21 @@
 //! layout): files by path, and the names in a folder. Every number is bounded before it is used.
 
 use anyhow::{Context, Result, bail, ensure};
+use zerocopy::FromBytes;
+
+use super::erofs_fs::{
+    Dirent, FLAT_INLINE, FLAT_PLAIN, FT_DIR, InodeCompact, InodeExtended, MAGIC, SLOT,
+    SUPER_OFFSET, SuperBlock,
+};
 
 const BLOCK: u64 = 4096;
-const SUPER: usize = 1024;
-const MAGIC: u32 = 0xE0F5_E1E2;
-const DIRENT: usize = 12;
 /// From the start to the superblock's end.
-pub const HEAD: usize = SUPER + 128;
+pub const HEAD: usize = SUPER_OFFSET + size_of::<SuperBlock>();
 /// Folders and files of more bytes are not read.
 const MAX_SIZE: u64 = 4 << 20;
-const FT_DIR: u8 = 2;
+const DIRENT: usize = size_of::<Dirent>();
+/// `blkszbits` of such blocks.
+const BLOCK_BITS: u8 = BLOCK.trailing_zeros() as u8;
 
 /// An opened image.
 pub struct Volume<'a> {
@@ -21,9 +26,17 @@ pub struct Volume<'a> {
 
 /// Bytes of the file system that begins with these [`HEAD`] bytes.
 pub fn size(head: &[u8]) -> Result<u64> {
-    let sb = head.get(SUPER..HEAD).context("it is too short for a superblock")?;
-    ensure!(u32_at(sb, 0) == MAGIC && sb[12] == 12, "there is no EROFS of 4 KiB blocks on it");
-    Ok(u64::from(u32_at(sb, 36)) * BLOCK)
+    let sb = superblock(head)?;
+    ensure!(
+        sb.magic == MAGIC && sb.blkszbits == BLOCK_BITS,
+        "there is no EROFS of 4 KiB blocks on it"
+    );
+    Ok(u64::from(sb.blocks) * BLOCK)
+}
+
+fn superblock(image: &[u8]) -> Result<SuperBlock> {
+    let bytes = image.get(SUPER_OFFSET..HEAD).and_then(|sb| SuperBlock::read_from_bytes(sb).ok());
+    bytes.context("it is too short for a superblock")
 }
 
 struct Inode {
@@ -38,13 +51,13 @@ struct Inode {
 impl<'a> Volume<'a> {
     /// Fails when there is no EROFS of 4 KiB blocks without features that are not known here.
     pub fn open(image: &'a [u8]) -> Result<Volume<'a>> {
-        let sb = image.get(SUPER..SUPER + 128).context("it is too short for a superblock")?;
-        ensure!(u32_at(sb, 0) == MAGIC, "there is no EROFS on it");
+        let sb = superblock(image)?;
+        ensure!(sb.magic == MAGIC, "there is no EROFS on it");
         ensure!(
-            sb[12] == 12 && u32_at(sb, 40) == 0 && u32_at(sb, 80) == 0,
+            sb.blkszbits == BLOCK_BITS && sb.meta_blkaddr == 0 && sb.feature_incompat == 0,
             "it is not of our making"
         );
-        Ok(Volume { image, root: u64::from(u16_at(sb, 14)) })
+        Ok(Volume { image, root: u64::from(sb.root_nid) })
     }
 
     /// The bytes of the regular file at an absolute path; `None` if there is none. Links are not
@@ -87,21 +100,28 @@ impl<'a> Volume<'a> {
     }
 
     fn inode(&self, nid: u64) -> Result<Inode> {
-        let at = nid.saturating_mul(32);
-        let compact = self.bytes(at, 32)?;
-        let format = u16_at(compact, 0);
+        let at = nid.saturating_mul(SLOT as u64);
+        let outside = "something lies outside the file system";
+        let bytes = self.bytes(at, size_of::<InodeCompact>() as u64)?;
+        let compact = InodeCompact::read_from_bytes(bytes).ok().context(outside)?;
+        let format = compact.i_format.get();
         let is_extended = format & 1 != 0;
         let inline = match format >> 1 & 7 {
-            0 => false,
-            2 => true,
+            FLAT_PLAIN => false,
+            FLAT_INLINE => true,
             _ => bail!("it has compressed files"),
         };
-        ensure!(u16_at(compact, 2) == 0, "it has extended attributes");
+        ensure!(compact.i_xattr_icount == 0, "it has extended attributes");
+        // Type, permissions and first block are in the same place in both forms.
+        let (mode, block) = (compact.i_mode.get(), compact.i_u.get());
         let (size, header) = match is_extended {
-            true => (u64::from(u32_at(compact, 8)) | u64::from(u32_at(compact, 12)) << 32, 64),
-            false => (u64::from(u32_at(compact, 8)), 32),
+            true => {
+                let size = u64::from(compact.i_size) | u64::from(compact.i_reserved) << 32;
+                (size, size_of::<InodeExtended>() as u64)
+            }
+            false => (u64::from(compact.i_size), size_of::<InodeCompact>() as u64),
         };
-        Ok(Inode { at, mode: u16_at(compact, 4), size, block: u32_at(compact, 16), inline, header })
+        Ok(Inode { at, mode, size, block, inline, header })
     }
 
     fn content(&self, inode: &Inode) -> Result<Vec<u8>> {
@@ -126,16 +146,17 @@ impl<'a> Volume<'a> {
         let mut found = Vec::new();
         for block in bytes.chunks(BLOCK as usize) {
             let damaged = "a folder is damaged";
-            let name_at = |entry: &[u8]| usize::from(u16_at(entry, 8));
-            let names = block.get(..DIRENT).map(name_at).context(damaged)?;
+            let name_at = |entry: &Dirent| usize::from(entry.nameoff);
+            let (first, _) = Dirent::ref_from_prefix(block).ok().context(damaged)?;
+            let names = name_at(first);
             ensure!(names >= DIRENT && names % DIRENT == 0 && names <= block.len(), damaged);
-            let entries: Vec<&[u8]> = block[..names].chunks_exact(DIRENT).collect();
+            let entries = <[Dirent]>::ref_from_bytes(&block[..names]).ok().context(damaged)?;
             for (index, entry) in entries.iter().enumerate() {
-                let end = entries.get(index + 1).map_or(block.len(), |next| name_at(next));
+                let end = entries.get(index + 1).map_or(block.len(), name_at);
                 let name = block.get(name_at(entry)..end).context(damaged)?;
                 let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-                let nid = u64::from(u32_at(entry, 0)) | u64::from(u32_at(entry, 4)) << 32;
-                found.push((String::from_utf8_lossy(name).into_owned(), nid, entry[10]));
+                let name = String::from_utf8_lossy(name).into_owned();
+                found.push((name, entry.nid.get(), entry.file_type));
             }
         }
         Ok(found)
@@ -146,14 +167,6 @@ impl Inode {
     fn is_dir(&self) -> bool {
         self.mode & 0o170_000 == 0o040_000
     }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..at + 2).map_or(0, |two| u16::from_le_bytes([two[0], two[1]]))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).map_or(0, |four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
 }
 
 #[cfg(test)]
@@ -206,7 +219,7 @@ mod tests {
                 let end = image.len();
                 image[at.min(end - 1)] = byte;
             }
-            image[SUPER..SUPER + 4].copy_from_slice(&MAGIC.to_le_bytes());
+            image[SUPER_OFFSET..SUPER_OFFSET + 4].copy_from_slice(&MAGIC.to_le_bytes());
             if let Ok(volume) = Volume::open(&image) {
                 let _ = (volume.file("/etc/small"), volume.file("/etc/large"), volume.names("/usr/bin"));
             }

@@ -25,11 +25,17 @@ mod quota;
 
 use std::collections::BTreeMap;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::mem::offset_of;
+
+use zerocopy::{FromZeros, IntoBytes, transmute_ref};
 
 use self::contents::{Contents, Entry, links};
 use self::inode::{FLAG_IMMUTABLE, Inode, extent};
 use self::quota::Usage;
 use super::crc32c;
+use super::ext4_fs::{
+    self, GroupDesc, JOURNAL_MAGIC, JournalBackup, JournalSuperBlock, SUPER_MAGIC, SuperBlock,
+};
 use super::tree::{Kind, Tree};
 
 const BLOCK: usize = 4096;
@@ -41,7 +47,7 @@ const RESERVED_GDT: u32 = 31;
 const INODES_PER_GROUP: u32 = 8192;
 const INODE_SIZE: usize = 256;
 const EXTRA_ISIZE: u16 = 32;
-const DESCRIPTOR_SIZE: usize = 64;
+const DESCRIPTOR_SIZE: usize = size_of::<GroupDesc>();
 /// JBD2_MIN_JOURNAL_BLOCKS; all that a file system of 16 MiB can spare. The largest transaction, a
 /// chown with quotas, asks for 249 blocks (`ext4_setattr`) of the quarter that it may have.
 const JOURNAL_BLOCKS: u32 = 1024;
@@ -142,8 +148,8 @@ pub fn blocks(options: &Options, tree: &Tree) -> io::Result<Vec<(u64, Vec<u8>)>>
 
 /// Whether the file system with this superblock keeps account of what each user's files take.
 pub fn has_quotas(superblock: &[u8; 1024]) -> bool {
-    let features = [superblock[0x64], superblock[0x65], superblock[0x66], superblock[0x67]];
-    u32::from_le_bytes(features) & feature::QUOTA != 0
+    let superblock: &SuperBlock = transmute_ref!(superblock);
+    superblock.s_feature_ro_compat.get() & feature::QUOTA != 0
 }
 
 struct Layout<'a> {
@@ -196,9 +202,9 @@ impl<'a> Layout<'a> {
         let inode_bitmap = bitmap(self.used_inodes(), INODES_PER_GROUP);
         let bitmap = bitmap(self.used_blocks(), self.blocks);
         let mut first = vec![0; 2 * BLOCK];
-        first[1024..2048].copy_from_slice(&self.superblock());
+        first[1024..2048].copy_from_slice(self.superblock().as_bytes());
         first[BLOCK..BLOCK + DESCRIPTOR_SIZE]
-            .copy_from_slice(&self.descriptor(&bitmap, &inode_bitmap));
+            .copy_from_slice(self.descriptor(&bitmap, &inode_bitmap).as_bytes());
         let mut blocks = vec![
             (0, first),
             (BITMAP_BLOCK, bitmap),
@@ -236,54 +242,63 @@ impl<'a> Layout<'a> {
         self.directory(ROOT_INO, ROOT_INO, &[lost_found], &self.contents.root)
     }
 
-    fn superblock(&self) -> [u8; 1024] {
-        let mut bytes = [0; 1024];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        let time = self.options.time.to_le_bytes();
-        put(0x00, &INODES_PER_GROUP.to_le_bytes()); // inodes: one group
-        put(0x04, &self.blocks.to_le_bytes());
-        put(0x08, &(self.blocks * ROOT_PERCENT).div_ceil(100).to_le_bytes());
-        put(0x0C, &(self.blocks - self.used_blocks()).to_le_bytes());
-        put(0x10, &(INODES_PER_GROUP - self.used_inodes()).to_le_bytes());
-        put(0x18, &2u32.to_le_bytes()); // block size: 1024 << 2
-        put(0x1C, &2u32.to_le_bytes()); // cluster size, the same
-        put(0x20, &BLOCKS_PER_GROUP.to_le_bytes());
-        put(0x24, &BLOCKS_PER_GROUP.to_le_bytes()); // clusters
-        put(0x28, &INODES_PER_GROUP.to_le_bytes());
-        put(0x30, &time); // last written
-        put(0x36, &u16::MAX.to_le_bytes()); // no check after a number of mounts
-        put(0x38, &0xEF53u16.to_le_bytes());
-        put(0x3A, &1u16.to_le_bytes()); // cleanly unmounted
-        put(0x3C, &1u16.to_le_bytes()); // on errors: go on, as mke2fs has it
-        put(0x40, &time); // last checked
-        put(0x4C, &1u32.to_le_bytes()); // revision with the fields below
-        put(0x54, &LOST_FOUND_INO.to_le_bytes()); // first inode that is not reserved
-        put(0x58, &(INODE_SIZE as u16).to_le_bytes());
-        put(0x5C, &feature::COMPAT.to_le_bytes());
-        put(0x60, &feature::INCOMPAT.to_le_bytes());
-        let quotas = if self.quota_blocks > 0 { feature::QUOTA } else { 0 };
-        put(0x64, &(feature::RO_COMPAT | quotas).to_le_bytes());
-        put(0x68, &self.options.uuid);
-        put(0x78, self.options.label.as_bytes());
-        put(0xCE, &(RESERVED_GDT as u16).to_le_bytes());
-        put(0xE0, &JOURNAL_INO.to_le_bytes());
-        put(0xEC, &self.hash_seed());
-        put(0xFC, &[1, 1]); // half-MD4 directory hash; the journal's map is saved at 0x10C
-        put(0xFE, &(DESCRIPTOR_SIZE as u16).to_le_bytes());
-        put(0x100, &0xCu32.to_le_bytes()); // extended attributes and ACLs, as mke2fs has it
-        put(0x108, &time); // made
-        put(0x10C, &extent(JOURNAL, JOURNAL_BLOCKS));
-        put(0x10C + 64, &(JOURNAL_BLOCKS * BLOCK as u32).to_le_bytes()); // size; its high half is 0
-        put(0x15C, &EXTRA_ISIZE.to_le_bytes());
-        put(0x15E, &EXTRA_ISIZE.to_le_bytes());
-        put(0x160, &1u32.to_le_bytes()); // the hash takes names as signed characters
-        if self.quota_blocks > 0 {
-            put(0x240, &USER_QUOTA_INO.to_le_bytes());
-        }
-        put(0x174, &[4, 1]); // 16 groups in a flexible one; checksums are CRC-32C
-        let checksum = crc32c::update(!0, &bytes[..0x3FC]);
-        bytes[0x3FC..].copy_from_slice(&checksum.to_le_bytes());
-        bytes
+    fn superblock(&self) -> SuperBlock {
+        let time = self.options.time.into();
+        let mut label = [0; 16];
+        label[..self.options.label.len()].copy_from_slice(self.options.label.as_bytes());
+        let (quotas, usr_quota_inum) = match self.quota_blocks {
+            0 => (0, 0),
+            _ => (feature::QUOTA, USER_QUOTA_INO),
+        };
+        let mut sb = SuperBlock {
+            s_inodes_count: INODES_PER_GROUP.into(), // one group
+            s_blocks_count_lo: self.blocks.into(),
+            s_r_blocks_count_lo: (self.blocks * ROOT_PERCENT).div_ceil(100).into(),
+            s_free_blocks_count_lo: (self.blocks - self.used_blocks()).into(),
+            s_free_inodes_count: (INODES_PER_GROUP - self.used_inodes()).into(),
+            s_log_block_size: 2.into(), // 1024 << 2
+            s_log_cluster_size: 2.into(),
+            s_blocks_per_group: BLOCKS_PER_GROUP.into(),
+            s_clusters_per_group: BLOCKS_PER_GROUP.into(),
+            s_inodes_per_group: INODES_PER_GROUP.into(),
+            s_wtime: time,
+            s_max_mnt_count: u16::MAX.into(), // no check after a number of mounts
+            s_magic: SUPER_MAGIC.into(),
+            s_state: 1.into(),  // cleanly unmounted
+            s_errors: 1.into(), // go on, as mke2fs has it
+            s_lastcheck: time,
+            s_rev_level: 1.into(), // with the fields below
+            s_first_ino: LOST_FOUND_INO.into(),
+            s_inode_size: (INODE_SIZE as u16).into(),
+            s_feature_compat: feature::COMPAT.into(),
+            s_feature_incompat: feature::INCOMPAT.into(),
+            s_feature_ro_compat: (feature::RO_COMPAT | quotas).into(),
+            s_uuid: self.options.uuid,
+            s_volume_name: label,
+            s_reserved_gdt_blocks: (RESERVED_GDT as u16).into(),
+            s_journal_inum: JOURNAL_INO.into(),
+            s_hash_seed: self.hash_seed(),
+            s_def_hash_version: 1, // half-MD4
+            s_jnl_backup_type: 1,  // the journal's inode is in s_jnl_blocks
+            s_desc_size: (DESCRIPTOR_SIZE as u16).into(),
+            s_default_mount_opts: 0xC.into(), // extended attributes and ACLs, as mke2fs has it
+            s_mkfs_time: time,
+            s_jnl_blocks: JournalBackup {
+                i_block: extent(JOURNAL, JOURNAL_BLOCKS),
+                i_size_high: 0.into(),
+                i_size_lo: (JOURNAL_BLOCKS * BLOCK as u32).into(),
+            },
+            s_min_extra_isize: EXTRA_ISIZE.into(),
+            s_want_extra_isize: EXTRA_ISIZE.into(),
+            s_flags: 1.into(), // the hash takes names as signed characters
+            s_log_groups_per_flex: 4,
+            s_checksum_type: 1, // CRC-32C
+            s_usr_quota_inum: usr_quota_inum.into(),
+            ..FromZeros::new_zeroed()
+        };
+        let checksum = crc32c::update(!0, &sb.as_bytes()[..offset_of!(SuperBlock, s_checksum)]);
+        sb.s_checksum = checksum.into();
+        sb
     }
 
     /// The UUID with its bits turned over: another value, of the form of a random UUID.
@@ -294,29 +309,31 @@ impl<'a> Layout<'a> {
         seed
     }
 
-    fn descriptor(&self, bitmap: &[u8], inode_bitmap: &[u8]) -> [u8; DESCRIPTOR_SIZE] {
+    fn descriptor(&self, bitmap: &[u8], inode_bitmap: &[u8]) -> GroupDesc {
         const INODES_ZEROED: u16 = 4;
-        let mut bytes = [0; DESCRIPTOR_SIZE];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         let bitmap_sum = crc32c::update(self.seed, &bitmap[..BLOCKS_PER_GROUP as usize / 8]);
         let inodes = &inode_bitmap[..INODES_PER_GROUP as usize / 8];
         let inode_sum = crc32c::update(self.seed, inodes);
-        put(0x00, &BITMAP_BLOCK.to_le_bytes());
-        put(0x04, &INODE_BITMAP.to_le_bytes());
-        put(0x08, &INODE_TABLE.to_le_bytes());
-        put(0x0C, &((self.blocks - self.used_blocks()) as u16).to_le_bytes());
-        put(0x0E, &((INODES_PER_GROUP - self.used_inodes()) as u16).to_le_bytes());
-        put(0x10, &((2 + self.contents.directories()) as u16).to_le_bytes());
-        put(0x12, &INODES_ZEROED.to_le_bytes());
-        put(0x18, &(bitmap_sum as u16).to_le_bytes());
-        put(0x1A, &(inode_sum as u16).to_le_bytes());
-        put(0x1C, &((INODES_PER_GROUP - self.used_inodes()) as u16).to_le_bytes()); // never used
-        put(0x38, &((bitmap_sum >> 16) as u16).to_le_bytes());
-        put(0x3A, &((inode_sum >> 16) as u16).to_le_bytes());
-        // Of the group's number (0) and the descriptor, with its own field at 0x1E zero.
-        let checksum = crc32c::update(crc32c::update(self.seed, &[0; 4]), &bytes);
-        bytes[0x1E..0x20].copy_from_slice(&(checksum as u16).to_le_bytes());
-        bytes
+        let free_inodes = (INODES_PER_GROUP - self.used_inodes()) as u16;
+        let mut descriptor = GroupDesc {
+            bg_block_bitmap_lo: BITMAP_BLOCK.into(),
+            bg_inode_bitmap_lo: INODE_BITMAP.into(),
+            bg_inode_table_lo: INODE_TABLE.into(),
+            bg_free_blocks_count_lo: ((self.blocks - self.used_blocks()) as u16).into(),
+            bg_free_inodes_count_lo: free_inodes.into(),
+            bg_used_dirs_count_lo: ((2 + self.contents.directories()) as u16).into(),
+            bg_flags: INODES_ZEROED.into(),
+            bg_block_bitmap_csum_lo: (bitmap_sum as u16).into(),
+            bg_inode_bitmap_csum_lo: (inode_sum as u16).into(),
+            bg_itable_unused_lo: free_inodes.into(),
+            bg_block_bitmap_csum_hi: ((bitmap_sum >> 16) as u16).into(),
+            bg_inode_bitmap_csum_hi: ((inode_sum >> 16) as u16).into(),
+            ..FromZeros::new_zeroed()
+        };
+        // Of the group's number (0) and the descriptor, with its own field zero.
+        let seed = crc32c::update(self.seed, &[0; 4]);
+        descriptor.bg_checksum = (crc32c::update(seed, descriptor.as_bytes()) as u16).into();
+        descriptor
     }
 
     fn inode_table(&self) -> Vec<u8> {
@@ -362,27 +379,33 @@ impl<'a> Layout<'a> {
     }
 
     fn inode(&self, number: u32, inode: &Inode) -> [u8; INODE_SIZE] {
+        let time = self.options.time.into();
+        let mut raw = ext4_fs::Inode {
+            i_mode: inode.mode.into(),
+            i_uid: (inode.uid as u16).into(),
+            i_size_lo: (inode.size as u32).into(),
+            i_atime: time,
+            i_ctime: time,
+            i_mtime: time,
+            i_gid: (inode.gid as u16).into(),
+            i_links_count: inode.links.into(),
+            i_blocks_lo: (inode.blocks * (BLOCK as u32 / 512)).into(),
+            i_flags: inode.flags.into(),
+            i_block: inode.map,
+            i_size_high: ((inode.size >> 32) as u32).into(),
+            l_i_uid_high: ((inode.uid >> 16) as u16).into(),
+            l_i_gid_high: ((inode.gid >> 16) as u16).into(),
+            i_extra_isize: EXTRA_ISIZE.into(),
+            i_crtime: time,
+            ..FromZeros::new_zeroed()
+        };
         let mut bytes = [0; INODE_SIZE];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        let time = self.options.time.to_le_bytes();
-        put(0x00, &inode.mode.to_le_bytes());
-        put(0x02, &(inode.uid as u16).to_le_bytes());
-        put(0x04, &(inode.size as u32).to_le_bytes());
-        for at in [0x08, 0x0C, 0x10, 0x90] {
-            put(at, &time); // access, change, modification, creation
-        }
-        put(0x18, &(inode.gid as u16).to_le_bytes());
-        put(0x1A, &inode.links.to_le_bytes());
-        put(0x1C, &(inode.blocks * (BLOCK as u32 / 512)).to_le_bytes());
-        put(0x20, &inode.flags.to_le_bytes());
-        put(0x28, &inode.map);
-        put(0x6C, &((inode.size >> 32) as u32).to_le_bytes());
-        put(0x78, &((inode.uid >> 16) as u16).to_le_bytes());
-        put(0x7A, &((inode.gid >> 16) as u16).to_le_bytes());
-        put(0x80, &EXTRA_ISIZE.to_le_bytes());
+        let end = size_of_val(&raw);
+        bytes[..end].copy_from_slice(raw.as_bytes());
         let checksum = crc32c::update(self.inode_seed(number), &bytes);
-        bytes[0x7C..0x7E].copy_from_slice(&(checksum as u16).to_le_bytes());
-        bytes[0x82..0x84].copy_from_slice(&((checksum >> 16) as u16).to_le_bytes());
+        raw.l_i_checksum_lo = (checksum as u16).into();
+        raw.i_checksum_hi = ((checksum >> 16) as u16).into();
+        bytes[..end].copy_from_slice(raw.as_bytes());
         bytes
     }
 
@@ -412,20 +435,20 @@ fn resize_block() -> Vec<u8> {
     bytes
 }
 
-/// An empty journal's first block (struct journal_superblock_s; big-endian).
+/// An empty journal's first block.
 fn journal_superblock() -> Vec<u8> {
+    let superblock = JournalSuperBlock {
+        h_magic: JOURNAL_MAGIC.into(),
+        h_blocktype: 4.into(), // superblock, version 2
+        s_blocksize: (BLOCK as u32).into(),
+        s_maxlen: JOURNAL_BLOCKS.into(),
+        s_first: 1.into(),
+        s_sequence: 1.into(),
+        s_nr_users: 1.into(),
+        ..FromZeros::new_zeroed()
+    };
     let mut bytes = vec![0; BLOCK];
-    for (at, value) in [
-        (0x00, 0xC03B_3998),
-        (0x04, 4), // superblock, version 2
-        (0x0C, BLOCK as u32),
-        (0x10, JOURNAL_BLOCKS),
-        (0x14, 1), // first block of the log
-        (0x18, 1), // first sequence
-        (0x40, 1), // file systems that use it
-    ] {
-        bytes[at..at + 4].copy_from_slice(&u32::to_be_bytes(value));
-    }
+    bytes[..size_of_val(&superblock)].copy_from_slice(superblock.as_bytes());
     bytes
 }
 

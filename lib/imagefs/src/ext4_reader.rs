@@ -8,6 +8,12 @@
 use std::io;
 
 use anyhow::{Context, Result, bail, ensure};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::ext4_fs::{
+    self, DirEntry, EXTENT_MAGIC, Extent, ExtentHeader, ExtentIdx, GroupDesc, SUPER_MAGIC,
+    SuperBlock,
+};
 
 const BLOCK: u64 = 4096;
 const ROOT_INO: u32 = 2;
@@ -16,6 +22,10 @@ const ROOT_INO: u32 = 2;
 const KNOWN: u32 = 0x2 | NEEDS_RECOVERY | 0x40 | BITS_64 | 0x200;
 const NEEDS_RECOVERY: u32 = 0x4;
 const BITS_64: u32 = 0x80;
+/// Bytes of a group descriptor without the high halves (`EXT4_MIN_DESC_SIZE`).
+const SHORT_DESCRIPTOR: u64 = 32;
+/// Bytes of an inode without the fields from `i_extra_isize` on (`EXT4_GOOD_OLD_INODE_SIZE`).
+const SHORT_INODE: usize = 128;
 /// Deepest extent tree (`EXT4_MAX_EXTENT_DEPTH`).
 const MAX_DEPTH: u16 = 5;
 /// Folders of more bytes are not read.
@@ -61,30 +71,30 @@ impl<'a> Volume<'a> {
     /// Reads the superblock. Fails when it is none of ext4, or of one with features that are not
     /// known here.
     pub fn open(source: Source<'a>) -> Result<Volume<'a>> {
-        let mut sb = [0; 1024];
-        source(1024, &mut sb).context("its superblock cannot be read")?;
-        ensure!(u16_at(&sb, 0x38) == 0xEF53, "there is no ext4 on it");
-        ensure!(u32_at(&sb, 0x18) == 2, "its blocks are not 4096 bytes");
-        let incompatible = u32_at(&sb, 0x60);
+        let mut sb = SuperBlock::new_zeroed();
+        source(1024, sb.as_mut_bytes()).context("its superblock cannot be read")?;
+        ensure!(sb.s_magic == SUPER_MAGIC, "there is no ext4 on it");
+        ensure!(sb.s_log_block_size == 2, "its blocks are not 4096 bytes");
+        let incompatible = sb.s_feature_incompat.get();
         ensure!(
             incompatible & !KNOWN == 0,
             "it has features that are not known here ({:#x}); mount it to look into it",
             incompatible & !KNOWN
         );
         let wide = incompatible & BITS_64 != 0;
+        let high = if wide { sb.s_blocks_count_hi.get() } else { 0 };
         let volume = Volume {
             source,
-            blocks: u64::from(u32_at(&sb, 4))
-                | if wide { u64::from(u32_at(&sb, 0x150)) << 32 } else { 0 },
-            inodes: u32_at(&sb, 0),
-            inodes_per_group: u32_at(&sb, 0x28),
-            inode_size: u64::from(u16_at(&sb, 0x58)),
-            descriptor_size: if wide { u64::from(u16_at(&sb, 0xFE)) } else { 32 },
+            blocks: joined(sb.s_blocks_count_lo.get(), high),
+            inodes: sb.s_inodes_count.get(),
+            inodes_per_group: sb.s_inodes_per_group.get(),
+            inode_size: u64::from(sb.s_inode_size),
+            descriptor_size: if wide { u64::from(sb.s_desc_size) } else { SHORT_DESCRIPTOR },
             recovery: incompatible & NEEDS_RECOVERY != 0,
         };
         let sound = volume.inodes_per_group > 0
             && (128..=BLOCK).contains(&volume.inode_size)
-            && (32..=1024).contains(&volume.descriptor_size);
+            && (SHORT_DESCRIPTOR..=1024).contains(&volume.descriptor_size);
         ensure!(sound, "its superblock is damaged");
         Ok(volume)
     }
@@ -133,18 +143,20 @@ impl<'a> Volume<'a> {
         let descriptors = self.block(1 + at / BLOCK)?;
         let descriptor = &descriptors[(at % BLOCK) as usize..];
         ensure!(descriptor.len() as u64 >= self.descriptor_size, "its descriptors are damaged");
-        let high = if self.descriptor_size > 32 { u32_at(descriptor, 0x28) } else { 0 };
-        let table = u64::from(u32_at(descriptor, 8)) | u64::from(high) << 32;
+        // Of the short form only the first half is there.
+        let descriptor: GroupDesc = prefix_or_zeros(descriptor);
+        let is_short = self.descriptor_size <= SHORT_DESCRIPTOR;
+        let high = if is_short { 0 } else { descriptor.bg_inode_table_hi.get() };
+        let table = joined(descriptor.bg_inode_table_lo.get(), high);
         let at = u64::from(index) * self.inode_size;
         let block = self.block(table.saturating_add(at / BLOCK))?;
         let inode = block.get((at % BLOCK) as usize..).unwrap_or_default();
-        ensure!(inode.len() >= 128, "its inodes are damaged");
-        let mut map = [0; 60];
-        map.copy_from_slice(&inode[0x28..0x64]);
+        ensure!(inode.len() >= SHORT_INODE, "its inodes are damaged");
+        let inode: ext4_fs::Inode = prefix_or_zeros(inode);
         Ok(Stat {
-            mode: u16_at(inode, 0),
-            size: u64::from(u32_at(inode, 4)) | u64::from(u32_at(inode, 0x6C)) << 32,
-            map,
+            mode: inode.i_mode.get(),
+            size: joined(inode.i_size_lo.get(), inode.i_size_high.get()),
+            map: inode.i_block,
         })
     }
 
@@ -181,19 +193,23 @@ impl<'a> Volume<'a> {
                 looked <= most.saturating_add(u64::from(MAX_DEPTH)),
                 "a file's extents are damaged"
             );
-            ensure!(node.len() >= 12 && u16_at(&node, 0) == 0xF30A, "a file has no extents");
-            let (entries, level) = (usize::from(u16_at(&node, 2)), u16_at(&node, 6));
+            let header = ExtentHeader::read_from_prefix(&node).ok();
+            let (header, entries) = header
+                .filter(|(header, _)| header.eh_magic == EXTENT_MAGIC)
+                .context("a file has no extents")?;
+            let (count, level) = (usize::from(header.eh_entries), header.eh_depth.get());
             ensure!(level <= depth, "a file's extents are damaged");
-            for entry in node[12..].chunks_exact(12).take(entries) {
+            for entry in entries.chunks_exact(size_of::<Extent>()).take(count) {
                 if level == 0 {
-                    let length = u16_at(entry, 4);
-                    let physical = u64::from(u32_at(entry, 8)) | u64::from(u16_at(entry, 6)) << 32;
+                    let extent: Extent = prefix_or_zeros(entry);
+                    let physical = joined(extent.ee_start_lo.get(), extent.ee_start_hi.into());
                     // Above 32768 it is not written yet and reads as zeros.
-                    if length <= 32768 {
-                        found.push((u32_at(entry, 0), physical, length));
+                    if extent.ee_len.get() <= 32768 {
+                        found.push((extent.ee_block.get(), physical, extent.ee_len.get()));
                     }
                 } else {
-                    let child = u64::from(u32_at(entry, 4)) | u64::from(u16_at(entry, 8)) << 32;
+                    let index: ExtentIdx = prefix_or_zeros(entry);
+                    let child = joined(index.ei_leaf_lo.get(), index.ei_leaf_hi.into());
                     nodes.push((self.block(child)?, level - 1));
                 }
             }
@@ -208,17 +224,16 @@ impl<'a> Volume<'a> {
         let mut found = Vec::new();
         for block in bytes.chunks(BLOCK as usize) {
             let mut at = 0;
-            while at + 8 <= block.len() {
-                let entry = &block[at..];
-                let length = usize::from(u16_at(entry, 4));
-                if length < 8 || length > entry.len() {
+            while let Ok((entry, names)) = DirEntry::read_from_prefix(&block[at..]) {
+                let length = usize::from(entry.rec_len);
+                if length < size_of::<DirEntry>() || length > block.len() - at {
                     bail!("a folder's entry is damaged");
                 }
-                let name = entry
-                    .get(8..8 + usize::from(entry[6]))
+                let name = names
+                    .get(..usize::from(entry.name_len))
                     .context("a folder's name is damaged")?;
-                if u32_at(entry, 0) != 0 && !name.is_empty() {
-                    found.push((String::from_utf8_lossy(name).into_owned(), u32_at(entry, 0)));
+                if entry.inode != 0 && !name.is_empty() {
+                    found.push((String::from_utf8_lossy(name).into_owned(), entry.inode.get()));
                 }
                 at += length;
             }
@@ -227,12 +242,17 @@ impl<'a> Volume<'a> {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..at + 2).map_or(0, |two| u16::from_le_bytes([two[0], two[1]]))
+/// A number that the disk has in two fields.
+fn joined(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).map_or(0, |four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+/// The structure that `bytes` begin with; zeros for what they are too short for.
+fn prefix_or_zeros<T: FromBytes + IntoBytes>(bytes: &[u8]) -> T {
+    let mut found = T::new_zeroed();
+    let length = bytes.len().min(size_of::<T>());
+    found.as_mut_bytes()[..length].copy_from_slice(&bytes[..length]);
+    found
 }
 
 #[cfg(test)]

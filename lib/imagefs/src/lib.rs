@@ -39,8 +39,10 @@
 pub mod cpio;
 mod crc32c;
 pub mod erofs;
+mod erofs_fs;
 pub mod erofs_reader;
 pub mod ext4;
+mod ext4_fs;
 pub mod ext4_reader;
 pub mod fat;
 mod fat_name;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::directory::DIR_TAIL;
 use super::{BLOCK, refuse};
+use crate::ext4_fs::DIR_TAIL;
 use crate::tree::{Kind, Node, Tree};
 
 /// A name in a directory.

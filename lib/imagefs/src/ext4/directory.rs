@@ -1,11 +1,11 @@
 //! The blocks of directories.
 
+use zerocopy::IntoBytes;
+
 use super::contents::{Entry, entry_length};
 use super::{BLOCK, Layout};
 use crate::crc32c;
-
-/// Bytes at a directory block's end that look like an unused entry and hold its checksum.
-pub const DIR_TAIL: usize = 12;
+use crate::ext4_fs::{DIR_TAIL, DirEntry, DirEntryTail};
 
 impl Layout<'_> {
     /// A directory's one block: `.`, `..`, and the entries of both lists.
@@ -16,10 +16,13 @@ impl Layout<'_> {
         let others = a.iter().chain(b).map(|entry| (entry.inode, entry.name, entry.is_dir));
         for (inode, name, is_dir) in own.into_iter().chain(others) {
             let length = entry_length(name);
-            block[at..at + 4].copy_from_slice(&inode.to_le_bytes());
-            block[at + 4..at + 6].copy_from_slice(&(length as u16).to_le_bytes());
-            block[at + 6] = name.len() as u8;
-            block[at + 7] = if is_dir { 2 } else { 1 };
+            let entry = DirEntry {
+                inode: inode.into(),
+                rec_len: (length as u16).into(),
+                name_len: name.len() as u8,
+                file_type: if is_dir { 2 } else { 1 },
+            };
+            block[at..at + 8].copy_from_slice(entry.as_bytes());
             block[at + 8..at + 8 + name.len()].copy_from_slice(name.as_bytes());
             (last, at) = (at, at + length);
         }
@@ -38,9 +41,14 @@ impl Layout<'_> {
     fn seal_directory(&self, number: u32, mut block: Vec<u8>) -> Vec<u8> {
         let tail = BLOCK - DIR_TAIL;
         let checksum = crc32c::update(self.inode_seed(number), &block[..tail]);
-        block[tail + 4..tail + 6].copy_from_slice(&(DIR_TAIL as u16).to_le_bytes());
-        block[tail + 7] = 0xDE;
-        block[tail + 8..].copy_from_slice(&checksum.to_le_bytes());
+        let seal = DirEntryTail {
+            det_reserved_zero1: 0.into(),
+            det_rec_len: (DIR_TAIL as u16).into(),
+            det_reserved_zero2: 0,
+            det_reserved_ft: 0xDE,
+            det_checksum: checksum.into(),
+        };
+        block[tail..].copy_from_slice(seal.as_bytes());
         block
     }
 }

@@ -1,6 +1,9 @@
 //! An inode's content, apart from its checksum.
 
+use zerocopy::{FromZeros, transmute};
+
 use super::BLOCK;
+use crate::ext4_fs::{EXTENT_MAGIC, ExtentRoot};
 
 const FLAG_EXTENTS: u32 = 0x8_0000;
 /// Nobody but the kernel changes it.
@@ -29,21 +32,20 @@ pub struct Inode {
 impl Inode {
     /// Of root, with these blocks and no bytes beyond them.
     pub fn new(mode: u16, links: u16, first: u32, blocks: u32) -> Inode {
-        let (size, map) = (u64::from(blocks) * BLOCK as u64, extent(first, blocks));
+        let (size, map) = (u64::from(blocks) * BLOCK as u64, transmute!(extent(first, blocks)));
         Inode { mode, uid: 0, gid: 0, links, size, blocks, flags: FLAG_EXTENTS, map }
     }
 }
 
 /// An extent tree's root with one extent, which starts the file; with none for an empty one.
-pub fn extent(first: u32, blocks: u32) -> [u8; 60] {
-    let mut map = [0; 60];
-    map[..2].copy_from_slice(&0xF30Au16.to_le_bytes());
-    map[4..6].copy_from_slice(&4u16.to_le_bytes()); // room for
-    if blocks == 0 {
-        return map;
+pub fn extent(first: u32, blocks: u32) -> ExtentRoot {
+    let mut root = ExtentRoot::new_zeroed();
+    root.header.eh_magic = EXTENT_MAGIC.into();
+    root.header.eh_max = (root.extents.len() as u16).into();
+    if blocks > 0 {
+        root.header.eh_entries = 1.into();
+        root.extents[0].ee_len = (blocks as u16).into();
+        root.extents[0].ee_start_lo = first.into();
     }
-    map[2..4].copy_from_slice(&1u16.to_le_bytes()); // extents in use
-    map[16..18].copy_from_slice(&(blocks as u16).to_le_bytes());
-    map[20..24].copy_from_slice(&first.to_le_bytes());
-    map
+    root
 }
