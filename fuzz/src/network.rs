@@ -14,11 +14,11 @@ use ota::fetch::remote::Remote;
 use ota::fetch::timeouts::Timeouts;
 use ota::fetch::resource::Resource;
 use tuf::Fetch;
-use runner_parts::args::Overrides;
-use runner_parts::budget::Budget;
-use runner_parts::config;
-use runner_parts::prepare::{Content, Preparer};
-use runner_parts::request_head;
+use runner::args::Overrides;
+use runner::budget::Budget;
+use runner::config;
+use runner::prepare::{Content, Preparer};
+use runner::source::http::request_head;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
@@ -118,7 +118,7 @@ pub fn picture(input: &[u8]) {
         let text = b"name = \"x\"\n[input]\nkind = \"picture\"\nwidth = 32\nheight = 24\n[decoder]\nkind = \"raw\"\n";
         let config = config::parse(text, Path::new("/"), &Overrides::default()).ok()?;
         let preparer = Preparer::new(&config.input, Budget::of_this_process(Some(MEMORY)));
-        preparer.model_is_there(1);
+        preparer.model_loaded(1);
         Some(preparer)
     });
     let preparer = preparer.as_ref().expect("this model.toml is sound");

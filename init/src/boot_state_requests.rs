@@ -10,15 +10,15 @@ use std::path::Path;
 use formats::boot_request::{self, BootRequest, Facts};
 use formats::boot_state_store::Running;
 use formats::layout::{self, Slot};
-use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
-use formats::medium::{Access, DeviceFolder, Partitions};
-use formats::{Error, Result, boot_state_store, payload};
+use formats::manifest::{Header, TrustedKeys};
+use formats::medium::DeviceFolder;
+use formats::{Error, Result, boot_state_store};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::control::{Answer, Request};
 use crate::helper::{Helpers, Task};
-use crate::sys;
 use crate::system_conf::Workload;
+use crate::{slot_header, sys};
 
 /// The longest answer, in bytes: much less than a pipe holds, so a helper never waits for PID 1.
 const MAX_ANSWER: usize = 4096;
@@ -161,7 +161,7 @@ fn carry_out(request: BootRequest, moment: &Moment) -> Result<String> {
     let manifest = Header::new(&header).and_then(|header| header.verified_before())?;
     let idle = if request.needs_idle() {
         let keys = trusted_keys(Path::new(layout::MANIFEST_KEYS))?;
-        idle_manifest(&*partitions, moment.running.0.other(), &keys)
+        slot_header::manifest(&*partitions, moment.running.0.other(), &keys)
     } else {
         None
     };
@@ -186,16 +186,6 @@ fn carry_out(request: BootRequest, moment: &Moment) -> Result<String> {
         }
     };
     Ok(boot_request::answer(&state))
-}
-
-/// What lies in a slot, if its header verifies.
-fn idle_manifest(partitions: &dyn Partitions, slot: Slot, keys: &TrustedKeys) -> Option<Manifest> {
-    let root = partitions.open(slot.root_label(), Access::Read).ok()?;
-    // What was written past the page cache must not be answered from it.
-    root.forget_cached().ok()?;
-    let mut header = vec![0; HEADER_SIZE];
-    root.read_at(payload::header_offset(root.size()).ok()?, &mut header).ok()?;
-    Header::new(&header).ok()?.verify(keys).ok()
 }
 
 /// The keys that the verified root carries. None at all is an image without updates, on which
@@ -263,18 +253,6 @@ mod tests {
         let may = |user, armed| Rights::of(user, &workloads).allow(&Request::Reboot, armed);
         assert!(may(10001, true) && !may(10001, false));
         assert!(may(0, false) && may(10002, false));
-    }
-
-    #[test]
-    fn only_what_is_signed_counts_as_content_of_the_idle_slot() {
-        let dir = tempfile::tempdir().unwrap();
-        let keys = TrustedKeys::default();
-        let partitions = DeviceFolder::shared(dir.path());
-        assert!(idle_manifest(&*partitions, Slot::B, &keys).is_none(), "no partition");
-        std::fs::write(dir.path().join("root-b"), vec![0; HEADER_SIZE / 2]).unwrap();
-        assert!(idle_manifest(&*partitions, Slot::B, &keys).is_none(), "too small");
-        std::fs::write(dir.path().join("root-b"), vec![0; 2 * HEADER_SIZE]).unwrap();
-        assert!(idle_manifest(&*partitions, Slot::B, &keys).is_none(), "zeros");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use formats::Result;
-use formats::boot_state::{BootState, note_text};
+use formats::boot_state::{BootState, note_text, parse_note};
 use formats::boot_state_store::{self, BootStateStore, Running};
 use formats::conf::Writer;
 use formats::layout::{self, Slot};
@@ -39,12 +39,13 @@ pub fn forgive_this_boot(chooser: &str, running: Running) -> Result<()> {
     update(chooser, running, BootState::forgive_this_boot)
 }
 
-/// Whether what runs was not committed: it is on trial, or somebody gave its trial up. When the
-/// state cannot be read, it has at least not been committed in a way that the next boot would see.
-pub fn still_on_trial(chooser: &str, running: Running) -> bool {
+/// In a helper: whether what runs was committed, and is not still on trial, or given up by somebody.
+/// When the state cannot be read, it has at least not been committed in a way that the next boot would
+/// see.
+pub fn is_committed(chooser: &str, running: Running) -> bool {
     open(chooser, running)
         .and_then(|chooser| chooser.load())
-        .map_or(true, |state| state.active != running.0)
+        .is_ok_and(|state| state.active == running.0)
 }
 
 /// Before a reset of our own: the reason into the boot state and, in full, onto the data
@@ -58,23 +59,24 @@ pub fn record(chooser: &str, running: Running, reason: &str, last_try: bool) -> 
 }
 
 fn bad_boot(state: &mut BootState, slot: Slot, reason: &str, last_try: bool) {
-    state.note = note_text(&[slot.letter(), ":", reason].concat());
-    state.record_failure(slot);
+    state.note_failure(slot, reason);
     if last_try && state.trial == Some(slot) {
         state.tries = 0;
     }
 }
 
-/// At the start: what the boot state says of the last boot, for `ota` and for people.
-pub fn publish_note(chooser: &dyn BootStateStore) {
-    let Ok(state) = chooser.load() else { return };
-    let Some((slot, reason)) = parse_note(&state.note) else { return };
-    // Without this file, `ota` only lacks the reason.
-    let _ = std::fs::write(layout::RUN_LAST_FAILURE, text(slot, reason));
+/// In a helper, at the start: what the boot state says of the last boot, for `ota` and for people.
+pub fn publish_note(chooser: &str, running: Running) -> Result<()> {
+    let state = open(chooser, running)?.load()?;
+    if let Some((slot, reason)) = parse_note(&state.note) {
+        // Without this file, `ota` only lacks the reason.
+        let _ = std::fs::write(layout::RUN_LAST_FAILURE, text(slot, reason));
+    }
+    Ok(())
 }
 
-/// Once `/data` is there: the full text, if it is about the same failure.
-pub fn publish_details(_running: Slot) {
+/// Once the note and `/data` are there: the full text, if it is about the same failure.
+pub fn publish_details() {
     let full = data::collected(KEPT).and_then(|bytes| String::from_utf8(bytes).ok());
     let (Ok(brief), Some(full)) = (std::fs::read_to_string(layout::RUN_LAST_FAILURE), full) else {
         return;
@@ -98,11 +100,6 @@ fn is_about(full: &str, brief: &str) -> bool {
         }
         _ => false,
     }
-}
-
-fn parse_note(note: &str) -> Option<(Slot, &str)> {
-    let (slot, reason) = note.split_once(':')?;
-    Some((Slot::parse(slot).ok()?, reason))
 }
 
 fn text(slot: Slot, reason: &str) -> String {
@@ -143,6 +140,6 @@ mod tests {
     fn a_failure_of_a_committed_slot_weighs_more_than_a_boot_that_ended() {
         let mut state = BootState { strikes: 1, ..BootState::fresh() };
         bad_boot(&mut state, Slot::A, "x", true);
-        assert_eq!((state.strikes, &*state.note), (2, "a:x"));
+        assert_eq!((state.strikes, &*state.note), (2, "a:x+"));
     }
 }

@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use formats::boot_state::Boot;
-use formats::boot_state_store;
 use formats::conf::{self, Conf};
 use formats::disk::Disk;
 use formats::layout;
@@ -20,7 +19,8 @@ use crate::console::{self, say};
 use crate::own_disk::{self, StartedBy};
 use crate::watchdog::Watchdog;
 use crate::{
-    assistant, devices, haste, last_reset, modules, reset, switch_root, uptime, verity_device,
+    assistant, devices, haste, last_reset, modules, reset, rollback, switch_root, uptime,
+    verity_device,
 };
 
 /// First line of `boot.conf`.
@@ -44,18 +44,14 @@ struct Progress {
 /// Runs the initrd; never returns. When anything fails, says so, notes it and resets.
 pub fn run() -> ! {
     console::open();
-    reset::reset_on_panic();
+    reset::reset_on_panic(None);
     let mut progress = Progress::default();
     let Err(error) = boot(&mut progress);
     let reason = error.to_string();
     let letter = progress.choice.map_or("?", |choice| choice.slot.letter());
     say(&["cannot boot slot ", letter, ": ", &reason, "; resetting"]);
     if let (Some(choice), Some(name)) = (progress.choice, &progress.chooser) {
-        if let Ok(chooser) =
-            boot_state_store::open(name, Path::new(layout::DEVICES), choice.running())
-        {
-            reset::note(&*chooser, choice.slot, &reason);
-        }
+        reset::note_in_time(name, choice.running(), &reason);
     }
     reset::reset()
 }
@@ -110,13 +106,16 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         }
     };
     progress.chooser = Some(chooser.value.to_string());
+    reset::reset_on_panic(Some((chooser.value.to_string(), choice.running())));
     last_reset::weigh(progress.watchdog.as_ref(), chooser.value, choice);
     let partition = ["/dev/", disk.partition(slot.root_label())?].concat();
     let header = read_slot_header(&partition)?;
+    let keys = trusted_keys(&conf)?;
     let manifest = Header::new(&header)
-        .and_then(|header| header.verify(&trusted_keys(&conf)?))
+        .and_then(|header| header.verify(&keys))
         .map_err(|e| e.within(slot.root_label()))?;
     check(&manifest, &conf)?;
+    rollback::yield_to_what_forbids(&manifest, choice, chooser.value, &keys)?;
     say(&[
         "initrd: slot ",
         slot.letter(),

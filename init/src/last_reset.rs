@@ -51,10 +51,14 @@ fn record(state: &mut BootState, choice: Choice, reason: &str) {
     }
 }
 
+/// Whether the kernel has a place for its last words.
+pub fn panics_are_kept() -> bool {
+    fs::read_to_string(PSTORE_BACKEND).is_ok_and(|backend| backend.trim() != "(null)")
+}
+
 /// What the kernel said when it panicked, and takes the records away: their room is small.
 fn take_panic() -> Option<String> {
-    let backend = fs::read_to_string(PSTORE_BACKEND).ok()?;
-    if backend.trim() == "(null)" {
+    if !panics_are_kept() {
         return None;
     }
     let safe = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;

@@ -1,27 +1,59 @@
 //! Giving up: the reason where the next boot finds it, then a reset.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use formats::boot_state::{BootState, note_text};
-use formats::boot_state_store::{self, BootStateStore};
-use formats::{Slot, layout};
+use formats::boot_state::BootState;
+use formats::boot_state_store::{self, Running};
+use formats::{Result, layout};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::console::{self, say};
-use crate::sys;
+use crate::sys::{self, Forked};
 
-/// Notes `reason` in the boot state, and that the boot failed. What fails here is only worth a
-/// line: the reset comes anyway.
-pub fn note(chooser: &dyn BootStateStore, slot: Slot, reason: &str) {
-    let text = note_text(&[slot.letter(), ":", reason].concat());
-    let lock = Path::new(layout::RUN_BOOT_STATE_LOCK);
-    let change = |state: &mut BootState| {
-        state.note = text;
-        state.record_failure(slot);
-    };
-    if let Err(e) = boot_state_store::update(chooser, lock, change) {
-        say(&["boot state: ", &e.to_string()]);
+/// So long PID 1 waits until the reason for its reset is written down.
+const NOTE_PATIENCE: Duration = Duration::from_secs(10);
+const NOTE_POLL: Duration = Duration::from_millis(10);
+
+/// Notes in the boot state that the boot failed, and why. A forked process does it, which is not waited
+/// for longer than a medium in order takes. What fails here is only worth a line: the reset comes
+/// anyway.
+pub fn note_in_time(chooser: &str, running: Running, reason: &str) {
+    match sys::fork(None) {
+        Ok(Forked::Child) => {
+            let noted = note(chooser, running, reason).map_err(|e| e.within("boot state"));
+            if let Err(e) = &noted {
+                say(&[&e.to_string()]);
+                console::flush();
+            }
+            sys::exit(i32::from(noted.is_err()))
+        }
+        Ok(Forked::Parent(pid)) => {
+            if !ends_within(pid, NOTE_PATIENCE) {
+                say(&["boot state: its medium does not answer; the reason is not noted"]);
+            }
+        }
+        Err(e) => say(&["cannot fork: ", &e.to_string()]),
+    }
+}
+
+fn note(chooser: &str, running: Running, reason: &str) -> Result<()> {
+    let store = boot_state_store::open(chooser, Path::new(layout::DEVICES), running)?;
+    let change = |state: &mut BootState| state.note_failure(running.0, reason);
+    boot_state_store::update(&*store, Path::new(layout::RUN_BOOT_STATE_LOCK), change).map(drop)
+}
+
+/// Whether a child ends in time; takes it if it does.
+fn ends_within(pid: Pid, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    loop {
+        match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(None) | Err(Errno::INTR) if Instant::now() < until => std::thread::sleep(NOTE_POLL),
+            Ok(None) | Err(Errno::INTR) => return false,
+            Ok(Some(_)) | Err(_) => return true,
+        }
     }
 }
 
@@ -49,15 +81,38 @@ pub fn reset_with_flag() -> ! {
     reset()
 }
 
-/// A bug in PID 1 ends in a line and a reset, never in a kernel panic without a cause.
-pub fn reset_on_panic() {
-    std::panic::set_hook(Box::new(|info| {
+/// A bug in PID 1 ends in a line, a note and a reset, never in a kernel panic without a cause. `booted`
+/// is the chooser and what runs, once they are known: the note makes it a known failure.
+pub fn reset_on_panic(booted: Option<(String, Running)>) {
+    std::panic::set_hook(Box::new(move |info| {
         if std::process::id() != 1 {
             sys::exit(70);
         }
         let place = info.location().map_or("", |at| at.file());
         let line = info.location().map_or(0, |at| at.line()).to_string();
-        say(&["init has a bug at ", place, ":", &line, "; resetting"]);
+        let bug = ["init has a bug at ", place, ":", &line].concat();
+        say(&[&bug, "; resetting"]);
+        if let Some((chooser, running)) = &booted {
+            note_in_time(chooser, *running, &bug);
+        }
         reset();
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_that_does_not_get_written_does_not_hold_the_reset_up() {
+        let start = |program: &str, argument| {
+            std::process::Command::new(program).arg(argument).spawn().unwrap()
+        };
+        let mut hangs = start("sleep", "600");
+        assert!(!ends_within(Pid::from_child(&hangs), NOTE_POLL));
+        hangs.kill().unwrap();
+        hangs.wait().unwrap();
+        let ends = start("sleep", "0");
+        assert!(ends_within(Pid::from_child(&ends), NOTE_PATIENCE));
+    }
 }

@@ -8,11 +8,8 @@ mod requests;
 mod setup;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
-use formats::boot_state_store;
 use formats::data_state::{DataState, Kind as DataKind};
-use formats::layout;
 use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
@@ -22,8 +19,9 @@ use crate::boot_state_requests::BootRequests;
 use crate::clock::Clock;
 use crate::console::{self, say};
 use crate::control::Control;
+use crate::data::Partition;
 use crate::debug_programs::DebugPrograms;
-use crate::helper::{Helpers, Task};
+use crate::helper::{Helpers, Late, Task};
 use crate::media::Media;
 use crate::network::Network;
 use crate::shutdown::{End, Shutdown};
@@ -71,10 +69,13 @@ struct Life {
 
 /// Runs the rootfs; never returns. A system that cannot even be set up is noted and reset.
 pub fn run() -> ! {
-    reset::reset_on_panic();
+    reset::reset_on_panic(None);
     console::open();
     say(&["rootfs: pid 1 after ", &uptime::now().to_string(), " ms"]);
     let booted = setup::booted();
+    if let Ok(booted) = &booted {
+        reset::reset_on_panic(Some((booted.chooser.clone(), booted.running())));
+    }
     let life = match &booted {
         Ok(booted) => setup::start(booted),
         Err(e) => Err(e.clone()),
@@ -90,12 +91,7 @@ pub fn run() -> ! {
             let slot = booted.as_ref().map_or("?", |booted| booted.slot.letter());
             say(&["cannot boot slot ", slot, ": ", &e.to_string(), "; resetting"]);
             if let Ok(booted) = &booted {
-                let devices = Path::new(layout::DEVICES);
-                if let Ok(chooser) =
-                    boot_state_store::open(&booted.chooser, devices, booted.running())
-                {
-                    reset::note(&*chooser, booted.slot, &e.to_string());
-                }
+                reset::note_in_time(&booted.chooser, booted.running(), &e.to_string());
             }
             reset::reset()
         }
@@ -184,14 +180,17 @@ impl Life {
                     self.start_data(now);
                 }
             }
-            Task::Data if success => self.data_is_there(now),
-            Task::Data if data::state().is_some_and(|s| s.kind == DataKind::Unsupported) => {
+            Task::Data | Task::Repair if success => self.take_over_data(now),
+            Task::Data => self.start_repair(now),
+            Task::Repair if data::state().is_some_and(|s| s.kind == DataKind::Unsupported) => {
                 self.volatile_is_there(false, now);
             }
-            // On memory a version on trial would look well, and be committed.
-            Task::Data if self.booted.kind == Kind::Trial => self.volatile_is_there(false, now),
-            Task::Data => self.start_volatile("it could not be made ready", now),
-            Task::Volatile => self.volatile_is_there(success, now),
+            Task::Repair => {
+                self.data_is_lost("it could not be made ready", Partition::Answers, now);
+            }
+            // Perhaps it was what is left of the partition that could not be had.
+            Task::Volatile(Partition::Answers) if !success => self.data_hangs(now),
+            Task::Volatile(_) => self.volatile_is_there(success, now),
             Task::Media(number) => self.media.helper_ended(number, success, now),
             Task::Modules => self.media.drivers_are_there(now),
             Task::BootState(ticket) => {
@@ -200,8 +199,27 @@ impl Life {
                     control.answer_held(client, answer, now);
                 }
             }
+            Task::TrialCheck => {
+                self.trial_was_checked(success, now);
+            }
+            Task::LastFailure => failure::publish_details(),
             Task::Ahead | Task::Growth | Task::Write => {}
             Task::Unmount => self.reset_now(),
+        }
+    }
+
+    /// A helper took longer than its work can take.
+    fn helper_is_late(&mut self, late: Late, now: u64) {
+        match late {
+            Late::Killed(Task::Unmount) => self.reset_now(),
+            Late::Killed(_) => {}
+            Late::Stuck(task) => {
+                say(&["stuck in the kernel: ", task.what(), "; going on without it"]);
+                match task {
+                    Task::Data | Task::Repair => self.data_hangs(now),
+                    task => self.helper_ended(task, false, now),
+                }
+            }
         }
     }
 
@@ -250,7 +268,7 @@ impl Life {
             self.start_growth(now);
         }
         self.clock.data_ready();
-        failure::publish_details(self.booted.slot);
+        failure::publish_details();
     }
 
     /// Loads the rootfs's modules, once: what they drive is found when it appears.
@@ -298,8 +316,8 @@ impl Life {
             let units = &self.supervisor.units;
             control.serve(|index: usize| units.get(index).map(|unit| &unit.ring), now);
         }
-        if self.helpers.kill_late(now).contains(&Task::Unmount) {
-            self.reset_now();
+        for late in self.helpers.kill_late(now) {
+            self.helper_is_late(late, now);
         }
         let verdict = self.supervisor.verdict(now);
         if self.shutdown.is_none() {
@@ -339,14 +357,17 @@ impl Life {
                     .start(Task::Write, now, move || failure::forgive_this_boot(&name, running));
             }
             Order::CheckCommitted => {
-                if failure::still_on_trial(&self.booted.chooser, self.booted.running()) {
-                    let seconds = (self.system.trial_timeout / 1000).to_string();
-                    let (why, reason) = trial::uncommitted(verdict, &self.trial_waits);
-                    say(&["trial not committed within ", &seconds, " s: ", reason, "; resetting"]);
-                    self.give_up([why, reason].concat(), false, now);
-                } else {
-                    self.committed();
+                let (name, running) = (self.booted.chooser.clone(), self.booted.running());
+                let check = move || failure::is_committed(&name, running);
+                if !self.helpers.ask(Task::TrialCheck, now, check) {
+                    self.helper_ended(Task::TrialCheck, false, now);
                 }
+            }
+            Order::EndTrial => {
+                let seconds = (self.system.trial_timeout / 1000).to_string();
+                let (why, reason) = trial::uncommitted(verdict, &self.trial_waits);
+                say(&["trial not committed within ", &seconds, " s: ", reason, "; resetting"]);
+                self.give_up([why, reason].concat(), false, now);
             }
             Order::SayLost { reason, reset_at } => {
                 let minutes = reset_at.saturating_sub(now).div_ceil(60_000).to_string();
@@ -360,13 +381,6 @@ impl Life {
             }
             Order::ForgetResets => {
                 self.helpers.start(Task::Write, now, recovery::forget);
-            }
-            Order::GiveUp(_)
-                if self.booted.kind == Kind::Trial
-                    && !failure::still_on_trial(&self.booted.chooser, self.booted.running()) =>
-            {
-                // It was committed before its time was over: a committed version goes on.
-                self.committed();
             }
             Order::GiveUp(reason) => {
                 say(&["vital workload ", &reason, "; resetting"]);
@@ -387,10 +401,17 @@ impl Life {
         self.end(End::Reboot, now);
     }
 
-    /// The version on trial is committed.
-    fn committed(&mut self) {
-        self.booted.kind = Kind::Active;
-        self.probation.committed();
+    /// The boot state says whether the version on trial is committed: a committed one goes on.
+    fn trial_was_checked(&mut self, is_committed: bool, now: u64) {
+        if is_committed {
+            self.booted.kind = Kind::Active;
+            self.trial_waits.clear();
+        }
+        let order = self.probation.checked(is_committed).filter(|_| self.shutdown.is_none());
+        if let Some(order) = order {
+            let verdict = self.supervisor.verdict(now);
+            self.obey(order, &verdict, now);
+        }
     }
 
     /// Begins to shut down.
@@ -402,6 +423,7 @@ impl Life {
         self.supervisor.closing = true;
         // A long check of the data partition is safe to break off; the next boot does it again.
         self.helpers.hurry(Task::Data, now);
+        self.helpers.hurry(Task::Repair, now);
         self.shutdown = Some(Shutdown::new(end, now));
     }
 

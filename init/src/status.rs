@@ -16,6 +16,8 @@ pub struct Facts<'a> {
     pub wifi: Option<(&'a str, &'a str)>,
     /// What `/data` is.
     pub data: &'a DataState,
+    /// Work of PID 1 that the kernel does not let go, and that nobody waits for any more.
+    pub stuck: &'a [&'a str],
     /// Milliseconds since the kernel started.
     pub now: u64,
 }
@@ -36,6 +38,9 @@ pub fn text(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
         push(&mut out, &["data in memory, lost at the next start: ", reason, "\n"]);
     } else if *kind != Kind::Kept {
         push(&mut out, &["data ", kind.word(), ": ", reason, "\n"]);
+    }
+    for work in facts.stuck {
+        push(&mut out, &["stuck in the kernel: ", work, "\n"]);
     }
     push(&mut out, &["up ", &seconds(facts.now), " s\n\n"]);
     let width = supervisor.units.iter().map(|unit| unit.conf.name.len()).max().unwrap_or(0).max(8);
@@ -80,7 +85,14 @@ pub fn json(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
     quote(&mut out, facts.data.kind.word());
     out.push_str(",\"reason\":");
     quote(&mut out, &facts.data.reason);
-    out.push('}');
+    out.push_str("},\"stuck\":[");
+    for (index, work) in facts.stuck.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        quote(&mut out, work);
+    }
+    out.push(']');
     push(&mut out, &[",\"up_ms\":", &facts.now.to_string(), ",\"workloads\":["]);
     for (index, unit) in supervisor.units.iter().enumerate() {
         if index > 0 {
@@ -212,6 +224,7 @@ mod tests {
                 kind: Kind::Volatile,
                 reason: "cannot be read".into(),
             })),
+            stuck: &["mounting the data partition", "unmounting"],
             now: 61_000,
         }
     }
@@ -233,6 +246,8 @@ mod tests {
         assert_eq!(value["wifi"]["state"], "joined");
         assert_eq!(value["data"]["state"], "volatile");
         assert_eq!(value["data"]["reason"], "cannot be read");
+        assert_eq!(value["stuck"][0], "mounting the data partition");
+        assert_eq!(value["stuck"][1], "unmounting");
         assert_eq!(value["workloads"][1]["name"], "longer-name");
         assert_eq!(value["workloads"][0]["state"], "waiting");
         assert_eq!(value["workloads"][0]["pid"], serde_json::Value::Null);
@@ -245,6 +260,7 @@ mod tests {
         assert!(text.contains("up 61 s"), "{text}");
         assert!(text.contains("wifi A \"b\": joined\n"), "{text}");
         assert!(text.contains("data in memory, lost at the next start: cannot be read\n"));
+        assert!(text.contains("stuck in the kernel: mounting the data partition\n"), "{text}");
         let row = text.lines().find(|line| line.starts_with("longer-name")).unwrap();
         assert!(row.contains("60 s") && row.ends_with("waiting"), "{row}");
     }

@@ -27,8 +27,11 @@ pub enum Order {
     Settle,
     /// Take this boot's own strike back: what is missing is no fault of the version.
     Forgive,
-    /// The trial's time is over: reset unless the boot state says it was committed.
+    /// The trial is to end: find out whether it was committed meanwhile, and tell
+    /// [`Probation::checked`].
     CheckCommitted,
+    /// The trial's time is over, and nobody committed it: reset.
+    EndTrial,
     /// A vital workload is lost: reset.
     GiveUp(String),
     /// The device has been well for hours: resets that did not help no longer count.
@@ -66,6 +69,8 @@ pub struct Probation {
     settled: bool,
     forgiven: bool,
     given_up: bool,
+    /// What is to be done if the boot state says that the trial is not committed.
+    checking: Option<Order>,
 }
 
 impl Probation {
@@ -83,14 +88,21 @@ impl Probation {
             settled: false,
             forgiven: false,
             given_up: false,
+            checking: None,
         }
     }
 
-    /// The version on trial turned out to be committed: what was seen of this boot still counts.
-    pub fn committed(&mut self) {
-        self.kind = Kind::Active;
-        self.deadline = None;
-        self.given_up = false;
+    /// The boot state says whether the version on trial is committed; returns what is to be done if it
+    /// is not. If it is, this is the boot of a committed version, and what was seen of it still counts.
+    pub fn checked(&mut self, is_committed: bool) -> Option<Order> {
+        let order = self.checking.take();
+        if is_committed {
+            self.kind = Kind::Active;
+            self.deadline = None;
+            return None;
+        }
+        self.given_up = order.is_some();
+        order
     }
 
     /// The number of resets in a row that did not help was read.
@@ -116,6 +128,9 @@ impl Probation {
         }
         let was_healthy = self.healthy_since.is_some();
         self.observe(verdict, now);
+        if self.checking.is_some() {
+            return None;
+        }
         match verdict {
             Verdict::Lost(reason) | Verdict::Stuck(reason) => {
                 let stuck = matches!(verdict, Verdict::Stuck(_));
@@ -130,6 +145,7 @@ impl Probation {
         }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.deadline = None;
+            self.checking = Some(Order::EndTrial);
             return Some(Order::CheckCommitted);
         }
         let is_over = |since: Option<u64>| since.is_some_and(|since| now - since >= SETTLED_AFTER);
@@ -190,8 +206,14 @@ impl Probation {
             }),
         };
         if now >= at {
+            let order = Order::GiveUp(reason.to_string());
+            if self.kind == Kind::Trial {
+                // It may have been committed before its time was over: a committed version goes on.
+                self.checking = Some(order);
+                return Some(Order::CheckCommitted);
+            }
             self.given_up = true;
-            return Some(Order::GiveUp(reason.to_string()));
+            return Some(order);
         }
         let announced = self.reset_at.replace(at).is_some();
         (!announced).then(|| Order::SayLost { reason: reason.to_string(), reset_at: at })
@@ -251,6 +273,10 @@ mod tests {
         assert_eq!(boot.step(&Verdict::Healthy, 60_000), None);
         assert_eq!(boot.step(&Verdict::Healthy, 120_000), Some(Order::CheckCommitted));
         assert_eq!(boot.step(&Verdict::Healthy, 130_000), None);
+        assert!(boot.may_feed(), "the boot state is being read");
+        assert_eq!(boot.checked(false), Some(Order::EndTrial));
+        assert!(!boot.may_feed());
+        assert_eq!(boot.step(&Verdict::Healthy, 140_000), None);
     }
 
     fn lost() -> Verdict {
@@ -263,8 +289,10 @@ mod tests {
     fn a_lost_vital_workload_ends_a_trial_at_once_and_once() {
         let mut boot = Probation::new(Kind::Trial, 120_000);
         assert_eq!(boot.step(&Verdict::Healthy, 0), Some(Order::SayHealthy));
-        assert!(boot.may_feed());
-        assert_eq!(boot.step(&lost(), 60_000), Some(Order::GiveUp("face failed".into())));
+        assert_eq!(boot.step(&lost(), 60_000), Some(Order::CheckCommitted));
+        assert!(boot.may_feed(), "the boot state is being read");
+        assert_eq!(boot.step(&lost(), 60_000), None);
+        assert_eq!(boot.checked(false), Some(Order::GiveUp("face failed".into())));
         assert!(!boot.may_feed());
         assert_eq!(boot.step(&lost(), 60_001), None);
         assert_eq!(boot.resets_after_this(), None, "a trial's end is no reset that did not help");
@@ -367,8 +395,8 @@ mod tests {
         boot.set_resets(0);
         boot.step(&Verdict::Healthy, 1_000);
         boot.step(&Verdict::Healthy, MINUTE);
-        assert!(matches!(boot.step(&lost(), 2 * MINUTE), Some(Order::GiveUp(_))));
-        boot.committed();
+        assert_eq!(boot.step(&lost(), 2 * MINUTE), Some(Order::CheckCommitted));
+        assert_eq!(boot.checked(true), None);
         assert!(matches!(boot.step(&lost(), 2 * MINUTE), Some(Order::SayLost { .. })));
         assert!(boot.may_feed());
     }

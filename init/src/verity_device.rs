@@ -7,6 +7,7 @@ use formats::manifest::Manifest;
 use formats::{Error, Result, hex};
 use rustix::fs::{Mode, OFlags};
 
+use crate::last_reset::panics_are_kept;
 use crate::sys;
 
 const CONTROL: &str = "/dev/mapper/control";
@@ -20,6 +21,10 @@ const BUFFER: usize = 2048;
 /// The kernel's own default.
 const READ_AHEAD_KB: &str = "128";
 
+/// What the kernel does when a block does not match.
+const RESTART: &str = "restart_on_corruption";
+const PANIC: &str = "panic_on_corruption";
+
 const DEV_CREATE: u32 = 3;
 const DEV_SUSPEND: u32 = 6;
 const TABLE_LOAD: u32 = 9;
@@ -28,7 +33,10 @@ const FLAG_READ_ONLY: u32 = 1;
 /// Opens the verified view of the root on `partition` (a device node) and returns its node.
 ///
 /// A block that does not match the tree is never handed out; the kernel resets the board at once,
-/// so that the chooser counts the failed boot.
+/// so that the chooser counts the failed boot. Nothing in user space learns of it in time to write down
+/// why. Where the kernel keeps the last words of a panic it panics instead of restarting, and the next
+/// boot finds the reason (`last_reset`); elsewhere the boot counts as one that simply ended: a panic
+/// would leave no more, and take the seconds of `panic=` or, on a board without it, for ever.
 pub fn open(partition: &str, manifest: &Manifest) -> Result<String> {
     let control = rustix::fs::open(CONTROL, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| {
@@ -44,8 +52,30 @@ pub fn open(partition: &str, manifest: &Manifest) -> Result<String> {
     call("create", DEV_CREATE, &mut created)?;
     let device = u64::from_ne_bytes(array(&created, 40));
 
+    // Kernels before 5.9 know no panic here.
+    let panics = panics_are_kept() && load(&call, partition, manifest, PANIC).is_ok();
+    if !panics {
+        load(&call, partition, manifest, RESTART)?;
+    }
+    // Without the suspend flag this call resumes: the loaded table becomes the live one.
+    call("resume", DEV_SUSPEND, &mut header(0, 0))?;
+    let name = ["dm-", &rustix::fs::minor(device).to_string()].concat();
+    // The device inherits the disk's megabytes of read-ahead. A program would not start before all
+    // of that is verified.
+    let read_ahead = ["/sys/block/", &name, "/queue/read_ahead_kb"].concat();
+    let _ = std::fs::write(read_ahead, READ_AHEAD_KB);
+    Ok(["/dev/", &name].concat())
+}
+
+/// Loads the device's table.
+fn load(
+    call: &impl Fn(&str, u32, &mut [u8; BUFFER]) -> Result<()>,
+    partition: &str,
+    manifest: &Manifest,
+    on_corruption: &str,
+) -> Result<()> {
     let mut load = header(FLAG_READ_ONLY, 1);
-    let parameters = table(partition, manifest);
+    let parameters = table(partition, manifest, on_corruption);
     let sectors = manifest.root_size / SECTOR;
     let at = HEADER + TARGET;
     if at + parameters.len() >= BUFFER {
@@ -56,15 +86,7 @@ pub fn open(partition: &str, manifest: &Manifest) -> Result<String> {
     load[HEADER + 20..HEADER + 24].copy_from_slice(&next.to_ne_bytes());
     load[HEADER + 24..HEADER + 30].copy_from_slice(b"verity");
     load[at..at + parameters.len()].copy_from_slice(parameters.as_bytes());
-    call("load table", TABLE_LOAD, &mut load)?;
-    // Without the suspend flag this call resumes: the loaded table becomes the live one.
-    call("resume", DEV_SUSPEND, &mut header(0, 0))?;
-    let name = ["dm-", &rustix::fs::minor(device).to_string()].concat();
-    // The device inherits the disk's megabytes of read-ahead. A program would not start before all
-    // of that is verified.
-    let read_ahead = ["/sys/block/", &name, "/queue/read_ahead_kb"].concat();
-    let _ = std::fs::write(read_ahead, READ_AHEAD_KB);
-    Ok(["/dev/", &name].concat())
+    call("load table", TABLE_LOAD, &mut load)
 }
 
 /// A zeroed request with its `struct dm_ioctl` filled in.
@@ -79,7 +101,7 @@ fn header(flags: u32, targets: u32) -> [u8; BUFFER] {
 }
 
 /// The target's parameters (Documentation/admin-guide/device-mapper/verity.rst).
-fn table(partition: &str, manifest: &Manifest) -> String {
+fn table(partition: &str, manifest: &Manifest, on_corruption: &str) -> String {
     let blocks = (manifest.root_size / BLOCK).to_string();
     let hash = hex::encode(&manifest.root_verity_hash);
     let salt = hex::encode(&manifest.root_verity_salt);
@@ -96,7 +118,8 @@ fn table(partition: &str, manifest: &Manifest) -> String {
         &hash,
         " ",
         &salt,
-        " 1 restart_on_corruption",
+        " 1 ",
+        on_corruption,
     ]
     .concat()
 }

@@ -1,5 +1,5 @@
 //! Telling the owner how an update ended: one small signed JSON by POST, when the image file names
-//! where to (`report_url`). It is kept in the state until it was taken or [`MOST_ATTEMPTS`] failed.
+//! where to (`report_url`). It is kept in the state until it was taken or `MOST_ATTEMPTS` failed.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -23,7 +23,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
 pub use self::collect::{collected, take_collected};
 pub use self::grow::grow;
 use self::superblock::Superblock;
-pub use self::volatile::{Place, go_volatile};
+pub use self::volatile::{Partition, Place, go_volatile};
 pub use self::watch::{Remedy, Watch, remedy};
 use crate::beneath::Folder;
 use crate::console::say;
@@ -33,7 +33,8 @@ pub const MOUNT: &str = "/data";
 /// `init`'s own folder in it.
 pub const OWN: &str = "ferrite";
 const NODE: &str = "/dev/ferrite/data";
-/// Where it is mounted until there is a root to mount it on.
+/// Where helpers mount it; PID 1 moves it to [`MOUNT`]. So one that was given up because the medium did
+/// not answer mounts nothing over what took the partition's place, should it come back.
 const EARLY: &str = "/dev/ferrite/early-data";
 /// What the first sectors of a file system made afresh over are kept in.
 const KEPT: &str = "old-superblocks";
@@ -41,20 +42,37 @@ const KEPT: &str = "old-superblocks";
 /// recovery tool needs to know of its geometry.
 const KEPT_BYTES: usize = 256 * 1024;
 
-/// In the initrd's assistant: mounts a data partition that is in order where the rootfs
-/// finds it. The working folder has to be `/dev`, which is on its way to the root.
+/// Mounts a data partition that is in order where PID 1 of the root takes it over. In the initrd's
+/// assistant, where `/dev` is on its way to the root, and in a helper; so the working folder has to be
+/// `/dev`.
 pub fn mount_early() -> Result<()> {
     let (node, target) = (relative(NODE), relative(EARLY));
     let superblock = Superblock::read(node)?.ok_or_else(|| Error::new("no ext4"))?;
     if superblock.has_errors {
         return Err(Error::new("has errors"));
     }
-    std::fs::create_dir(target).map_err(|e| error(EARLY, e))?;
+    make_folder(target)?;
     mount_on(node, target, Some(superblock)).map_err(|e| error(NODE, e))?;
     collect::collect(&own_folder(target)?, relative(collect::COLLECTED))
 }
 
-/// Moves what was mounted early to `/data`.
+/// The folder to mount on; it is there already when somebody tried before.
+fn make_folder(path: &str) -> Result<()> {
+    match std::fs::create_dir(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(error(EARLY, e)),
+        _ => Ok(()),
+    }
+}
+
+/// In a helper: mounts the partition if that is all it needs.
+pub fn mount_in_order() -> Result<()> {
+    rustix::process::chdir("/dev").map_err(|e| error("/dev", e))?;
+    // It may have been mounted before and then turned out not to be in order.
+    let _ = unmount(EARLY, UnmountFlags::DETACH);
+    mount_early()
+}
+
+/// Moves what a helper mounted to `/data`. Nothing of it touches the medium.
 pub fn take_over() -> Result<()> {
     mount_move(EARLY, MOUNT).map_err(|e| error(MOUNT, e))?;
     let _ = std::fs::remove_dir(EARLY);
@@ -65,8 +83,8 @@ fn relative(path: &str) -> &str {
     path.strip_prefix("/dev/").unwrap_or(path)
 }
 
-/// Makes `/data` ready: mounts it, after a check or afresh where that is needed; where nothing helps,
-/// memory with a place for each of `places`. Says on the console what it had to do, and leaves it in
+/// Makes `/data` ready: mounts the partition to be taken over, after a check or afresh where that is
+/// needed; where nothing helps, memory with a place for each of `places`. Says on the console what it had to do, and leaves it in
 /// [`layout::RUN_DATA`].
 ///
 /// Fails when no `/data` is to be had; also for a version on trial that cannot mount what the version
@@ -74,6 +92,7 @@ fn relative(path: &str) -> &str {
 pub fn prepare(places: &[Place], on_trial: bool) -> Result<()> {
     // It may have been mounted early and then turned out not to be in order.
     let _ = unmount(EARLY, UnmountFlags::DETACH);
+    make_folder(EARLY)?;
     let (state, kept) = match mount_or_repair() {
         Ok(made) => made,
         Err(Failure { reason, of_version: true }) if on_trial => {
@@ -81,9 +100,11 @@ pub fn prepare(places: &[Place], on_trial: bool) -> Result<()> {
             leave_word(&DataState { kind: Kind::Unsupported, reason: reason.clone() })?;
             return Err(Error::new(["this version cannot mount it: ", &reason].concat()));
         }
-        Err(Failure { reason, .. }) => return go_volatile(&reason.to_string(), places),
+        Err(Failure { reason, .. }) => {
+            return go_volatile(&reason.to_string(), Partition::Answers, places);
+        }
     };
-    let own = own_folder(MOUNT)?;
+    let own = own_folder(EARLY)?;
     if let Some(head) = kept {
         match own.replace(KEPT, &head) {
             Ok(()) => {
@@ -121,7 +142,7 @@ fn mount_or_repair() -> std::result::Result<(DataState, Option<Vec<u8>>), Failur
             complain(&[&reason, "; checking the file system"]);
             reason
         }
-        _ => match mount_on(NODE, MOUNT, superblock) {
+        _ => match mount_on(NODE, EARLY, superblock) {
             Ok(()) => return Ok((state(Kind::Kept, ""), None)),
             Err(e) => {
                 let reason = ["cannot mount: ", &error(NODE, e).to_string()].concat();
@@ -135,7 +156,7 @@ fn mount_or_repair() -> std::result::Result<(DataState, Option<Vec<u8>>), Failur
     let mounted = match &checked {
         // Known to be damaged still: not to be built upon.
         Ok(status) if status.left_errors() || status.did_not_end() => Err(Errno::UCLEAN),
-        _ => mount_on(NODE, MOUNT, superblock),
+        _ => mount_on(NODE, EARLY, superblock),
     };
     let Err(errno) = mounted else {
         complain(&["checked; in order again"]);
@@ -154,7 +175,7 @@ fn mount_or_repair() -> std::result::Result<(DataState, Option<Vec<u8>>), Failur
     let kept = read_head();
     let afresh = |quotas| -> Result<()> {
         check::make_afresh(NODE, quotas)?;
-        mount_on(NODE, MOUNT, Superblock::read(NODE)?).map_err(|e| error(NODE, e))
+        mount_on(NODE, EARLY, Superblock::read(NODE)?).map_err(|e| error(NODE, e))
     };
     // A kernel without quotas does not mount a file system that has them.
     afresh(true).or_else(|_| afresh(false))?;
@@ -179,10 +200,10 @@ pub fn kept() -> DataState {
     DataState { kind: Kind::Kept, reason: String::new() }
 }
 
-/// Unmounts `/data`, and what may be below memory in its place.
+/// Unmounts `/data`, and what may be below memory in its place, or was not taken over.
 pub fn unmount_all() {
-    for _ in 0..2 {
-        let _ = unmount(MOUNT, UnmountFlags::empty());
+    for target in [MOUNT, MOUNT, EARLY] {
+        let _ = unmount(target, UnmountFlags::empty());
     }
 }
 

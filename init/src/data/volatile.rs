@@ -6,7 +6,7 @@ use formats::{Result, layout};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::collect::{self, COLLECTED};
-use super::{FLAGS, MOUNT, NODE, OWN, complain, error, leave_word, own_folder};
+use super::{EARLY, FLAGS, MOUNT, NODE, OWN, complain, error, leave_word, own_folder};
 use crate::beneath::Folder;
 
 /// Bytes of all of it, at most: an eighth of the memory, and no more than this.
@@ -25,6 +25,15 @@ pub struct Place {
     pub uid: u32,
 }
 
+/// What is still to be had from the data partition when memory takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partition {
+    /// What `init` needs of it can perhaps be read.
+    Answers,
+    /// Whoever touches it does not come back.
+    Hangs,
+}
+
 /// Bytes of each of so many places, on a machine with so many bytes of memory.
 fn bytes_of_each(memory: u64, places: usize) -> u64 {
     (memory / 8).min(MOST).checked_div(places as u64).unwrap_or(0).max(LEAST)
@@ -32,9 +41,11 @@ fn bytes_of_each(memory: u64, places: usize) -> u64 {
 
 /// Mounts memory as `/data`, over what may be mounted there, with a place for each workload: no one
 /// can fill another's. What `init` needs of the partition is read from it if it still can be.
-pub fn go_volatile(reason: &str, places: &[Place]) -> Result<()> {
+pub fn go_volatile(reason: &str, partition: Partition, places: &[Place]) -> Result<()> {
     complain(&["cannot be used: ", reason]);
-    save_settings();
+    if partition == Partition::Answers {
+        save_settings();
+    }
     let memory = rustix::system::sysinfo();
     let memory = u64::from(memory.mem_unit).saturating_mul(memory.totalram as u64);
     let each = bytes_of_each(memory, places.len());
@@ -73,14 +84,15 @@ fn save_settings() {
         return;
     }
     let read_only = FLAGS | MountFlags::RDONLY;
-    if mount(NODE, MOUNT, "ext4", read_only, c"noload").is_ok() {
-        let collected = Folder::open(MOUNT)
+    let _ = std::fs::create_dir(EARLY);
+    if mount(NODE, EARLY, "ext4", read_only, c"noload").is_ok() {
+        let collected = Folder::open(EARLY)
             .and_then(|data| data.folder(OWN))
             .and_then(|own| collect::collect(&own, COLLECTED));
         if collected.is_ok() {
             complain(&["the device's settings could still be read"]);
         }
-        let _ = unmount(MOUNT, UnmountFlags::DETACH);
+        let _ = unmount(EARLY, UnmountFlags::DETACH);
     }
 }
 

@@ -4,7 +4,7 @@ use formats::data_state::Kind as DataKind;
 
 use super::Life;
 use crate::console::say;
-use crate::data::{self, Place, Remedy};
+use crate::data::{self, Partition, Place, Remedy};
 use crate::helper::Task;
 use crate::quota::{self, Limits};
 use crate::shutdown::End;
@@ -12,14 +12,45 @@ use crate::trial::Kind;
 use crate::workload::table::{Event, State};
 
 impl Life {
-    /// Mounts `/data`, after a check or afresh where that is needed, or memory in its place.
+    /// Mounts the data partition, if it is in order.
     pub(super) fn start_data(&mut self, now: u64) {
+        // What keeps it from being mounted says the repair, which tries again.
+        if !self.helpers.ask(Task::Data, now, || data::mount_in_order().is_ok()) {
+            self.start_repair(now);
+        }
+    }
+
+    /// Makes `/data` ready after a check or afresh where that is needed, or memory in its place.
+    pub(super) fn start_repair(&mut self, now: u64) {
         let places = self.places();
         let on_trial = self.booted.kind == Kind::Trial;
         let work = move || data::prepare(&places, on_trial).map_err(|e| e.within("data"));
-        if !self.helpers.start(Task::Data, now, work) {
-            self.helper_ended(Task::Data, false, now);
+        if !self.helpers.start(Task::Repair, now, work) {
+            self.helper_ended(Task::Repair, false, now);
         }
+    }
+
+    /// A helper mounted the partition, or memory in its place.
+    pub(super) fn take_over_data(&mut self, now: u64) {
+        let is_volatile = data::state().is_some_and(|state| state.kind == DataKind::Volatile);
+        match is_volatile || data::take_over().map_err(|e| say(&[&e.to_string()])).is_ok() {
+            true => self.data_is_there(now),
+            false => self.data_is_lost("it could not be mounted", Partition::Answers, now),
+        }
+    }
+
+    /// There is no partition to be had: memory takes its place. Not for a version on trial, which would
+    /// look well on it, and be committed.
+    pub(super) fn data_is_lost(&mut self, reason: &'static str, partition: Partition, now: u64) {
+        match self.booted.kind {
+            Kind::Trial => self.volatile_is_there(false, now),
+            Kind::Active | Kind::Fallback => self.start_volatile(reason, partition, now),
+        }
+    }
+
+    /// The medium does not let a helper go.
+    pub(super) fn data_hangs(&mut self, now: u64) {
+        self.data_is_lost("its medium does not answer", Partition::Hangs, now);
     }
 
     /// Lets `/data` grow to the disk's end, and what each workload may take of it.
@@ -38,10 +69,11 @@ impl Life {
     }
 
     /// Mounts memory in the place of `/data`.
-    pub(super) fn start_volatile(&mut self, reason: &'static str, now: u64) {
+    pub(super) fn start_volatile(&mut self, reason: &'static str, partition: Partition, now: u64) {
         let places = self.places();
-        let work = move || data::go_volatile(reason, &places).map_err(|e| e.within("data"));
-        if !self.helpers.start(Task::Volatile, now, work) {
+        let work =
+            move || data::go_volatile(reason, partition, &places).map_err(|e| e.within("data"));
+        if !self.helpers.start(Task::Volatile(partition), now, work) {
             self.volatile_is_there(false, now);
         }
     }
@@ -84,7 +116,9 @@ impl Life {
         match data::remedy(self.data.kind, on_trial) {
             Remedy::Check => self.check_data(now),
             Remedy::CheckLater => self.data_check_waits = true,
-            Remedy::Volatile => self.start_volatile("it fails again after a check", now),
+            Remedy::Volatile => {
+                self.start_volatile("it fails again after a check", Partition::Answers, now);
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 //! What people and programs ask PID 1 for, through `ctl`.
 
+use formats::boot_request::BootRequest;
+use formats::boot_state::NO_LONGER_WAITS;
+
 use super::Life;
 use crate::boot_state_requests::{Moment, Rights};
 use crate::control::{Answer, Request};
@@ -37,6 +40,10 @@ impl Life {
             return Some(Answer::error(&refused.concat()));
         }
         let Request::Boot(request) = request else { return Some(self.answer(request, now)) };
+        if request == BootRequest::Commit {
+            // Whatever kept it from being committed does so no more.
+            self.trial_waits.clear();
+        }
         if self.shutdown.is_some() {
             return Some(Answer::error("the device is shutting down"));
         }
@@ -61,6 +68,7 @@ impl Life {
             address: self.network.address(),
             wifi: self.wireless.status(),
             data: &self.data,
+            stuck: &self.helpers.stuck(),
             now,
         };
         match request {
@@ -82,7 +90,7 @@ impl Life {
                 Answer::ok("")
             }
             Request::TrialWaits(reason) => {
-                self.trial_waits = reason;
+                self.trial_waits = if reason == NO_LONGER_WAITS { String::new() } else { reason };
                 Answer::ok("")
             }
             Request::Reboot => {

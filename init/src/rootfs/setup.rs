@@ -1,7 +1,5 @@
 //! From PID 1's first step to everything the loop works on.
 
-use std::path::Path;
-
 use formats::layout::{self, Slot};
 use formats::{Error, Result, boot_state_store, conf};
 use rustix::system::{RebootCommand, reboot};
@@ -96,8 +94,10 @@ pub fn start(booted: &Booted) -> Result<Life> {
     supervisor.tick(now);
 
     let control = control::open().map_err(|e| say(&[&e.to_string()])).ok();
-    let devices = Path::new(layout::DEVICES);
-    failure::publish_note(&*boot_state_store::open(&booted.chooser, devices, booted.running())?);
+    let (name, running) = (booted.chooser.clone(), booted.running());
+    helpers.start(Task::LastFailure, now, move || {
+        failure::publish_note(&name, running).map_err(|e| e.within("last failure"))
+    });
     Ok(Life {
         booted: booted.clone(),
         signals,

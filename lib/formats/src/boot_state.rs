@@ -18,8 +18,16 @@ pub const STRIKES_PER_TURN: u8 = 8;
 pub const STRIKES_PER_ROUND: u8 = 2 * STRIKES_PER_TURN;
 /// The note of a board whose boot state was lost.
 pub const STATE_LOST: &str = "boot-state-lost";
+/// What `ota` tells `init` in the place of a reason once nothing keeps the trial from being committed any
+/// more (`trial-waits` of the control socket).
+pub const NO_LONGER_WAITS: &str = "-";
+/// Boots that the other slot gets when the state was lost and it is the one above the floor.
+const TRIES_AFTER_LOSS: u8 = 3;
 /// The longest note.
 pub const MAX_NOTE: usize = 96;
+/// Ends the note of a boot that wrote its failure down itself: a watchdog's reset while that boot shut
+/// down is the same failure, and not counted again.
+const COUNTED: char = '+';
 /// How the reason begins of a trial that ended because something outside its version was missing:
 /// an address, a device's settings, a person's leave. `init` writes it, and `ota` does not ban a
 /// version for it. In a note it reads as [`note_text`] makes it; what is missing follows.
@@ -134,6 +142,14 @@ impl BootState {
         self.strikes = self.strikes.saturating_sub(1);
     }
 
+    /// A boot of `slot` failed for this reason, and writes that down itself.
+    pub fn note_failure(&mut self, slot: Slot, reason: &str) {
+        self.note = note_text(&[slot.letter(), ":", reason].concat());
+        self.note.truncate(MAX_NOTE - COUNTED.len_utf8());
+        self.note.push(COUNTED);
+        self.record_failure(slot);
+    }
+
     /// A boot of `slot` failed, and is known to have: it weighs more than one that simply ended.
     /// Where its turn ended with that boot, no more is counted: that would be the other slot's.
     pub fn record_failure(&mut self, slot: Slot) {
@@ -147,8 +163,13 @@ impl BootState {
 
     /// `running` is booted as `boot`, not on trial, and the boot before this one is known to have
     /// failed in a way that could not be written down then: `reason`. It counts where it was the same
-    /// slot's; a fallback's always, since a loader of version 0.1 counts none of its boots.
+    /// slot's; a fallback's always, since a loader of version 0.1 counts none of its boots. It does not
+    /// where that boot wrote down a failure, and then hung on its way to the reset.
     pub fn record_previous_failure(&mut self, (running, boot): (Slot, Boot), reason: &str) {
+        if self.note.ends_with(COUNTED) {
+            self.note.pop();
+            return;
+        }
         let same_turn = self.strikes % STRIKES_PER_TURN >= 2;
         if same_turn || boot == Boot::Fallback {
             self.record_failure(running);
@@ -161,6 +182,20 @@ impl BootState {
         if self.note.is_empty() {
             self.note = note_text(&[slot.letter(), ":", reason].concat());
         }
+    }
+
+    /// `running` is below the floor that the version in the other slot sets: whether that one goes
+    /// first. It does where both copies of the state were lost, and with them which of the two was
+    /// committed: otherwise the other one never was, or the loader would not have come here.
+    pub fn yields_to_what_forbids_it(&self, (_, boot): (Slot, Boot)) -> bool {
+        self.note == STATE_LOST && boot == Boot::Active
+    }
+
+    /// Gives the other slot a trial before `running` is booted again: one that was committed shows that
+    /// it is good, and a device whose other version never was does not lose the one that works.
+    pub fn yield_to_other(&mut self, running: Slot) {
+        self.active = running;
+        self.arm(running.other(), TRIES_AFTER_LOSS);
     }
 
     /// The slot a reset would boot now, and what that boot would be: a trial that has tries left
@@ -283,6 +318,12 @@ pub fn newest(copies: [&[u8]; 2]) -> Option<(usize, BootState)> {
         [None, Some(b)] => Some((1, b)),
         [None, None] => None,
     }
+}
+
+/// The slot that a note says has failed, and why; `None` for the notes of a loader.
+pub fn parse_note(note: &str) -> Option<(Slot, &str)> {
+    let (slot, reason) = note.split_once(':')?;
+    Some((Slot::parse(slot).ok()?, reason.strip_suffix(COUNTED).unwrap_or(reason)))
 }
 
 /// A reason as a note: every character a U-Boot script could stumble over becomes `_`.

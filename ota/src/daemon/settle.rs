@@ -168,6 +168,8 @@ pub fn commit(context: &Context) -> Result<String> {
         state.pending = None;
         state.retrial = None;
         state.rollback_floor = state.rollback_floor.max(floor);
+        // It may have failed an earlier trial: what was committed is never banned.
+        state.failed.retain(|failed| failed.version != running.version);
     })?;
     report::note(device, Outcome::Committed, &running.version, "")?;
     Ok(format!("committed {} in slot {}", running.version, running.slot))

@@ -1,7 +1,7 @@
 //! Metered links: how many bytes may go over the link in a day, and in which hours.
 //!
 //! What counts are the bytes of the connections themselves, both ways: headers, TLS and all. The
-//! count is written down every [`SAVE_EVERY`] bytes and when a client is done, so that a reboot does
+//! count is written down every `SAVE_EVERY` bytes and when a client is done, so that a reboot does
 //! not give a second budget.
 //!
 //! Whatever waits for a server waits below this: so it is here that the process's heart beats, once

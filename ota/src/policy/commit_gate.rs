@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use formats::boot_state::note_text;
+use formats::boot_state::{NO_LONGER_WAITS, note_text};
 
 use crate::Error;
 use crate::clock;
@@ -101,6 +101,10 @@ impl Gate {
                 // A state that cannot be written is no reason to give up a version that works.
                 let _ = State::change(device, |state| state.last_check = Some(clock::now()));
                 self.open = true;
+                if !self.told.is_empty() {
+                    // Should the trial fail now, that is no longer the reason.
+                    let _ = health::say_trial_waits(device, NO_LONGER_WAITS);
+                }
             }
             Err(error) => self.wait(device, &error),
         }

@@ -1,7 +1,7 @@
 //! What the last boot means: decisions over plain data.
 
 use formats::Slot;
-use formats::boot_state::BootState;
+use formats::boot_state::{self, BootState};
 
 use crate::context::Running;
 use crate::state::{STRUCK_OUT, VersionId};
@@ -79,8 +79,8 @@ pub(crate) fn reason(
 
 /// What a note in the boot state (`b:reason`) says of this slot.
 fn noted(slot: Slot, note: &str) -> Option<&str> {
-    let (letter, reason) = note.split_once(':')?;
-    (letter == slot.letter() && !reason.is_empty()).then_some(reason)
+    let (noted, reason) = boot_state::parse_note(note)?;
+    (noted == slot && !reason.is_empty()).then_some(reason)
 }
 
 #[cfg(test)]

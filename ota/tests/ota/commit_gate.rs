@@ -158,6 +158,8 @@ fn a_server_that_comes_back_within_the_trials_time_is_enough() {
     });
     assert!(end.unwrap().unwrap().contains("committed 1.0.2"));
     assert_eq!(device.boot().active, Slot::B);
+    let told = told.lock().unwrap();
+    assert_eq!(told.last().unwrap(), "trial-waits -", "the reason is taken back");
 }
 
 #[test]

@@ -210,3 +210,46 @@ fn a_lost_state_keeps_what_runs_and_takes_it_for_no_more_than_it_is() {
         }
     }
 }
+
+#[test]
+fn a_failure_that_was_written_down_is_not_counted_again_when_the_shutdown_hangs() {
+    let mut state = BootState { fallback: Some(Slot::B), ..BootState::fresh() };
+    state.count(Boot::Active);
+    state.note_failure(Slot::A, "vital workload face failed");
+    assert_eq!(state.strikes, 2);
+    state.count(Boot::Active);
+    state.record_previous_failure((Slot::A, Boot::Active), "reset by the watchdog");
+    assert_eq!(state.strikes, 3, "the boot's own strike, and no more");
+    assert_eq!(parse_note(&state.note), Some((Slot::A, "vital_workload_face_failed")));
+    // The boot after that hangs before it can say anything: that is another failure.
+    state.count(Boot::Active);
+    state.record_previous_failure((Slot::A, Boot::Active), "reset by the watchdog");
+    assert_eq!(state.strikes, 5);
+}
+
+#[test]
+fn the_longest_reason_still_says_that_it_is_counted() {
+    let mut state = BootState::fresh();
+    state.note_failure(Slot::A, &"x".repeat(2 * MAX_NOTE));
+    assert_eq!(state.note.len(), MAX_NOTE);
+    let mut read = BootState::from_blob(&state.to_blob()).unwrap();
+    read.record_previous_failure((Slot::A, Boot::Active), "reset by the watchdog");
+    assert_eq!(read.strikes, state.strikes);
+    assert_eq!(parse_note(&read.note).map(|(_, reason)| reason.len()), Some(MAX_NOTE - 3));
+}
+
+#[test]
+fn when_the_state_was_lost_the_slot_above_the_floor_goes_first_and_the_other_is_kept() {
+    for boot in [Boot::Active, Boot::Fallback, Boot::Trial] {
+        assert!(!BootState::fresh().yields_to_what_forbids_it((Slot::A, boot)), "a trial failed");
+    }
+    let mut state = BootState::lost(Slot::A, Boot::Active);
+    assert!(state.yields_to_what_forbids_it((Slot::A, Boot::Active)));
+    state.yield_to_other(Slot::A);
+    for _ in 0..TRIES_AFTER_LOSS {
+        assert_eq!(state.next(), (Slot::B, Boot::Trial));
+        state.count(Boot::Trial);
+    }
+    assert_eq!(state.next(), (Slot::A, Boot::Active));
+    assert!(!state.yields_to_what_forbids_it((Slot::A, Boot::Active)), "once");
+}

@@ -1,7 +1,7 @@
 //! A device as the choice of a slot sees it, and all that can happen to it.
 
 use formats::Slot;
-use formats::boot_state::{Boot, BootState};
+use formats::boot_state::{Boot, BootState, STATE_LOST};
 use formats::rpi::plan::resting;
 
 use crate::choosers::{Chooser, Firmware};
@@ -103,11 +103,16 @@ impl World {
         self.slots[slot as usize]
     }
 
-    /// Generations and notes decide nothing, and would make worlds differ.
+    /// Generations decide nothing, and of a note no more than that the state was lost, or that a failure
+    /// is counted already; the rest would make worlds differ.
     pub fn forget_what_does_not_matter(&mut self) {
         if let Some(state) = &mut self.state {
             state.generation = 1;
-            state.note.clear();
+            match &*state.note {
+                STATE_LOST => {}
+                note if note.ends_with('+') => state.note = "+".into(),
+                _ => state.note.clear(),
+            }
         }
     }
 
@@ -197,6 +202,17 @@ impl World {
         let evidence = std::mem::take(&mut self.evidence);
         let Some((slot, boot)) = self.boot(cut_after) else { return };
         self.running = Some(Running { slot, boot, settled: false });
+        let (here, other) = (self.content(slot), self.content(slot.other()));
+        let lost = |running: Running| BootState::lost(running.slot, running.boot);
+        let state = self.state.clone().or(self.running.map(lost));
+        if here.version < floor_of(other.version)
+            && other.whole
+            && state.is_some_and(|state| state.yields_to_what_forbids_it((slot, boot)))
+        {
+            self.change_state(|state| state.yield_to_other(slot));
+            self.running = None;
+            return;
+        }
         if evidence && boot != Boot::Trial {
             self.change_state(|state| state.record_previous_failure((slot, boot), ""));
         }
@@ -226,7 +242,7 @@ impl World {
             Fate::Good | Fate::Unloadable => {}
             Fate::Hangs => self.evidence = true,
             Fate::Refused | Fate::Unhealthy => self.change_state(|state| {
-                state.record_failure(running.slot);
+                state.note_failure(running.slot, "");
                 if fate == Fate::Unhealthy && state.trial == Some(running.slot) {
                     state.tries = 0;
                 }
@@ -249,10 +265,13 @@ impl World {
                     world.fail(running);
                 });
             }
-            after(&|world| {
-                world.fail(running);
-                world.evidence = false;
-            });
+            // A reset without evidence of it, or a shutdown that hangs when the failure was written down.
+            for evidence in [false, true] {
+                after(&|world| {
+                    world.fail(running);
+                    world.evidence = evidence;
+                });
+            }
             return;
         }
         after(&|world| {
@@ -270,6 +289,7 @@ impl World {
             if running.boot == Boot::Trial {
                 world.rollback_floor = rollback_floor;
                 world.once_committed |= 1 << content.version;
+                world.banned &= !(1 << content.version);
             }
             world.slots[running.slot as usize].was_healthy = true;
             world.running = Some(Running { boot: Boot::Active, settled: true, ..running });
