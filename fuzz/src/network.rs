@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use init_parts::dhcp::{Action, Client as Dhcp};
-use init_parts::{clock, dhcp_message, sntp};
+use init::clock::{self, sntp};
+use init::network::dhcp::{Action, Client as Dhcp};
+use init::network::dhcp_message;
 use ota::fetch::http::Client;
 use ota::fetch::remote::Remote;
-use ota::fetch::timeouts::Timeouts;
 use ota::fetch::resource::Resource;
+use ota::fetch::timeouts::Timeouts;
 use tuf::Fetch;
 use runner::args::Overrides;
 use runner::budget::Budget;

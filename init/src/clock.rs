@@ -4,6 +4,7 @@
 
 pub mod judge;
 mod round;
+pub mod sntp;
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;

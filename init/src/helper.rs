@@ -14,10 +14,10 @@ use crate::sys::{self, Forked};
 /// What a helper is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Mounts the data partition if that is all it needs: the initrd's assistant.
-    Assistant,
+    /// Mounts the data partition if that is all it needs: the initrd's boot worker.
+    BootWorker,
     /// Reads what the first workloads will need, and switches the loopback on.
-    Ahead,
+    ReadAhead,
     /// Loads the kernel modules of `system.conf`.
     Modules,
     /// Mounts the data partition if that is all it needs.
@@ -49,11 +49,11 @@ impl Task {
     }
 
     /// Milliseconds after which it is killed.
-    fn patience(self) -> u64 {
+    fn timeout(self) -> u64 {
         match self {
             // A driver that hangs in its probe must not hold the rest up for ever, and a mount is at
             // most a journal's replay.
-            Task::Assistant | Task::Ahead | Task::Modules | Task::Data => 120_000,
+            Task::BootWorker | Task::ReadAhead | Task::Modules | Task::Data => 120_000,
             // A check of a large card takes minutes.
             Task::Repair | Task::Growth => 15 * 60_000,
             // A stick that does not answer is asked again by the kernel for a while.
@@ -62,15 +62,15 @@ impl Task {
             | Task::TrialCheck
             | Task::Write
             | Task::BootState(_)
-            | Task::Unmount => WRITE_PATIENCE,
+            | Task::Unmount => WRITE_TIMEOUT,
         }
     }
 
     /// What it does, for people.
     pub fn what(self) -> &'static str {
         match self {
-            Task::Assistant => "loading kernel modules and mounting the data partition",
-            Task::Ahead => "reading ahead",
+            Task::BootWorker => "loading kernel modules and mounting the data partition",
+            Task::ReadAhead => "reading ahead",
             Task::Modules => "loading kernel modules",
             Task::Data => "mounting the data partition",
             Task::Repair => "checking the data partition",
@@ -88,9 +88,9 @@ impl Task {
 /// The nice value of helpers that are not waited for.
 const YIELDING: i32 = 10;
 /// Writing a few sectors, and dying, may take so many milliseconds.
-const WRITE_PATIENCE: u64 = 20_000;
+const WRITE_TIMEOUT: u64 = 20_000;
 /// Milliseconds within which a killed process ends, unless the kernel holds it.
-const KILL_PATIENCE: u64 = 10_000;
+const KILL_TIMEOUT: u64 = 10_000;
 
 #[derive(Debug)]
 struct Helper {
@@ -148,7 +148,7 @@ impl Helpers {
 
     /// Takes over a process that works already.
     pub fn adopt(&mut self, task: Task, pid: Pid, now: u64) {
-        self.running.push(Helper { task, pid, deadline: now + task.patience(), killed: false });
+        self.running.push(Helper { task, pid, deadline: now + task.timeout(), killed: false });
     }
 
     /// What the process that ended was for, if it was a helper that is waited for.
@@ -173,7 +173,7 @@ impl Helpers {
             }
             let _ = kill_process(helper.pid, Signal::KILL);
             helper.killed = true;
-            helper.deadline = now + KILL_PATIENCE;
+            helper.deadline = now + KILL_TIMEOUT;
             late.push(Late::Killed(helper.task));
         }
         self.stuck.extend(self.running.extract_if(.., |h| h.killed && now >= h.deadline));
@@ -188,7 +188,7 @@ impl Helpers {
     /// Lets a task that may be broken off take no longer than a write does from now on.
     pub fn hurry(&mut self, task: Task, now: u64) {
         for helper in self.running.iter_mut().filter(|helper| helper.task == task) {
-            helper.deadline = helper.deadline.min(now + WRITE_PATIENCE);
+            helper.deadline = helper.deadline.min(now + WRITE_TIMEOUT);
         }
     }
 
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(helpers.kill_late(deadline), [Late::Killed(Task::Data)]);
         assert!(helpers.are_writing() && helpers.stuck().is_empty());
         let given_up = helpers.deadline().unwrap();
-        assert_eq!(given_up, deadline + KILL_PATIENCE);
+        assert_eq!(given_up, deadline + KILL_TIMEOUT);
         assert_eq!(helpers.kill_late(given_up - 1), []);
         assert_eq!(helpers.kill_late(given_up), [Late::Stuck(Task::Data)]);
         assert_eq!(helpers.deadline(), None);
@@ -242,7 +242,7 @@ mod tests {
         let (mut child, pid) = process();
         let mut helpers = Helpers::default();
         helpers.adopt(Task::Write, pid, 0);
-        assert_eq!(helpers.kill_late(WRITE_PATIENCE), [Late::Killed(Task::Write)]);
+        assert_eq!(helpers.kill_late(WRITE_TIMEOUT), [Late::Killed(Task::Write)]);
         child.wait().unwrap();
         assert_eq!(helpers.ended(pid), Some(Task::Write));
         assert_eq!(helpers.kill_late(u64::MAX), []);

@@ -1,32 +1,33 @@
 //! PID 1 in the initramfs: from the kernel's hand-over to PID 1 of the verified root.
 
+pub mod boot_worker;
+pub mod own_disk;
+pub mod slot_selection;
+mod switch_root;
+mod verity_device;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use formats::boot_state::Boot;
-use formats::conf::{self, Conf};
+use formats::boot_conf::BootConf;
+use formats::conf;
 use formats::disk::Disk;
 use formats::layout;
 use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
+use formats::run_slot::RunSlot;
 use formats::{Error, Result};
 use rustix::mount::{MountFlags, mount};
 
-use crate::choosing::{self, Choice};
+use self::own_disk::StartedBy;
+use self::slot_selection::Choice;
+use crate::boot_state::{last_reset, rollback};
 use crate::console::{self, say};
-use crate::own_disk::{self, StartedBy};
 use crate::watchdog::Watchdog;
-use crate::{
-    assistant, devices, haste, last_reset, modules, reset, rollback, switch_root, uptime,
-    verity_device,
-};
+use crate::{devices, modules, rcu, reset, uptime};
 
-/// First line of `boot.conf`.
-const BOOT_CONF_FORM: &str = "ferrite-boot 1";
-/// First line of `/run/ferrite/slot`.
-const RUN_SLOT_FORM: &str = "ferrite-slot 1";
 /// The largest `boot.conf` that is read.
 const MAX_BOOT_CONF: usize = conf::MAX_BYTES;
 /// Where the root is mounted before it becomes `/`.
@@ -56,28 +57,24 @@ pub fn run() -> ! {
     reset::reset()
 }
 
-/// The road from the initramfs to the root.
+/// From the initramfs to the root, step by step.
 fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     mount_kernel_file_systems()?;
-    haste::begin();
+    rcu::begin();
     occupy_standard_descriptors();
     console::open();
     say(&["initrd: pid 1 after ", &uptime::now().to_string(), " ms"]);
     let arguments = read("/proc/cmdline")?;
     let arguments = String::from_utf8_lossy(&arguments);
     let text = read(layout::BOOT_CONF)?;
-    let conf = conf::parse(&text, BOOT_CONF_FORM).map_err(|e| e.within(layout::BOOT_CONF))?;
-    let chooser = conf::one(&conf.head, "chooser").map_err(|e| e.within(layout::BOOT_CONF))?;
-    let lines = |key| conf.head.iter().filter(move |line| line.key == key).map(|line| line.value);
-    let chains =
-        |key| -> Vec<Vec<&str>> { lines(key).map(|chain| chain.split(' ').collect()).collect() };
-    let (choice, early_disk) = match choosing::chooses_here(chooser.value) {
-        None => (choosing::told(&arguments)?, None),
+    let conf = BootConf::parse(&text).map_err(|e| e.within(layout::BOOT_CONF))?;
+    let (choice, early_disk) = match slot_selection::chooses_here(&conf.chooser) {
+        None => (slot_selection::from_cmdline(&arguments)?, None),
         Some(method) => {
             // A trial's way back leads over a write of its own initrd: nothing that could
             // hang comes before it, apart from the drivers it takes.
-            for chain in chains("chooser-modules") {
-                modules::load_chain(&chain)?;
+            for chain in &conf.chooser_modules {
+                modules::load_chain(chain)?;
                 if progress.watchdog.is_none() && has_watchdog(&conf) {
                     progress.watchdog = arm_watchdog(&conf);
                 }
@@ -87,27 +84,27 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
             }
             let disk = own_disk::wait(&StartedBy::Firmware(method, &arguments))?;
             devices::link(&disk)?;
-            (choosing::choose(method, &arguments)?, Some(disk))
+            (slot_selection::choose(method, &arguments)?, Some(disk))
         }
     };
     let slot = choice.slot;
     progress.choice = Some(choice);
 
-    let later: Vec<&str> = lines("later-modules").flat_map(|chain| chain.split(' ')).collect();
-    let assistant = assistant::load_modules(&chains("modules"), &later)?;
+    let later: Vec<&str> = conf.later_modules.iter().flatten().map(String::as_str).collect();
+    let boot_worker = boot_worker::load_modules(&conf.modules, &later)?;
     let disk = match early_disk {
         Some(disk) => disk,
         None => {
             progress.watchdog = arm_watchdog(&conf);
-            let named = own_disk::named(chooser.value, &arguments);
+            let named = own_disk::named(&conf.chooser, &arguments);
             let disk = own_disk::wait(&StartedBy::Loader(choice, named))?;
             devices::link(&disk)?;
             disk
         }
     };
-    progress.chooser = Some(chooser.value.to_string());
-    reset::reset_on_panic(Some((chooser.value.to_string(), choice.running())));
-    last_reset::weigh(progress.watchdog.as_ref(), chooser.value, choice);
+    progress.chooser = Some(conf.chooser.clone());
+    reset::reset_on_panic(Some((conf.chooser.clone(), choice.running())));
+    last_reset::weigh(progress.watchdog.as_ref(), &conf.chooser, choice);
     let partition = ["/dev/", disk.partition(slot.root_label())?].concat();
     let header = read_slot_header(&partition)?;
     let keys = trusted_keys(&conf)?;
@@ -115,7 +112,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         .and_then(|header| header.verify(&keys))
         .map_err(|e| e.within(slot.root_label()))?;
     check(&manifest, &conf)?;
-    rollback::yield_to_what_forbids(&manifest, choice, chooser.value, &keys)?;
+    rollback::yield_to_what_forbids(&manifest, choice, &conf.chooser, &keys)?;
     say(&[
         "initrd: slot ",
         slot.letter(),
@@ -128,19 +125,19 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         ") verified",
     ]);
 
-    if let Some(assistant) = &assistant {
-        assistant.slot_is_verified();
+    if let Some(boot_worker) = &boot_worker {
+        boot_worker.slot_is_verified();
     }
     let root = verity_device::open(&partition, &manifest)?;
     mount_root(&root)?;
-    leave_word(choice, chooser.value, &disk, &manifest, &header)?;
+    write_run_files(choice, &conf.chooser, &disk, &manifest, &header)?;
     say(&["root mounted, starting /sbin/init (", &uptime::now().to_string(), " ms)"]);
     let mut environment: Vec<CString> = Vec::new();
     if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
         environment.extend(CString::new(handed));
     }
-    if let Some(assistant) = &assistant {
-        environment.extend(CString::new(assistant.hand_over()));
+    if let Some(boot_worker) = &boot_worker {
+        environment.extend(CString::new(boot_worker.hand_over()));
     }
     switch_root::enter(NEW_ROOT, &environment)
 }
@@ -191,17 +188,15 @@ fn read(path: &str) -> Result<Vec<u8>> {
 }
 
 /// Whether the watchdog that the board names is there by now.
-fn has_watchdog(conf: &Conf<'_>) -> bool {
-    let line = conf.head.iter().find(|line| line.key == "watchdog");
-    line.and_then(|line| line.value.split(' ').next()).is_some_and(|path| Path::new(path).exists())
+fn has_watchdog(conf: &BootConf) -> bool {
+    conf.watchdog.as_ref().is_some_and(|watchdog| Path::new(&watchdog.device).exists())
 }
 
 /// Arms the watchdog that the board names. A board whose watchdog does not work still boots: the
 /// trial's deadline and the vital workloads are watched by PID 1 as well.
-fn arm_watchdog(conf: &Conf<'_>) -> Option<Watchdog> {
-    let line = conf.head.iter().find(|line| line.key == "watchdog")?;
-    let (device, seconds) = line.value.split_once(' ')?;
-    match Watchdog::arm(device, seconds.parse().unwrap_or(30)) {
+fn arm_watchdog(conf: &BootConf) -> Option<Watchdog> {
+    let named = conf.watchdog.as_ref()?;
+    match Watchdog::arm(&named.device, named.seconds) {
         Ok(watchdog) => Some(watchdog),
         Err(e) => {
             say(&[&e.to_string()]);
@@ -224,20 +219,19 @@ fn read_slot_header(partition: &str) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-fn trusted_keys(conf: &Conf<'_>) -> Result<TrustedKeys> {
+fn trusted_keys(conf: &BootConf) -> Result<TrustedKeys> {
     let mut keys = TrustedKeys::default();
-    for line in conf.head.iter().filter(|line| line.key == "key") {
-        keys.add_hex(line.value).map_err(|e| e.within(layout::BOOT_CONF))?;
+    for key in &conf.keys {
+        keys.add_hex(key).map_err(|e| e.within(layout::BOOT_CONF))?;
     }
     Ok(keys)
 }
 
 /// A signed manifest can still be that of another board.
-fn check(manifest: &Manifest, conf: &Conf<'_>) -> Result<()> {
-    let board = conf::one(&conf.head, "board").map_err(|e| e.within(layout::BOOT_CONF))?;
-    if manifest.board != board.value {
+fn check(manifest: &Manifest, conf: &BootConf) -> Result<()> {
+    if manifest.board != conf.board {
         return Err(Error::new(
-            ["the slot is for board ", &manifest.board, ", this is ", board.value].concat(),
+            ["the slot is for board ", &manifest.board, ", this is ", &conf.board].concat(),
         ));
     }
     Ok(())
@@ -251,27 +245,25 @@ fn mount_root(device: &str) -> Result<()> {
 }
 
 /// Tells the rootfs and the workloads what was booted.
-fn leave_word(
+fn write_run_files(
     choice: Choice,
     chooser: &str,
     disk: &Disk,
     manifest: &Manifest,
     header: &[u8],
 ) -> Result<()> {
-    let is = |kind| if choice.kind == kind { "yes" } else { "no" };
-    let mut word = conf::Writer::new(RUN_SLOT_FORM);
-    word.line("slot", choice.slot.letter())
-        .line("trial", is(Boot::Trial))
-        .line("fallback", is(Boot::Fallback))
-        .line("board", &manifest.board)
-        .line("name", &manifest.name)
-        .line("version", &manifest.version)
-        .line("sequence", &manifest.sequence.to_string())
-        .line("disk", &["/dev/", &disk.name].concat())
-        .line("chooser", chooser);
-    for (path, bytes) in
-        [(layout::RUN_SLOT, word.finish().as_bytes()), (layout::RUN_SLOT_HEADER, header)]
-    {
+    let word = RunSlot {
+        slot: choice.slot,
+        boot: choice.kind,
+        board: manifest.board.clone(),
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        sequence: manifest.sequence,
+        disk: ["/dev/", &disk.name].concat(),
+        chooser: chooser.to_string(),
+    };
+    let word = word.to_text();
+    for (path, bytes) in [(layout::RUN_SLOT, word.as_bytes()), (layout::RUN_SLOT_HEADER, header)] {
         std::fs::write(path, bytes)
             .map_err(|e| Error::new([path, ": ", &e.to_string()].concat()))?;
     }

@@ -14,7 +14,7 @@ use crate::console::{self, say};
 use crate::sys::{self, Forked};
 
 /// So long PID 1 waits until the reason for its reset is written down.
-const NOTE_PATIENCE: Duration = Duration::from_secs(10);
+const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
 const NOTE_POLL: Duration = Duration::from_millis(10);
 
 /// Notes in the boot state that the boot failed, and why. A forked process does it, which is not waited
@@ -31,7 +31,7 @@ pub fn note_in_time(chooser: &str, running: Running, reason: &str) {
             sys::exit(i32::from(noted.is_err()))
         }
         Ok(Forked::Parent(pid)) => {
-            if !ends_within(pid, NOTE_PATIENCE) {
+            if !ends_within(pid, NOTE_TIMEOUT) {
                 say(&["boot state: its medium does not answer; the reason is not noted"]);
             }
         }
@@ -46,8 +46,8 @@ fn note(chooser: &str, running: Running, reason: &str) -> Result<()> {
 }
 
 /// Whether a child ends in time; takes it if it does.
-fn ends_within(pid: Pid, patience: Duration) -> bool {
-    let until = Instant::now() + patience;
+fn ends_within(pid: Pid, timeout: Duration) -> bool {
+    let until = Instant::now() + timeout;
     loop {
         match waitpid(Some(pid), WaitOptions::NOHANG) {
             Ok(None) | Err(Errno::INTR) if Instant::now() < until => std::thread::sleep(NOTE_POLL),
@@ -113,6 +113,6 @@ mod tests {
         hangs.kill().unwrap();
         hangs.wait().unwrap();
         let ends = start("sleep", "0");
-        assert!(ends_within(Pid::from_child(&ends), NOTE_PATIENCE));
+        assert!(ends_within(Pid::from_child(&ends), NOTE_TIMEOUT));
     }
 }

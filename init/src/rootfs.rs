@@ -4,8 +4,12 @@
 
 mod data_partition;
 mod events;
+mod mounts;
+mod readahead;
 mod requests;
 mod setup;
+pub mod shutdown;
+mod status;
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,28 +19,30 @@ use rustix::system::{RebootCommand, reboot};
 
 use self::events::Token;
 use self::setup::Booted;
-use crate::boot_state_requests::BootRequests;
+use crate::boot_state::assessment::{self, Action, BootAssessment, Kind};
+use crate::boot_state::requests::BootRequests;
+use crate::boot_state::{failure, recovery};
 use crate::clock::Clock;
 use crate::console::{self, say};
 use crate::control::Control;
 use crate::data::Partition;
 use crate::debug_programs::DebugPrograms;
 use crate::helper::{Helpers, Late, Task};
+use crate::initrd::boot_worker;
 use crate::media::Media;
 use crate::network::Network;
-use crate::shutdown::{End, Shutdown};
-use crate::system_conf::{Provision, System};
-use crate::trial::{self, Kind, Order, Probation};
+use crate::rootfs::shutdown::{End, Shutdown};
+use crate::system_conf::{NetworkAccess, Provision, System};
 use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
-use crate::workload::precedence::Precedence;
-use crate::workload::standing::Verdict;
+use crate::workload::startup_gate::StartupGate;
+use crate::workload::state_machine::State;
 use crate::workload::supervise::{Supervisor, Unit};
-use crate::workload::table::State;
-use crate::{assistant, data, failure, haste, modules, recovery, reset, settings, sys, uptime};
+use crate::workload::vital_health::Verdict;
+use crate::{data, modules, rcu, reset, settings, sys, uptime};
 
 /// Everything the loop works on.
-struct Life {
+struct Init {
     system: System,
     booted: Booted,
     signals: OwnedFd,
@@ -59,10 +65,10 @@ struct Life {
     /// They are to be looked at when the trial that runs is over.
     data_check_waits: bool,
     helpers: Helpers,
-    probation: Probation,
+    assessment: BootAssessment,
     /// What `ota` says keeps the trial from being committed.
     trial_waits: String,
-    precedence: Precedence,
+    startup_gate: StartupGate,
     shutdown: Option<Shutdown>,
     ending: Option<End>,
 }
@@ -76,15 +82,15 @@ pub fn run() -> ! {
     if let Ok(booted) = &booted {
         reset::reset_on_panic(Some((booted.chooser.clone(), booted.running())));
     }
-    let life = match &booted {
+    let init = match &booted {
         Ok(booted) => setup::start(booted),
         Err(e) => Err(e.clone()),
     };
-    match life {
-        Ok(mut life) => {
-            life.begin(uptime::now());
+    match init {
+        Ok(mut init) => {
+            init.begin(uptime::now());
             loop {
-                life.turn();
+                init.run_once();
             }
         }
         Err(e) => {
@@ -98,7 +104,7 @@ pub fn run() -> ! {
     }
 }
 
-/// In a helper: loads the modules in order.
+/// In a helper: loads the modules in action.
 fn load_modules(modules: &[String]) {
     for module in modules {
         if let Err(e) = modules::load(module) {
@@ -107,9 +113,9 @@ fn load_modules(modules: &[String]) {
     }
 }
 
-impl Life {
+impl Init {
     /// One turn: wait, take what happened, do what is due.
-    fn turn(&mut self) {
+    fn run_once(&mut self) {
         let ready = self.wait();
         let now = uptime::now();
         for token in ready {
@@ -133,7 +139,7 @@ impl Life {
                 }
             }
             Token::Client(index) => self.on_client(index, now),
-            Token::Media => self.media.on_news(now),
+            Token::Media => self.media.on_events(now),
             Token::Link => self.network.on_link(now),
             Token::Dhcp(number) => self.network.on_packet(number, now),
             Token::Time => self.clock.on_answer(now),
@@ -169,7 +175,7 @@ impl Life {
 
     fn helper_ended(&mut self, task: Task, success: bool, now: u64) {
         match task {
-            Task::Assistant => {
+            Task::BootWorker => {
                 let mounted =
                     success && data::take_over().map_err(|e| say(&[&e.to_string()])).is_ok();
                 if mounted {
@@ -203,7 +209,7 @@ impl Life {
                 self.trial_was_checked(success, now);
             }
             Task::LastFailure => failure::publish_details(),
-            Task::Ahead | Task::Growth | Task::Write => {}
+            Task::ReadAhead | Task::Growth | Task::Write => {}
             Task::Unmount => self.reset_now(),
         }
     }
@@ -225,31 +231,31 @@ impl Life {
 
     /// Starts what goes first, and without a vital workload everything.
     fn begin(&mut self, now: u64) {
-        match assistant::adopt() {
+        match boot_worker::adopt() {
             Some(pid) => {
-                self.helpers.adopt(Task::Assistant, pid, now);
+                self.helpers.adopt(Task::BootWorker, pid, now);
             }
-            None => self.helper_ended(Task::Assistant, false, now),
+            None => self.helper_ended(Task::BootWorker, false, now),
         }
         // Children may have ended before their end was listened for.
         self.reap(now);
         self.supervisor.tick(now);
         let mut first = self.supervisor.units.iter().filter(|unit| unit.first).peekable();
         if first.peek().is_none() {
-            self.give_turn(now);
-        } else if first.any(|unit| unit.conf.network) {
+            self.release_deferred(now);
+        } else if first.any(|unit| unit.conf.network == NetworkAccess::Awaited) {
             self.network.open();
             self.start_modules(now);
         }
     }
 
     /// Starts what was held back for the workloads that go first.
-    fn give_turn(&mut self, now: u64) {
-        self.precedence = Precedence::Over;
-        self.supervisor.surroundings.first_only = false;
+    fn release_deferred(&mut self, now: u64) {
+        self.startup_gate = StartupGate::Over;
+        self.supervisor.conditions.first_only = false;
         self.supervisor.tick(now);
         self.start_modules(now);
-        if self.supervisor.surroundings.data == Some(true) {
+        if self.supervisor.conditions.data == Some(true) {
             self.start_growth(now);
         }
         self.debug.open_console(&self.system.console_shell);
@@ -259,12 +265,12 @@ impl Life {
         self.data = data::state().unwrap_or_else(data::kept);
         self.watch_data();
         settings::apply(&mut self.supervisor.units, &mut self.wireless, &mut self.debug);
-        self.supervisor.surroundings.data = Some(true);
+        self.supervisor.conditions.data = Some(true);
         // In memory nothing is kept: their number stays unknown, and resets rare.
         if self.data.kind != DataKind::Volatile {
-            self.probation.set_resets(recovery::load());
+            self.assessment.set_resets(recovery::load());
         }
-        if self.precedence == Precedence::Over {
+        if self.startup_gate == StartupGate::Over {
             self.start_growth(now);
         }
         self.clock.data_ready();
@@ -289,7 +295,7 @@ impl Life {
         #[cfg(feature = "hang-test")]
         hang_after(20_000);
         if self.network.is_to_open()
-            && (self.precedence == Precedence::Over || self.supervisor.first_runs())
+            && (self.startup_gate == StartupGate::Over || self.supervisor.first_runs())
         {
             self.network.open();
         }
@@ -300,8 +306,8 @@ impl Life {
         if self.shutdown.is_none() {
             self.media.tick(&mut self.helpers, now);
         }
-        self.supervisor.surroundings.network = self.network.is_up();
-        self.supervisor.surroundings.wifi = self.network.has_radio() && self.wireless.is_settled();
+        self.supervisor.conditions.network = self.network.is_up();
+        self.supervisor.conditions.wifi = self.network.has_radio() && self.wireless.is_settled();
         self.look_for_data_errors(now);
         if self.data_check_waits && self.booted.kind != Kind::Trial {
             self.check_data(now);
@@ -321,16 +327,16 @@ impl Life {
         }
         let verdict = self.supervisor.verdict(now);
         if self.shutdown.is_none() {
-            if self.precedence.step(verdict == Verdict::Healthy, now) {
-                self.give_turn(now);
+            if self.startup_gate.step(verdict == Verdict::Healthy, now) {
+                self.release_deferred(now);
             }
-            while let Some(order) = self.probation.step(&verdict, now) {
-                self.obey(order, &verdict, now);
+            while let Some(action) = self.assessment.step(&verdict, now) {
+                self.apply(action, &verdict, now);
             }
         }
         let may_feed = match &self.shutdown {
             Some(shutdown) => shutdown.may_feed(now),
-            None => self.probation.may_feed(),
+            None => self.assessment.may_feed(),
         };
         if now >= self.next_feed && may_feed {
             if let Some(watchdog) = &self.watchdog {
@@ -338,38 +344,38 @@ impl Life {
                 self.next_feed = now + watchdog.interval;
             }
         }
-        self.go_down(now);
+        self.advance_shutdown(now);
     }
 
-    fn obey(&mut self, order: Order, verdict: &Verdict, now: u64) {
-        match order {
-            Order::SayHealthy => {
-                haste::end();
+    fn apply(&mut self, action: Action, verdict: &Verdict, now: u64) {
+        match action {
+            Action::ReportHealthy => {
+                rcu::end();
                 say(&["all vital workloads healthy"]);
             }
-            Order::Settle => {
+            Action::Settle => {
                 let (name, running) = (self.booted.chooser.clone(), self.booted.running());
                 self.helpers.start(Task::Write, now, move || failure::settle(&name, running));
             }
-            Order::Forgive => {
+            Action::Forgive => {
                 let (name, running) = (self.booted.chooser.clone(), self.booted.running());
                 self.helpers
                     .start(Task::Write, now, move || failure::forgive_this_boot(&name, running));
             }
-            Order::CheckCommitted => {
+            Action::CheckCommitted => {
                 let (name, running) = (self.booted.chooser.clone(), self.booted.running());
                 let check = move || failure::is_committed(&name, running);
                 if !self.helpers.ask(Task::TrialCheck, now, check) {
                     self.helper_ended(Task::TrialCheck, false, now);
                 }
             }
-            Order::EndTrial => {
+            Action::EndTrial => {
                 let seconds = (self.system.trial_timeout / 1000).to_string();
-                let (why, reason) = trial::uncommitted(verdict, &self.trial_waits);
+                let (why, reason) = assessment::uncommitted(verdict, &self.trial_waits);
                 say(&["trial not committed within ", &seconds, " s: ", reason, "; resetting"]);
                 self.give_up([why, reason].concat(), false, now);
             }
-            Order::SayLost { reason, reset_at } => {
+            Action::ReportDead { reason, reset_at } => {
                 let minutes = reset_at.saturating_sub(now).div_ceil(60_000).to_string();
                 say(&[
                     "vital workload ",
@@ -379,10 +385,10 @@ impl Life {
                     " min unless it gets well",
                 ]);
             }
-            Order::ForgetResets => {
+            Action::ForgetResets => {
                 self.helpers.start(Task::Write, now, recovery::forget);
             }
-            Order::GiveUp(reason) => {
+            Action::GiveUp(reason) => {
                 say(&["vital workload ", &reason, "; resetting"]);
                 self.give_up(["vital workload ", &reason].concat(), true, now);
             }
@@ -393,7 +399,7 @@ impl Life {
     /// would only show the same once more.
     fn give_up(&mut self, reason: String, final_verdict: bool, now: u64) {
         let (name, running) = (self.booted.chooser.clone(), self.booted.running());
-        let resets = self.probation.resets_after_this();
+        let resets = self.assessment.resets_after_this();
         self.helpers.start(Task::Write, now, move || {
             let saved = resets.map_or(Ok(()), recovery::save);
             failure::record(&name, running, &reason, final_verdict).and(saved)
@@ -407,10 +413,10 @@ impl Life {
             self.booted.kind = Kind::Active;
             self.trial_waits.clear();
         }
-        let order = self.probation.checked(is_committed).filter(|_| self.shutdown.is_none());
-        if let Some(order) = order {
+        let action = self.assessment.checked(is_committed).filter(|_| self.shutdown.is_none());
+        if let Some(action) = action {
             let verdict = self.supervisor.verdict(now);
-            self.obey(order, &verdict, now);
+            self.apply(action, &verdict, now);
         }
     }
 
@@ -428,7 +434,7 @@ impl Life {
     }
 
     /// One step on the way down, once it has begun.
-    fn go_down(&mut self, now: u64) {
+    fn advance_shutdown(&mut self, now: u64) {
         let Some(shutdown) = &mut self.shutdown else { return };
         if self.ending.is_some() || !shutdown.step(&mut self.supervisor, now) {
             return;

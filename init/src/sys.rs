@@ -8,14 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::process::Pid;
 
-/// Where the C library starts this program.
-// SAFETY: no other `main` is linked: the crate has none.
-#[cfg_attr(not(test), unsafe(export_name = "main"))]
-#[cfg_attr(test, allow(dead_code, reason = "the test harness has a start of its own"))]
-extern "C" fn start() -> i32 {
-    crate::road()
-}
-
 /// What [`fork`] returns in each of the two processes.
 pub enum Forked {
     /// The new process.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::judge::Witness;
-use crate::sntp::{self, Answer, Question};
+use crate::clock::sntp::{self, Answer, Question};
 use crate::sys;
 
 /// Milliseconds in which a server may answer.

@@ -43,7 +43,7 @@ const KEPT: &str = "old-superblocks";
 const KEPT_BYTES: usize = 256 * 1024;
 
 /// Mounts a data partition that is in order where PID 1 of the root takes it over. In the initrd's
-/// assistant, where `/dev` is on its way to the root, and in a helper; so the working folder has to be
+/// boot worker, where `/dev` is on its way to the root, and in a helper; so the working folder has to be
 /// `/dev`.
 pub fn mount_early() -> Result<()> {
     let (node, target) = (relative(NODE), relative(EARLY));
@@ -97,7 +97,7 @@ pub fn prepare(places: &[Place], on_trial: bool) -> Result<()> {
         Ok(made) => made,
         Err(Failure { reason, of_version: true }) if on_trial => {
             let reason = reason.to_string();
-            leave_word(&DataState { kind: Kind::Unsupported, reason: reason.clone() })?;
+            write_state(&DataState { kind: Kind::Unsupported, reason: reason.clone() })?;
             return Err(Error::new(["this version cannot mount it: ", &reason].concat()));
         }
         Err(Failure { reason, .. }) => {
@@ -115,7 +115,7 @@ pub fn prepare(places: &[Place], on_trial: bool) -> Result<()> {
     }
     // What cannot be read is left out, as a device does that never had it.
     let _ = collect::collect(&own, collect::COLLECTED).map_err(|e| complain(&[&e.to_string()]));
-    leave_word(&state)
+    write_state(&state)
 }
 
 /// Why the partition cannot be used.
@@ -191,7 +191,7 @@ fn noted(errors: u32) -> String {
 }
 
 /// Tells PID 1 and `ota` what `/data` is.
-fn leave_word(state: &DataState) -> Result<()> {
+fn write_state(state: &DataState) -> Result<()> {
     std::fs::write(layout::RUN_DATA, state.to_text()).map_err(|e| error(layout::RUN_DATA, e))
 }
 

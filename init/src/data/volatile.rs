@@ -6,7 +6,7 @@ use formats::{Result, layout};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::collect::{self, COLLECTED};
-use super::{EARLY, FLAGS, MOUNT, NODE, OWN, complain, error, leave_word, own_folder};
+use super::{EARLY, FLAGS, MOUNT, NODE, OWN, complain, error, own_folder, write_state};
 use crate::beneath::Folder;
 
 /// Bytes of all of it, at most: an eighth of the memory, and no more than this.
@@ -59,7 +59,7 @@ pub fn go_volatile(reason: &str, partition: Partition, places: &[Place]) -> Resu
         tmpfs(&target, each, 0o700, place.uid)?;
     }
     complain(&["in memory until the next start; what is written is lost then"]);
-    leave_word(&DataState { kind: Kind::Volatile, reason: reason.to_string() })
+    write_state(&DataState { kind: Kind::Volatile, reason: reason.to_string() })
 }
 
 fn tmpfs(target: &str, bytes: u64, mode: u32, uid: u32) -> Result<()> {

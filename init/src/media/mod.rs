@@ -1,8 +1,8 @@
 //! USB sticks and other removable media: mounted read-only below [`FOLDER`] when they appear, taken
 //! away when they are unplugged.
 //!
-//! The kernel's news only say *that* something changed; what is there is then read from `/sys` as a
-//! whole (`scan`), so news that are lost or doubled do no harm. Mounting may hang on a broken stick,
+//! The kernel's events only say *that* something changed; what is there is then read from `/sys` as a
+//! whole (`scan`), so events that are lost or doubled do no harm. Mounting may hang on a broken stick,
 //! so a helper does it (`mount`).
 
 mod mount;
@@ -20,13 +20,13 @@ use crate::sys;
 
 /// Where the kernel lists disks and partitions.
 const CLASS_BLOCK: &str = "/sys/class/block";
-/// Milliseconds between news and the look at what is there: a disk's partitions come one by one.
+/// Milliseconds between events and the look at what is there: a disk's partitions come one by one.
 const SETTLE: u64 = 300;
 /// As many media are known at the same time; more are passed over.
 const MAX_MEDIA: usize = 8;
 /// Datagrams taken before others get their turn.
 const AT_ONCE: usize = 32;
-/// The largest news taken; the kernel's are at most 2 KiB and their head.
+/// The largest events taken; the kernel's are at most 2 KiB and their head.
 const BUFFER: usize = 8192;
 
 /// How far a medium has got.
@@ -95,7 +95,7 @@ impl Media {
         }
     }
 
-    /// The socket that news come through.
+    /// The socket that events come through.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(|socket| socket.as_fd())
     }
@@ -105,17 +105,17 @@ impl Media {
         self.look_at.filter(|_| !self.awaits_drivers)
     }
 
-    /// The kernel has news.
-    pub fn on_news(&mut self, now: u64) {
+    /// The kernel has events.
+    pub fn on_events(&mut self, now: u64) {
         let mut buffer = [0; BUFFER];
         for _ in 0..AT_ONCE {
             let Some(read) = self.socket.as_ref().and_then(|s| sys::read_ready(s, &mut buffer))
             else {
                 return;
             };
-            // 0: the queue ran over, so news are lost.
+            // 0: the queue ran over, so events are lost.
             if read == 0 || uevent::is_of_a_disk(&buffer[..read]) {
-                // Not later with each one: news without end would put the look off for ever.
+                // Not later with each one: events without end would put the look off for ever.
                 self.look_at.get_or_insert(now + SETTLE);
             }
             if read == 0 {
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn nothing_is_looked_at_before_the_drivers_are_there() {
         let mut media = Media::open("vda");
-        media.look_at = Some(7); // news
+        media.look_at = Some(7); // events
         assert_eq!(media.deadline(), None);
         media.drivers_are_there(40);
         assert_eq!(media.deadline(), Some(40));

@@ -1,4 +1,4 @@
-//! The kernel's news of devices: netlink, protocol `NETLINK_KOBJECT_UEVENT`, group 1 (Linux
+//! The kernel's events of devices: netlink, protocol `NETLINK_KOBJECT_UEVENT`, group 1 (Linux
 //! `lib/kobject_uevent.c`). A message is a line `ACTION@PATH` and `KEY=VALUE` fields, each ended by
 //! a zero byte. Nobody without CAP_NET_ADMIN can send one.
 

@@ -23,18 +23,18 @@ enum Phase {
 
 /// How a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Road {
+pub enum Transport {
     /// To everybody on the link.
     Broadcast,
     /// To the server that gave the lease.
-    Server,
+    Unicast,
 }
 
 /// What has to be done after an answer or a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send this.
-    Send(Request, Road),
+    Send(Request, Transport),
     /// Use this lease.
     Apply(Lease),
     /// The lease is over: take the address away.
@@ -105,17 +105,18 @@ impl Client {
             (Phase::Selecting(offer), _) if self.tries < SELECT_TRIES => {
                 let (address, server) = (offer.address, offer.server);
                 self.wait(now);
-                actions.push(Action::Send(Request::Select { address, server }, Road::Broadcast));
+                actions
+                    .push(Action::Send(Request::Select { address, server }, Transport::Broadcast));
             }
             (Phase::Selecting(_), _) => {
                 self.start_anew(now);
                 self.wait(now);
-                actions.push(Action::Send(Request::Discover, Road::Broadcast));
+                actions.push(Action::Send(Request::Discover, Transport::Broadcast));
             }
             _ => {
                 self.phase = Phase::Discovering;
                 self.wait(now);
-                actions.push(Action::Send(Request::Discover, Road::Broadcast));
+                actions.push(Action::Send(Request::Discover, Transport::Broadcast));
             }
         }
         actions
@@ -129,7 +130,7 @@ impl Client {
                 self.phase = Phase::Selecting(offer);
                 self.tries = 0;
                 self.wait(now);
-                vec![Action::Send(Request::Select { address, server }, Road::Broadcast)]
+                vec![Action::Send(Request::Select { address, server }, Transport::Broadcast)]
             }
             (Phase::Selecting(offer), Reply::Ack(lease)) if lease.server == offer.server => {
                 self.bind(lease, now)
@@ -168,12 +169,13 @@ impl Client {
         let lease = self.lease.as_ref()?;
         let rebind = self.since + u64::from(lease.rebind) * 1000;
         let end = self.since + u64::from(lease.lasts) * 1000;
-        let (until, road) =
-            if now < rebind { (rebind, Road::Server) } else { (end, Road::Broadcast) };
-        self.phase = if road == Road::Server { Phase::Renewing } else { Phase::Rebinding };
+        let (until, transport) =
+            if now < rebind { (rebind, Transport::Unicast) } else { (end, Transport::Broadcast) };
+        self.phase =
+            if transport == Transport::Unicast { Phase::Renewing } else { Phase::Rebinding };
         self.deadline =
             (now + (until.saturating_sub(now) / 2).max(RENEW_WAIT)).min(until.max(now + 1));
-        Some(Action::Send(Request::Renew { address: lease.address }, road))
+        Some(Action::Send(Request::Renew { address: lease.address }, transport))
     }
 }
 
@@ -209,11 +211,11 @@ mod tests {
     #[test]
     fn discover_offer_request_ack() {
         let mut client = Client::new(1, 0);
-        assert_eq!(client.timer(0), [Action::Send(Request::Discover, Road::Broadcast)]);
+        assert_eq!(client.timer(0), [Action::Send(Request::Discover, Transport::Broadcast)]);
         let (address, server) = (lease().address, lease().server);
         assert_eq!(
             client.reply(Reply::Offer(lease()), 10),
-            [Action::Send(Request::Select { address, server }, Road::Broadcast)]
+            [Action::Send(Request::Select { address, server }, Transport::Broadcast)]
         );
         assert_eq!(client.reply(Reply::Ack(lease()), 20), [Action::Apply(lease())]);
         assert!(!client.listens());
@@ -224,20 +226,21 @@ mod tests {
     fn renews_with_the_server_then_rebinds_with_anybody_then_gives_the_address_up() {
         let mut client = bound();
         let renew = Request::Renew { address: lease().address };
-        assert_eq!(client.timer(1_800_020), [Action::Send(renew, Road::Server)]);
-        let mut roads = Vec::new();
+        assert_eq!(client.timer(1_800_020), [Action::Send(renew, Transport::Unicast)]);
+        let mut transports = Vec::new();
         loop {
             let actions = client.timer(client.deadline());
             if actions.contains(&Action::Remove) {
                 break;
             }
-            let [Action::Send(_, road)] = actions[..] else { panic!("{actions:?}") };
-            roads.push(road);
+            let [Action::Send(_, transport)] = actions[..] else { panic!("{actions:?}") };
+            transports.push(transport);
         }
-        assert!(roads.contains(&Road::Broadcast));
-        let first = roads.iter().position(|road| *road == Road::Broadcast).unwrap();
-        assert!(roads[first..].iter().all(|road| *road == Road::Broadcast));
-        assert!(roads.len() < 40, "{} requests", roads.len());
+        assert!(transports.contains(&Transport::Broadcast));
+        let first =
+            transports.iter().position(|transport| *transport == Transport::Broadcast).unwrap();
+        assert!(transports[first..].iter().all(|transport| *transport == Transport::Broadcast));
+        assert!(transports.len() < 40, "{} requests", transports.len());
     }
 
     #[test]
@@ -247,7 +250,7 @@ mod tests {
         assert_eq!(client.reply(Reply::Nak, 1_800_030), [Action::Remove]);
         assert_eq!(
             client.timer(client.deadline()),
-            [Action::Send(Request::Discover, Road::Broadcast)]
+            [Action::Send(Request::Discover, Transport::Broadcast)]
         );
     }
 

@@ -26,15 +26,15 @@ const FLAG_RUNNING: u32 = 1 << 6;
 const FLAG_LOWER_UP: u32 = 1 << 16;
 /// ARPHRD_ETHER
 const ETHERNET: u16 = 1;
-/// Multicast group of interface news.
+/// Multicast group of interface events.
 const GROUP_LINK: u32 = 1;
 const HEADER: usize = 16;
 
-/// News from the kernel.
+/// Event from the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum Event {
     /// An Ethernet interface exists, with these properties.
-    Interface(Interface),
+    Changed(LinkInfo),
     /// The interface with this index is gone.
     Gone(i32),
     /// A request of ours failed with this error number.
@@ -43,7 +43,7 @@ pub enum News {
 
 /// An Ethernet interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub struct LinkInfo {
     /// Its index.
     pub index: i32,
     /// Its name.
@@ -86,7 +86,7 @@ pub fn switch_on(index: i32) -> Vec<u8> {
     message(NEW_LINK, REQUEST, &body, &[])
 }
 
-/// Gives an interface an address. `metric`: how much its roads are worth; the lowest wins.
+/// Gives an interface an address. `metric`: the metric of its routes; the lowest is preferred.
 pub fn add_address(index: i32, address: Ipv4Addr, prefix: u8, metric: u32) -> Vec<u8> {
     let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
     let broadcast = Ipv4Addr::from(u32::from(address) | host).octets();
@@ -112,7 +112,7 @@ fn address_body(index: i32, prefix: u8) -> [u8; 8] {
     [libc::AF_INET as u8, prefix, 0, 0, i[0], i[1], i[2], i[3]]
 }
 
-/// Sends everything without a better road to `router`.
+/// Adds the default route through `router`.
 pub fn default_route(index: i32, router: Ipv4Addr, metric: u32) -> Vec<u8> {
     // family, destination and source bits, tos, main table, from DHCP, global, unicast, flags.
     let body = [libc::AF_INET as u8, 0, 0, 0, 254, 16, 0, 1, 0, 0, 0, 0];
@@ -138,24 +138,24 @@ fn message(kind: u16, flags: u16, body: &[u8], attributes: &[(u16, &[u8])]) -> V
 }
 
 /// Reads a datagram of messages from the kernel.
-pub fn parse(mut datagram: &[u8]) -> Vec<News> {
-    let mut news = Vec::new();
+pub fn parse(mut datagram: &[u8]) -> Vec<Event> {
+    let mut events = Vec::new();
     while let Some(length) = u32_at(datagram, 0).map(|length| length as usize) {
         let Some(message) = datagram.get(..length).filter(|m| m.len() >= HEADER) else { break };
         let kind = u16::from_ne_bytes([message[4], message[5]]);
-        news.extend(parse_one(kind, &message[HEADER..]));
+        events.extend(parse_one(kind, &message[HEADER..]));
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
     }
-    news
+    events
 }
 
-fn parse_one(kind: u16, body: &[u8]) -> Option<News> {
+fn parse_one(kind: u16, body: &[u8]) -> Option<Event> {
     match kind {
         ERROR => match u32_at(body, 0)? as i32 {
             0 => None,
-            error => Some(News::Failed(-error)),
+            error => Some(Event::Failed(-error)),
         },
-        DEL_LINK => Some(News::Gone(u32_at(body, 4)? as i32)),
+        DEL_LINK => Some(Event::Gone(u32_at(body, 4)? as i32)),
         NEW_LINK => {
             let hardware_kind = u16::from_ne_bytes([*body.get(2)?, *body.get(3)?]);
             let flags = u32_at(body, 8)?;
@@ -165,7 +165,7 @@ fn parse_one(kind: u16, body: &[u8]) -> Option<News> {
             }
             let name = attribute(attributes, 3)?;
             let name = std::str::from_utf8(name).ok()?.trim_end_matches('\0');
-            Some(News::Interface(Interface {
+            Some(Event::Changed(LinkInfo {
                 index: u32_at(body, 4)? as i32,
                 name: name.to_string(),
                 hardware: attribute(attributes, 1)?.try_into().ok()?,
@@ -213,7 +213,7 @@ mod tests {
         let mut datagram = link(NEW_LINK, ETHERNET, FLAG_UP | FLAG_LOWER_UP);
         datagram.extend(link(NEW_LINK, 772, FLAG_UP));
         datagram.extend(link(DEL_LINK, ETHERNET, 0));
-        let eth0 = Interface {
+        let eth0 = LinkInfo {
             index: 2,
             name: "eth0".into(),
             hardware: [2, 0, 0, 0, 0, 1],
@@ -221,7 +221,7 @@ mod tests {
             carrier: true,
             running: false,
         };
-        assert_eq!(parse(&datagram), [News::Interface(eth0), News::Gone(2)]);
+        assert_eq!(parse(&datagram), [Event::Changed(eth0), Event::Gone(2)]);
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
         request(fd, &nobody).unwrap();
         let mut buffer = [0; 8192];
         let n = rustix::io::read(&socket, &mut buffer).unwrap();
-        assert!(matches!(parse(&buffer[..n])[..], [News::Failed(_)]));
+        assert!(matches!(parse(&buffer[..n])[..], [Event::Failed(_)]));
         request(fd, &list()).unwrap();
         let n = rustix::io::read(&socket, &mut buffer).unwrap();
         assert!(n > HEADER, "an answer to the list");

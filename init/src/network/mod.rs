@@ -1,12 +1,12 @@
 //! The network: loopback, the first wired interface, and the radio in images that have one, each
-//! configured by DHCP. Where both lead to the same place the wired road is taken. `link` talks to the
-//! kernel, `dhcp` decides, `dhcp_message` reads and writes packets, `port` is one interface, and this
+//! configured by DHCP. Where both lead to the same place the wired route is preferred (its metric is lower). `link` talks to the
+//! kernel, `dhcp` decides, `dhcp_message` reads and writes packets, `interface` is one interface, and this
 //! file has them all.
 
-mod dhcp;
-mod dhcp_message;
+pub mod dhcp;
+pub mod dhcp_message;
+mod interface;
 mod link;
-mod port;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use formats::{Error, Result};
 
 use self::dhcp_message::Lease;
-use self::link::{Interface, News};
-use self::port::{Kind, Port};
+use self::interface::{Interface, Kind};
+use self::link::{Event, LinkInfo};
 use crate::console::say;
 use crate::sys;
 
@@ -45,7 +45,7 @@ pub struct Network {
     /// The radio's interface, in images that use it.
     radio: Option<String>,
     /// At most one of each kind.
-    ports: Vec<Port>,
+    interfaces: Vec<Interface>,
     /// The interface that data leaves by, with its lease.
     in_use: Option<(i32, Lease)>,
     address: String,
@@ -67,7 +67,7 @@ impl Network {
             link: Link::NotYet,
             dhcp,
             radio,
-            ports: Vec::new(),
+            interfaces: Vec::new(),
             in_use: None,
             address: String::new(),
             time_servers: Vec::new(),
@@ -106,13 +106,14 @@ impl Network {
 
     /// The sockets that DHCP answers come through, each with its number.
     pub fn packet_sockets(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        let sockets = self.ports.iter().map(|port| port.packets.as_ref().map(|fd| fd.as_fd()));
+        let sockets =
+            self.interfaces.iter().map(|interface| interface.packets.as_ref().map(|fd| fd.as_fd()));
         sockets.enumerate().filter_map(|(number, fd)| Some((number, fd?)))
     }
 
     /// When [`Network::tick`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
-        self.ports.iter().filter_map(Port::deadline).min()
+        self.interfaces.iter().filter_map(Interface::deadline).min()
     }
 
     /// There is an address.
@@ -122,7 +123,7 @@ impl Network {
 
     /// The radio is there.
     pub fn has_radio(&self) -> bool {
-        self.ports.iter().any(|port| port.kind == Kind::Wireless)
+        self.interfaces.iter().any(|interface| interface.kind == Kind::Wireless)
     }
 
     /// The address with its prefix, empty if there is none.
@@ -142,27 +143,27 @@ impl Network {
         }
     }
 
-    /// The kernel has news of interfaces.
+    /// The kernel reports that interfaces changed.
     pub fn on_link(&mut self, now: u64) {
         let mut buffer = [0; BUFFER];
         for _ in 0..AT_ONCE {
             let Link::Open(link) = &self.link else { return };
             let Some(n) = sys::read_ready(link, &mut buffer) else { break };
             if n == 0 {
-                // The queue ran over: news are lost, so ask for all of them.
+                // The queue ran over: events are lost, so ask for all of them.
                 self.request(&link::list());
                 break;
             }
-            for news in link::parse(&buffer[..n]) {
-                self.take(news, now);
+            for event in link::parse(&buffer[..n]) {
+                self.take(event, now);
             }
         }
         self.settle();
     }
 
-    fn take(&mut self, news: News, now: u64) {
-        match news {
-            News::Failed(error) => {
+    fn take(&mut self, event: Event, now: u64) {
+        match event {
+            Event::Failed(error) => {
                 // The same request may fail again and again; people need to see it once or twice.
                 if self.failures_said < 4 {
                     let error = std::io::Error::from_raw_os_error(error);
@@ -170,19 +171,20 @@ impl Network {
                     self.failures_said += 1;
                 }
             }
-            News::Gone(index) => {
-                let gone = self.ports.iter().position(|port| port.interface.index == index);
-                if let Some(mut port) = gone.map(|gone| self.ports.remove(gone)) {
+            Event::Gone(index) => {
+                let gone =
+                    self.interfaces.iter().position(|interface| interface.link.index == index);
+                if let Some(mut interface) = gone.map(|gone| self.interfaces.remove(gone)) {
                     // The kernel has taken its addresses along.
-                    port.remove();
+                    interface.remove();
                     self.request(&link::list());
                 }
             }
-            News::Interface(new) => self.on_interface(new, now),
+            Event::Changed(new) => self.on_interface(new, now),
         }
     }
 
-    fn on_interface(&mut self, new: Interface, now: u64) {
+    fn on_interface(&mut self, new: LinkInfo, now: u64) {
         if !self.dhcp {
             return;
         }
@@ -195,29 +197,30 @@ impl Network {
         if !new.up && kind == Kind::Wired {
             self.request(&link::switch_on(new.index));
         }
-        match self.ports.iter_mut().find(|port| port.kind == kind) {
-            Some(port) if port.interface.index == new.index => port.update(new, now),
+        match self.interfaces.iter_mut().find(|interface| interface.kind == kind) {
+            Some(interface) if interface.link.index == new.index => interface.update(new, now),
             Some(_) => {}
             None => {
                 if self.radio.is_some() {
-                    leave_dead_roads(&new.name);
+                    drop_dead_routes(&new.name);
                 }
-                let mut port = Port::new(new.clone(), kind);
-                port.update(new, now);
-                self.ports.push(port);
+                let mut interface = Interface::new(new.clone(), kind);
+                interface.update(new, now);
+                self.interfaces.push(interface);
             }
         }
     }
 
     /// A packet for the DHCP client of this number arrived.
     pub fn on_packet(&mut self, number: usize, now: u64) {
-        let requests = self.ports.get_mut(number).map(|port| port.on_packet(now));
+        let requests = self.interfaces.get_mut(number).map(|interface| interface.on_packet(now));
         self.carry_out(requests.unwrap_or_default());
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: u64) {
-        let requests: Vec<_> = self.ports.iter_mut().flat_map(|port| port.tick(now)).collect();
+        let requests: Vec<_> =
+            self.interfaces.iter_mut().flat_map(|interface| interface.tick(now)).collect();
         self.carry_out(requests);
     }
 
@@ -231,17 +234,20 @@ impl Network {
 
     /// Lets resolver, clock and status follow the interface that data leaves by now.
     fn settle(&mut self) {
-        let best = best(&self.ports);
-        let found = best.and_then(|port| Some((port.interface.index, port.lease.clone()?)));
+        let best = best(&self.interfaces);
+        let found =
+            best.and_then(|interface| Some((interface.link.index, interface.lease.clone()?)));
         if found == self.in_use {
             return;
         }
-        if let (Some(port), Some((index, _)), Some((before, _))) = (best, &found, &self.in_use) {
+        if let (Some(interface), Some((index, _)), Some((before, _))) = (best, &found, &self.in_use)
+        {
             if index != before {
-                say(&["network: data leaves by ", &port.interface.name, " now"]);
+                say(&["network: data leaves by ", &interface.link.name, " now"]);
             }
         }
-        self.address = found.as_ref().map(|(_, lease)| port::address(lease)).unwrap_or_default();
+        self.address =
+            found.as_ref().map(|(_, lease)| interface::address(lease)).unwrap_or_default();
         if let Some((_, lease)) = &found {
             if let Err(e) = write_resolv_conf(lease) {
                 say(&["network: ", RESOLV_CONF, ": ", &e.to_string()]);
@@ -254,20 +260,23 @@ impl Network {
 
 /// The wired interface if it can be used, else the radio if that can. A cable that is out for a moment
 /// does not take the address away.
-fn best(ports: &[Port]) -> Option<&Port> {
-    let of = |kind| ports.iter().find(move |port| port.kind == kind);
+fn best(interfaces: &[Interface]) -> Option<&Interface> {
+    let of = |kind| interfaces.iter().find(move |interface| interface.kind == kind);
     let (cable, radio) = (of(Kind::Wired), of(Kind::Wireless));
-    let usable = |port: &&Port| port.is_usable();
-    cable.filter(usable).or(radio.filter(usable)).or(cable.filter(|port| port.lease.is_some()))
+    let usable = |interface: &&Interface| interface.is_usable();
+    cable
+        .filter(usable)
+        .or(radio.filter(usable))
+        .or(cable.filter(|interface| interface.lease.is_some()))
 }
 
 fn is_wireless(name: &str) -> bool {
     std::path::Path::new(&["/sys/class/net/", name, "/phy80211"].concat()).exists()
 }
 
-/// Lets the kernel take the other road as soon as this interface's cable is out
+/// Lets the kernel take the other route as soon as this interface's cable is out
 /// (Documentation/networking/ip-sysctl.rst, `ignore_routes_with_linkdown`).
-fn leave_dead_roads(name: &str) {
+fn drop_dead_routes(name: &str) {
     let path = ["/proc/sys/net/ipv4/conf/", name, "/ignore_routes_with_linkdown"].concat();
     if let Err(e) = std::fs::write(&path, "1") {
         say(&["network: ", &path, ": ", &e.to_string()]);

@@ -2,16 +2,16 @@
 
 use formats::data_state::Kind as DataKind;
 
-use super::Life;
+use super::Init;
+use crate::boot_state::assessment::Kind;
 use crate::console::say;
 use crate::data::{self, Partition, Place, Remedy};
 use crate::helper::Task;
 use crate::quota::{self, Limits};
-use crate::shutdown::End;
-use crate::trial::Kind;
-use crate::workload::table::{Event, State};
+use crate::rootfs::shutdown::End;
+use crate::workload::state_machine::{Event, State};
 
-impl Life {
+impl Init {
     /// Mounts the data partition, if it is in order.
     pub(super) fn start_data(&mut self, now: u64) {
         // What keeps it from being mounted says the repair, which tries again.
@@ -60,7 +60,7 @@ impl Life {
         }
         let disk = self.booted.disk.clone();
         let units = &self.supervisor.units;
-        let limits: Vec<Limits> = units.iter().filter_map(|unit| unit.conf.data_limits).collect();
+        let limits: Vec<Limits> = units.iter().filter_map(|unit| Limits::of(&unit.conf)).collect();
         self.helpers.start(Task::Growth, now, move || {
             data::grow(&disk);
             quota::limit_all(&limits);
@@ -80,9 +80,9 @@ impl Life {
 
     pub(super) fn volatile_is_there(&mut self, success: bool, now: u64) {
         if !success {
-            self.supervisor.surroundings.data = Some(false);
+            self.supervisor.conditions.data = Some(false);
             say(&["data: not available"]);
-        } else if self.supervisor.surroundings.data == Some(true) {
+        } else if self.supervisor.conditions.data == Some(true) {
             // In the place of a partition that was there: who has that one starts again.
             self.data = data::state().unwrap_or_else(data::kept);
             for index in 0..self.supervisor.units.len() {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Life;
+use super::Init;
 use crate::control::Control;
 use crate::workload::supervise::Pipe;
 use crate::{console, uptime};
@@ -26,7 +26,7 @@ pub enum Token {
     Time,
 }
 
-impl Life {
+impl Init {
     /// Waits for a descriptor or the next deadline.
     pub(super) fn wait(&self) -> Vec<Token> {
         let mut tokens = Vec::with_capacity(32);
@@ -87,8 +87,8 @@ impl Life {
             self.media.deadline().filter(|_| self.shutdown.is_none()),
             self.clock.deadline(),
             self.debug.deadline(),
-            self.probation.next_look(),
-            self.precedence.deadline(),
+            self.assessment.next_look(),
+            self.startup_gate.deadline(),
             self.helpers.deadline(),
             self.shutdown.as_ref().map(|shutdown| shutdown.next_look(now)),
             self.watchdog.is_some().then_some(self.next_feed),

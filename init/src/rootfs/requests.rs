@@ -2,16 +2,17 @@
 
 use formats::boot_request::BootRequest;
 use formats::boot_state::NO_LONGER_WAITS;
+use formats::control::Request;
 
-use super::Life;
-use crate::boot_state_requests::{Moment, Rights};
-use crate::control::{Answer, Request};
-use crate::shutdown::End;
-use crate::status;
-use crate::workload::standing::Verdict;
-use crate::workload::table::Event;
+use super::Init;
+use crate::boot_state::requests::{Moment, Rights};
+use crate::control::Answer;
+use crate::rootfs::shutdown::End;
+use crate::rootfs::status;
+use crate::workload::state_machine::Event;
+use crate::workload::vital_health::Verdict;
 
-impl Life {
+impl Init {
     pub(super) fn on_client(&mut self, index: usize, now: u64) {
         let request = self.control.as_mut().and_then(|control| control.on_readable(index));
         let answer = match request {
@@ -36,7 +37,7 @@ impl Life {
         let person = rights == Rights::Root;
         if !rights.allow(&request, self.boot_requests.have_armed()) {
             let user = peer.to_string();
-            let refused = ["user ", &user, " may not ask for `", request.verb(), "` now"];
+            let refused = ["user ", &user, " may not ask for `", request.verb().word(), "` now"];
             return Some(Answer::error(&refused.concat()));
         }
         let Request::Boot(request) = request else { return Some(self.answer(request, now)) };
@@ -75,7 +76,7 @@ impl Life {
             Request::Status { json: true } => Answer::ok(&status::json(&self.supervisor, &facts)),
             Request::Status { json: false } => Answer::ok(&status::text(&self.supervisor, &facts)),
             Request::Health => {
-                let healthy_for = self.probation.healthy_for(now);
+                let healthy_for = self.assessment.healthy_for(now);
                 Answer::ok(&status::health(&self.supervisor.verdict(now), healthy_for))
             }
             Request::Logs { name, follow } => match self.supervisor.find(&name) {

@@ -1,26 +1,29 @@
 //! From PID 1's first step to everything the loop works on.
 
 use formats::layout::{self, Slot};
-use formats::{Error, Result, boot_state_store, conf};
+use formats::run_slot::RunSlot;
+use formats::{Error, Result, boot_state_store};
 use rustix::system::{RebootCommand, reboot};
 
-use super::Life;
-use crate::boot_state_requests::BootRequests;
+use super::Init;
+use crate::boot_state::assessment::{BootAssessment, Kind};
+use crate::boot_state::failure;
+use crate::boot_state::requests::BootRequests;
 use crate::clock::Clock;
 use crate::console::say;
 use crate::debug_programs::DebugPrograms;
 use crate::helper::{Helpers, Task};
 use crate::media::Media;
 use crate::network::Network;
-use crate::system_conf::{self, System};
-use crate::trial::{Kind, Probation};
+use crate::rootfs::{mounts, readahead};
+use crate::system_conf::System;
 use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
-use crate::workload::precedence::Precedence;
+use crate::workload::startup_gate::StartupGate;
 use crate::workload::supervise::Supervisor;
-use crate::{ahead, control, data, devices, failure, mounts, sys, uptime};
+use crate::{control, data, devices, sys, uptime};
 
-/// What was booted, from `/run/ferrite/slot`.
+/// What was booted, as the initrd wrote it down.
 #[derive(Clone)]
 pub struct Booted {
     pub slot: Slot,
@@ -28,7 +31,8 @@ pub struct Booted {
     pub disk: String,
     /// Name of the chooser that keeps the boot state.
     pub chooser: String,
-    pub facts: Vec<(String, String)>,
+    /// All lines of the file, for `ctl status`.
+    pub facts: [(&'static str, String); 9],
 }
 
 impl Booted {
@@ -40,38 +44,27 @@ impl Booted {
 
 /// Reads what the initrd found.
 pub fn booted() -> Result<Booted> {
-    let error = |e: Error| e.within(layout::RUN_SLOT);
-    let text = std::fs::read(layout::RUN_SLOT).map_err(|e| error(Error::new(e.to_string())))?;
-    let conf = conf::parse(&text, "ferrite-slot 1").map_err(error)?;
-    let get = |key| conf::one(&conf.head, key).map_err(error);
-    let kind =
-        match (get("trial")?.yes_no().map_err(error)?, get("fallback")?.yes_no().map_err(error)?) {
-            (true, _) => Kind::Trial,
-            (false, true) => Kind::Fallback,
-            (false, false) => Kind::Active,
-        };
-    let pairs = conf.head.iter().map(|line| (line.key.to_string(), line.value.to_string()));
-    Ok(Booted {
-        slot: Slot::parse(get("slot")?.value).map_err(error)?,
-        kind,
-        disk: get("disk")?.value.to_string(),
-        chooser: get("chooser")?.value.to_string(),
-        facts: pairs.collect(),
-    })
+    let found = std::fs::read(layout::RUN_SLOT)
+        .map_err(|e| Error::new(e.to_string()))
+        .and_then(|text| RunSlot::parse(&text))
+        .map_err(|e| e.within(layout::RUN_SLOT))?;
+    let facts = found.lines();
+    let RunSlot { slot, boot, disk, chooser, .. } = found;
+    Ok(Booted { slot, kind: boot, disk, chooser, facts })
 }
 
-/// The road from PID 1 to the first workload.
-pub fn start(booted: &Booted) -> Result<Life> {
+/// From PID 1 to the first workload, step by step.
+pub fn start(booted: &Booted) -> Result<Init> {
     let now = uptime::now();
     let text = std::fs::read(layout::SYSTEM_CONF)
         .map_err(|e| Error::new([layout::SYSTEM_CONF, ": ", &e.to_string()].concat()))?;
-    let mut system = system_conf::parse(&text).map_err(|e| e.within(layout::SYSTEM_CONF))?;
+    let mut system = System::parse(&text).map_err(|e| e.within(layout::SYSTEM_CONF))?;
     drop(text);
     let watchdog = take_watchdog(&system);
     let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
-    supervisor.surroundings.first_only = true;
+    supervisor.conditions.first_only = true;
     let mut helpers = Helpers::default();
-    helpers.start(Task::Ahead, now, || ahead::work(&system.read_ahead));
+    helpers.start(Task::ReadAhead, now, || readahead::work(&system.read_ahead));
     mounts::all(system.media)?;
     // Ctrl-Alt-Del becomes a signal to PID 1 instead of a reset.
     let _ = reboot(RebootCommand::CadOff);
@@ -98,7 +91,7 @@ pub fn start(booted: &Booted) -> Result<Life> {
     helpers.start(Task::LastFailure, now, move || {
         failure::publish_note(&name, running).map_err(|e| e.within("last failure"))
     });
-    Ok(Life {
+    Ok(Init {
         booted: booted.clone(),
         signals,
         watchdog,
@@ -122,9 +115,9 @@ pub fn start(booted: &Booted) -> Result<Life> {
         data_watch: None,
         data_check_waits: false,
         helpers,
-        probation: Probation::new(booted.kind, now + system.trial_timeout),
+        assessment: BootAssessment::new(booted.kind, now + system.trial_timeout),
         trial_waits: String::new(),
-        precedence: Precedence::begin(now),
+        startup_gate: StartupGate::begin(now),
         shutdown: None,
         ending: None,
         system,
@@ -136,8 +129,8 @@ pub fn start(booted: &Booted) -> Result<Life> {
 fn take_watchdog(system: &System) -> Option<Watchdog> {
     const SECONDS: u32 = 30;
     let named = system.watchdog.as_ref();
-    Watchdog::adopt(named.map_or(SECONDS, |(_, seconds)| *seconds)).or_else(|| {
-        let (device, seconds) = named?;
-        Watchdog::arm(device, *seconds).map_err(|e| say(&[&e.to_string()])).ok()
+    Watchdog::adopt(named.map_or(SECONDS, |named| named.seconds)).or_else(|| {
+        let named = named?;
+        Watchdog::arm(&named.device, named.seconds).map_err(|e| say(&[&e.to_string()])).ok()
     })
 }

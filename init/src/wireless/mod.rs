@@ -1,9 +1,9 @@
 //! The wireless network that the device's settings name. `wpa_supplicant` joins it, as a workload with
 //! the rights for that alone; this tells it which (`network_conf`), reads from what it says how things
-//! stand (`news`), and tells people.
+//! stand (`events`), and tells people.
 
+mod events;
 mod network_conf;
-mod news;
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,7 +12,7 @@ use formats::conf::Conf;
 use formats::{Error, Result, layout, settings};
 use rustix::fs::{Gid, Uid};
 
-pub use self::news::Standing;
+pub use self::events::JoinState;
 use crate::console::say;
 use crate::data;
 use crate::system_conf::Radio;
@@ -28,7 +28,7 @@ pub struct Wireless {
     radio: Option<Radio>,
     /// The network's name, once all is written down for who joins it.
     ssid: Option<String>,
-    standing: Option<Standing>,
+    join_state: Option<JoinState>,
     /// Since when it is looked for without a sign of it.
     silent_since: Option<u64>,
     line: Vec<u8>,
@@ -52,7 +52,7 @@ impl Wireless {
         match written {
             Ok(Some(ssid)) => {
                 self.ssid = Some(ssid);
-                self.stand(Standing::Trying);
+                self.enter(JoinState::Trying);
             }
             Ok(None) => {
                 say(&["wifi: this device has no network; give it one: imager flash --wifi"])
@@ -76,12 +76,12 @@ impl Wireless {
                 continue;
             }
             let line = std::mem::take(&mut self.line);
-            let (Some(radio), Some(before)) = (&self.radio, self.standing) else { continue };
-            if news::is_sign_of_it(&line, &radio.interface) {
+            let (Some(radio), Some(before)) = (&self.radio, self.join_state) else { continue };
+            if events::is_sign_of_it(&line, &radio.interface) {
                 self.silent_since = None;
             }
-            if let Some(standing) = news::after(&line, &radio.interface, before) {
-                self.stand(standing);
+            if let Some(state) = events::after(&line, &radio.interface, before) {
+                self.enter(state);
             }
         }
     }
@@ -89,14 +89,14 @@ impl Wireless {
     /// `runs`: the network is looked for. That nobody answers to its name is nothing that
     /// `wpa_supplicant` says; it follows from its saying nothing.
     pub fn tick(&mut self, runs: bool, now: u64) {
-        let looks = matches!(self.standing, Some(Standing::Trying | Standing::Lost));
+        let looks = matches!(self.join_state, Some(JoinState::Trying | JoinState::Lost));
         if !runs || !looks {
             self.silent_since = None;
             return;
         }
         let since = *self.silent_since.get_or_insert(now);
         if now >= since + TO_BE_FOUND {
-            self.stand(Standing::NotFound);
+            self.enter(JoinState::NotFound);
         }
     }
 
@@ -105,9 +105,9 @@ impl Wireless {
         self.silent_since.map(|since| since + TO_BE_FOUND)
     }
 
-    fn stand(&mut self, standing: Standing) {
-        if self.standing != Some(standing) {
-            self.standing = Some(standing);
+    fn enter(&mut self, state: JoinState) {
+        if self.join_state != Some(state) {
+            self.join_state = Some(state);
             if let Some((ssid, words)) = self.status() {
                 say(&["wifi: network ", &printable(ssid), ": ", words]);
             }
@@ -116,7 +116,7 @@ impl Wireless {
 
     /// The network's name and how things stand with it; `None` without a network.
     pub fn status(&self) -> Option<(&str, &'static str)> {
-        Some((self.ssid.as_deref()?, self.standing?.words()))
+        Some((self.ssid.as_deref()?, self.join_state?.words()))
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
         Wireless {
             radio: Some(radio),
             ssid,
-            standing: Some(Standing::Trying),
+            join_state: Some(JoinState::Trying),
             ..Wireless::default()
         }
     }
@@ -193,9 +193,9 @@ mod tests {
         wireless.on_output(b"wlan0: SME: Trying to authenticate with x\n");
         wireless.tick(true, 10_000);
         assert_eq!(wireless.deadline(), Some(10_000 + TO_BE_FOUND));
-        assert_eq!(wireless.status().unwrap().1, Standing::Trying.words());
+        assert_eq!(wireless.status().unwrap().1, JoinState::Trying.words());
         wireless.tick(true, 10_000 + TO_BE_FOUND);
-        assert_eq!(wireless.status().unwrap().1, Standing::NotFound.words());
+        assert_eq!(wireless.status().unwrap().1, JoinState::NotFound.words());
         wireless.on_output(b"wlan0: CTRL-EVENT-CONNECTED - x\n");
         wireless.tick(true, u64::MAX / 2);
         assert_eq!(wireless.status(), Some(("Home", "joined")));
@@ -207,7 +207,7 @@ mod tests {
         none.settle(None, 1);
         none.on_output(b"wlan0: CTRL-EVENT-CONNECTED - x\n");
         assert!(none.status().is_none() && !none.is_settled());
-        let mut unset = Wireless { ssid: None, standing: None, ..wireless() };
+        let mut unset = Wireless { ssid: None, join_state: None, ..wireless() };
         unset.settle(None, 1);
         unset.on_output(b"wlan0: CTRL-EVENT-CONNECTED - x\n");
         assert!(unset.status().is_none());

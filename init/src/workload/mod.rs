@@ -1,7 +1,7 @@
-//! Workloads: what each one's life looks like (`table`), when it is started again (`restart`),
-//! whether it is healthy (`health`, `standing`), which go first (`precedence`), how a process of it is made (`spawn`, `cgroup`) and which
-//! ports are its own (`ports`),
-//! what it said (`log_ring`) and how fast it may (`flow`), and the part that ties these together
+//! Workloads: what each one's life looks like (`state_machine`), when it is started again (`restart`),
+//! whether it is healthy (`health`) and what that means for the device (`vital_health`), which start first
+//! (`startup_gate`), how a process of it is made (`spawn`, `cgroup`), which ports are its own (`ports`), what
+//! it logged (`log_ring`) and how fast it may (`flow`), and the part that ties these together
 //! (`supervise`).
 
 pub mod cgroup;
@@ -9,9 +9,9 @@ pub mod flow;
 pub mod health;
 pub mod log_ring;
 pub mod ports;
-pub mod precedence;
 pub mod restart;
 pub mod spawn;
-pub mod standing;
+pub mod startup_gate;
+pub mod state_machine;
 pub mod supervise;
-pub mod table;
+pub mod vital_health;

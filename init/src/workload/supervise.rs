@@ -13,14 +13,14 @@ use super::cgroup::Cgroup;
 use super::health::Monitor;
 use super::log_ring::LogRing;
 use super::ports::Ports;
-use super::precedence;
 use super::restart::History;
 use super::spawn::{self, Process, Program};
-use super::standing::{self, Need, Past, Standing, Verdict};
-use super::table::{Action, Event, State, step};
+use super::startup_gate;
+use super::state_machine::{Action, Event, State, step};
+use super::vital_health::{self, Need, Past, Verdict, VitalHealth};
 use crate::console::say;
 use crate::printable;
-use crate::system_conf::{Provision, Workload};
+use crate::system_conf::{NetworkAccess, Provision, Workload};
 
 /// Milliseconds after which a kill that did not work is repeated.
 const KILL_AGAIN: u64 = 2_000;
@@ -68,7 +68,7 @@ pub struct Unit {
 
 /// What the workloads need of the rest of the system.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Surroundings {
+pub struct Conditions {
     /// `/data`: `None` while it is being made ready.
     pub data: Option<bool>,
     /// There is an address.
@@ -85,7 +85,7 @@ pub struct Supervisor {
     /// In the order of the configuration.
     pub units: Vec<Unit>,
     /// What is there already.
-    pub surroundings: Surroundings,
+    pub conditions: Conditions,
     /// Nothing is started any more.
     pub closing: bool,
 }
@@ -93,7 +93,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Workloads that wait to be started.
     pub fn new(workloads: Vec<Workload>, now: u64) -> Supervisor {
-        let first = precedence::first(&workloads);
+        let first = startup_gate::first(&workloads);
         let unit = |(conf, first): (Workload, bool)| Unit {
             first,
             ring: LogRing::new(conf.log_size),
@@ -122,7 +122,7 @@ impl Supervisor {
         };
         Supervisor {
             units: workloads.into_iter().zip(first).map(unit).collect(),
-            surroundings: Surroundings::default(),
+            conditions: Conditions::default(),
             closing: false,
         }
     }
@@ -184,18 +184,18 @@ impl Supervisor {
     /// What a waiting workload waits for.
     fn need(&self, index: usize) -> Need {
         let conf = &self.units[index].conf;
-        if self.surroundings.first_only && !self.units[index].first {
+        if self.conditions.first_only && !self.units[index].first {
             return Need::Turn;
         }
         if conf.data {
-            match self.surroundings.data {
+            match self.conditions.data {
                 None => return Need::Data,
                 Some(false) => return Need::NoData,
                 Some(true) => {}
             }
         }
         match conf.needs {
-            Some(Provision::Wifi) if !self.surroundings.wifi => {
+            Some(Provision::Wifi) if !self.conditions.wifi => {
                 return Need::Provision(Provision::Wifi);
             }
             _ => {}
@@ -207,7 +207,7 @@ impl Supervisor {
         if let Some(other) = conf.after.iter().find(|other| !ready(other)) {
             return Need::Workload(*other);
         }
-        if conf.network && !self.surroundings.network {
+        if conf.network == NetworkAccess::Awaited && !self.conditions.network {
             return Need::Network;
         }
         Need::Nothing
@@ -239,12 +239,12 @@ impl Supervisor {
     pub fn verdict(&self, now: u64) -> Verdict {
         let vital = (0..self.units.len()).filter(|i| self.units[*i].conf.vital).map(|index| {
             let unit = &self.units[index];
-            (unit.conf.name.as_str(), self.standing(index), unit.detail())
+            (unit.conf.name.as_str(), self.vital_health(index), unit.detail())
         });
-        standing::judge(vital, now)
+        vital_health::judge(vital, now)
     }
 
-    fn standing(&self, index: usize) -> Standing {
+    fn vital_health(&self, index: usize) -> VitalHealth {
         let unit = &self.units[index];
         let need = match self.need(index) {
             // A workload that waits for a broken one is as badly off as that one.
@@ -260,7 +260,7 @@ impl Supervisor {
             ended_well: unit.ended_well,
             stuck: unit.kills >= STUCK_KILLS,
         };
-        standing::of(&unit.conf, unit.state, need, past)
+        vital_health::of(&unit.conf, unit.state, need, past)
     }
 
     /// Kills every process of every workload.
@@ -487,7 +487,8 @@ impl Unit {
         let clean = success && !recycled;
         let why = if recycled { std::mem::take(&mut self.reason) } else { reason.to_string() };
         self.ended_well = clean;
-        let ending = self.history.ended(self.conf.policy, &self.conf.limits, clean, ready_for, now);
+        let ending =
+            self.history.ended(self.conf.restart, &self.conf.limits, clean, ready_for, now);
         self.event(Event::Ended(ending), &why, now);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Unit;
 use crate::workload::flow::{ConsoleShare, Throttle};
-use crate::workload::table::Event;
+use crate::workload::state_machine::Event;
 use crate::{console, sys};
 
 /// The longest line copied to the console in one piece.
