@@ -50,6 +50,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blocking;
 pub mod clock;
 pub mod commands;
 mod console;

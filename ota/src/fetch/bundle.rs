@@ -195,7 +195,7 @@ impl Fetch for Bundle {
 /// nothing newer than what runs. The metadata in it is verified, and kept, as a server's is.
 ///
 /// The waves of a rollout are not kept: somebody brought it here. A pause is, and what was put off
-/// waits for its time unless a person `asked`. `beat` is called meanwhile.
+/// waits for its time unless a person asked ([`Trigger::Manual`]). `beat` is called meanwhile.
 pub fn check(
     context: &Context,
     path: &Path,

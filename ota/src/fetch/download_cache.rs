@@ -15,6 +15,7 @@ use formats::manifest::Manifest;
 use formats::payload::{self, ChunkTable};
 use sha2::{Digest, Sha256};
 
+use crate::blocking::while_beating;
 use crate::device::Device;
 use crate::fetch::resource::{ByteCounter, Resource};
 use crate::heart;
@@ -155,7 +156,11 @@ impl DownloadCache {
             let came = *read.as_ref().unwrap_or_else(|(length, _)| length);
             bytes.truncate(start + came);
             let piece = &bytes[start..];
-            let keep = |file: &mut File| file.write_all(piece).and_then(|()| file.sync_data());
+            let keep = |file: &mut File| {
+                while_beating(&heart::beat, || {
+                    file.write_all(piece).and_then(|()| file.sync_data())
+                })
+            };
             if file.as_mut().is_some_and(|file| keep(file).is_err()) {
                 file = None;
                 let _ = fs::remove_file(self.folder.join(sha256));

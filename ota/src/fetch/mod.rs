@@ -1,9 +1,9 @@
 //! Fetching: from a server that may be slow, broken or hostile, or from a file that somebody brought.
 //!
-//! [`http`] is the client, [`remote`] a repository behind it, [`range_reader`] makes one stream out of as many requests and connections
-//! as it takes, [`resource`] is a file at either end. Every wait and every length is bounded
-//! ([`timeouts`], [`deadline`]), metered links have a [`data_budget`], and what came once is kept in
-//! the [`download_cache`].
+//! [`http`] is the client, [`remote`] a repository behind it; [`range_reader`] makes one stream out of
+//! as many requests and connections as it takes, and [`resource`] is a file at either end. Every wait
+//! and every length is bounded ([`timeouts`], `deadline`), metered links have a [`data_budget`], and
+//! what came once is kept in the `download_cache`.
 
 pub mod bundle;
 pub mod byteranges;

@@ -2,25 +2,18 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
 
 use formats::Slot;
 use formats::manifest::{HEADER_SIZE, Manifest};
 use formats::medium::{Access, Medium};
 use formats::payload::{self, Piece};
 
+use crate::blocking::while_beating;
 use crate::device::Device;
 use crate::{Error, Result};
 
 /// Direct I/O wants memory and offsets aligned to the device's blocks; none has larger ones.
 const ALIGNMENT: usize = 4096;
-
-/// While a flush lasts, so often the heart beats.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// A worn card may take minutes to empty its cache. A flush that lasts longer than this has hung: no
-/// heartbeat is sent for it any more, and `init` does what it does with a process that hangs.
-const LONGEST_FLUSH: Duration = Duration::from_secs(300);
 
 /// Bytes read at once for somebody whose memory is not aligned.
 const BOUNCE: usize = 128 << 10;
@@ -207,26 +200,6 @@ impl SlotWriter {
     pub fn bad_medium(&self) -> Error {
         not_what_was_written(&self.root.path)
     }
-}
-
-/// Does `work` on a thread of its own, because a system call that waits for a medium cannot be
-/// interrupted, and calls `beat` each second until it is done or [`LONGEST_FLUSH`] is over.
-fn while_beating(beat: &dyn Fn(), work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-    std::thread::scope(|scope| {
-        let (done, result) = mpsc::channel();
-        scope.spawn(move || done.send(work()));
-        let end = Instant::now() + LONGEST_FLUSH;
-        loop {
-            match result.recv_timeout(BEAT_EVERY) {
-                Ok(result) => return result,
-                Err(RecvTimeoutError::Timeout) if Instant::now() < end => beat(),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::failed("the thread that flushes the medium died"));
-                }
-            }
-        }
-    })
 }
 
 fn not_what_was_written(path: &Path) -> Error {

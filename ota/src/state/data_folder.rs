@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::blocking::while_beating;
+use crate::heart;
 use crate::state::bounded_file::{create_own, open_own, put_in_place};
 
 /// A folder of small files, each of which is only ever replaced as a whole.
@@ -39,7 +41,8 @@ impl DataFolder for Folder {
         Ok(bytes)
     }
 
-    /// The file's bytes are flushed before its new name is, and that before this returns.
+    /// The file's bytes are flushed before its new name is, and that before this returns. The heart
+    /// beats meanwhile.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.0.join(name);
         let temporary = path.with_extension("new");
@@ -50,7 +53,7 @@ impl DataFolder for Folder {
             put_in_place(&temporary, &path)?;
             File::open(&self.0)?.sync_all()
         };
-        write().inspect_err(|_| {
+        while_beating(&heart::beat, write).inspect_err(|_| {
             let _ = fs::remove_file(&temporary);
         })
     }
