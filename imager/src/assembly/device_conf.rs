@@ -13,7 +13,7 @@ use formats::system_conf::{
     Capability, DataLimits, Health, NetworkAccess, Provision, Radio, RestartLimits, RestartPolicy,
     System, Watchdog, Workload,
 };
-use sha2::{Digest, Sha256};
+use formats::workload::user_id;
 
 use super::initramfs;
 use super::kernel::KernelFiles;
@@ -148,12 +148,6 @@ pub fn users(image: &Image) -> Result<Vec<User>> {
         users.push(User { name: name.to_owned(), id });
     }
     Ok(users)
-}
-
-/// A workload's user, 10000 to 59999, from its name's hash: above Debian's own users, below the overflow user.
-pub fn user_id(name: &str) -> u32 {
-    let hash = Sha256::digest(name.as_bytes());
-    10_000 + u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]) % 50_000
 }
 
 /// A workload of the image file.

@@ -20,10 +20,7 @@ use super::values::{
 };
 pub use super::workload::{Group, Ready, Restart, Workload};
 
-/// Name of the workload that the imager adds when an image file has `[update]`.
-pub const UPDATE_WORKLOAD: &str = "ota";
-/// The half of it that writes: the devices, and no network.
-pub const WRITER_WORKLOAD: &str = "ota-writer";
+pub use formats::workload::{UPDATE_WORKLOAD, WRITER_WORKLOAD};
 /// Name of the workload that it adds for `[network] wifi`.
 pub const WIFI_WORKLOAD: &str = "wifi";
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use debian::suggestion::nearest;
 use formats::layout::{GROUP_CTL, GROUP_SLOTS};
 pub use formats::system_conf::MAX_PORTS;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::diagnostics::{Document, Finding, nearest};
+use super::diagnostics::{Document, Finding};
 use super::values::{DevicePath, Line, Name, Size, Span};
 
 /// One program that `init` starts and keeps alive.
