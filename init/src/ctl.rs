@@ -74,11 +74,9 @@ fn request(words: &[&str]) -> Option<Request> {
         ["poweroff"] => Request::PowerOff,
         _ => return None,
     };
-    // A name that is none would make another request, or none.
+    // A name that is none would make no request.
     let line = request.to_line();
-    let stands =
-        line.len() < MAX_REQUEST && Request::parse(line.as_bytes()) == Some(request.clone());
-    stands.then_some(request)
+    Request::parse(line.as_bytes()).filter(|_| line.len() < MAX_REQUEST)
 }
 
 /// Sends the request and shows the answer as it comes.

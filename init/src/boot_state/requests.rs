@@ -56,7 +56,7 @@ impl Rights<'_> {
     pub fn allow(self, request: &Request, armed: bool) -> bool {
         match self {
             Rights::Root => true,
-            Rights::Only(_) if *request == Request::Reboot && !armed => false,
+            Rights::Only(_) if matches!(request, Request::Reboot) && !armed => false,
             Rights::Only(asks) => asks.contains(&request.verb()),
             Rights::Steering => !matches!(request, Request::Boot(_)),
         }

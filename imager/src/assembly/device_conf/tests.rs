@@ -132,10 +132,3 @@ fn sticks_are_for_those_who_asked_for_them() {
     let camera = media(&format!("{update}{camera}media = true\n"));
     assert_eq!(camera, [true, true, false, false]);
 }
-
-#[test]
-fn a_user_depends_on_the_name_alone() {
-    assert_eq!(user_id("face"), user_id("face"));
-    assert_ne!(user_id("face"), user_id("ota"));
-    assert!((10_000..60_000).contains(&user_id("x")));
-}
