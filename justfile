@@ -26,14 +26,19 @@ device:
 device-amd64:
     scripts/device-build --for amd64
 
-# Everything that CI runs
-test: lint deny unit fuzz-briefly reproducible boot
+# Everything that CI runs; says at the end what each part and the slowest tests took
+test:
+    scripts/ci
 
 # Formatting and clippy, no warning tolerated
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features runner/engine --locked -- -D warnings
     ! scripts/efi-rustc || cargo clippy -p efi-bootchooser --target aarch64-unknown-uefi --locked -- -D warnings
+
+# The API documentation: target/doc, no warning tolerated
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --features runner/engine --locked
 
 # Licences and advisories of the dependencies
 deny:
@@ -41,7 +46,7 @@ deny:
 
 # Tests that need no machine to boot; some build an image
 unit: device
-    cargo test --workspace --exclude qemu-tests --locked
+    cargo test --workspace --exclude qemu-tests --features runner/engine --locked
 
 # Builds the demo twice under other circumstances, once without a network, and compares
 reproducible: device

@@ -8,18 +8,18 @@ use crate::guest::{Boot, number, result};
 use crate::peers::Peers;
 use crate::statistics::median;
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{Built, Variant, Workshop};
+use crate::workspace::{Built, Variant, Workspace};
 
 /// Boots ours and both peers in turn, so that what disturbs the host disturbs all of them.
-pub fn measure(shop: &Workshop, arguments: &Arguments, table: &mut Table) -> Result<()> {
-    let demo = shop.build(&Variant::DEMO)?;
-    let peers = Peers::make(shop, &demo)?;
+pub fn measure(workspace: &Workspace, arguments: &Arguments, table: &mut Table) -> Result<()> {
+    let demo = workspace.build(&Variant::DEMO)?;
+    let peers = Peers::make(workspace, &demo)?;
     let (mut ours, mut floor, mut systemd) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=arguments.runs {
         eprintln!("bench: boot {run} of {}", arguments.runs);
-        ours.push(boot(shop, &demo)?);
-        floor.push(peers.boot_floor(shop)?);
-        systemd.push(peers.boot_systemd(shop)?);
+        ours.push(boot(workspace, &demo)?);
+        floor.push(peers.boot_floor(workspace)?);
+        systemd.push(peers.boot_systemd(workspace)?);
     }
     let mut add = |what: &str, bar, boots: &[Boot], time: fn(&Boot) -> f64, note: &str| {
         let times: Vec<f64> = boots.iter().map(time).collect();
@@ -56,9 +56,9 @@ pub fn measure(shop: &Workshop, arguments: &Arguments, table: &mut Table) -> Res
     Ok(())
 }
 
-fn boot(shop: &Workshop, demo: &Built) -> Result<Boot> {
+fn boot(workspace: &Workspace, demo: &Built) -> Result<Boot> {
     let disk = Disk::copy_of(&demo.img)?;
-    let options = Options { logs: Some(shop.path("")), ..Options::default() };
+    let options = Options { logs: Some(workspace.path("")), ..Options::default() };
     let mut machine = Machine::start("boot", &disk, &options)?;
     let console = &mut machine.console;
     let first = number(console, "ferrite: initrd: pid 1 after ")?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::arguments::Arguments;
 use crate::statistics::median;
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{Variant, Workshop};
+use crate::workspace::{Variant, Workspace};
 
 /// A workload whose program is the file that changes.
 const WITH_A_PROGRAM: Variant<'static> = Variant {
@@ -25,21 +25,21 @@ const PROGRAM: usize = 1 << 20;
 /// Builds into an empty folder, again with the program changed, and again with nothing changed.
 ///
 /// An image with the program stands for the demo: kernel, root and update are as large.
-pub fn measure(shop: &Workshop, arguments: &Arguments, table: &mut Table) -> Result<()> {
-    let toml = shop.write_sources(&WITH_A_PROGRAM)?;
+pub fn measure(workspace: &Workspace, arguments: &Arguments, table: &mut Table) -> Result<()> {
+    let toml = workspace.write_sources(&WITH_A_PROGRAM)?;
     let program = toml.with_file_name("own");
     // Resolves, fetches and fills the caches.
     write_program(&program, 0)?;
-    let out = shop.fresh_folder("build")?;
-    shop.build_into(&toml, &out)?;
+    let out = workspace.fresh_folder("build")?;
+    workspace.build_into(&toml, &out)?;
 
     let (mut fresh, mut changed, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..arguments.runs {
         write_program(&program, 0)?;
-        let out = shop.fresh_folder("build")?;
+        let out = workspace.fresh_folder("build")?;
         let timed = || -> Result<f64> {
             let start = Instant::now();
-            shop.build_into(&toml, &out)?;
+            workspace.build_into(&toml, &out)?;
             Ok(start.elapsed().as_secs_f64())
         };
         fresh.push(timed()?);

@@ -1,18 +1,18 @@
-//! The deltas' table: what an update costs on the wire by each way, for pairs of versions, and what
+//! The deltas' table: what an update costs on the wire by each method, for pairs of versions, and what
 //! making and applying our deltas takes.
 //!
-//! [`kernels`] and [`images`] bring the pairs, [`ways`] and [`roads`] what the others need for them,
-//! [`ours`] our delta, [`known`] what an earlier run found out, [`report`] the table and its bars.
+//! [`kernels`] and [`images`] bring the pairs, [`methods`] and [`slot_stream`] what the others need for them,
+//! [`ferrite`] our delta, [`result_cache`] what an earlier run found out, [`report`] the table and its bars.
 
 mod casync;
+mod ferrite;
 mod images;
 mod kernels;
-mod known;
-mod ours;
+mod methods;
 pub mod process;
 mod report;
-mod roads;
-mod ways;
+mod result_cache;
+mod slot_stream;
 
 use std::path::PathBuf;
 
@@ -20,10 +20,10 @@ use anyhow::{Context, Result};
 
 use crate::arguments::Arguments;
 use crate::table::Table;
-use crate::workshop::{Workshop, length};
-use known::Known;
-use ours::Origin;
+use crate::workspace::{Workspace, length};
+use ferrite::Origin;
 use report::Column;
+use result_cache::ResultCache;
 
 /// Two versions of what a device has in a slot.
 struct Pair {
@@ -37,28 +37,28 @@ struct Pair {
     origin: Origin,
 }
 
-/// Measures every pair by every way.
-pub fn measure(shop: &Workshop, arguments: &Arguments, table: &mut Table) -> Result<()> {
-    let folder = shop.path("deltas");
+/// Measures every pair by every method.
+pub fn measure(workspace: &Workspace, arguments: &Arguments, table: &mut Table) -> Result<()> {
+    let folder = workspace.path("deltas");
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let mut pairs = kernels::pairs(shop)?;
-    pairs.append(&mut images::pairs(shop)?);
-    let mut known = Known::open(&folder.join("known"))?;
+    let mut pairs = kernels::pairs(workspace)?;
+    pairs.append(&mut images::pairs(workspace)?);
+    let mut cache = ResultCache::open(&folder.join("result-cache"))?;
     let mut columns = Vec::new();
     for pair in &pairs {
         eprintln!("bench: deltas: {}: {}", pair.title, pair.versions);
-        let files = known::Pair::of(&pair.old, &pair.new)?;
-        let others = ways::measure(&folder, pair, &files, &mut known)?;
-        let ours = ours::measure(shop, pair, arguments.runs)
+        let files = result_cache::Pair::of(&pair.old, &pair.new)?;
+        let others = methods::measure(&folder, pair, &files, &mut cache)?;
+        let ferrite = ferrite::measure(workspace, pair, arguments.runs)
             .with_context(|| format!("{}: our delta", pair.title))?;
         columns.push(Column {
             title: pair.title,
             versions: pair.versions.clone(),
             size: length(&pair.new)?,
             others,
-            ours,
+            ferrite,
         });
     }
-    table.section(&report::markdown(&columns, &ways::missing()));
+    table.section(&report::markdown(&columns, &methods::missing()));
     Ok(())
 }

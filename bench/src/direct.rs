@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use qemu_tests::{Console, Disk};
 
-use crate::workshop::{BOARD, Workshop};
+use crate::workspace::{BOARD, Workspace};
 
 /// QEMU connects to our socket before anything else.
 const TO_CONNECT: Duration = Duration::from_secs(60);
@@ -36,7 +36,7 @@ pub struct Start<'a> {
 impl Direct {
     /// Starts a machine on `disk`, which `img` tells the board of. Its log is `out/bench/NAME.log`.
     pub fn start(
-        shop: &Workshop,
+        workspace: &Workspace,
         name: &str,
         img: &Path,
         disk: &Path,
@@ -46,7 +46,7 @@ impl Direct {
             tempfile::Builder::new().prefix("ferrite").tempdir().context("temporary folder")?;
         let serial = sockets.path().join("serial");
         let listener = UnixListener::bind(&serial).with_context(|| serial.display().to_string())?;
-        let line = shop.imager(&[
+        let line = workspace.imager(&[
             "run".as_ref(),
             img.as_ref(),
             "--board".as_ref(),
@@ -59,7 +59,7 @@ impl Direct {
         ])?;
         // The loader's arguments come as the shell's own, which needs no quoting.
         let script = format!("exec {} -kernel \"$1\" -initrd \"$2\" -append \"$3\"", bare(&line)?);
-        let said = shop.path(&format!("{name}.qemu.log"));
+        let said = workspace.path(&format!("{name}.qemu.log"));
         let output = File::create(&said).with_context(|| said.display().to_string())?;
         let begin = Instant::now();
         let mut child = Command::new("setpriv")
@@ -72,7 +72,7 @@ impl Direct {
             .stderr(output)
             .spawn()
             .context("setpriv cannot be started; install util-linux")?;
-        let log = shop.path(&format!("{name}.log"));
+        let log = workspace.path(&format!("{name}.log"));
         let console =
             accept(&listener, &mut child).and_then(|stream| Console::new(stream, &log, begin));
         match console {

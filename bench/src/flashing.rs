@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use crate::arguments::Arguments;
 use crate::statistics::median;
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{Variant, Workshop};
+use crate::workspace::{Variant, Workspace};
 
 /// Data is told from zeros in steps of this size, as `imager flash` does.
 const STEP: usize = 64 << 10;
@@ -27,19 +27,19 @@ const CARD: u64 = 1 << 30;
 
 /// Measures it with the demo's image. Fails with a line that says so where there are no loop devices
 /// for this user.
-pub fn measure(shop: &Workshop, arguments: &Arguments, table: &mut Table) -> Result<()> {
+pub fn measure(workspace: &Workspace, arguments: &Arguments, table: &mut Table) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists(),
         "flashing needs root and loop devices; neither a file nor anything else stands for a disk here"
     );
-    let image = shop.build(&Variant::DEMO)?.img;
-    let folder = shop.fresh_folder("flashing")?;
+    let image = workspace.build(&Variant::DEMO)?.img;
+    let folder = workspace.fresh_folder("flashing")?;
     let card = folder.join("card");
     let (full, map) = (folder.join("full-qemu-arm64-1.img"), folder.join("image.bmap"));
     fill(&image, &full)?;
     let flash = |image: &Path| -> Result<(f64, f64)> {
         let device = Loop::over(&card)?;
-        let mut command = Command::new(shop.imager_program());
+        let mut command = Command::new(workspace.imager_program());
         let (text, seconds) = timed(command.arg("flash").arg(image).arg(&device.0))?;
         Ok((written(&text)?, seconds))
     };

@@ -9,17 +9,17 @@ use serde_json::Value;
 use crate::arguments::Arguments;
 use crate::guest::TO_BOOT;
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{Variant, Workshop};
+use crate::workspace::{Variant, Workspace};
 
 /// Timed inferences; `runner bench` takes its own percentiles over them.
 const INFERENCES: usize = 30;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs `runner bench` on the booted demo: infer and bare invoke alternate in one process.
-pub fn measure(shop: &Workshop, _: &Arguments, table: &mut Table) -> Result<()> {
-    let built = shop.build(&Variant::DEMO)?;
+pub fn measure(workspace: &Workspace, _: &Arguments, table: &mut Table) -> Result<()> {
+    let built = workspace.build(&Variant::DEMO)?;
     let disk = Disk::copy_of(&built.img)?;
-    let options = Options { logs: Some(shop.path("")), ..Options::default() };
+    let options = Options { logs: Some(workspace.path("")), ..Options::default() };
     let mut machine = Machine::start("inference", &disk, &options)?;
     let console = &mut machine.console;
     console.wait_for("\"detections\":[{", TO_BOOT)?;

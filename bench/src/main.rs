@@ -1,7 +1,7 @@
 //! Ferrite beside its peers, in one run: measures the bars of docs/benchmarks.md and prints one
 //! table, which is also left as `out/bench/table.md`.
 //!
-//! Every part gets what it needs from [`workshop`] (images and folders) and hands [`table`] its
+//! Every part gets what it needs from [`workspace`] (images and folders) and hands [`table`] its
 //! rows: [`building`], [`sizes`], [`boot`] (with [`peers`], which [`direct`] starts), [`memory`],
 //! [`updating`], [`inference`], [`deltas`], [`flashing`].
 
@@ -20,16 +20,16 @@ mod sizes;
 mod statistics;
 mod table;
 mod updating;
-mod workshop;
+mod workspace;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use arguments::Arguments;
 use table::Table;
-use workshop::Workshop;
+use workspace::Workspace;
 
-type Part = fn(&Workshop, &Arguments, &mut Table) -> Result<()>;
+type Part = fn(&Workspace, &Arguments, &mut Table) -> Result<()>;
 
 /// The parts in the order of the table. Each can be asked for alone.
 const PARTS: [(&str, Part); 8] = [
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 /// Whether every part could be measured. A missed bar is a figure, not a failure.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let shop = Workshop::open()?;
+    let workspace = Workspace::open()?;
     let mut table = Table::default();
     let mut whole = true;
     for (name, measure) in PARTS {
@@ -75,14 +75,14 @@ fn run(arguments: &Arguments) -> Result<bool> {
             continue;
         }
         eprintln!("bench: {name}");
-        if let Err(error) = measure(&shop, arguments, &mut table) {
+        if let Err(error) = measure(&workspace, arguments, &mut table) {
             eprintln!("bench: {name}: {error:#}");
             table.failed(name, &error);
             whole = false;
         }
     }
-    let text = table.markdown(&shop.about(arguments.runs));
+    let text = table.markdown(&workspace.about(arguments.runs));
     print!("{text}");
-    shop.leave("table.md", &text)?;
+    workspace.leave("table.md", &text)?;
     Ok(whole)
 }

@@ -8,13 +8,13 @@ use qemu_tests::{Disk, Machine, Options};
 use crate::arguments::Arguments;
 use crate::guest::{TO_BOOT, number_in};
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{Variant, Workshop};
+use crate::workspace::{Variant, Workspace};
 
 const WORKLOADS: usize = 10;
 
 /// Boots the image with ten sleepers and asks the kernel what PID 1 has in memory. One boot:
 /// nothing here depends on time.
-pub fn measure(shop: &Workshop, _: &Arguments, table: &mut Table) -> Result<()> {
+pub fn measure(workspace: &Workspace, _: &Arguments, table: &mut Table) -> Result<()> {
     let mut workloads = String::new();
     for number in 0..WORKLOADS {
         writeln!(
@@ -24,9 +24,9 @@ pub fn measure(shop: &Workshop, _: &Arguments, table: &mut Table) -> Result<()> 
         )?;
     }
     let sleepers = Variant { name: "sleepers", workloads: Some(&workloads), ..Variant::DEMO };
-    let built = shop.build(&sleepers)?;
+    let built = workspace.build(&sleepers)?;
     let disk = Disk::copy_of(&built.img)?;
-    let options = Options { logs: Some(shop.path("")), ..Options::default() };
+    let options = Options { logs: Some(workspace.path("")), ..Options::default() };
     let mut machine = Machine::start("memory", &disk, &options)?;
     machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     let lines = machine.console.shell("busybox grep -E 'VmRSS|VmHWM|RssAnon' /proc/1/status")?;

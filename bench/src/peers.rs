@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crate::cpio::Archive;
 use crate::direct::{Direct, Start};
 use crate::guest::{Boot, number, result};
-use crate::workshop::{Built, Variant, Workshop, output, package_cache, read};
+use crate::workspace::{Built, Variant, Workspace, output, package_cache, read};
 
 /// The demo beside systemd, as Debian's minimal images have it; without maintainer scripts.
 const SYSTEMD: Variant<'static> =
@@ -51,21 +51,21 @@ pub struct Peers {
 
 impl Peers {
     /// Makes the initramfs archives and the Debian root. `demo` has the kernel and the modules.
-    pub fn make(shop: &Workshop, demo: &Built) -> Result<Peers> {
+    pub fn make(workspace: &Workspace, demo: &Built) -> Result<Peers> {
         let peers = Peers {
             img: demo.img.clone(),
-            kernel: shop.path("kernel"),
-            floor: shop.path("floor.initrd"),
-            systemd: shop.path("systemd.initrd"),
-            debian: shop.path("debian.ext4"),
+            kernel: workspace.path("kernel"),
+            floor: workspace.path("floor.initrd"),
+            systemd: workspace.path("systemd.initrd"),
+            debian: workspace.path("debian.ext4"),
         };
-        let own = shop.path("own.initrd");
-        shop.boot_file(&demo.img, "kernel", &peers.kernel)?;
-        shop.boot_file(&demo.img, "initrd", &own)?;
+        let own = workspace.path("own.initrd");
+        workspace.boot_file(&demo.img, "kernel", &peers.kernel)?;
+        workspace.boot_file(&demo.img, "initrd", &own)?;
         let own = fs::read(&own).with_context(|| own.display().to_string())?;
 
-        let built = shop.build(&SYSTEMD)?;
-        let root = shop.unpack_root(&built.img, "debian")?;
+        let built = workspace.build(&SYSTEMD)?;
+        let root = workspace.unpack_root(&built.img, "debian")?;
         unpack_packages(&read(&built.lock)?, &root)?;
         let model = read(&root.join("usr/share/models/face/model.toml"))?;
         let model: toml::Table = toml::from_str(&model).context("model.toml")?;
@@ -83,20 +83,20 @@ impl Peers {
     }
 
     /// Boots the floor once.
-    pub fn boot_floor(&self, shop: &Workshop) -> Result<Boot> {
+    pub fn boot_floor(&self, workspace: &Workspace) -> Result<Boot> {
         let disk = crate::direct::scratch(&self.img)?;
         let start = Start { kernel: &self.kernel, initrd: &self.floor, arguments: ARGUMENTS };
-        let mut machine = Direct::start(shop, "floor", &self.img, disk.path(), &start)?;
+        let mut machine = Direct::start(workspace, "floor", &self.img, disk.path(), &start)?;
         let first = seconds(&mut machine, "bench: init ")?;
         let exec = seconds(&mut machine, "bench: exec ")?;
         Ok(Boot { first, second: exec, exec, result: result(&mut machine.console)? })
     }
 
     /// Boots systemd once.
-    pub fn boot_systemd(&self, shop: &Workshop) -> Result<Boot> {
+    pub fn boot_systemd(&self, workspace: &Workspace) -> Result<Boot> {
         let disk = crate::direct::scratch(&self.debian)?;
         let start = Start { kernel: &self.kernel, initrd: &self.systemd, arguments: ARGUMENTS };
-        let mut machine = Direct::start(shop, "systemd", &self.img, disk.path(), &start)?;
+        let mut machine = Direct::start(workspace, "systemd", &self.img, disk.path(), &start)?;
         let first = seconds(&mut machine, "bench: init ")?;
         let second = seconds(&mut machine, "bench: root ")?;
         let exec = seconds(&mut machine, "bench: exec ")?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::arguments::Arguments;
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{Variant, Workshop, length};
+use crate::workspace::{Variant, Workspace, length};
 
 /// EROFS stores whole blocks.
 const BLOCK: u64 = 4096;
@@ -21,10 +21,10 @@ const MODULES: &str = "usr/lib/modules";
 const SHELL: &str = "usr/bin/busybox";
 
 /// Measures the demo's image.
-pub fn measure(shop: &Workshop, _: &Arguments, table: &mut Table) -> Result<()> {
-    let built = shop.build(&Variant::DEMO)?;
-    let keys = shop.keys();
-    let report = shop.imager(&[
+pub fn measure(workspace: &Workspace, _: &Arguments, table: &mut Table) -> Result<()> {
+    let built = workspace.build(&Variant::DEMO)?;
+    let keys = workspace.keys();
+    let report = workspace.imager(&[
         "inspect".as_ref(),
         built.update.as_ref(),
         "--keys".as_ref(),
@@ -34,7 +34,7 @@ pub fn measure(shop: &Workshop, _: &Arguments, table: &mut Table) -> Result<()> 
     let report: Value = serde_json::from_str(&report).context("`imager inspect --json`")?;
     let root = report["slot"]["manifest"]["root_bytes"].as_u64();
     let root = root.context("`imager inspect` told no size of the root")?;
-    let folder = shop.unpack_root(&built.img, "root")?;
+    let folder = workspace.unpack_root(&built.img, "root")?;
     let mut models = 0;
     for name in MODEL_FOLDERS {
         models += blocks(&folder.join(name))?;
@@ -53,7 +53,7 @@ pub fn measure(shop: &Workshop, _: &Arguments, table: &mut Table) -> Result<()> 
     let note = "zstd -19 --long=27";
     add(".img, compressed", Bar::AtMost(25.0), compressed(&built.img)?, note);
     add(".update", Bar::None, length(&built.update)?, "chunks of 256 KiB, each a zstd frame");
-    let device = shop.device();
+    let device = workspace.device();
     add("init", Bar::AtMost(1.0), length(&device.join("init"))?, "static");
     add("ota", Bar::None, length(&device.join("ota"))?, "");
     add("runner", Bar::None, length(&device.join("runner"))?, "");

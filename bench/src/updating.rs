@@ -13,7 +13,7 @@ use crate::arguments::Arguments;
 use crate::guest::{TO_BOOT, number_in};
 use crate::statistics::median;
 use crate::table::{Bar, Table, Unit};
-use crate::workshop::{Built, UPDATE_PORT, Variant, Workshop, output};
+use crate::workspace::{Built, UPDATE_PORT, Variant, Workspace, output};
 
 /// The version that runs; it has the peer's programs.
 const RUNNING: Variant<'static> = Variant {
@@ -32,17 +32,17 @@ struct Payload {
 }
 
 /// Lets a device update itself, then writes the same bytes to the same partitions with the peer.
-pub fn measure(shop: &Workshop, arguments: &Arguments, table: &mut Table) -> Result<()> {
-    let (running, newer) = (shop.build(&RUNNING)?, shop.build(&NEWER)?);
-    let repo = shop.fresh_folder("repo")?;
-    shop.publish(&repo, &newer.update)?;
-    let payload = pack(shop, &newer, &repo)?;
+pub fn measure(workspace: &Workspace, arguments: &Arguments, table: &mut Table) -> Result<()> {
+    let (running, newer) = (workspace.build(&RUNNING)?, workspace.build(&NEWER)?);
+    let repo = workspace.fresh_folder("repo")?;
+    workspace.publish(&repo, &newer.update)?;
+    let payload = pack(workspace, &newer, &repo)?;
     let server = Server::start_on(&repo, UPDATE_PORT)?;
     let (mut ours, mut peers, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=arguments.runs {
         eprintln!("bench: update {run} of {}", arguments.runs);
         let disk = Disk::copy_of(&running.img)?;
-        let options = Options { logs: Some(shop.path("")), ..Options::default() };
+        let options = Options { logs: Some(workspace.path("")), ..Options::default() };
         let mut machine = Machine::start("update", &disk, &options)?;
         let console = &mut machine.console;
         let (seconds, megabytes) = ours_once(console)?;
@@ -100,9 +100,9 @@ fn peer_once(console: &mut Console, url: &str) -> Result<f64> {
 }
 
 /// Writes `boot.zst` and `root.zst` beside the repository.
-fn pack(shop: &Workshop, newer: &Built, repo: &Path) -> Result<Payload> {
-    let keys = shop.keys();
-    let report = shop.imager(&[
+fn pack(workspace: &Workspace, newer: &Built, repo: &Path) -> Result<Payload> {
+    let keys = workspace.keys();
+    let report = workspace.imager(&[
         "inspect".as_ref(),
         newer.update.as_ref(),
         "--keys".as_ref(),
@@ -120,7 +120,7 @@ fn pack(shop: &Workshop, newer: &Built, repo: &Path) -> Result<Payload> {
     let root = root + usize::try_from(formats::verity::tree_size(root as u64)).context("tree")?;
     let disk = Disk::copy_of(&newer.img)?;
     for (name, length) in [("boot", boot), ("root", root)] {
-        let plain = shop.path(&format!("{name}.plain"));
+        let plain = workspace.path(&format!("{name}.plain"));
         let bytes = disk.read(&format!("{name}-a"), 0, length)?;
         fs::write(&plain, bytes).with_context(|| plain.display().to_string())?;
         let packed = repo.join(format!("{name}.zst"));

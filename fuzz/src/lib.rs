@@ -171,7 +171,7 @@ pub fn bundle(input: &[u8]) {
     for bytes in [input, &bytes] {
         let length = bytes.len() as u64;
         if let Ok(files) =
-            ota::bundle::index(length, &|at, buffer: &mut [u8]| read_at(bytes, at, buffer), &|| ())
+            ota::fetch::bundle::index(length, &|at, buffer: &mut [u8]| read_at(bytes, at, buffer), &|| ())
         {
             for (name, range) in files {
                 assert!(range.start <= range.end && range.end <= length, "{name} lies outside");
@@ -228,12 +228,12 @@ pub fn byteranges(input: &[u8]) {
     let mut next = || parts.next().unwrap_or_default();
     let (kind, range, body) = (next(), next(), next());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if let Some(range) = ota::byteranges::content_range(&text(range)) {
+    if let Some(range) = ota::fetch::byteranges::content_range(&text(range)) {
         assert!(range.start < range.end);
     }
     let kind = text(kind);
-    let boundary = ota::byteranges::boundary(&kind).unwrap_or("x");
-    let mut parts = ota::byteranges::Parts::new(body, boundary);
+    let boundary = ota::fetch::byteranges::boundary(&kind).unwrap_or("x");
+    let mut parts = ota::fetch::byteranges::Parts::new(body, boundary);
     let mut read = 0;
     while let Ok(Some(range)) = parts.next_part() {
         let mut bytes = Vec::new();

@@ -4,17 +4,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use imager_parts::fs::ext4_reader::Volume as Ext4;
-use imager_parts::fs::fat_reader::FatVolume;
-use imager_parts::fs::tree::Tree;
-use imager_parts::fs::{erofs, erofs_reader, ext4, fat};
+use formats::Slot;
 use formats::gpt::{Gpt, Guid, Partition};
 use formats::layout;
 use formats::medium::{Access, Medium as Partitioned, Partitions};
 use formats::rpi::autoboot::{self, Method};
 use formats::rpi::plan::Write;
-use formats::rpi::{Rpi, BOOT_VOLUME};
-use formats::Slot;
+use formats::rpi::{BOOT_VOLUME, Rpi};
+use imagefs::ext4_reader::Volume as Ext4;
+use imagefs::fat_reader::FatVolume;
+use imagefs::tree::Tree;
+use imagefs::{erofs, erofs_reader, ext4, fat};
 
 use crate::patched::Medium;
 use crate::read_at;

@@ -10,15 +10,16 @@ use std::time::Duration;
 use init::clock::{self, sntp};
 use init::network::dhcp::{Action, Client as Dhcp};
 use init::network::dhcp_message;
-use ota::http::{Client, Remote};
-use ota::patience::Patience;
-use ota::source::Source;
+use ota::fetch::http::Client;
+use ota::fetch::remote::Remote;
+use ota::fetch::timeouts::Timeouts;
+use ota::fetch::resource::Resource;
 use tuf::Fetch;
-use runner_parts::args::Overrides;
-use runner_parts::budget::Budget;
-use runner_parts::config;
-use runner_parts::prepare::{Content, Preparer};
-use runner_parts::request_head;
+use runner::args::Overrides;
+use runner::budget::Budget;
+use runner::config;
+use runner::prepare::{Content, Preparer};
+use runner::source::http::request_head;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
@@ -118,7 +119,7 @@ pub fn picture(input: &[u8]) {
         let text = b"name = \"x\"\n[input]\nkind = \"picture\"\nwidth = 32\nheight = 24\n[decoder]\nkind = \"raw\"\n";
         let config = config::parse(text, Path::new("/"), &Overrides::default()).ok()?;
         let preparer = Preparer::new(&config.input, Budget::of_this_process(Some(MEMORY)));
-        preparer.model_is_there(1);
+        preparer.model_loaded(1);
         Some(preparer)
     });
     let preparer = preparer.as_ref().expect("this model.toml is sound");
@@ -136,17 +137,17 @@ pub fn picture(input: &[u8]) {
 /// One byte for what is asked and in which pieces it comes, then all that the server sends.
 pub fn http_answer(input: &[u8]) {
     let Some((kind, answer)) = input.split_first() else { return };
-    let patience = Patience {
+    let timeouts = Timeouts {
         connect: Duration::from_secs(1),
         answer: Duration::from_secs(1),
         idle: Duration::from_secs(1),
         attempts: 2,
         first_retry: Duration::ZERO,
-        ..Patience::default()
+        ..Timeouts::default()
     };
     let piece = if kind & 0x80 == 0 { usize::MAX } else { 1 + usize::from(kind & 0x3f) };
     let server = Server { answer: answer.into(), piece };
-    let client = Client::over(patience, server, Nobody);
+    let client = Client::over(timeouts, server, Nobody);
     let fetched = AtomicU64::new(0);
     let ranges = match kind & 3 {
         0 => {
@@ -162,7 +163,7 @@ pub fn http_answer(input: &[u8]) {
         _ => vec![0..300, 310..5000],
     };
     let asked: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-    let source = Source::Url(client, "http://server/repo/targets/x.update".into());
+    let source = Resource::Url(client, "http://server/repo/targets/x.update".into());
     let mut stream = source.read(ranges, &fetched).expect("nothing is asked for yet");
     let mut bytes = Vec::new();
     let result = (&mut stream).take(asked + 1).read_to_end(&mut bytes);

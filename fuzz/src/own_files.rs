@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use ota::data_folder::DataFolder;
-use ota::paths::Paths;
+use ota::state::data_folder::DataFolder;
+use ota::device::Device;
 use ota::state::State;
 use formats::medium::DeviceFolder;
 
@@ -31,13 +31,13 @@ impl DataFolder for All {
 pub fn ota_state(input: &[u8]) {
     let load = |bytes: Vec<u8>| {
         let nowhere = DeviceFolder::shared(Path::new("/nonexistent"));
-        State::load(&Paths::below(Path::new("/nonexistent")).on(nowhere, Arc::new(All(bytes))))
+        State::load(&Device::below(Path::new("/nonexistent")).on(nowhere, Arc::new(All(bytes))))
     };
     let state = load(input.to_vec());
     let again = serde_json::to_vec(&state).expect("a state can be written");
     assert_eq!(load(again), state, "another state came back");
     let _ = state.failure_of("ab");
-    if let Ok(report) = serde_json::from_slice::<ota::account::Report>(input) {
+    if let Ok(report) = serde_json::from_slice::<ota::install::progress::InstallProgress>(input) {
         let _ = (report.saved(), report.fetched_in_all(), report.to_text());
         assert!(report.percent() <= 100);
     }

@@ -9,10 +9,10 @@ use formats::network_time::NetworkTime;
 use rustix::time::{ClockId, clock_gettime};
 use tuf::Time;
 
-use crate::bounded_file::read_bounded;
-use crate::device;
-use crate::paths::Paths;
+use crate::context;
+use crate::device::Device;
 use crate::state::State;
+use crate::state::bounded_file::read_bounded;
 
 /// Clocks before 2024 were never set: no time of the day can be told from them.
 const CLOCK_WAS_SET: u64 = 1_704_067_200;
@@ -31,33 +31,33 @@ pub fn was_set(now: u64) -> bool {
 }
 
 /// What a time server said since this boot, and the time gone by since then.
-pub fn network(paths: &Paths) -> Option<u64> {
-    let text = read_bounded(&paths.network_time(), conf::MAX_BYTES as u64).ok()?;
+pub fn network(device: &Device) -> Option<u64> {
+    let text = read_bounded(&device.network_time(), conf::MAX_BYTES as u64).ok()?;
     NetworkTime::parse(&text).ok()?.at(boot_ms())
 }
 
 /// The sure time, in seconds since 1970; 0 when nothing is sure.
-pub fn sure(paths: &Paths, state: &State) -> u64 {
-    let signed_at = state.signed_at.filter(|at| *at <= believable(paths).0);
-    network(paths).unwrap_or(0).max(signed_at.unwrap_or(0))
+pub fn lower_bound(device: &Device, state: &State) -> u64 {
+    let signed_at = state.signed_at.filter(|at| *at <= believable(device).0);
+    network(device).unwrap_or(0).max(signed_at.unwrap_or(0))
 }
 
 /// The latest time that a signature of the repository alone may say it is: a year after all else
 /// that is known of the time. The key for it is online, and the clock of its PC may be wrong.
-pub(crate) fn believable(paths: &Paths) -> Time {
-    let known = [Some(now()), network(paths), device::built(paths)];
+pub(crate) fn believable(device: &Device) -> Time {
+    let known = [Some(now()), network(device), context::built(device)];
     let latest = known.into_iter().flatten().max().unwrap_or(0);
     Time(latest.saturating_add(LONGEST_LEAP))
 }
 
 /// The device's time: what its own clock shows, unless it is sure that it is later.
-pub fn best(paths: &Paths, state: &State) -> u64 {
-    now().max(sure(paths, state))
+pub fn estimate(device: &Device, state: &State) -> u64 {
+    now().max(lower_bound(device, state))
 }
 
 /// What is certain before the repository is asked; what it signs of the time comes on top.
-pub(crate) fn certain(paths: &Paths) -> Time {
-    Time(network(paths).unwrap_or(0))
+pub(crate) fn network_lower_bound(device: &Device) -> Time {
+    Time(network(device).unwrap_or(0))
 }
 
 /// Milliseconds of CLOCK_BOOTTIME.
@@ -70,27 +70,27 @@ fn boot_ms() -> u64 {
 mod tests {
     use super::*;
 
-    fn say(dir: &std::path::Path, text: &str) -> Paths {
-        let paths = Paths::below(dir);
-        std::fs::create_dir_all(paths.network_time().parent().unwrap()).unwrap();
-        std::fs::write(paths.network_time(), text).unwrap();
-        paths
+    fn say(dir: &std::path::Path, text: &str) -> Device {
+        let device = Device::below(dir);
+        std::fs::create_dir_all(device.network_time().parent().unwrap()).unwrap();
+        std::fs::write(device.network_time(), text).unwrap();
+        device
     }
 
     #[test]
     fn what_a_time_server_said_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(network(&Paths::below(dir.path())), None);
+        assert_eq!(network(&Device::below(dir.path())), None);
         let said = NetworkTime { unix: 1_900_000_000, boot_ms: 0 };
-        let paths = say(dir.path(), &said.to_text());
+        let device = say(dir.path(), &said.to_text());
         let up = boot_ms() / 1000;
-        let now = network(&paths).unwrap();
+        let now = network(&device).unwrap();
         assert!(now >= 1_900_000_000 + up && now <= 1_900_000_000 + up + 60, "{now}");
         let signed = |at| State { signed_at: Some(at), ..State::default() };
-        assert_eq!(sure(&paths, &signed(1_910_000_000)), 1_910_000_000);
+        assert_eq!(lower_bound(&device, &signed(1_910_000_000)), 1_910_000_000);
         // A leap over a year.
-        assert_eq!(sure(&paths, &signed(2_100_000_000)) / 100, now / 100);
-        assert_eq!(sure(&paths, &State::default()) / 100, now / 100);
+        assert_eq!(lower_bound(&device, &signed(2_100_000_000)) / 100, now / 100);
+        assert_eq!(lower_bound(&device, &State::default()) / 100, now / 100);
     }
 
     #[test]

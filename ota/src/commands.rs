@@ -5,25 +5,24 @@ use std::path::{Path, PathBuf};
 use formats::Slot;
 use formats::boot_request::BootRequest;
 
-use crate::boot;
-use crate::boot_changes;
-use crate::bundle;
-use crate::candidates::{Outcome, install_first};
-use crate::check::{Candidate, Checked, check};
 use crate::clock;
 use crate::console::{announce, say};
+use crate::context::Context;
 use crate::daemon;
-use crate::device::{self, Running};
-use crate::http::Client;
-use crate::install::{InstallerLock, Offer, install};
-use crate::meter::Asked;
-use crate::paths::Paths;
-use crate::patience::Patience;
-use crate::retrial;
-use crate::settings::Settings;
-use crate::source::Source;
-use crate::state::{Failed, Pending, State, Waiting};
-use crate::{Error, Result, floor, health, status, writer};
+use crate::device::Device;
+use crate::fetch::bundle;
+use crate::fetch::data_budget::Trigger;
+use crate::fetch::http::Client;
+use crate::fetch::resource::Resource;
+use crate::fetch::timeouts::Timeouts;
+use crate::init::boot;
+use crate::init::boot_changes;
+use crate::install::candidates::{Outcome, install_first};
+use crate::install::{InstallerLock, UpdateSource, install};
+use crate::policy::check::{Candidate, Checked, check};
+use crate::policy::retrial;
+use crate::state::{Failed, State, VersionId, Waiting};
+use crate::{Error, Result, init::health, policy::floor, status, writer};
 
 /// What may be typed.
 pub const USAGE: &str = "usage:
@@ -42,22 +41,22 @@ pub const USAGE: &str = "usage:
 /// A command that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Be the workload.
+    /// Run the daemon.
     Run,
-    /// Be the workload that writes.
+    /// Run the half that writes.
     Writer,
-    /// Ask.
+    /// Check for an update.
     Check,
     /// Install from the repository, or from what is named.
     Install(Option<String>),
-    /// Tell; as JSON or not.
+    /// Print the status.
     Status {
         /// As JSON.
         json: bool,
     },
-    /// Keep what is on trial.
+    /// Commit the version on trial.
     Commit,
-    /// Go back.
+    /// Give up the trial, or go back to the version before.
     Rollback,
     /// Try again what waits, or the version named, or `all`.
     Retry(Option<String>),
@@ -89,14 +88,14 @@ impl Command {
 }
 
 /// Runs a command.
-pub fn run(command: Command, paths: &Paths) -> Result<()> {
+pub fn run(command: Command, device: &Device) -> Result<()> {
     match command {
-        Command::Run => daemon::run(paths),
-        Command::Writer => writer::run(paths),
-        Command::Check => check_command(paths),
-        Command::Install(from) => install_command(paths, from.as_deref()),
+        Command::Run => daemon::run(device),
+        Command::Writer => writer::run(device),
+        Command::Check => check_command(device),
+        Command::Install(from) => install_command(device, from.as_deref()),
         Command::Status { json } => {
-            let status = status::collect(paths)?;
+            let status = status::collect(&Context::load(device)?)?;
             let json = json.then(|| serde_json::to_string_pretty(&status));
             match json.transpose().map_err(|e| Error::failed(e.to_string()))? {
                 Some(json) => say(&json),
@@ -104,22 +103,21 @@ pub fn run(command: Command, paths: &Paths) -> Result<()> {
             }
             Ok(())
         }
-        Command::Commit => daemon::commit(paths, &Running::load(paths)?).map(|line| say(&line)),
-        Command::Rollback => rollback(paths),
-        Command::Retry(version) => retry(paths, version.as_deref()),
+        Command::Commit => daemon::commit(&Context::load(device)?).map(|line| say(&line)),
+        Command::Rollback => rollback(device),
+        Command::Retry(version) => retry(device, version.as_deref()),
     }
 }
 
-fn check_command(paths: &Paths) -> Result<()> {
-    let settings = Settings::load(&paths.settings())?;
-    let running = Running::load(paths)?;
-    let checked =
-        check(paths, &settings, Patience::default(), &settings.url, &running, Asked::ByHand)?;
-    State::change(paths, |state| state.last_check = Some(clock::now()))?;
+fn check_command(device: &Device) -> Result<()> {
+    let context = Context::load(device)?;
+    let url = &context.settings()?.url;
+    let checked = check(&context, Timeouts::default(), url, Trigger::Manual)?;
+    State::change(device, |state| state.last_check = Some(clock::now()))?;
     say_waiting(&checked);
     match checked.take.first() {
         Some((found, _)) => say_found(found),
-        None => say_nothing_newer(paths, &running, &checked.waiting),
+        None => say_nothing_newer(&context, &checked.waiting),
     }
     Ok(())
 }
@@ -137,39 +135,39 @@ fn say_waiting(checked: &Checked) {
     }
 }
 
-fn say_nothing_newer(paths: &Paths, running: &Running, waiting: &Option<Waiting>) {
-    if let Some(retrial) = State::load(paths).retrial {
+fn say_nothing_newer(context: &Context, waiting: &Option<Waiting>) {
+    let Context { device, running, .. } = context;
+    if let Some(retrial) = State::load(device).retrial {
         say(&format!("{} (sequence {}): {}", retrial.version, retrial.sequence, retrial.when()));
     }
     let what = if waiting.is_some() { "nothing else" } else { "nothing newer" };
     say(&format!("{what} than {} (sequence {})", running.version, running.sequence));
 }
 
-fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
-    let settings = Settings::load(&paths.settings())?;
-    let running = Running::load(paths)?;
+fn install_command(device: &Device, from: Option<&str>) -> Result<()> {
+    let context = Context::load(device)?;
+    let settings = context.settings()?;
     let from = from.unwrap_or(&settings.url);
     let mut waiting = None;
     let offers = match from {
         url if url.contains("://") && url.ends_with(".update") => {
             let client =
-                Client::of_device(paths, &settings, Patience::default(), url, Asked::ByHand)?;
-            let source = Source::Url(client, url.into());
-            return installed(&install_alone(paths, &settings, source)?);
+                Client::of_device(device, settings, Timeouts::default(), url, Trigger::Manual)?;
+            let resource = Resource::Url(client, url.into());
+            return installed(&install_alone(&context, resource)?);
         }
         url if url.contains("://") => {
-            let checked =
-                check(paths, &settings, Patience::default(), url, &running, Asked::ByHand)?;
+            let checked = check(&context, Timeouts::default(), url, Trigger::Manual)?;
             say_waiting(&checked);
             waiting = checked.waiting;
             checked.take
         }
         file if file.ends_with(".bundle") => {
-            bundle::check(paths, &settings, &running, Path::new(file), Asked::ByHand, &|| ())?
+            bundle::check(&context, Path::new(file), Trigger::Manual, &|| ())?
         }
         file => {
-            let source = Source::File(PathBuf::from(file));
-            return installed(&install_alone(paths, &settings, source)?);
+            let resource = Resource::File(PathBuf::from(file));
+            return installed(&install_alone(&context, resource)?);
         }
     };
     let offers = offers.iter().map(|(candidate, offer)| (candidate, offer));
@@ -177,25 +175,26 @@ fn install_command(paths: &Paths, from: Option<&str>) -> Result<()> {
         Ok(candidate) => say_found(candidate),
         Err(error) => say(&error.to_string()),
     };
-    match install_first(paths, offers, settings.tries, &|| (), &mut told)?.0 {
+    match install_first(&context, offers, settings.tries, &|| (), &mut told)?.0 {
         Some(Outcome::Installed(version)) => installed(&version),
         Some(Outcome::Armed(version)) => {
             say(&format!("{version} is installed already; reboot to try it (`ctl reboot`)"));
             Ok(())
         }
         None => {
-            say_nothing_newer(paths, &running, &waiting);
+            say_nothing_newer(&context, &waiting);
             Ok(())
         }
     }
 }
 
 /// Installs a file that does not come through a repository.
-fn install_alone(paths: &Paths, settings: &Settings, source: Source) -> Result<Pending> {
-    install(paths, &Offer { source, promise: None }, settings.tries, &|| ())
+fn install_alone(context: &Context, resource: Resource) -> Result<VersionId> {
+    let tries = context.settings()?.tries;
+    install(context, &UpdateSource { resource, signed: None }, tries, &|| ())
 }
 
-fn installed(version: &Pending) -> Result<()> {
+fn installed(version: &VersionId) -> Result<()> {
     announce(version);
     say("reboot to try it (`ctl reboot`)");
     Ok(())
@@ -203,13 +202,13 @@ fn installed(version: &Pending) -> Result<()> {
 
 /// Tries again what was left in the other slot, when that is the version named, `all` or nothing is
 /// named; and forgets the failures of what is named, so that it is taken when it is offered.
-fn retry(paths: &Paths, version: Option<&str>) -> Result<()> {
-    let _lock = InstallerLock::take(paths)?;
-    let running = Running::load(paths)?;
-    let settings = Settings::load(&paths.settings())?;
+fn retry(device: &Device, version: Option<&str>) -> Result<()> {
+    let _lock = InstallerLock::take(device)?;
+    let context = Context::load(device)?;
+    let settings = context.settings()?;
     let named = |of: &str| version.is_none_or(|version| version == of || version == "all");
     let mut forgotten = Vec::new();
-    State::change(paths, |state| {
+    State::change(device, |state| {
         let forget = |failed: &Failed| version.is_some() && named(&failed.version);
         forgotten.extend(state.failed.iter().filter(|f| forget(f)).map(|f| f.version.clone()));
         state.failed.retain(|failed| !forget(failed));
@@ -223,13 +222,13 @@ fn retry(paths: &Paths, version: Option<&str>) -> Result<()> {
     for version in &forgotten {
         say(&format!("{version} may be tried again; `ota install` fetches it at once"));
     }
-    let boot = boot_changes::load(paths)?;
-    let waits = retrial::struck_out(paths, &running, &boot, &State::load(paths))?;
-    if waits.is_some_and(|(manifest, _)| named(&manifest.version)) {
-        if let Some(armed) = retrial::arm(paths, &running, settings.tries)? {
-            say(&format!("{}; rebooting", retrial::trying(&armed)));
-            return health::reboot(paths);
-        }
+    let boot = boot_changes::load(device)?;
+    let waits = retrial::struck_out(&context, &boot, &State::load(device))?;
+    if waits.is_some_and(|(manifest, _)| named(&manifest.version))
+        && let Some(armed) = retrial::arm(&context, settings.tries)?
+    {
+        say(&format!("{}; rebooting", retrial::trying(&armed)));
+        return health::reboot(device);
     }
     match (forgotten.is_empty(), version) {
         (false, _) => Ok(()),
@@ -242,40 +241,40 @@ fn retry(paths: &Paths, version: Option<&str>) -> Result<()> {
 
 /// Gives up a trial, running or armed; else tries the version before, which takes this one's place
 /// as the one that is not to be installed again.
-fn rollback(paths: &Paths) -> Result<()> {
-    let _lock = InstallerLock::take(paths)?;
-    let running = Running::load(paths)?;
-    let settings = Settings::load(&paths.settings())?;
-    let keys = device::trusted_keys(paths)?;
-    let boot = boot::state(paths)?;
+fn rollback(device: &Device) -> Result<()> {
+    let _lock = InstallerLock::take(device)?;
+    let context = Context::load(device)?;
+    let (running, settings) = (&context.running, context.settings()?);
+    let content = context.idle_content()?;
+    let boot = boot::state(device)?;
     let idle = running.slot.other();
     let give_up = |slot: Slot| {
-        let content = match slot == running.slot {
-            true => device::running_identity(paths, slot, &keys).ok(),
-            false => device::content(paths, &keys, slot).map(|(_, content)| content),
+        let version = match slot == running.slot {
+            true => context.version().ok().cloned(),
+            false => content.clone().map(|(_, version)| version),
         };
-        State::change(paths, |state| {
+        State::change(device, |state| {
             state.pending = None;
             state.retrial = None;
-            if let Some(content) = content {
-                state.remember_failed(content.failed("rolled back by hand"));
+            if let Some(version) = version {
+                state.remember_failed(version.failed("rolled back by hand"));
             }
         })
     };
     if boot.active != running.slot {
         give_up(running.slot)?;
-        boot::ask(paths, BootRequest::ClearTrial)?;
+        boot::ask(device, BootRequest::ClearTrial)?;
         say(&format!("gave up {}; rebooting into slot {idle}", running.version));
-        return health::reboot(paths);
+        return health::reboot(device);
     }
     if boot.trial == Some(idle) {
         give_up(idle)?;
-        boot::ask(paths, BootRequest::ClearTrial)?;
+        boot::ask(device, BootRequest::ClearTrial)?;
         say(&format!("gave up the trial of slot {idle}; {} stays", running.version));
         return Ok(());
     }
-    let before = device::content(paths, &keys, idle).filter(|_| boot.fallback == Some(idle));
-    let Some((manifest, content)) = before else {
+    let before = content.clone().filter(|_| boot.fallback == Some(idle));
+    let Some((manifest, before)) = before else {
         return Err(Error::failed("there is no version before this one to go back to"));
     };
     if manifest.sequence > running.sequence {
@@ -285,7 +284,7 @@ fn rollback(paths: &Paths) -> Result<()> {
             manifest.version
         )));
     }
-    let floor = floor::lowest(paths, &keys, running.slot, &boot, &State::load(paths))?;
+    let floor = floor::lowest(&context, &boot, &State::load(device))?;
     if manifest.sequence < floor {
         return Err(Error::refused(
             &manifest.version,
@@ -293,11 +292,11 @@ fn rollback(paths: &Paths) -> Result<()> {
         ));
     }
     give_up(running.slot)?;
-    boot::ask(paths, BootRequest::Arm { slot: idle, tries: settings.tries.max(1) })?;
-    let pending = content.armed(true);
-    State::change(paths, |state| state.pending = Some(pending.clone()))?;
+    boot::ask(device, BootRequest::Arm { slot: idle, tries: settings.tries.max(1) })?;
+    let pending = before.armed(true);
+    State::change(device, |state| state.pending = Some(pending.clone()))?;
     say(&format!("{}; rebooting", retrial::trying(&pending)));
-    health::reboot(paths)
+    health::reboot(device)
 }
 
 #[cfg(test)]

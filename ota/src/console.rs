@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::state::Pending;
+use crate::state::VersionId;
 
 /// Writes a line to the console; `init` puts `ota: ` in front.
 pub fn say(line: &str) {
@@ -10,7 +10,7 @@ pub fn say(line: &str) {
 }
 
 /// The lines that follow an install.
-pub fn announce(installed: &Pending) {
+pub fn announce(installed: &VersionId) {
     say(&format!("installed {} in slot {}", installed.version, installed.slot));
     say("trial armed");
 }

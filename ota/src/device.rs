@@ -1,174 +1,211 @@
-//! What runs on this device now, and what it trusts.
+//! A device as `ota` reaches it: every path it touches, below one root so that a test can stand in for
+//! a device; who changes the boot state and writes the idle slot; and the two things that must survive
+//! a power cut, the partitions and the data folder, each behind a trait.
 
-use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use formats::Slot;
-use formats::boot_state::Boot;
-use formats::boot_state_store::BootStateStore;
-use formats::conf::{self, Line};
-use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
-use formats::medium::Access;
-use sha2::{Digest, Sha256};
+use formats::layout;
+use formats::medium::{DeviceFolder, Partitions};
 
-use crate::bounded_file::read_bounded;
-use crate::paths::Paths;
-use crate::state::Pending;
-use crate::{Error, Result};
+use crate::init::boot::BootControl;
+use crate::state::data_folder::{DataFolder, Folder};
+use crate::writer::WriterDoor;
 
-/// A public key's file is not longer, in bytes.
-const MAX_KEY_FILE: u64 = 1024;
-/// Nor are there more of them.
-const MAX_KEYS: usize = 64;
+/// The name of the state's file in its folder.
+pub const STATE: &str = "state.json";
 
-/// What `init` says is running.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Running {
-    /// The slot.
-    pub slot: Slot,
-    /// Booted on trial.
-    pub trial: bool,
-    /// Booted because the active slot failed too often.
-    pub fallback: bool,
-    /// The board.
-    pub board: String,
-    /// The image's name.
-    pub name: String,
-    /// The version for people.
-    pub version: String,
-    /// Orders versions.
-    pub sequence: u64,
+/// The workload that writes, as `init` calls it.
+const WRITER: &str = "ota-writer";
+
+/// Where things are, and who may touch them.
+#[derive(Clone, Debug)]
+pub struct Device {
+    root: PathBuf,
+    data: PathBuf,
+    partitions: Arc<dyn Partitions>,
+    data_folder: Arc<dyn DataFolder>,
+    boot_control: BootControl,
+    writer_door: WriterDoor,
 }
 
-impl Running {
-    /// Reads `/run/ferrite/slot`.
-    pub fn load(paths: &Paths) -> Result<Running> {
-        let path = paths.run_slot();
-        let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
-        Running::parse(&text).map_err(|e| Error::at(&path, e))
-    }
-
-    /// As what it was booted.
-    pub fn boot(&self) -> Boot {
-        match (self.trial, self.fallback) {
-            (true, _) => Boot::Trial,
-            (_, true) => Boot::Fallback,
-            _ => Boot::Active,
+impl Device {
+    /// The device that this runs on.
+    ///
+    /// As a workload `ota` sees its own state as `/data`; started by a person, in a shell, it has
+    /// to look where that really lies.
+    pub fn of_device() -> Device {
+        let whole = PathBuf::from("/data/workloads/ota");
+        let workload = std::env::var("FERRITE_WORKLOAD").ok();
+        let data = match workload {
+            None if whole.is_dir() => whole,
+            _ => "/data".into(),
+        };
+        let device = Device { boot_control: BootControl::Init, ..Device::new("/".into(), data) };
+        match workload.as_deref() {
+            // It has the devices themselves.
+            Some(WRITER) => device,
+            Some(_) => Device {
+                partitions: DeviceFolder::shared(Path::new(layout::DEVICES_TO_READ)),
+                writer_door: WriterDoor::Socket,
+                ..device
+            },
+            None => Device { writer_door: WriterDoor::SocketOrHere, ..device },
         }
     }
 
-    fn parse(text: &[u8]) -> formats::Result<Running> {
-        let head = conf::parse(text, "ferrite-slot 1")?.head;
-        let text = |key| conf::one(&head, key).map(|line: &Line| line.value.to_string());
-        Ok(Running {
-            slot: Slot::parse(&text("slot")?)?,
-            trial: conf::one(&head, "trial")?.yes_no()?,
-            fallback: conf::one(&head, "fallback")?.yes_no()?,
-            board: text("board")?,
-            name: text("name")?,
-            version: text("version")?,
-            sequence: conf::one(&head, "sequence")?.number()?,
-        })
+    /// A device whose root is the folder `root`.
+    pub fn below(root: &Path) -> Device {
+        Device::new(root.into(), root.join("data"))
     }
-}
 
-/// The keys whose signature makes a slot manifest good, from the verified root.
-pub fn trusted_keys(paths: &Paths) -> Result<TrustedKeys> {
-    let folder = paths.manifest_keys();
-    let mut keys = TrustedKeys::default();
-    let entries = fs::read_dir(&folder).map_err(|e| Error::at(&folder, e))?;
-    for entry in entries.take(MAX_KEYS) {
-        let path = entry.map_err(|e| Error::at(&folder, e))?.path();
-        let text = read_bounded(&path, MAX_KEY_FILE)?;
-        let text = String::from_utf8_lossy(&text);
-        keys.add_hex(text.trim()).map_err(|e| Error::at(&path, e))?;
+    fn new(root: PathBuf, data: PathBuf) -> Device {
+        let partitions = DeviceFolder::shared(&root.join(layout::DEVICES.trim_start_matches('/')));
+        let data_folder = Arc::new(Folder::new(&data));
+        Device {
+            root,
+            data,
+            partitions,
+            data_folder,
+            boot_control: BootControl::Here,
+            writer_door: WriterDoor::Here,
+        }
     }
-    if keys.is_empty() {
-        return Err(Error::at(&folder, "holds no key, so no update can be trusted"));
+
+    /// The same device, with other partitions and another folder of state behind them.
+    #[must_use]
+    pub fn on(self, partitions: Arc<dyn Partitions>, data_folder: Arc<dyn DataFolder>) -> Device {
+        Device { partitions, data_folder, ..self }
     }
-    Ok(keys)
-}
 
-/// The manifest of what is running.
-pub fn running_manifest(paths: &Paths, keys: &TrustedKeys) -> Result<Manifest> {
-    running_header(paths, keys).map(|(manifest, _)| manifest)
-}
-
-/// What names the running version. Its partition is not for `ota` to read.
-pub fn running_identity(paths: &Paths, slot: Slot, keys: &TrustedKeys) -> Result<Pending> {
-    running_header(paths, keys).map(|(manifest, header)| identity(slot, &manifest, &header))
-}
-
-fn running_header(paths: &Paths, keys: &TrustedKeys) -> Result<(Manifest, Vec<u8>)> {
-    let path = paths.run_slot_header();
-    let bytes = read_bounded(&path, HEADER_SIZE as u64)?;
-    let manifest =
-        Header::new(&bytes).and_then(|h| h.verify(keys)).map_err(|e| Error::at(&path, e))?;
-    Ok((manifest, bytes))
-}
-
-/// Keeps the boot state, as this board does it.
-pub fn chooser(paths: &Paths) -> Result<Box<dyn BootStateStore>> {
-    let path = paths.system_conf();
-    let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
-    let running = Running::load(paths)?;
-    let open = || {
-        let head = conf::parse(&text, "ferrite-system 1")?.head;
-        let name = conf::one(&head, "chooser")?.value;
-        formats::boot_state_store::open_on(
-            name,
-            paths.partitions().clone(),
-            (running.slot, running.boot()),
-        )
-    };
-    open().map_err(|e| Error::at(&path, e))
-}
-
-/// When the newest part of this image was published, in seconds since 1970, if the image says so: it
-/// is later than that.
-pub fn built(paths: &Paths) -> Option<u64> {
-    let text = read_bounded(&paths.system_conf(), conf::MAX_BYTES as u64).ok()?;
-    let head = conf::parse(&text, "ferrite-system 1").ok()?.head;
-    conf::one(&head, "build-date").ok()?.number().ok()
-}
-
-/// Why the last boot failed, if `init` knows, and of which slot.
-pub fn last_failure(paths: &Paths) -> Option<(Slot, String)> {
-    let text = read_bounded(&paths.last_failure(), conf::MAX_BYTES as u64).ok()?;
-    let head = conf::parse(&text, "ferrite-last-failure 1").ok()?.head;
-    let slot = Slot::parse(conf::one(&head, "slot").ok()?.value).ok()?;
-    Some((slot, conf::one(&head, "reason").ok()?.value.to_string()))
-}
-
-/// What lies in a slot, if a header that verifies says so.
-pub fn content(paths: &Paths, keys: &TrustedKeys, slot: Slot) -> Option<(Manifest, Pending)> {
-    let root = paths.partitions().open(slot.root_label(), Access::Read).ok()?;
-    let mut header = vec![0; HEADER_SIZE];
-    root.read_at(formats::payload::header_offset(root.size()).ok()?, &mut header).ok()?;
-    let manifest = Header::new(&header).ok()?.verify(keys).ok()?;
-    let pending = identity(slot, &manifest, &header);
-    Some((manifest, pending))
-}
-
-/// What names a version in `ota`'s state.
-pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> Pending {
-    Pending {
-        slot: slot.letter().into(),
-        sequence: manifest.sequence,
-        version: manifest.version.clone(),
-        header_sha256: formats::hex::encode(&Sha256::digest(header)),
-        ..Pending::default()
+    /// The same device, with what is written into the idle slot going this way.
+    #[must_use]
+    pub fn writing(self, writer_door: WriterDoor) -> Device {
+        Device { writer_door, ..self }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// The same device, with the boot state changed by this.
+    #[must_use]
+    pub fn controlled_by(self, boot_control: BootControl) -> Device {
+        Device { boot_control, ..self }
+    }
 
-    #[test]
-    fn reads_what_init_writes() {
-        let text = b"ferrite-slot 1\nslot b\ntrial yes\nfallback no\nboard qemu-arm64\nname demo\nversion 1.0.1\nsequence 2\ndisk /dev/vda\n";
-        let running = Running::parse(text).unwrap();
-        assert_eq!((running.slot, running.trial, running.sequence), (Slot::B, true, 2));
-        assert!(Running::parse(b"ferrite-slot 1\nslot c\n").is_err());
+    fn join(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+
+    /// The settings that the image carries.
+    pub fn settings(&self) -> PathBuf {
+        self.join(layout::OTA_SETTINGS)
+    }
+
+    /// The device's configuration, which names the boot chooser.
+    pub fn system_conf(&self) -> PathBuf {
+        self.join(layout::SYSTEM_CONF)
+    }
+
+    /// The repository's root metadata that the device starts from.
+    pub fn tuf_root(&self) -> PathBuf {
+        self.join(layout::TUF_ROOT)
+    }
+
+    /// The folder of public keys that sign slot manifests.
+    pub fn manifest_keys(&self) -> PathBuf {
+        self.join(layout::MANIFEST_KEYS)
+    }
+
+    /// What is running.
+    pub fn run_slot(&self) -> PathBuf {
+        self.join(layout::RUN_SLOT)
+    }
+
+    /// The running slot's header.
+    pub fn run_slot_header(&self) -> PathBuf {
+        self.join(layout::RUN_SLOT_HEADER)
+    }
+
+    /// Why the last boot failed.
+    pub fn last_failure(&self) -> PathBuf {
+        self.join(layout::RUN_LAST_FAILURE)
+    }
+
+    /// Roots of the certificates that the repository's server may have.
+    pub fn tls_roots(&self) -> PathBuf {
+        self.join(layout::TLS_ROOTS)
+    }
+
+    /// What a time server said since this boot.
+    pub fn network_time(&self) -> PathBuf {
+        self.join(layout::RUN_NETWORK_TIME)
+    }
+
+    /// What became of the data partition.
+    pub fn data_state(&self) -> PathBuf {
+        self.join(layout::RUN_DATA)
+    }
+
+    /// Held while the boot state changes.
+    pub fn boot_state_lock(&self) -> PathBuf {
+        self.join(layout::RUN_BOOT_STATE_LOCK)
+    }
+
+    /// The folder that sticks are mounted in.
+    pub fn media(&self) -> PathBuf {
+        self.join(layout::RUN_MEDIA)
+    }
+
+    /// The control socket of `init`.
+    pub fn ctl_socket(&self) -> PathBuf {
+        self.join(layout::CTL_SOCKET)
+    }
+
+    /// The socket of the half that writes.
+    pub fn writer_socket(&self) -> PathBuf {
+        self.join(layout::WRITER_SOCKET)
+    }
+
+    /// How the idle slot is written.
+    pub fn writer_door(&self) -> WriterDoor {
+        self.writer_door
+    }
+
+    /// Who changes the boot state.
+    pub fn boot_control(&self) -> BootControl {
+        self.boot_control
+    }
+
+    /// The partitions.
+    pub fn partitions(&self) -> &Arc<dyn Partitions> {
+        &self.partitions
+    }
+
+    /// What an error calls the partition with this label.
+    pub fn device(&self, label: &str) -> PathBuf {
+        self.partitions.path(label)
+    }
+
+    /// The folder of `ota`'s own state: locks, and what can be fetched again.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The files in it that a power cut must not spoil.
+    pub fn data_folder(&self) -> &dyn DataFolder {
+        &*self.data_folder
+    }
+
+    /// What was tried and how it ended.
+    pub fn state(&self) -> PathBuf {
+        self.data.join(STATE)
+    }
+
+    /// Held while something is installed.
+    pub fn lock(&self) -> PathBuf {
+        self.data.join("lock")
+    }
+
+    /// The trusted metadata of the repository.
+    pub fn tuf(&self) -> PathBuf {
+        self.data.join("tuf")
     }
 }

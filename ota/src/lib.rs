@@ -1,74 +1,74 @@
-//! The update client of Ferrite: it brings the device its next version, and takes it back when
-//! that one is worse.
+//! The update client of Ferrite: it brings the device its next version into the idle slot, tries it,
+//! and goes back to the version before when the new one is worse.
 //!
-//! The road: [`daemon`] asks [`trial`] what the last boot means, commits a trial that [`health`]
-//! calls healthy, then polls. [`check`] asks the repository (through [`http`]) whether there is
-//! something newer for this device. [`install`] brings it into the idle slot, chunk by chunk,
-//! through [`slot_writer`], and arms the trial; on a device the writing is another process, [`writer`],
-//! and the boot state is `init`'s ([`boot`]). What was tried, and how it ended, lies in
-//! [`state`]; [`status`] shows it. What time it is and what of that is sure says [`clock`], whose
-//! turn it is [`rollout`]. Whose fault it was when a boot was not the one hoped for decides
-//! [`fall_back`]; what is tried again waits in [`retrial`], and [`commit_gate`] keeps what cannot reach
-//! its server from being committed. Between checks [`keeper`] has [`scrub`] look through the idle
-//! slot, and [`heart`] tells `init` that all of this still turns over. What one device's image says is in [`settings`]; what runs, in
-//! [`device`]; every path is in [`paths`]. What must outlive a power cut is written through two traits
-//! that a test can replace: `formats::medium::Partitions` and [`data_folder::DataFolder`].
+//! Where to begin reading: [`daemon`] settles what the last boot means, commits a trial once every
+//! vital workload is healthy, then polls the repository. Each step is a folder:
+//!
+//! | folder | concern |
+//! |---|---|
+//! | [`fetch`] | HTTP from servers that may be slow, broken or hostile; ranges, TLS, proxies, data budget, download cache |
+//! | [`policy`] | decisions over plain data: which version is for this device, what a boot means, whose fault a failed boot was |
+//! | [`install`] | an update into the idle slot, chunk by chunk, each from its cheapest source |
+//! | [`writer`] | the half with the devices and without the network, which verifies every byte itself |
+//! | [`integrity`] | whether a slot is on the medium as it was signed; the background scrub |
+//! | [`init`] | requests to PID 1: health, reboots, changes of the boot state |
+//! | [`state`] | what is remembered on the data partition, and reading files there without trusting them |
+//! | [`daemon`] | the workload itself, USB media, and what goes on between two checks |
+//!
+//! A [`Device`](device::Device) is where things are: paths, partitions, the data folder. A
+//! [`Context`](context::Context) is what holds as long as one version runs, loaded and verified once:
+//! the running version and its manifest, the trusted keys, the image's settings. What must outlive a
+//! power cut is written through two traits that a test can replace:
+//! [`formats::medium::Partitions`] and [`DataFolder`](state::data_folder::DataFolder).
+//!
+//! Decisions take plain data and touch nothing, so that they can be tried anywhere:
+//!
+//! ```
+//! use formats::Slot;
+//! use formats::boot_state::BootState;
+//! use ota::context::Running;
+//! use ota::policy::trial::{Situation, situation};
+//!
+//! // Version 7 runs in slot a; version 8 was installed into slot b and gets three tries.
+//! let running = Running {
+//!     slot: Slot::A,
+//!     trial: false,
+//!     fallback: false,
+//!     board: "qemu-arm64".into(),
+//!     name: "demo".into(),
+//!     version: "1.0.7".into(),
+//!     sequence: 7,
+//! };
+//! let mut boot = BootState::fresh();
+//! boot.arm(Slot::B, 3);
+//! assert_eq!(situation(&running, &boot, None, None), Situation::Armed(Slot::B));
+//!
+//! // Three boots later version 7 runs again: version 8 failed its trial.
+//! boot.tries = 0;
+//! assert!(matches!(situation(&running, &boot, None, None), Situation::FellBack { from: Slot::B, .. }));
+//! ```
 
 #![forbid(unsafe_code)]
 
-pub mod account;
-pub mod boot;
-pub mod boot_changes;
-pub mod bounded_file;
-pub mod bundle;
-pub mod byteranges;
-pub mod candidates;
-pub mod check;
 pub mod clock;
 pub mod commands;
-pub mod commit_gate;
 mod console;
-pub mod credentials;
+pub mod context;
 pub mod daemon;
-pub mod data_folder;
 pub mod day_window;
-mod deadline;
 pub mod device;
 pub mod error;
-mod etag;
-pub mod fall_back;
-mod fat;
-pub mod floor;
-pub mod health;
+pub mod fetch;
 pub mod heart;
-pub mod http;
+pub mod init;
 pub mod install;
-pub mod keeper;
-mod kept;
-mod manner;
-pub mod meter;
-mod pace;
-pub mod paths;
-pub mod patience;
-pub mod proxy;
+pub mod integrity;
+pub mod policy;
 pub mod random;
-pub mod range_reader;
-mod redirect;
 pub mod report;
-pub mod retrial;
-pub mod roads;
-pub mod rollout;
-pub mod scrub;
 pub mod settings;
-pub mod slot_reader;
-pub mod slot_writer;
-pub mod source;
 pub mod state;
 pub mod status;
-pub mod sticks;
-pub mod tls;
-pub mod trial;
-pub mod whole;
 pub mod writer;
 
 pub use error::{Error, Result};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ota::commands::{self, Command};
-use ota::paths::Paths;
+use ota::device::Device;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match commands::run(command, &Paths::of_device()) {
+    match commands::run(command, &Device::of_device()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ota: {error}");

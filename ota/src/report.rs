@@ -1,5 +1,5 @@
 //! Telling the owner how an update ended: one small signed JSON by POST, when the image file names
-//! where to (`report_url`). It is kept in the state until it was taken or [`MOST_ATTEMPTS`] failed.
+//! where to (`report_url`). It is kept in the state until it was taken or `MOST_ATTEMPTS` failed.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -10,15 +10,15 @@ use ed25519_dalek::SigningKey;
 use serde_json::json;
 use tuf::{Envelope, Time};
 
-use crate::bounded_file::read_own;
 use crate::clock;
-use crate::device::Running;
-use crate::http::Client;
-use crate::meter::Asked;
-use crate::paths::Paths;
-use crate::patience::Patience;
-use crate::rollout::device_id;
+use crate::context::Running;
+use crate::device::Device;
+use crate::fetch::data_budget::Trigger;
+use crate::fetch::http::Client;
+use crate::fetch::timeouts::Timeouts;
+use crate::policy::rollout::device_id;
 use crate::settings::Settings;
+use crate::state::bounded_file::read_own;
 use crate::state::{Outcome, Report, State, explain};
 use crate::{Error, Result, random};
 
@@ -33,12 +33,12 @@ const MAX_REASON: usize = 300;
 
 /// Notes an outcome, to be sent later, when this image reports at all. The same one is told once,
 /// however often it comes up.
-pub fn note(paths: &Paths, outcome: Outcome, version: &str, reason: &str) -> Result<()> {
-    if !Settings::load(&paths.settings()).is_ok_and(|s| s.report_url.is_some()) {
+pub fn note(device: &Device, outcome: Outcome, version: &str, reason: &str) -> Result<()> {
+    if !Settings::load(&device.settings()).is_ok_and(|s| s.report_url.is_some()) {
         return Ok(());
     }
     let reason: String = reason.chars().take(MAX_REASON).collect();
-    State::change(paths, |state| {
+    State::change(device, |state| {
         let known = state.report.as_ref().is_some_and(|report| {
             (report.outcome, report.version.as_str(), &report.reason) == (outcome, version, &reason)
         });
@@ -47,7 +47,7 @@ pub fn note(paths: &Paths, outcome: Outcome, version: &str, reason: &str) -> Res
                 outcome,
                 version: version.into(),
                 reason,
-                time: clock::best(paths, state),
+                time: clock::estimate(device, state),
                 attempts: 0,
                 not_before: 0,
                 done: false,
@@ -60,22 +60,22 @@ pub fn note(paths: &Paths, outcome: Outcome, version: &str, reason: &str) -> Res
 /// Sends the report that is due, if there is one. A failure is an error only for who wants to say
 /// it: the next attempt is planned.
 pub fn send_due(
-    paths: &Paths,
+    device: &Device,
     settings: &Settings,
-    patience: Patience,
+    timeouts: Timeouts,
     running: &Running,
 ) -> Result<()> {
-    let (Some(url), Some(report)) = (&settings.report_url, State::load(paths).report) else {
+    let (Some(url), Some(report)) = (&settings.report_url, State::load(device).report) else {
         return Ok(());
     };
     if report.done || !is_due(&report, clock::now()) {
         return Ok(());
     }
-    let sent = body(paths, running, &report).and_then(|body| {
-        let client = Client::of_device(paths, settings, patience, url, Asked::ByItself)?;
+    let sent = body(device, running, &report).and_then(|body| {
+        let client = Client::of_device(device, settings, timeouts, url, Trigger::Scheduled)?;
         client.post(url, &body).map_err(|reason| Error::failed(format!("report: {url}: {reason}")))
     });
-    State::change(paths, |state| {
+    State::change(device, |state| {
         if let Some(kept) = state.report.as_mut().filter(|kept| **kept == report) {
             plan(kept, sent.is_ok(), clock::now());
         }
@@ -99,11 +99,11 @@ fn plan(report: &mut Report, taken: bool, now: u64) {
 
 /// The JSON of docs/updates.md, in the envelope of TUF's metadata: `signatures` over the canonical
 /// form of `signed`.
-fn body(paths: &Paths, running: &Running, report: &Report) -> Result<Vec<u8>> {
-    let key = device_key(paths)?;
+fn body(device: &Device, running: &Running, report: &Report) -> Result<Vec<u8>> {
+    let key = device_key(device)?;
     let signed = json!({
         "_type": "ferrite-report",
-        "device": device_id(paths)?,
+        "device": device_id(device)?,
         "key": formats::hex::encode(key.verifying_key().as_bytes()),
         "board": running.board,
         "name": running.name,
@@ -118,8 +118,8 @@ fn body(paths: &Paths, running: &Running, report: &Report) -> Result<Vec<u8>> {
 }
 
 /// The device's key, which is made when there is none. One that others may read is refused.
-fn device_key(paths: &Paths) -> Result<SigningKey> {
-    let path = paths.data().join(KEY);
+fn device_key(device: &Device) -> Result<SigningKey> {
+    let path = device.data().join(KEY);
     match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_key(&path),
         Err(error) => Err(Error::at(&path, error)),

@@ -7,15 +7,15 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use crate::Result;
-use crate::account::Report;
-use crate::boot;
-use crate::bounded_file::read_bounded;
 use crate::clock;
-use crate::device::{self, Running};
-use crate::paths::Paths;
-use crate::retrial::Retrial;
-use crate::state::{Failed, Pending, State, Waiting, open_lock};
-use crate::trial::{Situation, situation};
+use crate::context::{self, Context, Running};
+use crate::device::Device;
+use crate::init::boot;
+use crate::install::progress::InstallProgress;
+use crate::policy::retrial::Retrial;
+use crate::policy::trial::{Situation, situation};
+use crate::state::bounded_file::read_bounded;
+use crate::state::{Failed, State, VersionId, Waiting, open_lock};
 
 /// All of it; the fields of `ota status --json`.
 #[derive(Clone, Debug, Serialize)]
@@ -42,14 +42,14 @@ pub struct Status {
     /// medium: that version.
     pub decayed: Option<String>,
     /// What is on trial or armed.
-    pub pending: Option<Pending>,
+    pub pending: Option<VersionId>,
     /// What failed its trial here, and why.
     pub failed: Vec<Failed>,
     /// What waits for another trial.
     pub retrial: Option<Waits>,
     /// An installer is at work now.
     pub installing: bool,
-    /// The install under way, or the last one: what each road fetched and brought.
+    /// The install under way, or the last one: what each source fetched and brought.
     pub install: Option<Install>,
     /// When the repository last answered, in seconds since 1970.
     pub last_check: Option<u64>,
@@ -80,8 +80,8 @@ pub struct Waits {
 pub struct Install {
     /// What was counted.
     #[serde(flatten)]
-    pub report: Report,
-    /// Bytes fetched by all roads.
+    pub progress: InstallProgress,
+    /// Bytes fetched by all sources.
     pub fetched_bytes: u64,
     /// Bytes saved against the whole payload.
     pub saved_bytes: u64,
@@ -89,52 +89,52 @@ pub struct Install {
     pub percent: u64,
 }
 
-impl From<Report> for Install {
-    fn from(report: Report) -> Install {
+impl From<InstallProgress> for Install {
+    fn from(progress: InstallProgress) -> Install {
         Install {
-            fetched_bytes: report.fetched_in_all(),
-            saved_bytes: report.saved(),
-            percent: report.percent(),
-            report,
+            fetched_bytes: progress.fetched_in_all(),
+            saved_bytes: progress.saved(),
+            percent: progress.percent(),
+            progress,
         }
     }
 }
 
 /// Collects the status.
-pub fn collect(paths: &Paths) -> Result<Status> {
-    let running = Running::load(paths)?;
-    let boot = boot::state(paths)?;
-    let state = State::load(paths);
-    let last_failure = device::last_failure(paths);
-    let decayed = decayed(paths, &running, &boot);
-    let now = situation(&running, &boot, state.pending.as_ref(), last_failure.as_ref());
-    let status = describe(running, &boot, state, now, is_installing(paths), clock::now());
-    let install = Report::load(paths).map(Install::from);
-    Ok(Status { install, decayed, data_volatile: data_volatile(paths), ..status })
+pub fn collect(context: &Context) -> Result<Status> {
+    let Context { device, running, .. } = context;
+    let boot = boot::state(device)?;
+    let state = State::load(device);
+    let last_failure = context::last_failure(device);
+    let decayed = decayed(context, &boot);
+    let now = situation(running, &boot, state.pending.as_ref(), last_failure.as_ref());
+    let status = describe(running, &boot, state, now, is_installing(device), clock::now());
+    let install = InstallProgress::load(device).map(Install::from);
+    Ok(Status { install, decayed, data_volatile: data_volatile(device), ..status })
 }
 
 /// The version in the other slot that nothing may fall back to although it came before this one and
 /// its floor allows it: its decay was found. Older ones are not fetched again.
-fn decayed(paths: &Paths, running: &Running, boot: &BootState) -> Option<String> {
+fn decayed(context: &Context, boot: &BootState) -> Option<String> {
+    let running = &context.running;
     if boot.active != running.slot || boot.trial.is_some() || boot.fallback.is_some() {
         return None;
     }
-    let keys = device::trusted_keys(paths).ok()?;
-    let floor = device::running_manifest(paths, &keys).ok()?.rollback_floor;
-    let (manifest, version) = device::content(paths, &keys, running.slot.other())?;
+    let floor = context.manifest().ok()?.rollback_floor;
+    let (manifest, version) = context.idle_content().ok()??;
     let came_before = (floor..=running.sequence).contains(&manifest.sequence);
     came_before.then_some(version.version)
 }
 
 /// Why what is written on `/data` is lost at the next start, when it is.
-fn data_volatile(paths: &Paths) -> Option<String> {
-    let text = read_bounded(&paths.data_state(), conf::MAX_BYTES as u64).ok()?;
+fn data_volatile(device: &Device) -> Option<String> {
+    let text = read_bounded(&device.data_state(), conf::MAX_BYTES as u64).ok()?;
     let state = DataState::parse(&text).ok()?;
     (state.kind == Kind::Volatile).then_some(state.reason)
 }
 
 fn describe(
-    running: Running,
+    running: &Running,
     boot: &BootState,
     state: State,
     now: Situation,
@@ -149,9 +149,9 @@ fn describe(
         Situation::FellBack { reason, .. } => ("fell-back", Some(reason)),
     };
     Status {
-        name: running.name,
-        board: running.board,
-        version: running.version,
+        name: running.name.clone(),
+        board: running.board.clone(),
+        version: running.version.clone(),
         sequence: running.sequence,
         slot: running.slot.letter().into(),
         situation,
@@ -176,9 +176,9 @@ fn describe(
 }
 
 /// Whether an installer is at work.
-pub(crate) fn is_installing(paths: &Paths) -> bool {
-    paths.lock().exists()
-        && open_lock(&paths.lock())
+pub(crate) fn is_installing(device: &Device) -> bool {
+    device.lock().exists()
+        && open_lock(&device.lock())
             .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
 }
 
@@ -208,13 +208,13 @@ impl Status {
             lines.push("an update is being installed".into());
         }
         if let Some(install) = &self.install {
-            let percent = match (install.report.done, self.installing) {
+            let percent = match (install.progress.done, self.installing) {
                 (true, _) => String::new(),
                 (false, true) => format!(", {} % in place", install.percent),
                 (false, false) => format!(", stopped at {} %", install.percent),
             };
-            lines.push(format!("{}{percent}", install.report.to_text()));
-            lines.extend(install.report.notes.iter().map(|note| format!("  {note}")));
+            lines.push(format!("{}{percent}", install.progress.to_text()));
+            lines.extend(install.progress.notes.iter().map(|note| format!("  {note}")));
         }
         if let Some(Waits { retrial, .. }) = &self.retrial {
             lines.push(format!(

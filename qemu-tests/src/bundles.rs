@@ -13,17 +13,18 @@ use crate::machine::imager;
 /// What an update starts with (docs/architecture.md).
 const MAGIC: &[u8] = b"FERRSLOT";
 
-/// A repository on a desk.
+/// A repository that is only packed into bundles, and the bundles.
 #[derive(Debug)]
-pub struct Desk {
+pub struct BundleFixture {
     folder: tempfile::TempDir,
 }
 
-impl Desk {
+impl BundleFixture {
     /// An empty one.
-    pub fn new() -> Result<Desk> {
-        let folder = tempfile::Builder::new().prefix("ferrite-desk").tempdir().context("folder")?;
-        Ok(Desk { folder })
+    pub fn new() -> Result<BundleFixture> {
+        let folder =
+            tempfile::Builder::new().prefix("ferrite-bundles").tempdir().context("folder")?;
+        Ok(BundleFixture { folder })
     }
 
     /// Publishes this version too, and packs it with all metadata.

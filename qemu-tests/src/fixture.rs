@@ -1,8 +1,8 @@
 //! Images for the tests, built with the real `imager` from variants of the demo's image file.
 //!
-//! A [`Lane`] is a place to test in: a TCP port that its images update from, and a folder under
+//! A [`TestSlot`] is a place to test in: a TCP port that its images update from, and a folder under
 //! `target/qemu-fixtures/` that keeps what was built, so that a second run builds only what has
-//! changed. Tests that run at the same time, in one process or in several, get different lanes.
+//! changed. Tests that run at the same time, in one process or in several, get different test slots.
 
 use std::fs;
 use std::io::Write;
@@ -17,15 +17,15 @@ use crate::machine::imager;
 use crate::own_kernel::{self, OwnKernel};
 use crate::server::{Server, listen};
 
-/// As many as there are seats for machines.
-const LANES: usize = 2;
+/// As many as there are permits for machines.
+const TEST_SLOTS: usize = 2;
 const BOARD: &str = "qemu-arm64";
 /// The folder of keys that has some for Secure Boot, too.
 const SECURED: &str = "secured";
 
 /// A place to test in, held until dropped.
 #[derive(Debug)]
-pub struct Lane {
+pub struct TestSlot {
     port: u16,
     folder: PathBuf,
     _lock: Locked,
@@ -46,7 +46,7 @@ pub struct Variant {
     pub sticks: bool,
     /// `[update] reboot`, if not at once.
     pub reboot: Option<&'static str>,
-    /// `[update] url`, if not the lane's own server.
+    /// `[update] url`, if not the test slot's own server.
     pub url: Option<&'static str>,
     /// `[update] tries`, if not 1.
     pub tries: Option<u8>,
@@ -89,7 +89,7 @@ pub struct Built {
     pub board: PathBuf,
 }
 
-/// A repository, and the server that a lane's devices ask.
+/// A repository, and the server that a test slot's devices ask.
 #[derive(Debug)]
 pub struct Repository {
     /// Serves it; can be told to do so wrongly.
@@ -118,16 +118,20 @@ impl Variant {
     }
 }
 
-impl Lane {
-    /// Waits for a free lane.
-    pub fn take() -> Result<Lane> {
+impl TestSlot {
+    /// Waits for a free test slot.
+    pub fn take() -> Result<TestSlot> {
         let folder = folder()?;
         loop {
-            for number in 0..LANES {
-                let lane = folder.join(format!("lane-{number}"));
-                fs::create_dir_all(&lane).with_context(|| lane.display().to_string())?;
-                if let Some(lock) = Locked::if_free(&lane.join("lock"))? {
-                    return Ok(Lane { port: port(&lane)?, folder: lane, _lock: lock });
+            for number in 0..TEST_SLOTS {
+                let test_slot = folder.join(format!("test-slot-{number}"));
+                fs::create_dir_all(&test_slot).with_context(|| test_slot.display().to_string())?;
+                if let Some(lock) = Locked::if_free(&test_slot.join("lock"))? {
+                    return Ok(TestSlot {
+                        port: port(&test_slot)?,
+                        folder: test_slot,
+                        _lock: lock,
+                    });
                 }
             }
             std::thread::sleep(Duration::from_millis(200));
@@ -177,7 +181,7 @@ impl Lane {
         })
     }
 
-    /// An empty repository, served on this lane's port.
+    /// An empty repository, served on this test slot's port.
     pub fn repository(&self) -> Result<Repository> {
         let folder = tempfile::Builder::new().prefix("ferrite-repo").tempdir().context("folder")?;
         let server = Server::start_on(folder.path(), self.port)?;
@@ -291,7 +295,7 @@ fn programs(board_file: &str) -> PathBuf {
     folder.into()
 }
 
-/// The demo's image file, changed: quick to update, from the lane's own server.
+/// The demo's image file, changed: quick to update, from the test slot's own server.
 fn image_file(demo: &str, variant: &Variant, port: u16) -> Result<String> {
     let mut image: toml::Table = toml::from_str(demo).context("demo.toml")?;
     image.insert("version".into(), variant.version().into());
@@ -382,7 +386,7 @@ pub fn secure_boot_keys() -> Result<PathBuf> {
     Ok(folder.join("secure-boot"))
 }
 
-/// The keys of all lanes, made once.
+/// The keys of all test slots, made once.
 pub(crate) fn keys(name: &str) -> Result<PathBuf> {
     let folder = folder()?;
     let _one = Locked::wait(&folder.join("making-keys"))?;
@@ -393,9 +397,9 @@ pub(crate) fn keys(name: &str) -> Result<PathBuf> {
     Ok(keys)
 }
 
-/// The port of a lane: the one its images were built with, if it is still free.
-fn port(lane: &Path) -> Result<u16> {
-    let path = lane.join("port");
+/// The port of a test slot: the one its images were built with, if it is still free.
+fn port(test_slot: &Path) -> Result<u16> {
+    let path = test_slot.join("port");
     let known = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
     if let Some(port) = known.filter(|port| listen(*port).is_ok()) {
         return Ok(port);
@@ -489,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_have_ports_of_their_own() {
+    fn test_slots_have_ports_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let first = port(dir.path()).unwrap();
         assert_eq!(port(dir.path()).unwrap(), first);

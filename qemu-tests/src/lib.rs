@@ -22,7 +22,6 @@ mod own_kernel;
 mod patience;
 mod qmp;
 mod random;
-mod seat;
 mod served;
 mod server;
 mod shell;
@@ -31,6 +30,7 @@ pub mod uboot_card;
 pub mod uefi_card;
 pub mod variables;
 pub mod videocore;
+mod vm_permit;
 
 pub use board::Board;
 pub use console::{Console, Line};

@@ -16,9 +16,9 @@ use crate::console::Console;
 use crate::disk::Disk;
 use crate::patience::stretched;
 use crate::qmp::Qmp;
-use crate::seat::Seat;
 use crate::stick::Stick;
 use crate::videocore::{Card, Model, PiBoard};
+use crate::vm_permit::VmPermit;
 
 /// QEMU connects to our sockets before anything else.
 const TO_CONNECT: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ pub struct Machine {
     body: Body,
     ports: BTreeMap<u16, u16>,
     sticks: u32,
-    _seat: Seat,
+    _permit: VmPermit,
 }
 
 /// What runs it.
@@ -75,20 +75,20 @@ struct Run {
 }
 
 impl Machine {
-    /// Starts a machine on `disk` as soon as a seat is free. `name` names its log file,
+    /// Starts a machine on `disk` as soon as a permit is free. `name` names its log file,
     /// `target/qemu-logs/NAME.log` unless the options say where; what QEMU itself says goes to
     /// `NAME.qemu.log`.
     pub fn start(name: &str, disk: &Disk, options: &Options) -> Result<Machine> {
         let common = logs()?;
-        let seat = Seat::take(&common)?;
+        let permit = VmPermit::take(&common)?;
         let logs = options.logs.clone().unwrap_or(common);
         if let Some(model) = options.pi {
-            return start_pi(name, disk, options, model, logs, seat);
+            return start_pi(name, disk, options, model, logs, permit);
         }
-        let mut seat = Some(seat);
+        let mut permit = Some(permit);
         for _ in 0..PORT_TRIES {
             let ports = free_ports(&options.ports)?;
-            if let Some(machine) = start(name, disk, options, ports, &logs, &mut seat)? {
+            if let Some(machine) = start(name, disk, options, ports, &logs, &mut permit)? {
                 return Ok(machine);
             }
         }
@@ -214,7 +214,7 @@ fn start_pi(
     options: &Options,
     model: Model,
     logs: PathBuf,
-    seat: Seat,
+    permit: VmPermit,
 ) -> Result<Machine> {
     let (ours, guests) = UnixStream::pair().context("console")?;
     let console = Console::new(ours, &logs.join(format!("{name}.log")), Instant::now())?;
@@ -228,7 +228,7 @@ fn start_pi(
         logs,
     };
     let body = Body::Pi(PiBoard::start(card, guests)?);
-    Ok(Machine { console, body, ports, sticks: 0, _seat: seat })
+    Ok(Machine { console, body, ports, sticks: 0, _permit: permit })
 }
 
 /// One try to start; `None` when a port was taken in the meantime.
@@ -238,7 +238,7 @@ fn start(
     options: &Options,
     ports: BTreeMap<u16, u16>,
     logs: &Path,
-    seat: &mut Option<Seat>,
+    permit: &mut Option<VmPermit>,
 ) -> Result<Option<Machine>> {
     // Socket paths are at most 108 bytes long: not below the deep target folder.
     let sockets =
@@ -294,10 +294,10 @@ fn start(
     };
     let parts = Console::new(serial, &logs.join(format!("{name}.log")), begin)
         .and_then(|console| Ok((console, Qmp::new(qmp)?)));
-    match (parts, seat.take()) {
-        (Ok((console, qmp)), Some(seat)) => {
+    match (parts, permit.take()) {
+        (Ok((console, qmp)), Some(permit)) => {
             let body = Body::Run(Run { child, qmp, _sockets: sockets });
-            Ok(Some(Machine { console, body, ports, sticks: 0, _seat: seat }))
+            Ok(Some(Machine { console, body, ports, sticks: 0, _permit: permit }))
         }
         (parts, _) => {
             let _ = child.kill();
@@ -358,7 +358,7 @@ pub fn imager() -> Result<PathBuf> {
     })
 }
 
-/// The folder for logs and seats.
+/// The folder for logs and permits.
 pub(crate) fn logs() -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/qemu-logs");
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;

@@ -11,7 +11,7 @@ runner: runs one TensorFlow Lite model on pictures and says what it sees.
   runner --model=DIR                 run as a workload: golden sample, ready, then the sources
   runner infer --model=DIR FILE...   one result line for each file, then end
   runner golden --model=DIR          write DIR's golden.json from its golden sample
-  runner bench --model=DIR [-n N]    times as JSON: the whole road beside the bare invoke
+  runner bench --model=DIR [-n N]    times as JSON: the whole pipeline beside the bare invoke
 
 DIR holds model.tflite, model.toml and the golden sample that model.toml names.
 

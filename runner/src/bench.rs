@@ -1,4 +1,4 @@
-//! `runner bench`: the whole road beside the interpreter's own invoke, in one process.
+//! `runner bench`: the whole pipeline beside the interpreter's own invoke, in one process.
 
 use crate::config::{Config, read_bounded};
 use crate::engine;
@@ -28,11 +28,11 @@ struct Report<'a> {
     threads: i32,
     runs: usize,
     /// Everything from the file's bytes to the decoded result.
-    road_ms: Spread,
+    total_ms: Spread,
     /// PNG or JPEG to pixels.
     decode_ms: Spread,
     /// Pixels to tensor.
-    fit_ms: Spread,
+    preprocess_ms: Spread,
     /// Runner's share of an inference: tensor in, invoke, tensors out, decoded result.
     infer_ms: Spread,
     /// The interpreter's invoke with nothing around it, alternating with the line above.
@@ -50,25 +50,25 @@ pub fn run(
 ) -> Result<(), Error> {
     let path = config.folder.join(&config.golden.sample);
     let sample = read_bounded(&path, MAX_INPUT)?;
-    let (mut road, mut decode, mut fit, mut infer, mut invoke) =
+    let (mut total, mut decode, mut preprocess, mut infer, mut invoke) =
         (vec![], vec![], vec![], vec![], vec![]);
     for round in 0..WARM_UP + runs {
         let started = Instant::now();
         let bad = |e: String| Error::config(format!("{}: {e}", path.display()));
         let prepared = preparer.prepare(sample.clone()).map_err(bad)?;
-        let (decoding, fitting) = (prepared.decoding, prepared.fitting);
+        let (decoded, preprocessed) = (prepared.decode_duration, prepared.preprocess_duration);
         let filled = pipeline.fill(prepared).map_err(|refusal| bad(refusal.text))?;
-        let fitted = Instant::now();
+        let filled_at = Instant::now();
         let inferred = pipeline.infer(&filled)?;
         let ended = Instant::now();
         drop(inferred);
         // On the same input, which is still in the tensor, and as warm as the run before it.
         let bare = pipeline.invoke_bare()?;
         if round >= WARM_UP {
-            road.push(ended - started);
-            decode.push(decoding);
-            fit.push(fitting);
-            infer.push(ended - fitted);
+            total.push(ended - started);
+            decode.push(decoded);
+            preprocess.push(preprocessed);
+            infer.push(ended - filled_at);
             invoke.push(bare);
         }
     }
@@ -79,9 +79,9 @@ pub fn run(
         delegate: pipeline.delegate(),
         threads: config.threads,
         runs,
-        road_ms: spread(&mut road),
+        total_ms: spread(&mut total),
         decode_ms: spread(&mut decode),
-        fit_ms: spread(&mut fit),
+        preprocess_ms: spread(&mut preprocess),
         ratio: infer_ms.p50 / invoke_ms.p50.max(0.001),
         infer_ms,
         invoke_ms,

@@ -79,7 +79,7 @@ pub fn check(pipeline: &mut Pipeline, config: &Config, sample: Sample) -> Result
     let mut differences = Vec::new();
     compare("", &golden.expected, &actual, golden.tolerance, &mut differences);
     if differences.is_empty() {
-        return pipeline.forget();
+        return pipeline.reset_state();
     }
     let more = differences.len().saturating_sub(LISTED);
     differences.truncate(LISTED);
@@ -125,26 +125,26 @@ pub fn write(pipeline: &mut Pipeline, config: &Config, sample: Sample) -> Result
     Ok(())
 }
 
-/// The sample, ready for the model.
+/// The sample, preprocessed.
 pub struct Sample {
     prepared: Prepared,
     sha256: String,
 }
 
-/// The sample while it is being made ready.
-pub struct Coming(JoinHandle<Result<Sample, Error>>);
+/// The sample while it is being prepared.
+pub struct PendingSample(JoinHandle<Result<Sample, Error>>);
 
-/// Makes the sample ready in a thread of its own, so that the model can be loaded meanwhile.
-pub fn begin(config: &Config, preparer: &Arc<Preparer>) -> Result<Coming, Error> {
+/// Prepares the sample in a thread of its own, beside the loading of the model.
+pub fn begin(config: &Config, preparer: &Arc<Preparer>) -> Result<PendingSample, Error> {
     let (config, preparer) = (config.clone(), Arc::clone(preparer));
     std::thread::Builder::new()
         .name("golden".into())
         .spawn(move || read(&config, &preparer))
-        .map(Coming)
+        .map(PendingSample)
         .map_err(|e| Error::config(format!("golden sample: cannot start a thread: {e}")))
 }
 
-impl Coming {
+impl PendingSample {
     /// Waits for it.
     pub fn sample(self) -> Result<Sample, Error> {
         self.0.join().map_err(|_| Error::config("golden sample: its thread has failed"))?

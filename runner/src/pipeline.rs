@@ -1,4 +1,4 @@
-//! One input's road through the model: decode, fit, invoke, read.
+//! One input's way through the model: fill the input tensor, invoke, decode the outputs.
 
 use crate::config::{Config, Input};
 use crate::decoder::{Decoder, Outcome};
@@ -109,10 +109,10 @@ impl Pipeline {
         Ok(started.elapsed())
     }
 
-    /// Forgets what a stateful model remembers.
-    pub fn forget(&mut self) -> Result<(), Error> {
+    /// Resets the state of a stateful model.
+    pub fn reset_state(&mut self) -> Result<(), Error> {
         if self.stateful {
-            self.engine.restart()?;
+            self.engine.reset_state()?;
         }
         Ok(())
     }

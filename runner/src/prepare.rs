@@ -3,14 +3,14 @@
 
 use crate::budget::{Budget, Room};
 use crate::config::Input;
-use crate::picture::{self, Fitting, Picture, Placement, Refusal};
+use crate::picture::{self, Picture, Placement, Preprocessor, Refusal};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Prepares the inputs of one model.
 pub struct Preparer {
     /// `None`: inputs are the tensor's own bytes.
-    fitting: Option<Fitting>,
+    preprocessor: Option<Preprocessor>,
     budget: Budget,
     /// A decoded photograph is large and devices are small: one at a time.
     at_work: Mutex<()>,
@@ -22,10 +22,10 @@ pub struct Prepared {
     pub content: Content,
     /// Where a picture lies in the tensor.
     pub placement: Option<Placement>,
-    /// Spent on decoding PNG or JPEG.
-    pub decoding: Duration,
-    /// Spent on resizing and normalising.
-    pub fitting: Duration,
+    /// Time to decode PNG or JPEG.
+    pub decode_duration: Duration,
+    /// Time to resize and normalise.
+    pub preprocess_duration: Duration,
 }
 
 /// What goes into the tensor.
@@ -40,30 +40,30 @@ pub enum Content {
 pub struct Received {
     /// The prepared input, or the sender's fault.
     pub prepared: Result<Prepared, Refusal>,
-    /// Spent on it, without waiting for others.
-    pub took: Duration,
+    /// Time spent on it, without waiting for others.
+    pub duration: Duration,
 }
 
 impl Preparer {
     /// Prepares inputs as `model.toml` says, within this memory.
     pub fn new(input: &Input, budget: Budget) -> Self {
-        let fitting = match input {
-            Input::Picture(picture) => Some(Fitting::new(picture)),
+        let preprocessor = match input {
+            Input::Picture(picture) => Some(Preprocessor::new(picture)),
             Input::Tensor { .. } => None,
         };
-        Self { fitting, budget, at_work: Mutex::new(()) }
+        Self { preprocessor, budget, at_work: Mutex::new(()) }
     }
 
     /// The model runs: the rest of the memory is for inputs, of which so many may wait for it at a
     /// time, prepared.
-    pub fn model_is_there(&self, waiting: usize) -> Room {
-        let one = self.fitting.as_ref().map_or(0, Fitting::result_bytes);
+    pub fn model_loaded(&self, waiting: usize) -> Room {
+        let one = self.preprocessor.as_ref().map_or(0, Preprocessor::result_bytes);
         self.budget.measure(one * waiting as u64)
     }
 
     /// An input is gone when it is prepared; a tensor's bytes stay.
     pub fn consumes_input(&self) -> bool {
-        self.fitting.is_some()
+        self.preprocessor.is_some()
     }
 
     /// Decodes, resizes and normalises what belongs to the model itself, however large that is. Fails
@@ -79,34 +79,42 @@ impl Preparer {
     }
 
     fn work(&self, input: Vec<u8>, admit: impl Fn(u64) -> Result<(), Refusal>) -> Received {
-        let Some(fitting) = &self.fitting else {
+        let Some(preprocessor) = &self.preprocessor else {
             let content = Content::Bytes(input);
-            let (decoding, fitting) = (Duration::ZERO, Duration::ZERO);
-            let prepared = Prepared { content, placement: None, decoding, fitting };
-            return Received { prepared: Ok(prepared), took: Duration::ZERO };
+            let (decode_duration, preprocess_duration) = (Duration::ZERO, Duration::ZERO);
+            let prepared =
+                Prepared { content, placement: None, decode_duration, preprocess_duration };
+            return Received { prepared: Ok(prepared), duration: Duration::ZERO };
         };
         let begun = Instant::now();
         // What is too large is not waited with while others are at work, and one that waits to be
         // admitted keeps nobody else waiting: the golden sample, which comes before, among them.
         let picture = match picture::open(&input) {
             Ok(picture) => picture,
-            Err(refusal) => return Received { prepared: Err(refusal), took: begun.elapsed() },
+            Err(refusal) => return Received { prepared: Err(refusal), duration: begun.elapsed() },
         };
-        if let Err(refusal) = admit(fitting.peak(&picture)) {
-            return Received { prepared: Err(refusal), took: begun.elapsed() };
+        if let Err(refusal) = admit(preprocessor.peak(&picture)) {
+            return Received { prepared: Err(refusal), duration: begun.elapsed() };
         }
         let _alone = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let started = Instant::now();
-        Received { prepared: fit(fitting, picture, started), took: started.elapsed() }
+        Received {
+            prepared: preprocess(preprocessor, picture, started),
+            duration: started.elapsed(),
+        }
     }
 }
 
-fn fit(fitting: &Fitting, picture: Picture<'_>, started: Instant) -> Result<Prepared, Refusal> {
-    let (numbers, placement, fitted) = fitting.numbers(picture)?;
+fn preprocess(
+    preprocessor: &Preprocessor,
+    picture: Picture<'_>,
+    started: Instant,
+) -> Result<Prepared, Refusal> {
+    let (numbers, placement, preprocess_duration) = preprocessor.preprocess(picture)?;
     Ok(Prepared {
         content: Content::Numbers(numbers),
         placement: Some(placement),
-        decoding: started.elapsed().saturating_sub(fitted),
-        fitting: fitted,
+        decode_duration: started.elapsed().saturating_sub(preprocess_duration),
+        preprocess_duration,
     })
 }

@@ -75,7 +75,7 @@ impl Service {
             ));
         }
         // Those of the HTTP source, and one of the folder.
-        let room = preparer.model_is_there(source::http::MAX_WAITING + 1);
+        let room = preparer.model_loaded(source::http::MAX_WAITING + 1);
         let mut notify = Notify::from_environment(Duration::from_millis(config.heartbeat_ms));
         let mut log = ResultLog::new(&config.results);
         notify.beat();
@@ -124,7 +124,7 @@ pub fn infer(
     model: &str,
     files: &[PathBuf],
 ) -> Result<(), Error> {
-    preparer.model_is_there(1);
+    preparer.model_loaded(1);
     let mut bad = 0;
     for file in files {
         let input = preparer.receive(read_bounded(file, MAX_INPUT)?);
@@ -176,7 +176,7 @@ fn infer_one(
             if refusal.too_large { Verdict::TooLarge } else { Verdict::Wrong }
         }
     };
-    line.total_ms = time::ms(input.took + started.elapsed());
+    line.total_ms = time::ms(input.duration + started.elapsed());
     line.boot_ms = time::boot_ms();
     let text = serde_json::to_string(&line)
         .map_err(|e| Error::engine(format!("{source}: result: {e}")))?;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::workshop::{length, output};
+use crate::workspace::{length, output};
 
 /// Bytes that a client with the old image fetches: the index, and the chunks it lacks.
 pub fn fetched(old: &Path, new: &Path, scratch: &Path) -> Result<u64> {

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 use toml::{Table, Value};
 
 use super::Pair;
-use super::ours::Origin;
-use super::roads::SlotStream;
-use crate::workshop::{BOARD, Workshop, read, write_if_new};
+use super::ferrite::Origin;
+use super::slot_stream::SlotStream;
+use crate::workspace::{BOARD, Workspace, read, write_if_new};
 
 /// The board's own kernel, and the one before.
 const KERNEL: &str = "7.2.12";
@@ -68,13 +68,13 @@ const fn old(release: Release, older: Older) -> Recipe {
 }
 
 /// Builds the images and takes the slot streams out of the updates.
-pub fn pairs(shop: &Workshop) -> Result<Vec<Pair>> {
-    let older = read(&shop.source("bench/images/deltas-older.toml"))?;
+pub fn pairs(workspace: &Workspace) -> Result<Vec<Pair>> {
+    let older = read(&workspace.source("bench/images/deltas-older.toml"))?;
     let older: Table = toml::from_str(&older).context("bench/images/deltas-older.toml")?;
     let mut pairs = Vec::new();
     for (name, title, before, after) in PAIRS {
-        let (old, old_pins) = build(shop, &format!("{name}-old"), &before, &older)?;
-        let (new, new_pins) = build(shop, &format!("{name}-new"), &after, &older)?;
+        let (old, old_pins) = build(workspace, &format!("{name}-old"), &before, &older)?;
+        let (new, new_pins) = build(workspace, &format!("{name}-new"), &after, &older)?;
         let stream = |update: &PathBuf| -> Result<PathBuf> {
             let path = update.with_extension("stream");
             write_if_new(&path, &SlotStream::read(update)?.covered)?;
@@ -93,33 +93,33 @@ pub fn pairs(shop: &Workshop) -> Result<Vec<Pair>> {
 
 /// The update of a recipe, and its packages as `name version`.
 fn build(
-    shop: &Workshop,
+    workspace: &Workspace,
     name: &str,
     recipe: &Recipe,
     older: &Table,
 ) -> Result<(PathBuf, Vec<String>)> {
-    let folder = shop.path("deltas/images").join(name);
+    let folder = workspace.path("deltas/images").join(name);
     let face = folder.join("face");
     fs::create_dir_all(&face).with_context(|| face.display().to_string())?;
     for name in ["model.toml", "golden.png", "golden.json"] {
-        let from = shop.source("demo/face").join(name);
+        let from = workspace.source("demo/face").join(name);
         let bytes = fs::read(&from).with_context(|| from.display().to_string())?;
         write_if_new(&face.join(name), &bytes)?;
     }
-    let image = image_file(&read(&shop.source("bench/images/deltas.toml"))?, recipe)?;
+    let image = image_file(&read(&workspace.source("bench/images/deltas.toml"))?, recipe)?;
     let toml = folder.join("deltas.toml");
     write_if_new(&toml, image.as_bytes())?;
-    let board = read(&shop.source(&format!("board-configs/{BOARD}.toml")))?;
+    let board = read(&workspace.source(&format!("board-configs/{BOARD}.toml")))?;
     let board = board_file(&board, recipe)?;
     write_if_new(&folder.join(format!("{BOARD}.toml")), board.as_bytes())?;
     let lock_name = match recipe.release {
         Release::Bookworm => "deltas-12.lock",
         Release::Trixie => "deltas-13.lock",
     };
-    let lock = lock(&read(&shop.source("bench/images").join(lock_name))?, recipe, older)?;
+    let lock = lock(&read(&workspace.source("bench/images").join(lock_name))?, recipe, older)?;
     let lock_path = folder.join("deltas.lock");
     write_if_new(&lock_path, lock.as_bytes())?;
-    shop.build_into(&toml, &folder)?;
+    workspace.build_into(&toml, &folder)?;
     let (asked, used) = (pins(&lock)?, pins(&read(&lock_path)?)?);
     let gone = asked.iter().find(|pin| !used.contains(pin));
     ensure!(

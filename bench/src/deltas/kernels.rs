@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::Pair;
-use super::ours::Origin;
-use crate::workshop::{BOARD, Workshop, output, package_cache, read, write_if_new};
+use super::ferrite::Origin;
+use crate::workspace::{BOARD, Workspace, output, package_cache, read, write_if_new};
 
 /// From each of these to the last one.
 const VERSIONS: [&str; 3] = ["7.2.11", "7.2.6", "7.2.12"];
@@ -21,10 +21,10 @@ const IMAGE: &str = "name = \"kernels\"\nversion = \"1\"\nsequence = 1\n";
 const AT_ONCE: usize = 500;
 
 /// Fetches the packages and makes the images, unless they are there.
-pub fn pairs(shop: &Workshop) -> Result<Vec<Pair>> {
-    let folder = shop.path("deltas/kernels");
+pub fn pairs(workspace: &Workspace) -> Result<Vec<Pair>> {
+    let folder = workspace.path("deltas/kernels");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let images = VERSIONS.map(|version| image(shop, &folder, version));
+    let images = VERSIONS.map(|version| image(workspace, &folder, version));
     let [smaller, larger, newest] = images;
     let newest = newest?;
     let pair = |title, version, old| Pair {
@@ -37,19 +37,19 @@ pub fn pairs(shop: &Workshop) -> Result<Vec<Pair>> {
     Ok(vec![pair(TITLES[0], VERSIONS[0], smaller?), pair(TITLES[1], VERSIONS[1], larger?)])
 }
 
-fn image(shop: &Workshop, folder: &Path, version: &str) -> Result<PathBuf> {
+fn image(workspace: &Workspace, folder: &Path, version: &str) -> Result<PathBuf> {
     let image = folder.join(format!("{version}.erofs"));
     if image.is_file() {
         return Ok(image);
     }
     eprintln!("bench: deltas: the image of kernel {version}");
-    let root = shop.fresh_folder(&format!("deltas/kernels/{version}"))?;
-    for package in packages(shop, folder, version)? {
+    let root = workspace.fresh_folder(&format!("deltas/kernels/{version}"))?;
+    for package in packages(workspace, folder, version)? {
         output(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&root))
             .context("dpkg-deb (package dpkg)")?;
     }
     let release = format!("{version}+deb13-cloud-arm64");
-    let tree = shop.fresh_folder(&format!("deltas/kernels/{version}-tree"))?;
+    let tree = workspace.fresh_folder(&format!("deltas/kernels/{version}-tree"))?;
     for made in ["boot", "modules"] {
         let path = tree.join(made);
         fs::create_dir(&path).with_context(|| path.display().to_string())?;
@@ -79,15 +79,16 @@ fn image(shop: &Workshop, folder: &Path, version: &str) -> Result<PathBuf> {
 }
 
 /// The kernel's packages, fetched by `imager` as the lock says.
-fn packages(shop: &Workshop, folder: &Path, version: &str) -> Result<Vec<PathBuf>> {
+fn packages(workspace: &Workspace, folder: &Path, version: &str) -> Result<Vec<PathBuf>> {
     let name = format!("cloud-{}", version.replace('.', "-"));
-    let board = board_file(&read(&shop.source(&format!("board-configs/{BOARD}.toml")))?, version)?;
+    let board =
+        board_file(&read(&workspace.source(&format!("board-configs/{BOARD}.toml")))?, version)?;
     let (toml, board_path) = (folder.join("kernels.toml"), folder.join(format!("{name}.toml")));
     write_if_new(&toml, IMAGE.as_bytes())?;
     write_if_new(&board_path, board.as_bytes())?;
-    let lock = read(&shop.source("bench/images/kernels.lock"))?;
+    let lock = read(&workspace.source("bench/images/kernels.lock"))?;
     write_if_new(&folder.join("kernels.lock"), lock.as_bytes())?;
-    shop.imager(&[
+    workspace.imager(&[
         "lock".as_ref(),
         "--locked".as_ref(),
         "--image".as_ref(),

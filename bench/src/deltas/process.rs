@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-use crate::workshop::output;
+use crate::workspace::output;
 
 /// What a process took.
 #[derive(Debug, Clone, Copy)]

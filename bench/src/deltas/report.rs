@@ -1,7 +1,7 @@
-//! The deltas' table: a column for each pair, a row for each way, and the bars.
+//! The deltas' table: a column for each pair, a row for each method, and the bars.
 
-use super::ours::Ours;
-use super::ways::Way;
+use super::ferrite::DeltaCost;
+use super::methods::Method;
 use crate::table::aligned;
 
 /// A pair and what was measured of it.
@@ -12,16 +12,16 @@ pub struct Column {
     pub versions: String,
     /// Bytes of the new image.
     pub size: u64,
-    /// The other ways; `None`: not measured.
-    pub others: Vec<(Way, Option<u64>)>,
+    /// The other methods; `None`: not measured.
+    pub others: Vec<(Method, Option<u64>)>,
     /// Our delta.
-    pub ours: Ours,
+    pub ferrite: DeltaCost,
 }
 
 /// Images from this size on have to be made in [`MOST_SECONDS`].
 const LARGE: u64 = 100_000_000;
 const MOST_SECONDS: f64 = 60.0;
-/// Of the best copying way's bytes.
+/// Of the best copying method's bytes.
 const MOST_OF_COPYING: f64 = 1.02;
 const MOST_OF_BSDIFF: f64 = 1.0;
 /// Bytes of output a second of one processor.
@@ -35,24 +35,24 @@ pub fn markdown(columns: &[Column], missing: &[String]) -> String {
         std::iter::once(head.to_owned()).chain(columns.iter().map(cell)).collect::<Vec<_>>()
     };
     let mut rows = vec![row("bytes on the wire", &|column| column.title.to_owned())];
-    for way in Way::ALL {
-        rows.push(row(way.title(), &|column| column.other(way).map_or("–".into(), grouped)));
+    for method in Method::ALL {
+        rows.push(row(method.title(), &|column| column.other(method).map_or("–".into(), grouped)));
     }
-    rows.push(row("**our delta**", &|column| format!("**{}**", grouped(column.ours.bytes))));
+    rows.push(row("**our delta**", &|column| format!("**{}**", grouped(column.ferrite.bytes))));
     rows.push(row("of bsdiff's, ≤ 1", &|column| {
-        ratio(column.ours.bytes, column.other(Way::Bsdiff), MOST_OF_BSDIFF, 2)
+        ratio(column.ferrite.bytes, column.other(Method::Bsdiff), MOST_OF_BSDIFF, 2)
     }));
-    rows.push(row("of the best copying way's, ≤ 1.02", &|column| {
-        ratio(column.ours.bytes, column.best_copying(), MOST_OF_COPYING, 3)
+    rows.push(row("of the best copying method's, ≤ 1.02", &|column| {
+        ratio(column.ferrite.bytes, column.best_copying(), MOST_OF_COPYING, 3)
     }));
     rows.push(row("made in, ≤ 60 s from 100 MB on", &Column::making));
-    rows.push(row("making: memory", &|column| megabytes(column.ours.made.memory)));
+    rows.push(row("making: memory", &|column| megabytes(column.ferrite.made.memory)));
     rows.push(row("applied by one processor, ≥ 30 MB/s", &|column| {
         let rate = column.rate();
         verdict(format!("{:.0} MB/s", rate / 1e6), rate >= LEAST_RATE)
     }));
     rows.push(row("applying: memory, ≤ 24 MB", &|column| {
-        let memory = column.ours.applied.memory;
+        let memory = column.ferrite.applied.memory;
         verdict(megabytes(memory), memory <= MOST_MEMORY)
     }));
     let mut text = aligned(&rows) + "\n";
@@ -71,16 +71,20 @@ pub fn markdown(columns: &[Column], missing: &[String]) -> String {
 }
 
 impl Column {
-    fn other(&self, way: Way) -> Option<u64> {
-        self.others.iter().find(|(other, _)| *other == way).and_then(|(_, bytes)| *bytes)
+    fn other(&self, method: Method) -> Option<u64> {
+        self.others.iter().find(|(other, _)| *other == method).and_then(|(_, bytes)| *bytes)
     }
 
     fn best_copying(&self) -> Option<u64> {
-        self.others.iter().filter(|(way, _)| way.copies()).filter_map(|(_, bytes)| *bytes).min()
+        self.others
+            .iter()
+            .filter(|(method, _)| method.copies())
+            .filter_map(|(_, bytes)| *bytes)
+            .min()
     }
 
     fn making(&self) -> String {
-        let seconds = self.ours.made.seconds;
+        let seconds = self.ferrite.made.seconds;
         let text = format!("{seconds:.1} s");
         match self.size >= LARGE {
             true => verdict(text, seconds <= MOST_SECONDS),
@@ -90,13 +94,13 @@ impl Column {
 
     /// Bytes of output for each second of a processor.
     fn rate(&self) -> f64 {
-        self.size as f64 / self.ours.applied.processor_seconds.max(1e-6)
+        self.size as f64 / self.ferrite.applied.processor_seconds.max(1e-6)
     }
 }
 
-fn ratio(ours: u64, other: Option<u64>, most: f64, digits: usize) -> String {
+fn ratio(ferrite: u64, other: Option<u64>, most: f64, digits: usize) -> String {
     let Some(other) = other else { return "–".into() };
-    let ratio = ours as f64 / other as f64;
+    let ratio = ferrite as f64 / other as f64;
     verdict(format!("{ratio:.digits$}"), ratio <= most)
 }
 
@@ -126,7 +130,7 @@ mod tests {
     use super::super::process::Taken;
     use super::*;
 
-    fn column(ours: u64, seconds: f64) -> Column {
+    fn column(ferrite: u64, seconds: f64) -> Column {
         let taken =
             |memory: u64| Taken { seconds, processor_seconds: seconds, memory: memory * 1_000_000 };
         Column {
@@ -134,12 +138,12 @@ mod tests {
             versions: "1 → 2".into(),
             size: 125_000_000,
             others: vec![
-                (Way::Bsdiff, Some(1_000_000)),
-                (Way::Xdelta, Some(2_000_000)),
-                (Way::ZstdPatch, Some(900_000)),
-                (Way::Casync, None),
+                (Method::Bsdiff, Some(1_000_000)),
+                (Method::Xdelta, Some(2_000_000)),
+                (Method::ZstdPatch, Some(900_000)),
+                (Method::Casync, None),
             ],
-            ours: Ours { bytes: ours, made: taken(800), applied: taken(12) },
+            ferrite: DeltaCost { bytes: ferrite, made: taken(800), applied: taken(12) },
         }
     }
 

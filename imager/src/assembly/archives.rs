@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::root::merged;
 use crate::config::values::Line;
-use crate::fs::tree::{Kind, Node, Tree};
 use crate::sources::tarball::{MemberKind, Tarball};
+use imagefs::tree::{Kind, Node, Tree};
 
 /// Adds the files of `archive` that `only` names, at the paths that they have there. Links are
 /// taken as they are: on the device they cannot lead out of its root.

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::modules::Module;
-use crate::fs::cpio;
-use crate::fs::tree::{Kind, Node, Tree};
+use imagefs::cpio;
+use imagefs::tree::{Kind, Node, Tree};
 
 /// Path of a module in the initramfs.
 pub fn module_path(module: &Module) -> String {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::elf::section;
-use crate::fs::tree::{Kind, Tree};
+use imagefs::tree::{Kind, Tree};
 
 /// More libraries than a program of a device has.
 const MOST: usize = 64;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::root::{MODELS, RUNNER_PATH};
 use crate::config::image::{Image, Workload};
 use crate::config::workload::MAX_PORTS;
-use crate::fs::tree::{Kind, Tree};
+use imagefs::tree::{Kind, Tree};
 
 /// The addresses that each workload, by its name, is handed sockets of.
 pub type Ports = BTreeMap<String, Vec<SocketAddr>>;

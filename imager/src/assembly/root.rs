@@ -11,11 +11,11 @@ use super::modules::Module;
 use super::{archives, libraries, packages, ports, skeleton, ssh, wifi};
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
-use crate::fs::tree::{Kind, Node, Tree};
 use crate::sources::Inputs;
 use crate::sources::deb::Deb;
 use crate::sources::request::ENGINE_WHEEL;
 use crate::sources::tarball::MemberKind;
+use imagefs::tree::{Kind, Node, Tree};
 
 /// Where models lie on the root, each in a folder of its name.
 pub const MODELS: &str = "/usr/share/models";

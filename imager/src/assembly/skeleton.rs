@@ -5,7 +5,7 @@ use formats::layout::{GROUP_CTL, GROUP_RESERVE, GROUP_SLOTS, GROUP_SLOTS_READ};
 
 use super::device_conf::User;
 use crate::config::Image;
-use crate::fs::tree::Tree;
+use imagefs::tree::Tree;
 
 /// What every root has, before packages are added.
 pub fn add(tree: &mut Tree, image: &Image, users: &[User], init: &[u8]) -> Result<()> {

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use super::payload_writer::{CHUNK_SIZE, CompressedStream};
 use super::root::Root;
 use crate::config::{Board, Image};
-use crate::fs::tree::{Kind, Tree};
-use crate::fs::{erofs, fat};
 use crate::sources::cache::Cache;
+use imagefs::tree::{Kind, Tree};
+use imagefs::{erofs, fat};
 
 /// A finished slot.
 pub struct SlotImage {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use formats::layout::RUN_SSH_KEYS;
 
-use crate::fs::tree::Tree;
+use imagefs::tree::Tree;
 
 /// What `init` starts once somebody may log in.
 pub const SERVER_PATH: &str = "/usr/lib/ferrite/ssh-server";
@@ -38,7 +38,7 @@ pub fn add(tree: &mut Tree) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::tree::Kind;
+    use imagefs::tree::Kind;
 
     #[test]
     fn a_shell_that_is_there_is_left_alone() {

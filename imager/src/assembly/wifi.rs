@@ -9,10 +9,10 @@ use super::device_tree::DeviceTree;
 use super::kernel::KernelFiles;
 use crate::config::board::Wifi;
 use crate::config::{Board, Image};
-use crate::fs::tree::Tree;
 use crate::sources::Inputs;
 use crate::sources::deb::Deb;
 use crate::sources::tarball::MemberKind;
+use imagefs::tree::Tree;
 
 /// Where the kernel looks for firmware (Linux drivers/base/firmware_loader/main.c, `fw_path`).
 const FIRMWARE: &str = "/usr/lib/firmware";

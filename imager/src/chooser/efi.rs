@@ -3,11 +3,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use formats::efi::{self, MAX_UKI, PROFILES};
+use uefi_image::{Profile, Signer, UnifiedKernel};
 
 use super::{Files, SlotFiles};
-use crate::config::board::{Architecture, Board};
-use crate::pe::Pe;
-use crate::secure_boot::Signer;
+use crate::config::board::Board;
 use crate::sources::deb::Deb;
 
 /// What only this chooser needs of a slot.
@@ -18,22 +17,6 @@ pub struct Parts {
     pub os_release: String,
     /// Signs the image, where there are keys for Secure Boot.
     pub signer: Option<Signer>,
-}
-
-/// Where the firmware looks without being told, by processor (UEFI 2.10, 3.5.1.1).
-pub fn program_name(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Arm64 => "BOOTAA64.EFI",
-        Architecture::Amd64 => "BOOTX64.EFI",
-    }
-}
-
-/// The number by which PE images name a processor.
-fn machine(architecture: Architecture) -> u16 {
-    match architecture {
-        Architecture::Arm64 => 0xAA64,
-        Architecture::Amd64 => 0x8664,
-    }
 }
 
 /// Takes the stub that the board names out of its package.
@@ -49,9 +32,9 @@ pub fn stub(board: &Board, package: Option<&Deb>) -> Result<Vec<u8>> {
 
 /// What lies on the firmware partition: the chooser.
 pub fn firmware_files(board: &Board, program: &[u8], signer: Option<&Signer>) -> Result<Files> {
-    let architecture = board.debian.architecture;
-    let name = program_name(architecture);
-    check(program, board).with_context(|| format!("the device program {name}"))?;
+    let machine = board.debian.architecture.uefi();
+    let name = machine.boot_program();
+    machine.check(program).with_context(|| format!("the device program {name}"))?;
     let program = match signer {
         Some(signer) => signer.sign(program.to_vec()).with_context(|| name.to_owned())?,
         None => program.to_vec(),
@@ -75,50 +58,40 @@ pub fn with_sum(image: Vec<u8>) -> Files {
     vec![(efi::UKI.to_owned(), image), (efi::SUM.to_owned(), sum)]
 }
 
-/// The sections that UAPI.5 ("Unified Kernel Image") describes, behind the stub's own: what all
-/// ways to boot share, then a profile for each way, with its arguments.
+/// What the stub is to start: the kernel, and for each way to boot a slot a profile with its
+/// arguments.
 fn unified(board: &Board, files: &SlotFiles, parts: &Parts) -> Result<Vec<u8>> {
-    check(&parts.stub, board).context("the stub")?;
-    // The kernel is a UEFI program itself: its EFI stub.
-    check(&files.kernel, board).context("the kernel")?;
-    let mut pe = Pe::read(parts.stub.clone())?;
-    pe.append(".osrel", parts.os_release.as_bytes())?;
-    pe.append(".uname", board.kernel.release.as_bytes())?;
-    pe.append(".linux", &files.kernel)?;
-    pe.append(".initrd", &files.initrd)?;
-    match &files.device_trees[..] {
-        [] => {}
-        [(_, tree)] => pe.append(".dtb", tree)?,
+    let device_tree = match &files.device_trees[..] {
+        [] => None,
+        [(_, tree)] => Some(&tree[..]),
         _ => bail!("[kernel] `device_trees`: the efi chooser takes one at most"),
+    };
+    let profiles = PROFILES.map(|(slot, boot)| Profile {
+        id: format!("slot-{slot}-{}", format!("{boot:?}").to_lowercase()),
+        arguments: format!("{} {}", board.kernel.arguments, efi::arguments(slot, boot)),
+    });
+    let image = UnifiedKernel {
+        machine: board.debian.architecture.uefi(),
+        stub: &parts.stub,
+        os_release: &parts.os_release,
+        kernel_release: &board.kernel.release,
+        kernel: &files.kernel,
+        initramfs: &files.initrd,
+        device_tree,
+        profiles: &profiles,
     }
-    for (slot, boot) in PROFILES {
-        let ours = efi::arguments(slot, boot);
-        let kind = format!("{boot:?}").to_lowercase();
-        pe.append(".profile", format!("ID=slot-{slot}-{kind}\n").as_bytes())?;
-        pe.append(".cmdline", format!("{} {ours}", board.kernel.arguments).as_bytes())?;
-    }
-    ensure!(pe.bytes().len() as u64 <= MAX_UKI, "it is longer than {} MiB", MAX_UKI >> 20);
-    Ok(pe.bytes().to_vec())
-}
-
-/// Fails when this is not a UEFI program for the board's processor.
-fn check(bytes: &[u8], board: &Board) -> Result<()> {
-    let architecture = board.debian.architecture;
-    let found = Pe::read(bytes.to_vec())?.machine()?;
-    ensure!(
-        found == machine(architecture),
-        "it is for another processor than {} (machine {found:#x})",
-        architecture.as_str()
-    );
-    Ok(())
+    .build()?;
+    ensure!(image.len() as u64 <= MAX_UKI, "it is longer than {} MiB", MAX_UKI >> 20);
+    Ok(image)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::chooser::rpi::FirmwareFiles;
-    use crate::pe::tests::stub as program;
     use std::path::Path;
+    use uefi_image::sample::program;
+    use uefi_image::{Machine, Pe};
 
     fn board() -> Board {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
@@ -127,7 +100,7 @@ mod tests {
 
     fn files() -> SlotFiles {
         SlotFiles {
-            kernel: program(0xAA64),
+            kernel: program(Machine::Arm64),
             initrd: b"initrd".to_vec(),
             device_trees: Vec::new(),
             firmware: FirmwareFiles::default(),
@@ -137,7 +110,7 @@ mod tests {
     }
 
     fn parts() -> Parts {
-        Parts { stub: program(0xAA64), os_release: "ID=ferrite\n".to_owned(), signer: None }
+        Parts { stub: program(Machine::Arm64), os_release: "ID=ferrite\n".to_owned(), signer: None }
     }
 
     #[test]
@@ -165,7 +138,7 @@ mod tests {
 
     #[test]
     fn programs_for_another_processor_are_refused() {
-        let other = program(0x8664);
+        let other = program(Machine::Amd64);
         let message = format!("{:#}", firmware_files(&board(), &other, None).unwrap_err());
         assert!(message.contains("BOOTAA64.EFI") && message.contains("0x8664"), "{message}");
         let wrong = Parts { stub: other.clone(), ..parts() };
@@ -173,7 +146,7 @@ mod tests {
         let wrong = SlotFiles { kernel: b"\x1F\x8B".to_vec(), ..files() };
         let message = format!("{:#}", slot_files(&board(), &wrong, &parts()).unwrap_err());
         assert!(message.contains("the kernel: it is no PE image"), "{message}");
-        let made = firmware_files(&board(), &program(0xAA64), None).unwrap();
+        let made = firmware_files(&board(), &program(Machine::Arm64), None).unwrap();
         assert_eq!(made[0].0, "EFI/BOOT/BOOTAA64.EFI");
     }
 }

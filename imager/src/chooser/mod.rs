@@ -3,9 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use formats::rpi::autoboot::Method;
+use uefi_image::Signer;
 
 use crate::config::board::{Board, BootMemory, Chooser};
-use crate::secure_boot::Signer;
 use crate::sources::deb::Deb;
 
 pub mod efi;

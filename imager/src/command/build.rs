@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use atomic_file::NewFile;
 use clap::Args;
+use publisher::boot_key::BootKey;
+use publisher::{keys, secure_boot_keys};
+use uefi_image::Signer;
 
-use super::new_file::NewFile;
 use super::stamp::{self, Stamp};
 use crate::assembly::root::{DeviceBinaries, DeviceKeys};
 use crate::assembly::slot_image::{self, Identity};
 use crate::assembly::{device_conf, disk_image, elf, initramfs, kernel, root};
-use crate::boot_key::BootKey;
+use crate::chooser;
 use crate::chooser::efi;
 use crate::chooser::rpi::ramdisk;
 use crate::config::board::{Architecture, Chooser};
 use crate::config::{Board, Image};
-use crate::fs::tree::Tree;
-use crate::fs::{ext4, fat};
-use crate::secure_boot::{self, Signer};
 use crate::sources::Inputs;
 use crate::sources::hash::Sha256;
 use crate::sources::{self, sbom};
-use crate::{chooser, keys};
+use imagefs::tree::Tree;
+use imagefs::{ext4, fat};
 
 /// Arguments of `imager build`.
 #[derive(Args)]
@@ -68,7 +69,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let boot_signer = BootSigner::load(&image, &args.keys)?;
     let signing = keys::image_signing(&args.keys)?;
     let secure_boot = match board.boot.chooser {
-        Chooser::Efi => secure_boot::signer(&args.keys)?,
+        Chooser::Efi => secure_boot_keys::signer(&args.keys)?,
         _ => None,
     };
     let carried: Vec<String> =
@@ -91,7 +92,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     stamp.add_bytes("efi chooser", binaries.efi_bootchooser.as_deref().unwrap_or_default());
     stamp.add_bytes("signing keys", signers.join(" ").as_bytes());
     stamp.add_bytes("carried keys", carried.join(" ").as_bytes());
-    let secured = secure_boot.as_ref().map(Signer::certificate).transpose()?;
+    let secured = secure_boot.as_ref().map(Signer::certificate_der).transpose()?;
     stamp.add_bytes("secure boot", secured.as_deref().unwrap_or_default());
     stamp.add_bytes("tuf root", &tuf_root);
     if let Some(signer) = &boot_signer {
@@ -287,7 +288,7 @@ fn read_binaries(folder: &Path, board: &Board) -> Result<DeviceBinaries> {
         Ok(bytes)
     };
     let is_efi = board.boot.chooser == Chooser::Efi;
-    let chooser = efi::program_name(architecture);
+    let chooser = architecture.uefi().boot_program();
     Ok(DeviceBinaries {
         init: linux("init")?,
         ota: linux("ota")?,

@@ -18,6 +18,7 @@ use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE, SECTOR};
 use formats::manifest::{FileHash, HEADER_SIZE, Header, Manifest, TrustedKeys};
 use formats::payload;
 use formats::{Slot, hex, verity};
+use publisher::{keys, update_file};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -25,8 +26,7 @@ use self::secure_boot::SecureBootReport;
 use self::shell::ShellReport;
 use self::steering::Steering;
 use self::unified::UnifiedReport;
-use crate::fs::fat_reader::FatVolume;
-use crate::{keys, update_file};
+use imagefs::fat_reader::FatVolume;
 
 /// Arguments of `imager inspect`.
 #[derive(Args)]

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use publisher::boot_key::{self, BootKey};
+use publisher::{keys, secure_boot_keys};
 use tuf::author::id_of_key;
-
-use crate::boot_key::{self, BootKey};
-use crate::{keys, secure_boot};
 
 /// Makes the keys that sign images and repositories. Existing keys are never overwritten.
 #[derive(Debug, clap::Args)]
@@ -55,7 +54,7 @@ pub fn run(args: KeygenArgs) -> Result<()> {
         return Ok(());
     }
     if args.secure_boot {
-        let folder = secure_boot::generate(&args.out)?;
+        let folder = secure_boot_keys::generate(&args.out)?;
         println!("the keys of Secure Boot are in {}:", folder.display());
         println!("  PK, KEK    own the platform, and may change what it starts");
         println!("  db         signs what it starts: `imager build` does so from now on");

@@ -3,17 +3,17 @@
 pub mod boards;
 pub mod build;
 pub mod bundle;
+mod clock;
 pub mod flash;
-mod hashing;
 pub mod inspect;
 pub mod keygen;
 pub mod lock;
-mod new_file;
 pub mod publish;
 pub mod repo;
 pub mod run;
 pub mod serve;
 pub mod settings;
+mod signing_keys;
 mod sparse;
 mod stamp;
 

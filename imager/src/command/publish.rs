@@ -1,36 +1,18 @@
-//! `imager publish`: puts updates into a static repository that any HTTP server can serve.
-//!
-//! Everything is verified before the repository is touched. Files are written in an order in which
-//! a device that reads meanwhile sees the old publication or the new one: targets first, then
-//! metadata under names with new versions, and `timestamp.json`, the only file ever replaced, last.
+//! `imager publish`: puts updates into a repository.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use anyhow::{Context, Result, anyhow, bail};
-use tuf::author::{Dates, Draft, next_targets};
-use tuf::{FerriteTarget, TARGETS_DIR, TargetFile, Time, target_path};
-
-use self::companions::{Companion, Older};
-use self::prune::PruneArgs;
-use self::rollout::RolloutArgs;
-use super::hashing::Hashing;
-use super::repo::staged::{self, Place, Staged};
-use crate::keys;
-use crate::repository_folder::{cannot_write, load, lock, write_atomic};
-use crate::signing_clock::ClockArgs;
-use crate::update_file::{self, VerifiedUpdate};
-
-mod companions;
-mod prune;
 mod rollout;
 
-/// Five years. A repository is a folder that nobody may look after for long; a device left alone
-/// for years must still update on its own. What a short life would bring, a frozen mirror noticed
-/// early, is for those who renew by a timer: they pass --expires.
-const DEFAULT_DAYS: u64 = 5 * 365;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use publisher::publish::{DEFAULT_DAYS, Prune, Request, publish};
+use publisher::staged::Place;
+use tuf::Time;
+
+use self::rollout::RolloutArgs;
+use super::clock::ClockArgs;
 
 /// Publishes updates in a repository, a folder that any HTTP server can serve. Without a FILE it
 /// renews the repository's signatures.
@@ -70,200 +52,87 @@ pub struct PublishArgs {
     files: Vec<PathBuf>,
 }
 
-/// Verifies the updates, then publishes those that are new.
+/// Options for old versions.
+#[derive(Debug, Default, clap::Args)]
+pub struct PruneArgs {
+    /// Offers only the KEEP newest versions of each image and board, and removes the files of those
+    /// that nobody can still be fetching. Versions whose rollout has not reached everybody come on top
+    #[arg(long = "prune", value_name = "KEEP")]
+    keep: Option<NonZeroUsize>,
+    /// With --prune: days that a file stays after it was last offered
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    grace: u64,
+}
+
+impl PublishArgs {
+    fn request(self) -> Request {
+        let grace_days = self.prune.grace;
+        Request {
+            rollout: self.rollout.of_new(),
+            change: self.rollout.change(),
+            repo: self.repo,
+            keys: self.keys,
+            expires_days: self.expires,
+            deltas: self.deltas,
+            prune: self.prune.keep.map(|keep| Prune { keep, grace_days }),
+            place: if self.stage { Place::Staged } else { Place::Published },
+            clock: self.clock.check(),
+            files: self.files,
+        }
+    }
+}
+
+/// Runs `imager publish`.
 pub fn run(args: PublishArgs) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-    for line in publish(&args, Time(now.as_secs()), &mut |line| eprintln!("{line}"))? {
+    let tell = &mut |line| eprintln!("{line}");
+    for line in publish(&args.request(), Time(now.as_secs()), tell)? {
         println!("{line}");
     }
     Ok(())
 }
 
-/// Gives what was done, a line each. `tell` is given what is being done, where it takes a while.
-fn publish(args: &PublishArgs, now: Time, tell: &mut dyn FnMut(String)) -> Result<Vec<String>> {
-    if args.expires == 0 {
-        bail!("a publication that expires at once helps nobody; give at least 1 day");
-    }
-    let keyring = keys::keyring(Some(&args.keys), &[])?;
-    let trusted = keys::trusted_image_keys(&args.keys)?;
-    let updates = args
-        .files
-        .iter()
-        .map(|path| Ok((path.as_path(), update_file::verify(path, &trusted)?)))
-        .collect::<Result<Vec<_>>>()?;
-
-    let _lock = lock(&args.repo)?;
-    let before = load(&args.repo)?;
-    staged::refuse_second(&args.repo)?;
-    let files: Vec<&Path> = args.files.iter().map(PathBuf::as_path).collect();
-    args.clock.check(now, before.as_ref(), &files)?;
-    let first_root = match &before {
-        Some(_) => None,
-        None => Some(Draft::read("root.json", &keys::tuf_root(&args.keys)?)?),
-    };
-    let mut targets = before.as_ref().map_or_else(BTreeMap::new, |b| b.targets.targets.clone());
-    let mut report = Vec::new();
-    let mut new = Vec::new();
-    for (path, update) in &updates {
-        let name = target_name(update);
-        if targets.get(&name).and_then(TargetFile::sha256) == Some(&update.sha256) {
-            report.push(format!("{name} is published already"));
-            continue;
-        }
-        check_newer(&targets, update).with_context(|| path.display().to_string())?;
-        let done = if args.stage { "prepared" } else { "published" };
-        report.push(format!("{name} {done} (sequence {})", update.manifest.sequence));
-        let mut ferrite = describe(update);
-        ferrite.rollout = args.rollout.of_new(now);
-        let older = older(&args.repo, &targets, &new, &ferrite, args.deltas);
-        let companions = companions::make(path, &trusted, &older, &mut ferrite, tell)
-            .with_context(|| path.display().to_string())?;
-        let target = target(update, &ferrite).map_err(|e| anyhow!("{name}: {e}"))?;
-        for Companion { name, target, bytes } in companions {
-            targets.insert(name.clone(), target.clone());
-            new.push(NewTarget { name, target, content: Content::Bytes(bytes) });
-        }
-        targets.insert(name.clone(), target.clone());
-        new.push(NewTarget { name, target, content: Content::File(path) });
-    }
-    if new.is_empty() && !updates.is_empty() {
-        return Ok(report);
-    }
-    report.extend(args.rollout.change(&mut targets, now)?);
-    report.extend(args.prune.unlist(&mut targets, now));
-    if updates.is_empty() {
-        report.push("signatures renewed".into());
-    }
-
-    let expires = now.plus_days(args.expires);
-    let dates = Dates { signed_at: now, targets: expires, snapshot: expires, timestamp: expires };
-    let mut next = next_targets(before.as_ref().map(|b| &b.targets), dates.targets);
-    next.targets = targets;
-    let draft = Draft::new(next)?;
-    let place = if args.stage { Place::Staged } else { Place::Published };
-    let before = before.as_ref();
-    let prepared = Staged { root: first_root, targets: Some(draft) }
-        .signed(before, &keyring)?
-        .prepare(place, &args.repo, before, &keyring, &dates)?;
-    for new in &new {
-        let at = target_path(true, &new.name, &new.target).context("a target without a hash")?;
-        new.write(&args.repo.join(at))?;
-    }
-    report.extend(prepared.write(&args.repo)?);
-    if place == Place::Published {
-        report.extend(args.prune.remove_files(&args.repo, now)?);
-        report.push(format!("{} is good until {expires}", args.repo.display()));
-    }
-    Ok(report)
-}
-
-/// The names of boards, images and versions are safe in file names and URLs: `slot` checked that.
-fn target_name(update: &VerifiedUpdate) -> String {
-    let manifest = &update.manifest;
-    format!("{}-{}-{}.update", manifest.name, manifest.board, manifest.version)
-}
-
-fn describe(update: &VerifiedUpdate) -> FerriteTarget {
-    let manifest = &update.manifest;
-    FerriteTarget {
-        board: manifest.board.clone(),
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        sequence: manifest.sequence,
-        header_sha256: update.header_sha256.clone(),
-        ..FerriteTarget::default()
-    }
-}
-
-fn target(update: &VerifiedUpdate, ferrite: &FerriteTarget) -> Result<TargetFile, String> {
-    ferrite.check()?;
-    Ok(TargetFile {
-        length: update.length,
-        hashes: BTreeMap::from([("sha256".into(), update.sha256.clone())]),
-        custom: Some(serde_json::json!({ "ferrite": ferrite })),
-    })
-}
-
-/// The newest published versions of the same image for the same board, at most `most` of them, with
-/// where their files are: in the repository, or still to be copied there.
-fn older(
-    repo: &Path,
-    targets: &BTreeMap<String, TargetFile>,
-    new: &[NewTarget],
-    ferrite: &FerriteTarget,
-    most: usize,
-) -> Vec<Older> {
-    let mut found: Vec<_> = targets
-        .iter()
-        .filter_map(|(name, target)| Some((name, target, target.ferrite()?)))
-        .filter(|(_, _, old)| old.board == ferrite.board && old.name == ferrite.name)
-        .collect();
-    found.sort_by_key(|(_, _, old)| std::cmp::Reverse(old.sequence));
-    let path = |name: &String, target: &TargetFile| -> Option<PathBuf> {
-        match new.iter().find(|new| new.name == *name).map(|new| &new.content) {
-            Some(Content::File(path)) => Some(path.to_path_buf()),
-            _ => Some(repo.join(target_path(true, name, target)?)),
-        }
-    };
-    let older = |(name, target, old): (_, _, FerriteTarget)| {
-        Some(Older { version: old.version, path: path(name, target)? })
-    };
-    found.into_iter().filter_map(older).take(most).collect()
-}
-
-/// Refuses an update that devices would refuse: one that is not above all published for its board.
-fn check_newer(targets: &BTreeMap<String, TargetFile>, update: &VerifiedUpdate) -> Result<()> {
-    let manifest = &update.manifest;
-    let newest = targets
-        .values()
-        .filter_map(TargetFile::ferrite)
-        .filter(|t| t.board == manifest.board && t.name == manifest.name)
-        .max_by_key(|t| t.sequence);
-    match newest {
-        Some(newest) if newest.sequence >= manifest.sequence => bail!(
-            "its sequence {} is not above {}, which version {} for {} is published with; raise \
-             `sequence` in the image file and build again",
-            manifest.sequence,
-            newest.sequence,
-            newest.version,
-            newest.board
-        ),
-        _ => Ok(()),
-    }
-}
-
-/// A target that the repository does not have yet.
-struct NewTarget<'a> {
-    name: String,
-    target: TargetFile,
-    content: Content<'a>,
-}
-
-enum Content<'a> {
-    /// In a file of the caller's.
-    File(&'a Path),
-    Bytes(Vec<u8>),
-}
-
-impl NewTarget<'_> {
-    /// Writes it to its place. A file has to be still the one that was verified.
-    fn write(&self, to: &Path) -> Result<()> {
-        let folder = to.parent().unwrap_or(Path::new(TARGETS_DIR));
-        fs::create_dir_all(folder).with_context(|| cannot_write(folder))?;
-        let from = match &self.content {
-            Content::Bytes(bytes) => return write_atomic(to, &mut &bytes[..]),
-            Content::File(path) => path,
-        };
-        let file = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
-        let mut source = Hashing::new(file);
-        write_atomic(to, &mut source)?;
-        if Some(source.sha256().as_str()) != self.target.sha256() {
-            let _ = fs::remove_file(to);
-            bail!("{} changed while it was published; try again", from.display());
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests;
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use publisher::publish::Wish;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: PublishArgs,
+    }
+
+    fn parsed(words: &[&str]) -> Result<Request> {
+        let line = [&["publish", "--repo", "repo"], words].concat();
+        Ok(Line::try_parse_from(line)?.args.request())
+    }
+
+    #[test]
+    fn a_change_to_a_published_version_goes_with_nothing_else() {
+        let change = parsed(&["--pause", "1.0.0", "--board", "x"]).unwrap().change.unwrap();
+        assert_eq!((change.wish, &change.version[..]), (Wish::Pause, "1.0.0"));
+        assert_eq!(change.board.as_deref(), Some("x"));
+        for (option, wish) in [("--resume", Wish::Resume), ("--retry", Wish::Retry)] {
+            assert_eq!(parsed(&[option, "2"]).unwrap().change.unwrap().wish, wish);
+        }
+        for wrong in [
+            ["--pause", "1.0.0", "a.update"].as_slice(),
+            &["--retry", "1.0.0", "a.update"],
+            &["--pause", "1.0.0", "--waves", "5%"],
+            &["--retry", "1.0.0", "--pause", "1.0.0"],
+        ] {
+            parsed(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_the_help_has_it() {
+        let request = parsed(&["a.update"]).unwrap();
+        assert!(request.change.is_none() && request.prune.is_none());
+        assert_eq!((request.deltas, request.expires_days), (3, DEFAULT_DAYS));
+        let prune = parsed(&["--prune", "5", "a.update"]).unwrap().prune.unwrap();
+        assert_eq!((prune.keep.get(), prune.grace_days), (5, 30));
+    }
+}

@@ -105,6 +105,14 @@ impl Architecture {
         }
     }
 
+    /// As UEFI programs name it.
+    pub fn uefi(self) -> uefi_image::Machine {
+        match self {
+            Self::Arm64 => uefi_image::Machine::Arm64,
+            Self::Amd64 => uefi_image::Machine::Amd64,
+        }
+    }
+
     /// As wheels' platform tags and the kernel write it.
     pub fn machine(self) -> &'static str {
         match self {

@@ -19,8 +19,8 @@ use formats::{layout, settings};
 use crate::assembly::device_conf::user_id;
 use crate::config::image::UPDATE_WORKLOAD;
 use crate::config::values::Name;
-use crate::fs::ext4;
-use crate::fs::tree::{Content, Kind, Node, Tree};
+use imagefs::ext4;
+use imagefs::tree::{Content, Kind, Node, Tree};
 
 /// Longest token, in bytes: what `ota` takes.
 const MAX_TOKEN: u64 = 4096;
@@ -28,6 +28,7 @@ const MAX_TOKEN: u64 = 4096;
 const MAX_FILES: usize = 100;
 
 /// The settings on the command line.
+#[allow(rustdoc::broken_intra_doc_links, reason = "clap prints these comments as they stand")]
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings of this one device, kept on its data partition")]
 pub struct SettingsArgs {

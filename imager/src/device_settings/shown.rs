@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::below_data;
 use crate::config::image::UPDATE_WORKLOAD;
-use crate::fs::ext4_reader::Volume;
+use imagefs::ext4_reader::Volume;
 
 /// What `imager settings` shows.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]

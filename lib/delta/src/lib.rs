@@ -1,11 +1,11 @@
 //! Binary deltas between two root images: made on the build host, applied as a stream on the
 //! device.
 //!
-//! Read in this order: [`header`] (the delta's head), [`segments`] (which parts are like which of
-//! the old image), [`group`] (the road through one group), [`model`] over [`mix`] and [`coder`]
-//! (how likely each bit is, and how it is written), [`arm64`] (what a move of code does to its
-//! instructions), [`literals`] (what is
-//! mostly new), [`apply`] (the device's side), [`make`] over [`align`] (the host's side).
+//! Read in this order: [`header`] (the delta's head), `segments` (which parts are like which of
+//! the old image), `group` (the road through one group), `model` over `mix` and `coder`
+//! (how likely each bit is, and how it is written), `arm64` (what a move of code does to its
+//! instructions), `literals` (what is
+//! mostly new), [`apply`] (the device's side), [`mod@make`] over `align` (the host's side).
 //! `docs/delta.md` has the format, for which the model's source is the reference, and the figures.
 //!
 //! The model's code is the same for both sides, so they cannot disagree. Nothing of a delta is parsed

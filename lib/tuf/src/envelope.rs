@@ -26,7 +26,7 @@ pub(crate) struct Authority<'a> {
 }
 
 /// A metadata file: what was signed, and by whom. What was signed stays a closed box until
-/// [`Envelope::verify`] opens it.
+/// `Envelope::verify` opens it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Envelope {
     signatures: Vec<Signature>,

@@ -15,8 +15,8 @@ pub const MAX_GROUP_NAME: usize = 64;
 pub const MAX_DELTA_HEAD: u64 = 8 << 20;
 /// The longest time between a rollout's start and a wave, in seconds: ten years.
 pub const MAX_AFTER: u64 = 10 * 366 * 86_400;
-/// A device's place in a rollout is a number from 0 to one below this.
-pub const PLACES: u16 = 10_000;
+/// A device's bucket in a rollout is a number from 0 to one below this.
+pub const BUCKETS: u16 = 10_000;
 
 /// The most bytes of a target's name: what a file name may have on most file systems, less the
 /// hash that stands in front of it.
@@ -169,13 +169,13 @@ impl Rollout {
 
     /// From when on a device takes the update, a pause aside; `None`: never.
     ///
-    /// `place` is the device's own number from 0 to [`PLACES`] − 1, `in_group` whether it is in
+    /// `bucket` is the device's own number from 0 to [`BUCKETS`] − 1, `in_group` whether it is in
     /// one of [`Rollout::groups`].
-    pub fn turn(&self, place: u16, in_group: bool) -> Option<Time> {
+    pub fn eligible_from(&self, bucket: u16, in_group: bool) -> Option<Time> {
         if in_group {
             return Some(self.start);
         }
-        let reached = |wave: &&Wave| place < u16::from(wave.percent) * (PLACES / 100);
+        let reached = |wave: &&Wave| bucket < u16::from(wave.percent) * (BUCKETS / 100);
         let wave = self.waves.iter().find(reached)?;
         Some(Time(self.start.0.saturating_add(wave.after)))
     }
@@ -315,15 +315,19 @@ mod tests {
         let mut rollout = read(example()).unwrap().rollout.unwrap();
         let start = rollout.start;
         let later = Time(start.0 + 86400);
-        for (place, turn) in [(0, start), (999, start), (1000, later), (9999, later)] {
-            assert_eq!(rollout.turn(place, false), Some(turn), "place {place}");
-            assert_eq!(rollout.turn(place, true), Some(start), "place {place} in a group");
+        for (bucket, turn) in [(0, start), (999, start), (1000, later), (9999, later)] {
+            assert_eq!(rollout.eligible_from(bucket, false), Some(turn), "bucket {bucket}");
+            assert_eq!(
+                rollout.eligible_from(bucket, true),
+                Some(start),
+                "bucket {bucket} in a group"
+            );
         }
         rollout.waves.pop();
-        assert_eq!(rollout.turn(1000, false), None);
+        assert_eq!(rollout.eligible_from(1000, false), None);
         rollout.waves.clear();
-        assert_eq!(rollout.turn(0, false), None);
-        assert_eq!(rollout.turn(9999, true), Some(start));
+        assert_eq!(rollout.eligible_from(0, false), None);
+        assert_eq!(rollout.eligible_from(9999, true), Some(start));
     }
 
     fn rollouts() -> impl Strategy<Value = Rollout> {
@@ -358,14 +362,14 @@ mod tests {
         }
 
         #[test]
-        fn nobody_is_passed_by_when_the_last_wave_is_everybody(mut rollout in rollouts(), place in 0..PLACES) {
+        fn nobody_is_passed_by_when_the_last_wave_is_everybody(mut rollout in rollouts(), bucket in 0..BUCKETS) {
             rollout.waves.retain(|wave| wave.percent < 100);
             let after = rollout.waves.last().map_or(0, |wave| wave.after);
             rollout.waves.push(Wave { percent: 100, after });
-            let turn = rollout.turn(place, false).unwrap();
+            let turn = rollout.eligible_from(bucket, false).unwrap();
             prop_assert!(turn >= rollout.start && turn.0 <= rollout.start.0 + after);
-            if place > 0 {
-                prop_assert!(rollout.turn(place - 1, false).unwrap() <= turn);
+            if bucket > 0 {
+                prop_assert!(rollout.eligible_from(bucket - 1, false).unwrap() <= turn);
             }
         }
     }

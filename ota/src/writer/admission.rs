@@ -6,8 +6,8 @@ use formats::manifest::{Header, Manifest, TrustedKeys};
 use formats::medium::Access;
 use formats::{Slot, payload};
 
-use crate::device::Running;
-use crate::paths::Paths;
+use crate::context::Running;
+use crate::device::Device;
 use crate::{Error, Result};
 
 /// The manifest of a header that one of `keys` signed, for this device, above what runs and not
@@ -59,10 +59,10 @@ pub fn require_settled(running: &Running, boot: &BootState) -> Result<()> {
 }
 
 /// Refuses what is larger than the slot's partitions.
-pub fn check_fits(paths: &Paths, slot: Slot, manifest: &Manifest) -> Result<()> {
+pub fn check_fits(device: &Device, slot: Slot, manifest: &Manifest) -> Result<()> {
     let size = |label: &str| {
-        let partition = paths.partitions().open(label, Access::Read);
-        partition.map(|p| p.size()).map_err(|e| Error::at(&paths.device(label), e))
+        let partition = device.partitions().open(label, Access::Read);
+        partition.map(|p| p.size()).map_err(|e| Error::at(&device.device(label), e))
     };
     let (boot, root) = (size(slot.boot_label())?, size(slot.root_label())?);
     payload::check_fits(manifest, boot, root)

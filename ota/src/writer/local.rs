@@ -10,16 +10,16 @@ use formats::payload::ChunkTable;
 use sha2::{Digest, Sha256};
 
 use super::{Accepted, IdleSlot};
-use crate::boot;
-use crate::device::Running;
-use crate::paths::Paths;
-use crate::slot_writer::{AlignedBuffer, SlotWriter};
+use crate::context::Context;
+use crate::device::Device;
+use crate::init::boot;
+use crate::install::slot_writer::{AlignedBuffer, SlotWriter};
 use crate::{Error, Result};
 
 /// The idle slot, opened for an update that passed [`super::admission`].
 #[derive(Debug)]
 pub struct LocalSlot<'a> {
-    paths: &'a Paths,
+    device: &'a Device,
     slot: Slot,
     writer: SlotWriter,
     update: &'a Accepted,
@@ -29,10 +29,11 @@ pub struct LocalSlot<'a> {
 
 impl<'a> LocalSlot<'a> {
     /// Opens the partitions. Writes nothing.
-    pub fn open(paths: &'a Paths, update: &'a Accepted) -> Result<LocalSlot<'a>> {
-        let slot = Running::load(paths)?.slot.other();
-        let writer = SlotWriter::open(paths, slot)?;
-        Ok(LocalSlot { paths, slot, writer, update, missing: Mutex::new(None) })
+    pub fn open(context: &'a Context, update: &'a Accepted) -> Result<LocalSlot<'a>> {
+        let Context { device, running, .. } = context;
+        let slot = running.slot.other();
+        let writer = SlotWriter::open(device, slot)?;
+        Ok(LocalSlot { device, slot, writer, update, missing: Mutex::new(None) })
     }
 
     fn missing(&self) -> MutexGuard<'_, Option<BTreeSet<usize>>> {
@@ -46,7 +47,7 @@ impl IdleSlot for LocalSlot<'_> {
         if self.missing().is_some() {
             return Err(Error::failed("the slot is prepared already"));
         }
-        boot::ask(self.paths, BootRequest::BeginInstall)?;
+        boot::ask(self.device, BootRequest::BeginInstall)?;
         self.writer.clear_header(beat)?;
         let found = differing(&self.writer, self.update, Unreadable::IsMissing, beat)?;
         *self.missing() = Some(found.iter().copied().collect());
@@ -100,7 +101,7 @@ impl IdleSlot for LocalSlot<'_> {
         }
         // Whole: say so, and try it at the next boot.
         self.writer.write_header(&self.update.header, beat)?;
-        boot::ask(self.paths, BootRequest::Arm { slot: self.slot, tries })?;
+        boot::ask(self.device, BootRequest::Arm { slot: self.slot, tries })?;
         Ok(())
     }
 }

@@ -26,9 +26,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use self::local::LocalSlot;
 use self::remote::RemoteSlot;
 use crate::console::say;
+use crate::context::Context;
+use crate::device::Device;
 use crate::heart::Heart;
-use crate::paths::Paths;
-use crate::slot_writer::AlignedBuffer;
+use crate::install::slot_writer::AlignedBuffer;
 use crate::{Error, Result};
 
 /// How long a writer that is being started again is waited for.
@@ -81,19 +82,20 @@ pub trait IdleSlot: Sync {
 
 /// Opens the idle slot for an update. Writes nothing.
 pub fn open<'a>(
-    paths: &'a Paths,
+    context: &'a Context,
     update: &'a Accepted,
     beat: &dyn Fn(),
 ) -> Result<Box<dyn IdleSlot + 'a>> {
     let here =
-        || LocalSlot::open(paths, update).map(|slot| -> Box<dyn IdleSlot> { Box::new(slot) });
-    let path = paths.writer_socket();
-    let door = paths.writer_door();
+        || LocalSlot::open(context, update).map(|slot| -> Box<dyn IdleSlot> { Box::new(slot) });
+    let device = &context.device;
+    let path = device.writer_socket();
+    let door = device.writer_door();
     if door == WriterDoor::Here {
         return here();
     }
     match connect(&path, door, beat) {
-        Ok(stream) => Ok(Box::new(RemoteSlot::open(paths, stream, update, beat)?)),
+        Ok(stream) => Ok(Box::new(RemoteSlot::open(context, stream, update, beat)?)),
         Err(error) if door == WriterDoor::SocketOrHere && nobody_listens(&error) => here(),
         Err(error) => Err(Error::failed(format!(
             "{}: {error}; does the workload ota-writer run (`ctl status`)?",
@@ -122,10 +124,11 @@ fn connect(path: &Path, door: WriterDoor, beat: &dyn Fn()) -> io::Result<UnixStr
 }
 
 /// The workload: serves one installer after another, until the device reboots.
-pub fn run(paths: &Paths) -> Result<()> {
-    let path = paths.writer_socket();
+pub fn run(device: &Device) -> Result<()> {
+    let path = device.writer_socket();
     let listener = listen(&path).map_err(|e| Error::at(&path, e))?;
     let heart = Heart::new().of_process();
+    let context = Context::load(device)?;
     loop {
         heart.beat();
         let timeout = Timespec { tv_sec: LONGEST_SLEEP, tv_nsec: 0 };
@@ -136,7 +139,9 @@ pub fn run(paths: &Paths) -> Result<()> {
             Err(error) => return Err(Error::at(&path, error)),
         }
         let (stream, _) = listener.accept().map_err(|e| Error::at(&path, e))?;
-        match session::serve(paths, &stream, session::Patience::default(), &|| heart.beat()) {
+        match session::serve(&context, &stream, session::SessionTimeouts::default(), &|| {
+            heart.beat()
+        }) {
             Ok(Some(version)) => say(&format!("wrote {version} and had its trial armed")),
             Ok(None) => {}
             Err(error) => say(&error.to_string()),

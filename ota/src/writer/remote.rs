@@ -11,11 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::wire::{self, Answer, Ask};
 use super::{Accepted, IdleSlot};
-use crate::device::Running;
+use crate::context::Context;
 use crate::heart;
-use crate::paths::Paths;
-use crate::slot_reader::SlotReader;
-use crate::slot_writer::AlignedBuffer;
+use crate::install::slot_reader::SlotReader;
+use crate::install::slot_writer::AlignedBuffer;
 use crate::{Error, Result};
 
 /// A writer that says nothing for so long does not work any more: it tells every second that it
@@ -36,12 +35,13 @@ pub struct RemoteSlot<'a> {
 impl<'a> RemoteSlot<'a> {
     /// Hands the update's head to the writer at the other end of `stream`.
     pub fn open(
-        paths: &Paths,
+        context: &Context,
         stream: UnixStream,
         update: &'a Accepted,
         beat: &dyn Fn(),
     ) -> Result<RemoteSlot<'a>> {
-        let path = paths.writer_socket();
+        let Context { device, running, .. } = context;
+        let path = device.writer_socket();
         let error = |e: io::Error| Error::at(&path, e);
         wire::prepare(&stream).map_err(error)?;
         match wire::read_answer(&stream, GREETING, beat) {
@@ -54,10 +54,10 @@ impl<'a> RemoteSlot<'a> {
             }
             Err(e) => return Err(error(e)),
         }
-        let slot = Running::load(paths)?.slot.other();
+        let slot = running.slot.other();
         let sha256 = formats::hex::encode(&Sha256::digest(&update.header));
-        let idle = SlotReader::open(paths, slot, update.manifest.clone(), sha256)
-            .map_err(|e| Error::at(&paths.device(slot.root_label()), e))?;
+        let idle = SlotReader::open(device, slot, update.manifest.clone(), sha256)
+            .map_err(|e| Error::at(&device.device(slot.root_label()), e))?;
         let remote = RemoteSlot { path: path.clone(), stream: Mutex::new(stream), update, idle };
         remote.ask(Ask::Header, &[&update.header], beat)?;
         remote.ask(Ask::Table, &[&update.table.to_bytes()], beat)?;

@@ -12,52 +12,48 @@ use formats::payload::{self, ChunkTable};
 use super::local::LocalSlot;
 use super::wire::{self, Answer, Ask};
 use super::{Accepted, IdleSlot, admission};
-use crate::device::{self, Running};
-use crate::paths::Paths;
-use crate::slot_writer::AlignedBuffer;
+use crate::context::Context;
+use crate::install::slot_writer::AlignedBuffer;
 use crate::state::State;
-use crate::{Error, Result, boot, floor};
+use crate::{Error, Result, init::boot, policy::floor};
 
 /// Between two words that the writer is still at work.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the other end is waited for.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct SessionTimeouts {
     /// For its next request: a link may be slow and a server away for a while.
     pub request: Duration,
     /// For the rest of a request that has begun.
     pub rest: Duration,
 }
 
-impl Default for Patience {
+impl Default for SessionTimeouts {
     fn default() -> Self {
-        Patience { request: Duration::from_secs(30 * 60), rest: Duration::from_secs(60) }
+        SessionTimeouts { request: Duration::from_secs(30 * 60), rest: Duration::from_secs(60) }
     }
 }
 
 /// A connection and how it is waited on.
 struct Session<'a> {
     stream: &'a UnixStream,
-    patience: Patience,
+    timeouts: SessionTimeouts,
     beat: &'a dyn Fn(),
 }
-
-/// What was asked, or why that is nobody's who is in his right mind.
-type Asked<T> = std::result::Result<T, Error>;
 
 /// Serves one installer until it is done, hangs up, or asks for what it must not. Gives the version
 /// that was written and armed, if it came to that.
 pub fn serve(
-    paths: &Paths,
+    context: &Context,
     stream: &UnixStream,
-    patience: Patience,
+    timeouts: SessionTimeouts,
     beat: &dyn Fn(),
 ) -> Result<Option<String>> {
     wire::prepare(stream).map_err(connection)?;
-    let session = Session { stream, patience, beat };
+    let session = Session { stream, timeouts, beat };
     session.answer(&Answer::Done(wire::HELLO.to_vec()))?;
-    let result = session.install(paths);
+    let result = session.install(context);
     if let Err(error) = &result {
         let answer = match error {
             Error::Refused { reason, .. } => Answer::Refused(reason.clone()),
@@ -74,16 +70,16 @@ fn connection(error: io::Error) -> Error {
 }
 
 impl Session<'_> {
-    fn install(&self, paths: &Paths) -> Result<Option<String>> {
+    fn install(&self, context: &Context) -> Result<Option<String>> {
         let Some(header) = self.whole(Ask::Header, HEADER_SIZE)? else { return Ok(None) };
-        let manifest = admit(paths, &header)?;
+        let manifest = admit(context, &header)?;
         self.done(vec![])?;
         let no = |e: formats::Error| Error::refused(&manifest.version, e.to_string());
         let table_size = payload::table_size(&manifest).map_err(no)?;
         let Some(table) = self.whole(Ask::Table, table_size)? else { return Ok(None) };
         let table = ChunkTable::parse(&table, &manifest).map_err(no)?;
         let update = Accepted { header, manifest, table };
-        let slot = LocalSlot::open(paths, &update)?;
+        let slot = LocalSlot::open(context, &update)?;
         self.done(vec![])?;
         self.write(&slot, &update)
     }
@@ -123,7 +119,7 @@ impl Session<'_> {
     }
 
     /// Reads a chunk and its number.
-    fn chunk(&self, update: &Accepted, length: usize, buffer: &mut AlignedBuffer) -> Asked<usize> {
+    fn chunk(&self, update: &Accepted, length: usize, buffer: &mut AlignedBuffer) -> Result<usize> {
         let mut number = [0; 4];
         let Some(size) = length.checked_sub(number.len()) else {
             return Err(unasked(Ask::Put, length));
@@ -143,7 +139,7 @@ impl Session<'_> {
 
     /// The body of the next request, which has to be this one, of exactly this length. `None` when
     /// the other end is done.
-    fn whole(&self, expected: Ask, expected_length: usize) -> Asked<Option<Vec<u8>>> {
+    fn whole(&self, expected: Ask, expected_length: usize) -> Result<Option<Vec<u8>>> {
         match self.next()? {
             None => Ok(None),
             Some((ask, length)) if ask == expected && length == expected_length => {
@@ -155,13 +151,13 @@ impl Session<'_> {
         }
     }
 
-    fn next(&self) -> Asked<Option<(Ask, usize)>> {
-        let patience = (self.patience.request, self.patience.rest);
-        wire::read_ask(self.stream, patience, self.beat).map_err(connection)
+    fn next(&self) -> Result<Option<(Ask, usize)>> {
+        let timeouts = (self.timeouts.request, self.timeouts.rest);
+        wire::read_ask(self.stream, timeouts, self.beat).map_err(connection)
     }
 
-    fn body(&self, buffer: &mut [u8]) -> Asked<()> {
-        wire::read_body(self.stream, buffer, self.patience.rest, self.beat).map_err(connection)
+    fn body(&self, buffer: &mut [u8]) -> Result<()> {
+        wire::read_body(self.stream, buffer, self.timeouts.rest, self.beat).map_err(connection)
     }
 
     fn done(&self, body: Vec<u8>) -> Result<()> {
@@ -187,15 +183,14 @@ impl Session<'_> {
 }
 
 /// The writer's own look at a header: nothing that the other end says of it counts.
-fn admit(paths: &Paths, header: &[u8]) -> Result<Manifest> {
-    let running = Running::load(paths)?;
-    let keys = device::trusted_keys(paths)?;
-    let boot = boot::state(paths)?;
-    admission::require_settled(&running, &boot)?;
+fn admit(context: &Context, header: &[u8]) -> Result<Manifest> {
+    let Context { device, running, .. } = context;
+    let boot = boot::state(device)?;
+    admission::require_settled(running, &boot)?;
     // The floors that are signed; what `ota` wrote down is the other half's.
-    let floor = floor::lowest(paths, &keys, running.slot, &boot, &State::default())?;
-    let manifest = admission::admit(header, "the update", &keys, &running, floor)?;
-    admission::check_fits(paths, running.slot.other(), &manifest)?;
+    let floor = floor::lowest(context, &boot, &State::default())?;
+    let manifest = admission::admit(header, "the update", context.keys()?, running, floor)?;
+    admission::check_fits(device, running.slot.other(), &manifest)?;
     Ok(manifest)
 }
 

@@ -24,7 +24,7 @@ pub const HELLO: &[u8] = b"ferrite-writer 1";
 /// A read returns after this at the latest, to let the heart beat.
 const TICK: Duration = Duration::from_secs(1);
 /// Nobody who is there takes longer to make room for what is written.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is asked of the writer, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ fn in_time(end: Instant) -> io::Result<()> {
 /// Makes reads return often and writes end.
 pub fn prepare(stream: &UnixStream) -> io::Result<()> {
     stream.set_read_timeout(Some(TICK))?;
-    stream.set_write_timeout(Some(WRITE_PATIENCE))
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))
 }
 
 fn send(mut stream: &UnixStream, kind: u8, parts: &[&[u8]]) -> io::Result<()> {

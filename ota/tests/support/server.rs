@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How the server treats requests for paths that end in a given text.
+/// How the server treats requests for handle that end in a given text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     /// Answers with this status.

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ota::paths::Paths;
-use ota::writer::session::{Patience, serve};
+use ota::context::Context;
+use ota::device::Device;
+use ota::writer::session::{SessionTimeouts, serve};
 use ota::writer::{WriterDoor, listen};
 
 /// Serves until it is dropped.
@@ -20,30 +21,30 @@ pub struct WriterThread {
 }
 
 impl WriterThread {
-    /// Starts it for a device, and gives the paths of the half that fetches.
-    pub fn start(paths: &Paths) -> (WriterThread, Paths) {
-        let path = paths.writer_socket();
+    /// Starts it for a device, and gives the handle of the half that fetches.
+    pub fn start(handle: &Device) -> (WriterThread, Device) {
+        let path = handle.writer_socket();
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let listener = listen(&path).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let (writer, stopped) = (paths.clone(), stop.clone());
+        let (writer, stopped) = (handle.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
                 // What is wrong with it is the other half's to tell.
-                let _ = serve(&writer, &stream, short(), &|| ());
+                let _ = serve(&Context::load(&writer).unwrap(), &stream, short(), &|| ());
             }
         });
-        let fetching = paths.clone().writing(WriterDoor::Socket);
+        let fetching = handle.clone().writing(WriterDoor::Socket);
         (WriterThread { path, stop, thread: Some(thread) }, fetching)
     }
 }
 
 /// Impatient enough for a test.
-pub fn short() -> Patience {
-    Patience { request: Duration::from_secs(20), rest: Duration::from_secs(2) }
+pub fn short() -> SessionTimeouts {
+    SessionTimeouts { request: Duration::from_secs(20), rest: Duration::from_secs(2) }
 }
 
 impl Drop for WriterThread {

@@ -14,13 +14,13 @@ use formats::boot_state::{BLOB_SIZE, Boot, BootState, newest};
 use formats::boot_state_store;
 use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use formats::manifest::HEADER_SIZE;
-use ota::daemon::{self, Heart};
-use ota::device::Running;
-use ota::install::{Offer, install};
-use ota::keeper::Keeper;
-use ota::paths::Paths;
-use ota::settings::Settings;
-use ota::source::Source;
+use ota::context::Context;
+use ota::daemon::keeper::Keeper;
+use ota::daemon::{self, Daemon, Heart};
+use ota::device::Device;
+use ota::fetch::resource::Resource;
+use ota::fetch::timeouts::Timeouts;
+use ota::install::{UpdateSource, install};
 use ota::state::State;
 
 use crate::disk::{Disk, Image};
@@ -28,14 +28,14 @@ use crate::loader::Loader;
 use crate::support::writer::WriterThread;
 use crate::support::{Update, image_key};
 
-/// More boots than any road to the end needs.
+/// More boots than any scenario to the end needs.
 const MOST_BOOTS: usize = 12;
 /// Boots that a trial gets.
 const TRIES: u8 = 3;
 
 /// What a board should come to run, and what it meets on the way.
 #[derive(Clone, Copy)]
-pub struct Road<'a> {
+pub struct Scenario<'a> {
     /// All versions that may lie in a slot.
     pub versions: &'a [&'a Update],
     /// The one that is offered.
@@ -44,7 +44,7 @@ pub struct Road<'a> {
     pub offered_is_bad: bool,
 }
 
-impl<'a> Road<'a> {
+impl<'a> Scenario<'a> {
     /// The version in a slot, when it is there byte for byte: boot image, root, verity tree, header.
     pub fn in_slot(&self, image: &Image, slot: Slot) -> Option<&'a Update> {
         let boot = &image.partitions[slot.boot_label()];
@@ -133,7 +133,7 @@ thread_local! {
 pub struct Board<'a> {
     root: &'a Root,
     pub disk: Disk,
-    pub paths: Paths,
+    pub handle: Device,
     _writer: Option<WriterThread>,
 }
 
@@ -142,15 +142,15 @@ impl Board<'_> {
     pub fn new(root: &Root, image: Image) -> Board<'_> {
         let disk = Disk::new(image);
         let (partitions, data) = (Arc::new(disk.clone()), Arc::new(disk.clone()));
-        let paths = Paths::below(root.0.path()).on(partitions, data);
-        let (writer, paths) = match IN_TWO_HALVES.get() {
+        let handle = Device::below(root.0.path()).on(partitions, data);
+        let (writer, handle) = match IN_TWO_HALVES.get() {
             true => {
-                let (writer, paths) = WriterThread::start(&paths);
-                (Some(writer), paths)
+                let (writer, handle) = WriterThread::start(&handle);
+                (Some(writer), handle)
             }
-            false => (None, paths),
+            false => (None, handle),
         };
-        Board { root, disk, paths, _writer: writer }
+        Board { root, disk, handle, _writer: writer }
     }
 
     /// What happens after a reset until a slot goes on.
@@ -159,9 +159,9 @@ impl Board<'_> {
     }
 
     /// What `init` does in both lives: refuses what is not whole, says what runs.
-    fn start(&self, road: &Road, slot: Slot, boot: Boot) -> Result<Running, String> {
+    fn start(&self, scenario: &Scenario, slot: Slot, boot: Boot) -> Result<Context, String> {
         let image = self.disk.image();
-        let version = road
+        let version = scenario
             .in_slot(&image, slot)
             .ok_or_else(|| format!("slot {slot} was started ({boot:?}) and is not whole"))?;
         let manifest = &version.manifest;
@@ -178,62 +178,62 @@ impl Board<'_> {
         );
         self.root.put("run/ferrite/slot", text.as_bytes());
         self.root.put("run/ferrite/slot-header", &version.header);
-        Running::load(&self.paths).map_err(|e| e.to_string())
+        Context::load(&self.handle).map_err(|e| e.to_string())
     }
 
     /// What `init` and `ota` do to the boot state.
     pub fn change_boot(&self, change: impl FnOnce(&mut BootState)) -> Result<(), String> {
         let loader = Loader::of(&self.disk.image());
-        let chooser = loader.chooser(self.paths.partitions().clone());
-        boot_state_store::update(&*chooser, &self.paths.boot_state_lock(), change)
+        let chooser = loader.chooser(self.handle.partitions().clone());
+        boot_state_store::update(&*chooser, &self.handle.boot_state_lock(), change)
             .map(drop)
             .map_err(|e| e.to_string())
     }
 
     /// One round from reset to reset. True when the board runs what it should, for good.
-    fn round(&self, road: &Road) -> Result<bool, String> {
+    fn round(&self, scenario: &Scenario) -> Result<bool, String> {
         let (slot, boot) = self.reset()?;
-        let running = self.start(road, slot, boot)?;
+        let context = self.start(scenario, slot, boot)?;
+        let running = &context.running;
         if boot == Boot::Trial {
-            if road.offered_is_bad && running.sequence == road.offered.manifest.sequence {
+            if scenario.offered_is_bad && running.sequence == scenario.offered.manifest.sequence {
                 // `init` resets the board when nobody has committed in time.
                 return Ok(false);
             }
-            daemon::commit(&self.paths, &running).map_err(|e| e.to_string())?;
+            daemon::commit(&context).map_err(|e| e.to_string())?;
         }
         // `init`, once all is healthy.
         self.change_boot(|state| state.settle(slot))?;
-        let settings = Settings::load(&self.paths.settings()).map_err(|e| e.to_string())?;
-        daemon::settle(&self.paths, &settings, &running, &Heart::new())
+        Daemon::new(&context, Timeouts::default(), &Heart::new())
+            .and_then(|daemon| daemon.settle())
             .map_err(|e| e.to_string())?;
         let (_, state) = boot_state(&self.disk.image()).ok_or("the boot state is lost")?;
         if state.trial.is_some() {
             return Ok(false);
         }
-        if running.sequence == road.offered.manifest.sequence {
-            return Ok(state.active == slot && State::load(&self.paths).pending.is_none());
+        if running.sequence == scenario.offered.manifest.sequence {
+            return Ok(state.active == slot && State::load(&self.handle).pending.is_none());
         }
-        match self.install(road.offered) {
+        match self.install(scenario.offered) {
             Ok(()) => Ok(false),
-            Err(error) if road.offered_is_bad && error.contains("failed its trial") => Ok(true),
-            Err(error) if error.contains("and waits") => self.wait_for_retrial(road, &running),
+            Err(error) if scenario.offered_is_bad && error.contains("failed its trial") => Ok(true),
+            Err(error) if error.contains("and waits") => self.wait_for_retrial(scenario, &context),
             Err(error) => Err(error),
         }
     }
 
     /// What was committed once lies in the other slot and is tried again after a day of healthy
     /// running. True when that has shown once more that it does not hold.
-    fn wait_for_retrial(&self, road: &Road, running: &Running) -> Result<bool, String> {
-        let state = State::load(&self.paths);
+    fn wait_for_retrial(&self, scenario: &Scenario, context: &Context) -> Result<bool, String> {
+        let state = State::load(&self.handle);
         if !state.failed.is_empty() {
             return Err(format!("a version that was committed is banned: {:?}", state.failed));
         }
-        if road.offered_is_bad && state.retrial.is_some_and(|retrial| retrial.failures > 0) {
+        if scenario.offered_is_bad && state.retrial.is_some_and(|retrial| retrial.failures > 0) {
             return Ok(true);
         }
-        let settings = Settings::load(&self.paths.settings()).map_err(|e| e.to_string())?;
         let day = Duration::from_secs(86_400);
-        let armed = Keeper::default().pass(&self.paths, &settings, running, day, &|| ());
+        let armed = Keeper::default().pass(context, day, &|| ());
         match armed.map_err(|e| e.to_string())? {
             true => Ok(false),
             false => Err("it is not tried again".into()),
@@ -241,9 +241,9 @@ impl Board<'_> {
     }
 
     /// Resets, and starts what the loader chose.
-    pub fn boot(&self, road: &Road) -> Result<Running, String> {
+    pub fn boot(&self, scenario: &Scenario) -> Result<Context, String> {
         let (slot, boot) = self.reset()?;
-        self.start(road, slot, boot)
+        self.start(scenario, slot, boot)
     }
 
     /// Installs an update from a file.
@@ -254,15 +254,17 @@ impl Board<'_> {
     /// The same, with a look at each heartbeat.
     pub fn install_beating(&self, update: &Update, beat: &dyn Fn()) -> Result<(), String> {
         let path = self.root.put("stick.update", &update.bytes);
-        let offer = Offer { source: Source::File(path), promise: None };
-        install(&self.paths, &offer, TRIES, beat).map(drop).map_err(|e| e.to_string())
+        let offer = UpdateSource { resource: Resource::File(path), signed: None };
+        install(&Context::load(&self.handle).unwrap(), &offer, TRIES, beat)
+            .map(drop)
+            .map_err(|e| e.to_string())
     }
 
     /// Lives until the board runs what it should.
-    pub fn live(&self, road: &Road) -> Result<(), String> {
+    pub fn live(&self, scenario: &Scenario) -> Result<(), String> {
         for _ in 0..MOST_BOOTS {
-            let done = self.round(road)?;
-            road.check(&self.disk.image())?;
+            let done = self.round(scenario)?;
+            scenario.check(&self.disk.image())?;
             if done {
                 return Ok(());
             }

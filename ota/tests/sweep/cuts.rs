@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::board::{Board, Road, Root};
+use crate::board::{Board, Root, Scenario};
 use crate::disk::{Event, Image, Moment};
 use crate::loader::Loader;
 
@@ -71,17 +71,17 @@ impl Dice {
 }
 
 /// Sweeps over all that happens from `start` until the board runs what it should.
-pub fn sweep(road: &Road, start: Image, effort: Effort) -> Tally {
+pub fn sweep(scenario: &Scenario, start: Image, effort: Effort) -> Tally {
     let root = Root::new(Loader::of(&start));
     let board = Board::new(&root, start.clone());
-    board.live(road).expect("it gets there when nothing is cut");
-    sweep_record(road, start, &board.disk.record(), effort)
+    board.live(scenario).expect("it gets there when nothing is cut");
+    sweep_record(scenario, start, &board.disk.record(), effort)
 }
 
 /// Sweeps over this record.
-pub fn sweep_record(road: &Road, start: Image, record: &[Event], effort: Effort) -> Tally {
+pub fn sweep_record(scenario: &Scenario, start: Image, record: &[Event], effort: Effort) -> Tally {
     let mut sweep = Sweep {
-        road,
+        scenario,
         root: Root::new(Loader::of(&start)),
         effort,
         dice: Dice::seeded(),
@@ -103,7 +103,7 @@ pub fn sweep_record(road: &Road, start: Image, record: &[Event], effort: Effort)
 }
 
 struct Sweep<'a> {
-    road: &'a Road<'a>,
+    scenario: &'a Scenario<'a>,
     root: Root,
     effort: Effort,
     dice: Dice,
@@ -180,9 +180,9 @@ impl Sweep<'_> {
 
     /// What happened to the disk until the board ran what it should.
     fn live(&self, image: Image) -> Result<Vec<Event>, String> {
-        self.road.check(&image)?;
+        self.scenario.check(&image)?;
         let board = Board::new(&self.root, image);
-        board.live(self.road).map(|()| board.disk.record())
+        board.live(self.scenario).map(|()| board.disk.record())
     }
 
     fn brick(&mut self, brick: String) {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use formats::medium::{Access, Medium, Partitions};
-use ota::data_folder::DataFolder;
+use ota::state::data_folder::DataFolder;
 
 /// What a power cut may tear is never smaller.
 pub const SECTOR: usize = 512;
@@ -131,10 +131,10 @@ impl Medium for OpenPartition {
         let range = offset as usize..offset as usize + buffer.len();
         if let Some(Fault::Unreadable { label, at } | Fault::UnreadableUntilWritten { label, at }) =
             inner.fault
+            && label == self.label
+            && range.contains(&at)
         {
-            if label == self.label && range.contains(&at) {
-                return Err(io::Error::other("Input/output error"));
-            }
+            return Err(io::Error::other("Input/output error"));
         }
         let bytes = inner.image.partitions[self.label].get(range);
         buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);

@@ -7,7 +7,7 @@ use formats::layout::FIRMWARE;
 use formats::manifest::HEADER_SIZE;
 use ota::state::State;
 
-use crate::board::{Board, Road, Root, boot_state, shipped};
+use crate::board::{Board, Root, Scenario, boot_state, shipped};
 use crate::disk::{Disk, Fault, Image};
 use crate::loader::Loader;
 use crate::support::Update;
@@ -17,30 +17,30 @@ use crate::version;
 /// true after it.
 fn failed(fault: Fault) -> String {
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     let root = Root::new(Loader::Uboot);
-    let board = started(&root, &road, &one);
+    let board = started(&root, &scenario, &one);
     let before = board.disk.image();
     board.disk.set_fault(Some(fault));
     let error = board.install(&two).expect_err("it was installed on a disk that fails");
     let after = board.disk.image();
     assert_running_slot_untouched(&before, &after);
-    road.check(&after).unwrap();
+    scenario.check(&after).unwrap();
     // Where arming itself failed half the way, the new version may be started: it is whole.
     let (_, state) = boot_state(&after).unwrap();
     let arming = matches!(fault, Fault::Unflushable { label } if label == FIRMWARE);
     assert!(arming || state.trial.is_none(), "{fault:?}: armed");
     assert!(!error.contains('\n'), "{error}");
     board.disk.set_fault(None);
-    assert!(State::load(&board.paths).failed.is_empty(), "the version is not to blame");
-    board.live(&road).expect("the next try works");
+    assert!(State::load(&board.handle).failed.is_empty(), "the version is not to blame");
+    board.live(&scenario).expect("the next try works");
     error
 }
 
 /// A board that has booted the version it was shipped with.
-fn started<'a>(root: &'a Root, road: &Road, version: &Update) -> Board<'a> {
+fn started<'a>(root: &'a Root, scenario: &Scenario, version: &Update) -> Board<'a> {
     let board = Board::new(root, shipped(Loader::Uboot, version, |_| ()));
-    board.boot(road).unwrap();
+    board.boot(scenario).unwrap();
     board
 }
 
@@ -81,19 +81,19 @@ fn a_block_that_cannot_be_read_names_the_partition() {
 #[test]
 fn a_block_that_cannot_be_read_until_it_is_written_is_written() {
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     let root = Root::new(Loader::Uboot);
     let size = shipped(Loader::Uboot, &one, |_| ()).partitions["root-b"].len();
     let places = [("boot-b", 0), ("boot-b", 20_000), ("root-b", 20_000), ("root-b", size - 1)];
     for (label, at) in places {
-        let board = started(&root, &road, &one);
+        let board = started(&root, &scenario, &one);
         let before = board.disk.image();
         board.disk.set_fault(Some(Fault::UnreadableUntilWritten { label, at }));
         board.install(&two).unwrap_or_else(|error| panic!("{label} at {at}: {error}"));
         let after = board.disk.image();
         assert_running_slot_untouched(&before, &after);
         assert_eq!(boot_state(&after).unwrap().1.trial, Some(formats::Slot::B), "{label} at {at}");
-        board.live(&road).unwrap();
+        board.live(&scenario).unwrap();
     }
 }
 
@@ -121,16 +121,16 @@ fn a_flush_that_fails_arms_nothing() {
 #[test]
 fn a_full_data_partition_is_said_before_anything_is_written() {
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     let root = Root::new(Loader::Uboot);
-    let board = started(&root, &road, &one);
+    let board = started(&root, &scenario, &one);
     let before = board.disk.image();
     board.disk.set_fault(Some(Fault::DataFull));
     let error = board.install(&two).unwrap_err();
     assert!(error.contains("free some space"), "{error}");
     assert!(board.disk.image() == before, "something was written");
     board.disk.set_fault(None);
-    board.live(&road).unwrap();
+    board.live(&scenario).unwrap();
 }
 
 /// A card that takes 200 KB/s: a heartbeat after each chunk at the latest, so that nobody takes a
@@ -139,9 +139,9 @@ fn a_full_data_partition_is_said_before_anything_is_written() {
 fn a_slow_card_lets_the_heart_beat_at_every_chunk() {
     use std::cell::Cell;
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     let root = Root::new(Loader::Uboot);
-    let board = started(&root, &road, &one);
+    let board = started(&root, &scenario, &one);
     let written = |disk: &Disk| -> usize {
         let record = disk.record();
         record.iter().map(|event| event.written()).sum()

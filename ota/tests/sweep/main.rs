@@ -13,7 +13,7 @@ mod retrial;
 #[path = "../support/mod.rs"]
 mod support;
 
-use board::{Board, Road, Root, boot_state, shipped};
+use board::{Board, Root, Scenario, boot_state, shipped};
 use cuts::{Dice, Effort, Tally, sweep, sweep_record};
 use disk::{Disk, Event, Image, Moment};
 use formats::boot_state::BootState;
@@ -52,10 +52,10 @@ fn no_brick(what: &str, tally: Tally) {
 
 /// A disk that ran `first` in slot a, then got `second` into slot b and committed it.
 fn updated(loader: Loader, first: &Update, second: &Update) -> Image {
-    let road = Road { versions: &[first, second], offered: second, offered_is_bad: false };
+    let scenario = Scenario { versions: &[first, second], offered: second, offered_is_bad: false };
     let root = Root::new(loader);
     let board = Board::new(&root, shipped(loader, first, |_| ()));
-    board.live(&road).unwrap();
+    board.live(&scenario).unwrap();
     let image = board.disk.image();
     let (_, state) = boot_state(&image).unwrap();
     assert_eq!(state.active, formats::Slot::B);
@@ -65,40 +65,41 @@ fn updated(loader: Loader, first: &Update, second: &Update) -> Image {
 #[test]
 fn the_first_update() {
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     no_brick(
         "the first update",
-        sweep(&road, shipped(Loader::Uboot, &one, |_| ()), Effort::wanted()),
+        sweep(&scenario, shipped(Loader::Uboot, &one, |_| ()), Effort::wanted()),
     );
 }
 
 #[test]
 fn an_update_over_the_slot_to_fall_back_to() {
     let (one, two, three) = (version(1), version(2), version(3));
-    let road = Road { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
+    let scenario =
+        Scenario { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
     no_brick(
         "an update over the fallback",
-        sweep(&road, updated(Loader::Uboot, &one, &two), Effort::wanted()),
+        sweep(&scenario, updated(Loader::Uboot, &one, &two), Effort::wanted()),
     );
 }
 
 #[test]
 fn an_update_that_fails_its_trials() {
     let (one, two, bad) = (version(1), version(2), version(3));
-    let road = Road { versions: &[&one, &two, &bad], offered: &bad, offered_is_bad: true };
+    let scenario = Scenario { versions: &[&one, &two, &bad], offered: &bad, offered_is_bad: true };
     no_brick(
         "an update that is bad",
-        sweep(&road, updated(Loader::Uboot, &one, &two), Effort::wanted()),
+        sweep(&scenario, updated(Loader::Uboot, &one, &two), Effort::wanted()),
     );
 }
 
 #[test]
 fn an_update_that_forbids_the_way_back() {
     let (one, two) = (version(1), version_of(Recipe { rollback_floor: 2, ..small(2) }));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     no_brick(
         "an update with a floor",
-        sweep(&road, shipped(Loader::Uboot, &one, |_| ()), Effort::wanted()),
+        sweep(&scenario, shipped(Loader::Uboot, &one, |_| ()), Effort::wanted()),
     );
 }
 
@@ -110,11 +111,11 @@ fn an_update_by_two_halves() {
     let (one, two, three) = (version(1), version(2), version(3));
     let versions = [&one, &two, &three];
     let effort = Effort { ways: 60, ..Effort::wanted() };
-    let road = Road { versions: &versions, offered: &two, offered_is_bad: false };
-    no_brick("two halves, first", sweep(&road, shipped(Loader::Uboot, &one, |_| ()), effort));
+    let scenario = Scenario { versions: &versions, offered: &two, offered_is_bad: false };
+    no_brick("two halves, first", sweep(&scenario, shipped(Loader::Uboot, &one, |_| ()), effort));
     let start = updated(Loader::Uboot, &one, &two);
-    let road = Road { versions: &versions, offered: &three, offered_is_bad: false };
-    no_brick("two halves, over the fallback", sweep(&road, start, effort));
+    let scenario = Scenario { versions: &versions, offered: &three, offered_is_bad: false };
+    no_brick("two halves, over the fallback", sweep(&scenario, start, effort));
 }
 
 /// The same with our EFI program, whose own choices run here.
@@ -122,13 +123,13 @@ fn an_update_by_two_halves() {
 fn an_update_on_a_board_with_efi() {
     let (one, two, three) = (version(1), version(2), version(3));
     let versions = [&one, &two, &three];
-    let road = Road { versions: &versions, offered: &two, offered_is_bad: false };
-    no_brick("efi, first", sweep(&road, shipped(Loader::Efi, &one, |_| ()), Effort::wanted()));
+    let scenario = Scenario { versions: &versions, offered: &two, offered_is_bad: false };
+    no_brick("efi, first", sweep(&scenario, shipped(Loader::Efi, &one, |_| ()), Effort::wanted()));
     let start = updated(Loader::Efi, &one, &two);
-    let road = Road { versions: &versions, offered: &three, offered_is_bad: false };
-    no_brick("efi, over the fallback", sweep(&road, start.clone(), Effort::wanted()));
-    let road = Road { versions: &versions, offered: &three, offered_is_bad: true };
-    no_brick("efi, bad", sweep(&road, start, Effort::wanted()));
+    let scenario = Scenario { versions: &versions, offered: &three, offered_is_bad: false };
+    no_brick("efi, over the fallback", sweep(&scenario, start.clone(), Effort::wanted()));
+    let scenario = Scenario { versions: &versions, offered: &three, offered_is_bad: true };
+    no_brick("efi, bad", sweep(&scenario, start, Effort::wanted()));
 }
 
 /// The same on a Raspberry Pi, where the initrd chooses and `autoboot.txt` has to follow: what
@@ -137,13 +138,13 @@ fn an_update_on_a_board_with_efi() {
 fn an_update_on_a_raspberry_pi() {
     let (one, two, three) = (version(1), version(2), version(3));
     let versions = [&one, &two, &three];
-    let road = Road { versions: &versions, offered: &two, offered_is_bad: false };
-    no_brick("rpi, first", sweep(&road, shipped(Loader::Rpi, &one, |_| ()), Effort::wanted()));
+    let scenario = Scenario { versions: &versions, offered: &two, offered_is_bad: false };
+    no_brick("rpi, first", sweep(&scenario, shipped(Loader::Rpi, &one, |_| ()), Effort::wanted()));
     let start = updated(Loader::Rpi, &one, &two);
-    let road = Road { versions: &versions, offered: &three, offered_is_bad: false };
-    no_brick("rpi, over the fallback", sweep(&road, start.clone(), Effort::wanted()));
-    let road = Road { versions: &versions, offered: &three, offered_is_bad: true };
-    no_brick("rpi, bad", sweep(&road, start, Effort::wanted()));
+    let scenario = Scenario { versions: &versions, offered: &three, offered_is_bad: false };
+    no_brick("rpi, over the fallback", sweep(&scenario, start.clone(), Effort::wanted()));
+    let scenario = Scenario { versions: &versions, offered: &three, offered_is_bad: true };
+    no_brick("rpi, bad", sweep(&scenario, start, Effort::wanted()));
 }
 
 /// And it has to see a pointer that does not follow the commit: the next update would overwrite
@@ -155,7 +156,7 @@ fn a_pointer_that_does_not_follow_is_found() {
     let start = shipped(Loader::Rpi, &one, |_| ());
     let root = Root::new(Loader::Rpi);
     let board = Board::new(&root, start.clone());
-    let to = |offered| Road { versions: &versions, offered, offered_is_bad: false };
+    let to = |offered| Scenario { versions: &versions, offered, offered_is_bad: false };
     board.live(&to(&two)).unwrap();
     board.live(&to(&three)).unwrap();
     let mut record = board.disk.record();
@@ -173,11 +174,12 @@ fn a_pointer_that_does_not_follow_is_found() {
 #[test]
 fn a_flush_that_is_left_out_is_found() {
     let (one, two, three) = (version(1), version(2), version(3));
-    let road = Road { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
+    let scenario =
+        Scenario { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
     let start = updated(Loader::Uboot, &one, &two);
     let root = Root::new(Loader::of(&start));
     let board = Board::new(&root, start.clone());
-    board.live(&road).unwrap();
+    board.live(&scenario).unwrap();
     for lying in ["firmware", "boot-a", "root-a"] {
         let flushes = |event: &Event| matches!(event, Event::Flush { label } if *label == lying);
         let mut record = board.disk.record();
@@ -185,7 +187,7 @@ fn a_flush_that_is_left_out_is_found() {
         record.retain(|event| !flushes(event));
         assert!(record.len() < before, "nothing flushes {lying}");
         let effort = Effort { ways: 64, nested: u64::MAX, data_lost: u64::MAX };
-        let tally = sweep_record(&road, start.clone(), &record, effort);
+        let tally = sweep_record(&scenario, start.clone(), &record, effort);
         assert!(!tally.bricks.is_empty(), "nobody missed the flushes of {lying}");
     }
 }
@@ -194,11 +196,11 @@ fn a_flush_that_is_left_out_is_found() {
 #[test]
 fn writes_out_of_order_are_found() {
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     let start = shipped(Loader::Uboot, &one, |_| ());
     let root = Root::new(Loader::of(&start));
     let board = Board::new(&root, start.clone());
-    board.live(&road).unwrap();
+    board.live(&scenario).unwrap();
     let record = board.disk.record();
     let armed = |event: &Event| match event {
         Event::Write { label: "firmware", bytes, .. } => {
@@ -216,7 +218,7 @@ fn writes_out_of_order_are_found() {
     let moved: Vec<_> = early.drain(arm..arm + 2).collect();
     early.splice(first_chunk..first_chunk, moved);
     let effort = Effort { ways: 16, nested: u64::MAX, data_lost: u64::MAX };
-    assert!(!sweep_record(&road, start, &early, effort).bricks.is_empty());
+    assert!(!sweep_record(&scenario, start, &early, effort).bricks.is_empty());
 }
 
 /// Whatever is stored, and however often: a cut leaves the state before or the state after.

@@ -12,14 +12,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use formats::Slot;
-use ota::daemon::{self, Heart};
-use ota::settings::Settings;
+use ota::daemon::{Daemon, Heart};
 
-use crate::board::{Board, Road, Root, shipped};
+use crate::board::{Board, Root, Scenario, shipped};
 use crate::cuts::Dice;
 use crate::disk::{Event, Image, Moment};
 use crate::loader::Loader;
-use crate::support::{Delta, Recipe, Server, Update, patience, publish_beside, recipe};
+use crate::support::{Delta, Recipe, Server, Update, publish_beside, recipe, timeouts};
 
 /// What may be fetched twice for each cut, in bytes.
 const TWICE: u64 = 1 << 20;
@@ -27,7 +26,7 @@ const TWICE: u64 = 1 << 20;
 const CHUNK: u64 = 256 << 10;
 /// What `ota` keeps of heads and indexes between two flushes, in bytes: a cut may lose so much.
 const KEPT_STEP: usize = 128 << 10;
-/// Updates that are cut once, on each road.
+/// Updates that are cut once, on each scenario.
 const ONCE: usize = 16;
 /// Updates that are cut three times.
 const THRICE: usize = 4;
@@ -116,7 +115,7 @@ fn put_back(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
 
 /// A device on its way to an update, and the server that counts.
 struct World<'a> {
-    road: Road<'a>,
+    scenario: Scenario<'a>,
     root: Root,
     server: Server,
 }
@@ -132,20 +131,19 @@ impl World<'_> {
     /// sends, if it came to that.
     fn update(&self, image: Image, cut: Option<u64>) -> (Board<'_>, Option<Cut>) {
         let board = Board::new(&self.root, image);
-        let running = board.boot(&self.road).expect("what runs is whole");
+        let context = board.boot(&self.scenario).expect("what runs is whole");
         // `init`, once all is healthy.
         board.change_boot(|state| state.strikes = 0).unwrap();
         let found = Arc::new(Mutex::new(None));
         if let Some(sent) = cut {
-            let (disk, data) = (board.disk.clone(), board.paths.data().to_owned());
+            let (disk, data) = (board.disk.clone(), board.handle.data().to_owned());
             let found = found.clone();
             self.server.cut_at(sent, move || {
                 let cut = Cut { events: disk.record().len(), files: files(&data) };
                 *found.lock().unwrap() = Some(cut);
             });
         }
-        let settings = Settings::load(&board.paths.settings()).unwrap();
-        let result = daemon::update(&board.paths, &settings, patience(), &running, &Heart::new());
+        let result = Daemon::new(&context, timeouts(), &Heart::new()).unwrap().update();
         self.server.heal();
         let found = found.lock().unwrap().take();
         if found.is_none() {
@@ -178,8 +176,8 @@ fn run(offered: &Offered, cuts: &[u64], flushes: Flushes, dice: &mut Dice) -> u6
         .as_bytes(),
     );
     let versions = [&offered.old, &offered.new];
-    let road = Road { versions: &versions, offered: &offered.new, offered_is_bad: false };
-    let world = World { road, root, server };
+    let scenario = Scenario { versions: &versions, offered: &offered.new, offered_is_bad: false };
+    let world = World { scenario, root, server };
     let mut image = shipped(Loader::Uboot, &offered.old, |_| ());
     for cut in cuts {
         let (board, found) = world.update(image.clone(), Some(*cut));
@@ -202,15 +200,15 @@ fn run(offered: &Offered, cuts: &[u64], flushes: Flushes, dice: &mut Dice) -> u6
             let flushed = bytes.len() / KEPT_STEP * KEPT_STEP;
             bytes.truncate(flushed.max(bytes.len().saturating_sub(torn)));
         }
-        put_back(board.paths.data(), &files);
+        put_back(board.handle.data(), &files);
     }
     let (board, _) = world.update(image, None);
-    let whole = world.road.in_slot(&board.disk.image(), Slot::B);
+    let whole = world.scenario.in_slot(&board.disk.image(), Slot::B);
     assert!(whole.is_some_and(|version| version.manifest == offered.new.manifest));
     world.server.take_log().0
 }
 
-fn at_most_a_mebibyte_twice(road: &str, offered: &Offered) {
+fn at_most_a_mebibyte_twice(scenario: &str, offered: &Offered) {
     let mut dice = Dice::seeded();
     let whole = run(offered, &[], Flushes::Kept, &mut dice);
     let mut worst = (0, 0);
@@ -227,12 +225,12 @@ fn at_most_a_mebibyte_twice(road: &str, offered: &Offered) {
         let allowed = points.len() as u64 * TWICE;
         assert!(
             twice <= allowed,
-            "{road}, cut at {points:?} of {whole} bytes: {twice} bytes were sent twice"
+            "{scenario}, cut at {points:?} of {whole} bytes: {twice} bytes were sent twice"
         );
         worst = worst.max((twice / points.len() as u64, points[0]));
     }
     println!(
-        "{road}: {whole} bytes; {} power cuts; at most {} bytes sent twice for a cut (at byte {})",
+        "{scenario}: {whole} bytes; {} power cuts; at most {} bytes sent twice for a cut (at byte {})",
         ONCE + 3 * THRICE,
         worst.0,
         worst.1

@@ -5,10 +5,10 @@ use formats::Slot;
 use formats::boot_state::{BLOB_SIZE, BootState};
 use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use formats::rpi::autoboot::{self, Method};
-use ota::scrub::Scrub;
+use ota::integrity::scrub::Scrub;
 use ota::state::State;
 
-use crate::board::{Board, Road, Root, boot_state};
+use crate::board::{Board, Root, Scenario, boot_state};
 use crate::cuts::{Effort, Tally, sweep};
 use crate::disk::{Image, Moment};
 use crate::loader::Loader;
@@ -46,20 +46,23 @@ fn no_brick_of_few(what: &str, tally: Tally) {
 #[test]
 fn a_version_that_is_tried_again_and_holds() {
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     for loader in LOADERS {
         let start = struck_out(loader, &one, &two);
-        no_brick_of_few(&format!("{loader:?}, a retrial"), sweep(&road, start, Effort::wanted()));
+        no_brick_of_few(
+            &format!("{loader:?}, a retrial"),
+            sweep(&scenario, start, Effort::wanted()),
+        );
     }
 }
 
 #[test]
 fn a_version_that_is_tried_again_in_vain() {
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: true };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: true };
     for loader in LOADERS {
         let start = struck_out(loader, &one, &two);
-        let tally = sweep(&road, start, Effort::wanted());
+        let tally = sweep(&scenario, start, Effort::wanted());
         no_brick_of_few(&format!("{loader:?}, a bad retrial"), tally);
     }
 }
@@ -67,12 +70,13 @@ fn a_version_that_is_tried_again_in_vain() {
 #[test]
 fn a_newer_version_over_one_that_waits() {
     let (one, two, three) = (version(1), version(2), version(3));
-    let road = Road { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
+    let scenario =
+        Scenario { versions: &[&one, &two, &three], offered: &three, offered_is_bad: false };
     let start = struck_out(Loader::Uboot, &one, &two);
     // What is new here is before the first chunk; the rest is `an_update_over_the_slot…`.
     let effort = Effort::wanted();
     let effort = Effort { ways: effort.ways / 6, ..effort };
-    no_brick("an update over what waits", sweep(&road, start, effort));
+    no_brick("an update over what waits", sweep(&scenario, start, effort));
 }
 
 /// The slot that waits decays. Until that is found the loader may still choose it, and it is the
@@ -80,23 +84,22 @@ fn a_newer_version_over_one_that_waits() {
 #[test]
 fn decay_is_found_whenever_the_looking_is_cut() {
     let (one, two) = (version(1), version(2));
-    let road = Road { versions: &[&one, &two], offered: &two, offered_is_bad: false };
+    let scenario = Scenario { versions: &[&one, &two], offered: &two, offered_is_bad: false };
     let mut start = struck_out(Loader::Uboot, &one, &two);
     start.partitions.get_mut("root-b").unwrap()[30_000] ^= 8;
     let root = Root::new(Loader::Uboot);
     // Looks, until it is found. Fetches it again.
     let live = |image: Image| -> Board<'_> {
         let board = Board::new(&root, image);
-        let running = board.boot(&road).unwrap();
+        let context = board.boot(&scenario).unwrap();
         board.change_boot(|state| state.strikes = 0).unwrap();
         let mut scrub = Scrub::new();
-        let looked = (0..100).find_map(|_| {
-            scrub.step(&board.paths, &running, 20_000, &|| ()).expect("a disk that works")
-        });
+        let looked =
+            (0..100).find_map(|_| scrub.step(&context, 20_000, &|| ()).expect("a disk that works"));
         let (_, state) = boot_state(&board.disk.image()).unwrap();
         assert_eq!((state.active, state.fallback), (Slot::A, None), "{looked:?}");
-        assert!(State::load(&board.paths).failed.is_empty());
-        board.live(&road).unwrap();
+        assert!(State::load(&board.handle).failed.is_empty());
+        board.live(&scenario).unwrap();
         board
     };
     let record = live(start.clone()).disk.record();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{TestSlot, Variant};
 use qemu_tests::{Board, Options, wait_until};
 use serde_json::Value;
 
@@ -46,8 +46,8 @@ fn a_cold_boot_of_a_raspberry_pi_3_ends_in_inference_and_a_system_that_answers()
 
 /// One cold boot, looked at from all sides: boots are what costs time here.
 fn boots(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let built = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
+    let test_slot = TestSlot::take()?;
+    let built = test_slot.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
     let disk = board.disk(&built)?;
     disk.grow(DISK)?;
     let mut options = Options { ports: vec![8080], ..Options::default() };

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use formats::Slot;
 use formats::boot_state::{Boot, BootState};
 use formats::layout::FIRMWARE;
-use qemu_tests::fixture::Lane;
+use qemu_tests::fixture::TestSlot;
 use qemu_tests::{Disk, Machine, Options, Random};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const END: &str = "ferrite: no slot can be loaded, resetting";
 
 /// The demo's disk without anything to boot on it.
 fn bare_disk() -> Result<Disk> {
-    let disk = Disk::copy_of(&Lane::take()?.base()?.img)?;
+    let disk = Disk::copy_of(&TestSlot::take()?.base()?.img)?;
     for slot in [Slot::A, Slot::B] {
         disk.write(slot.boot_label(), 0, &[0; 4096])?;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use formats::layout;
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{TestSlot, Variant};
 use qemu_tests::{Board, Options, wait_until};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
@@ -40,8 +40,8 @@ fn a_damaged_superblock_is_repaired_on_a_raspberry_pi_3() -> Result<()> {
 }
 
 fn damaged_superblock(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let built = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
+    let test_slot = TestSlot::take()?;
+    let built = test_slot.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
     let disk = board.disk(&built)?;
     disk.grow(GROWN)?;
     let to_boot = board.patience(TO_BOOT);
@@ -145,8 +145,8 @@ fn a_partition_beyond_repair_is_made_afresh_on_a_raspberry_pi_3() -> Result<()> 
 }
 
 fn beyond_repair(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let built = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
+    let test_slot = TestSlot::take()?;
+    let built = test_slot.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
     let disk = board.disk(&built)?;
     let to_boot = board.patience(TO_BOOT);
     let range = disk.partition(layout::DATA)?;

@@ -1,10 +1,10 @@
-//! The cheapest road in the guest: a large delta that `imager publish` made, what memory it takes,
+//! The cheapest chunk source in the guest: a large delta that `imager publish` made, what memory it takes,
 //! and one that is altered on the way.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{TestSlot, Variant};
 use qemu_tests::{Board, Fault, Machine, Options};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
@@ -126,9 +126,9 @@ fn a_large_delta_and_an_altered_one_on_a_raspberry_pi_3() -> Result<()> {
 }
 
 fn deltas(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let build = |variant| lane.build(&board.variant(variant));
-    let repository = lane.repository()?;
+    let test_slot = TestSlot::take()?;
+    let build = |variant| test_slot.build(&board.variant(variant));
+    let repository = test_slot.repository()?;
     let older = Variant { label: "older-library", lock: OLDER, ..Variant::good(1) };
     let first = build(Variant { reboot: Some("manual"), ..older })?;
     let (second, third) = (build(Variant::good(2))?, build(Variant::good(3))?);

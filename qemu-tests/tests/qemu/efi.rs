@@ -11,7 +11,7 @@ use formats::Slot;
 use formats::boot_state::{BootState, STRIKES_PER_ROUND};
 use formats::efi::UKI;
 use formats::layout::SECTOR;
-use qemu_tests::fixture::{Built, Lane, Repository, Variant};
+use qemu_tests::fixture::{Built, Repository, TestSlot, Variant};
 use qemu_tests::{Board, Disk, Machine, Options};
 
 use crate::face::assert_one_face;
@@ -24,9 +24,9 @@ const TO_FAIL: Duration = Duration::from_secs(180);
 const END: &str = "ferrite: no slot can be loaded, resetting";
 
 /// The version that gives the next one so many tries.
-fn version(lane: &Lane, board: Board, sequence: u64, tries: u8) -> Result<Built> {
+fn version(test_slot: &TestSlot, board: Board, sequence: u64, tries: u8) -> Result<Built> {
     let good = Variant::good(sequence);
-    lane.build(&board.variant(Variant { label: "efi", tries: Some(tries), ..good }))
+    test_slot.build(&board.variant(Variant { label: "efi", tries: Some(tries), ..good }))
 }
 
 /// A version whose kernel finds nothing to run and panics, and the line that it says.
@@ -52,12 +52,12 @@ fn sees_one_face(machine: &mut Machine) -> Result<()> {
 /// The device, which runs 2-efi in slot b, is offered a broken version and comes back.
 fn falls_back_from(
     (broken, said): (Variant, &str),
-    lane: &Lane,
+    test_slot: &TestSlot,
     board: Board,
     repository: &Repository,
     machine: &mut Machine,
 ) -> Result<()> {
-    let built = lane.build(&board.variant(broken))?;
+    let built = test_slot.build(&board.variant(broken))?;
     repository.publish(&built)?;
     let console = &mut machine.console;
     console.wait_for(&format!("ota: installed {} in slot a", built.version), TO_INSTALL)?;
@@ -76,8 +76,8 @@ fn spoil_kernel(disk: &Disk, slot: Slot) -> Result<()> {
 }
 
 fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let disk = Disk::copy_of(&version(&lane, board, 1, 3)?.img)?;
+    let test_slot = TestSlot::take()?;
+    let disk = Disk::copy_of(&version(&test_slot, board, 1, 3)?.img)?;
     // Slot a's kernel has decayed, slot b is empty.
     spoil_kernel(&disk, Slot::A)?;
     let armed = BootState {
@@ -129,9 +129,9 @@ fn the_chooser_goes_by_the_boot_state_of(board: Board) -> Result<()> {
 }
 
 fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let disk = Disk::copy_of(&version(&lane, board, 1, 3)?.img)?;
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let disk = Disk::copy_of(&version(&test_slot, board, 1, 3)?.img)?;
     let name = format!("efi-updates-{}", board.name());
     // All of it beside other disks with Ferrite on them.
     let neighbours = Neighbours::of(board, &disk)?;
@@ -142,7 +142,7 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
     machine.console.wait_for("initrd: slot a of demo 1-efi (sequence 1) verified", TO_BOOT)?;
     sees_one_face(&mut machine)?;
 
-    repository.publish(&version(&lane, board, 2, 1)?)?;
+    repository.publish(&version(&test_slot, board, 2, 1)?)?;
     machine.console.wait_for("ota: installed 2-efi in slot b", TO_INSTALL)?;
     // Each line, and the power is cut: the trial is tried again while it has tries left.
     machine.console.wait_for("ferrite: slot b (trial, 2 tries left)", TO_BOOT)?;
@@ -163,7 +163,7 @@ fn a_version_is_committed_through_power_cuts_and_broken_ones_fall_back(board: Bo
     machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     neighbours.assert_left_alone(&mut machine.console)?;
     for broken in [panics(3), hangs(4)] {
-        falls_back_from(broken, &lane, board, &repository, &mut machine)?;
+        falls_back_from(broken, &test_slot, board, &repository, &mut machine)?;
     }
     machine.power_cut()
 }
@@ -197,16 +197,16 @@ fn a_pc_sees_the_face_commits_a_good_version_and_falls_back_from_one_that_panics
 }
 
 fn sees_the_face_commits_and_falls_back(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let disk = Disk::copy_of(&version(&lane, board, 1, 1)?.img)?;
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let disk = Disk::copy_of(&version(&test_slot, board, 1, 1)?.img)?;
     let mut machine = Machine::start("efi-pc", &disk, &Options::default())?;
     machine.console.wait_for("initrd: slot a of demo 1-efi (sequence 1) verified", TO_BOOT)?;
     sees_one_face(&mut machine)?;
-    repository.publish(&version(&lane, board, 2, 1)?)?;
+    repository.publish(&version(&test_slot, board, 2, 1)?)?;
     machine.console.wait_for("ota: installed 2-efi in slot b", TO_INSTALL)?;
     machine.console.wait_for("ferrite: slot b (trial, 0 tries left)", TO_BOOT)?;
     machine.console.wait_for("ota: committed 2-efi in slot b", TO_BOOT)?;
-    falls_back_from(panics(3), &lane, board, &repository, &mut machine)?;
+    falls_back_from(panics(3), &test_slot, board, &repository, &mut machine)?;
     machine.power_cut()
 }

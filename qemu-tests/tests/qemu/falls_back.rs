@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use formats::Slot;
-use qemu_tests::fixture::{Built, Lane, Repository, Variant, assemble, hanging_init};
+use qemu_tests::fixture::{Built, Repository, TestSlot, Variant, assemble, hanging_init};
 use qemu_tests::{Board, Machine, Options, wait_until};
 
 use crate::face::WRONG;
@@ -52,7 +52,7 @@ const PI_SOFTDOG: &[(&str, &str)] = &[
 /// A device, and all that it is served from.
 struct Trial {
     board: Board,
-    lane: Lane,
+    test_slot: TestSlot,
     repository: Repository,
     /// What it runs.
     old: Built,
@@ -60,7 +60,7 @@ struct Trial {
 
 impl Trial {
     fn build(&self, variant: Variant) -> Result<Built> {
-        self.lane.build(&self.board.variant(variant))
+        self.test_slot.build(&self.board.variant(variant))
     }
 }
 
@@ -112,10 +112,10 @@ fn all_fall_back(name: &str, board: Board, row: Vec<Broken>) -> Result<()> {
 }
 
 fn all_fall_back_to(base: Variant, name: &str, board: Board, row: Vec<Broken>) -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let old = lane.build(&board.variant(base))?;
-    let trial = Trial { board, lane, repository, old };
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let old = test_slot.build(&board.variant(base))?;
+    let trial = Trial { board, test_slot, repository, old };
     let disk = board.disk(&trial.old)?;
     let name = format!("{name}-{}", board.name());
     let mut machine = board.start(&name, &disk, &trial.old, Options::default())?;
@@ -309,16 +309,16 @@ fn failing_workloads() -> Vec<Broken> {
 #[ignore = "a trial's whole time: `just boot-all`"]
 fn a_version_that_does_not_reach_its_server_is_not_committed() -> Result<()> {
     let board = Board::QemuArm64;
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let old = lane.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let old = test_slot.build(&board.variant(Variant { label: "base", ..Variant::good(1) }))?;
     let disk = board.disk(&old)?;
     let mut machine = board.start("unreached", &disk, &old, Options::default())?;
     machine.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
     // Nobody listens there.
     let variant =
         Variant { label: "unreached", url: Some("http://10.0.2.2:9"), ..Variant::good(2) };
-    let new = lane.build(&board.variant(variant))?;
+    let new = test_slot.build(&board.variant(variant))?;
     board.publish(&repository, &old, &new)?;
     let console = &mut machine.console;
     console.wait_for("ota: installed 2-unreached in slot b", TO_INSTALL)?;

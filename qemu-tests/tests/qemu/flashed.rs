@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{TestSlot, Variant};
 use qemu_tests::{Disk, Machine, Options, imager, wait_until};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
@@ -15,8 +15,8 @@ const CARD: u64 = 2 << 30;
 
 #[test]
 fn settings_of_one_device_take_effect_in_it() -> Result<()> {
-    let lane = Lane::take()?;
-    let base = lane.build(&Variant {
+    let test_slot = TestSlot::take()?;
+    let base = test_slot.build(&Variant {
         label: "flashed",
         workloads: "[network]\nssh = true\n",
         lock_file: Some("ssh.lock"),

@@ -7,7 +7,7 @@ use formats::Slot;
 use formats::boot_state::{BootState, STRIKES_PER_TURN};
 use formats::efi::UKI;
 use formats::manifest::HEADER_SIZE;
-use qemu_tests::fixture::{Built, Lane, Variant};
+use qemu_tests::fixture::{Built, TestSlot, Variant};
 use qemu_tests::{Board, Disk, Machine, Options, Random, wait_until};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
@@ -19,11 +19,11 @@ const CORRUPTED: &str = " is corrupted";
 
 /// A disk as an update leaves it: version 2 in slot a, committed; version 1 in slot b, whole. And
 /// version 2.
-fn two_slots(lane: &Lane, board: Board) -> Result<(Built, Disk)> {
-    let new = lane.build(&board.variant(Variant::good(2)))?;
+fn two_slots(test_slot: &TestSlot, board: Board) -> Result<(Built, Disk)> {
+    let new = test_slot.build(&board.variant(Variant::good(2)))?;
     let disk = board.disk(&new)?;
     let base = Variant { label: "base", ..Variant::good(1) };
-    let old = Disk::copy_of(&lane.build(&board.variant(base))?.img)?;
+    let old = Disk::copy_of(&test_slot.build(&board.variant(base))?.img)?;
     for (from, to) in
         [(Slot::A.boot_label(), Slot::B.boot_label()), (Slot::A.root_label(), Slot::B.root_label())]
     {
@@ -95,8 +95,8 @@ fn a_slot_with_a_flipped_header_boots_nothing_on_a_pc() -> Result<()> {
 }
 
 fn flipped_header(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let (new, disk) = two_slots(&lane, board)?;
+    let test_slot = TestSlot::take()?;
+    let (new, disk) = two_slots(&test_slot, board)?;
     disk.flip_bit(Slot::A.root_label(), header_at(&disk)? + 1024 + 60, 2)?;
     let name = format!("flipped-header-{}", board.name());
     let mut machine = board.start(&name, &disk, &new, Options::default())?;
@@ -134,8 +134,8 @@ fn a_flipped_bit_ends_the_boot_on_a_pc() -> Result<()> {
 }
 
 fn flipped_in_every_boot(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let (new, disk) = two_slots(&lane, board)?;
+    let test_slot = TestSlot::take()?;
+    let (new, disk) = two_slots(&test_slot, board)?;
     let root = Slot::A.root_label();
     let tree = manifest_number(&disk, "root-size")?;
     // The file system's superblock; the hash tree's top block.
@@ -178,9 +178,9 @@ fn a_model_with_a_flipped_bit_never_answers_on_a_raspberry_pi_3() -> Result<()> 
 }
 
 fn flipped_model(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let (new, disk) = two_slots(&lane, board)?;
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let (new, disk) = two_slots(&test_slot, board)?;
     let [to_boot, to_fail] = [TO_BOOT, TO_FAIL].map(|time| board.patience(time));
     nearly_worn_out(&disk)?;
     disk.flip_bit(Slot::A.root_label(), model_at(&disk)? + 100_000, 0)?;
@@ -225,8 +225,8 @@ fn a_flipped_bit_anywhere_is_never_read_as_data_on_a_raspberry_pi_3() -> Result<
 }
 
 fn flipped_anywhere(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let (new, disk) = two_slots(&lane, board)?;
+    let test_slot = TestSlot::take()?;
+    let (new, disk) = two_slots(&test_slot, board)?;
     let [to_boot, to_fail] = [TO_BOOT, TO_FAIL].map(|time| board.patience(time));
     let mut random = Random::new("flipped-anywhere");
     let root = Slot::A.root_label();
@@ -276,8 +276,8 @@ fn a_kernel_with_a_flipped_bit_is_not_started_on_a_pc() -> Result<()> {
 
 /// Not on a Raspberry Pi, whose firmware compares nothing (docs/security.md).
 fn flipped_kernel(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let (new, disk) = two_slots(&lane, board)?;
+    let test_slot = TestSlot::take()?;
+    let (new, disk) = two_slots(&test_slot, board)?;
     // Every file of the boot partition lies in its first half; the kernel is most of it.
     let (at, what) = match board {
         Board::QemuArm64 => (20 << 20, "kernel"),

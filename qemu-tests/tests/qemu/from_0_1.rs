@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use formats::Slot;
 use formats::boot_state::BootState;
-use qemu_tests::fixture::{Lane, Variant, release_0_1};
+use qemu_tests::fixture::{TestSlot, Variant, release_0_1};
 use qemu_tests::{Board, Options};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
@@ -17,11 +17,12 @@ const TO_INSTALL: Duration = Duration::from_secs(180);
 fn a_device_of_version_0_1_takes_this_version_and_finds_its_way_with_the_old_loader() -> Result<()>
 {
     let board = Board::QemuArm64;
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
     let release = Some(release_0_1()?);
-    let old = lane.build(&Variant { label: "zero", release, ..Variant::good(1) })?;
-    let (second, third) = (lane.build(&Variant::good(2))?, lane.build(&Variant::good(3))?);
+    let old = test_slot.build(&Variant { label: "zero", release, ..Variant::good(1) })?;
+    let (second, third) =
+        (test_slot.build(&Variant::good(2))?, test_slot.build(&Variant::good(3))?);
     let disk = board.disk(&old)?;
     let mut machine = board.start("from-0-1", &disk, &old, Options::default())?;
     let console = &mut machine.console;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use flate2::write::ZlibEncoder;
 use formats::boot_state::crc32;
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{TestSlot, Variant};
 use qemu_tests::{Board, Console, Options, wait_until};
 use serde_json::Value;
 
@@ -75,9 +75,9 @@ fn ticks_of_pid_1(console: &mut Console) -> Result<u64> {
 
 #[test]
 fn no_workload_and_no_client_takes_the_device_down() -> Result<()> {
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     let variant = Variant { label: "greedy", workloads: GREEDY, ..Variant::good(1) };
-    let built = lane.build(&BOARD.variant(variant))?;
+    let built = test_slot.build(&BOARD.variant(variant))?;
     let disk = BOARD.disk(&built)?;
     let options = Options { ports: vec![8080], ..Options::default() };
     let mut machine = BOARD.start("greedy", &disk, &built, options)?;

@@ -3,17 +3,17 @@
 
 use anyhow::{Context, Result, ensure};
 use qemu_tests::Disk;
-use qemu_tests::fixture::{Lane, Variant, boot_key};
+use qemu_tests::fixture::{TestSlot, Variant, boot_key};
 use qemu_tests::videocore::{self, Model, Reset};
 
 #[test]
 fn each_models_firmware_boots_slot_a_of_its_image() -> Result<()> {
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     for model in Model::ALL {
         let board_file = Some(model.board_file());
         // The label is the folder, too.
         let label = model.board_file();
-        let built = lane.build(&Variant { label, board_file, ..Variant::good(1) })?;
+        let built = test_slot.build(&Variant { label, board_file, ..Variant::good(1) })?;
         let disk = Disk::copy_of(&built.img)?;
         let boot = || videocore::boot(&disk, model, Reset::default());
         let started = boot().with_context(|| format!("{model:?}"))?;
@@ -36,7 +36,7 @@ fn each_models_firmware_boots_slot_a_of_its_image() -> Result<()> {
 
 #[test]
 fn a_bootloader_with_the_key_boots_the_signed_card_and_no_altered_one() -> Result<()> {
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     let key = boot_key()?;
     for model in [Model::Pi4, Model::Pi5, Model::Pi5D] {
         let variant = |label, signed_for_pi| {
@@ -45,7 +45,7 @@ fn a_bootloader_with_the_key_boots_the_signed_card_and_no_altered_one() -> Resul
         };
         let boot = |disk: &Disk| videocore::boot_signed(disk, model, Reset::default(), &key);
         let label = if model == Model::Pi4 { "signed-4" } else { "signed-5" };
-        let signed = lane.build(&variant(label, true))?;
+        let signed = test_slot.build(&variant(label, true))?;
         let disk = Disk::copy_of(&signed.img)?;
         let started = boot(&disk).with_context(|| format!("{model:?}"))?;
         assert_eq!(started.partition, 2, "{model:?}");
@@ -63,7 +63,7 @@ fn a_bootloader_with_the_key_boots_the_signed_card_and_no_altered_one() -> Resul
         let refused = boot(&disk).unwrap_err();
         ensure!(format!("{refused:#}").contains("not boot.sig's"), "{model:?}: {refused:#}");
         // Whoever has no private key can write the files, not sign them.
-        let plain = lane.build(&variant(model.board_file(), false))?;
+        let plain = test_slot.build(&variant(model.board_file(), false))?;
         let refused = boot(&Disk::copy_of(&plain.img)?).unwrap_err();
         ensure!(format!("{refused:#}").contains("not bootable"), "{model:?}: {refused:#}");
     }

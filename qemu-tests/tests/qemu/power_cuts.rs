@@ -14,7 +14,7 @@ use formats::Slot;
 use formats::boot_state::BootState;
 use formats::manifest::{HEADER_SIZE, Manifest};
 use formats::payload::{self, ChunkTable};
-use qemu_tests::fixture::{Built, Lane, Variant};
+use qemu_tests::fixture::{Built, TestSlot, Variant};
 use qemu_tests::videocore::{self, Model, Reset};
 use qemu_tests::{Board, Disk, Machine, Options, Random, wait_until};
 use sha2::{Digest, Sha256};
@@ -204,21 +204,21 @@ fn ensure_chunks(disk: &Disk, slot: Slot, manifest: &Manifest, table: &ChunkTabl
     Ok(())
 }
 
-fn version(lane: &Lane, board: Board, sequence: u64) -> Result<Built> {
+fn version(test_slot: &TestSlot, board: Board, sequence: u64) -> Result<Built> {
     let variant = Variant { label: "sturdy", tries: Some(TRIES), ..Variant::good(sequence) };
-    lane.build(&board.variant(variant))
+    test_slot.build(&board.variant(variant))
 }
 
 /// So many cuts, one in each phase of an update, on as many devices as that takes.
 fn cut_through(name: &str, board: Board, cuts: u64) -> Result<()> {
     let mut random = Random::new(name);
-    let lane = Lane::take()?;
-    let version = |sequence| version(&lane, board, sequence);
+    let test_slot = TestSlot::take()?;
+    let version = |sequence| version(&test_slot, board, sequence);
     let versions = [version(1)?, version(2)?, version(3)?];
     let mut done = 0;
     while done < cuts {
         let on_this = CUTS_OF_A_DEVICE.min(cuts - done);
-        cut_device((name, board), &lane, &versions, done..done + on_this, &mut random)?;
+        cut_device((name, board), &test_slot, &versions, done..done + on_this, &mut random)?;
         done += on_this;
         println!("{name}: {done} of {cuts} cuts, every one survived");
     }
@@ -228,12 +228,12 @@ fn cut_through(name: &str, board: Board, cuts: u64) -> Result<()> {
 /// A new device on its way from the first version to the last one, cut this often.
 fn cut_device(
     (name, board): (&str, Board),
-    lane: &Lane,
+    test_slot: &TestSlot,
     versions: &[Built; 3],
     cuts: std::ops::Range<u64>,
     random: &mut Random,
 ) -> Result<()> {
-    let repository = lane.repository()?;
+    let repository = test_slot.repository()?;
     let disk = board.disk(&versions[0])?;
     let numbers: Vec<u64> = cuts.collect();
     for (round, numbers) in numbers.chunks(PHASES.len()).enumerate() {
@@ -289,9 +289,9 @@ fn five_power_cuts_on_a_raspberry_pi_3_end_in_an_old_or_a_new_version() -> Resul
 /// The look at the disk after each cut would see what a cut must never leave.
 #[test]
 fn a_slot_that_is_next_and_not_whole_is_found() -> Result<()> {
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     let board = Board::QemuArm64;
-    let (old, new) = (version(&lane, board, 1)?, version(&lane, board, 2)?);
+    let (old, new) = (version(&test_slot, board, 1)?, version(&test_slot, board, 2)?);
     let disk = Disk::copy_of(&old.img)?;
     let update = Update { board, disk: &disk, old: &old, new: &new, slot: Slot::B };
     update.ensure_next_is_whole()?;

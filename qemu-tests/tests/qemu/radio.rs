@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use qemu_tests::fixture::{Built, Lane, Repository, Variant};
+use qemu_tests::fixture::{Built, Repository, TestSlot, Variant};
 use qemu_tests::{Console, Disk, Fault, Machine, Options, imager, wait_until};
 
 const TO_BOOT: Duration = Duration::from_secs(90);
@@ -161,25 +161,25 @@ fn see_who_joins(console: &mut Console) -> Result<()> {
 /// Where there are both, data leaves by the cable; where the cable is out, by the radio.
 fn see_the_cable_preferred(machine: &mut Machine) -> Result<()> {
     // An address of nobody (RFC 5737, section 3): only the routers count.
-    let road = |machine: &mut Machine| {
+    let default_route = |machine: &mut Machine| {
         first(&mut machine.console, "busybox ip route get 198.51.100.1 | busybox head -n 1")
     };
-    let by_cable = |road: &str| road.contains("via 10.0.2.2 dev eth0");
-    let roads = machine.console.shell("busybox ip route")?.join("\n");
+    let by_cable = |route: &str| route.contains("via 10.0.2.2 dev eth0");
+    let routes = machine.console.shell("busybox ip route")?.join("\n");
     let radio = "default via 192.168.77.1 dev wlan0  metric 600";
-    ensure!(roads.contains("default via 10.0.2.2 dev eth0") && roads.contains(radio), "{roads}");
-    let before = road(machine)?;
+    ensure!(routes.contains("default via 10.0.2.2 dev eth0") && routes.contains(radio), "{routes}");
+    let before = default_route(machine)?;
     ensure!(by_cable(&before), "{before}");
 
     let mark = machine.console.lines().len();
     machine.set_link(false)?;
     heard(&machine.console, mark, "ferrite: network: data leaves by wlan0 now", SOON)?;
-    let without = road(machine)?;
+    let without = default_route(machine)?;
     ensure!(without.contains("via 192.168.77.1 dev wlan0"), "{without}");
     let mark = machine.console.lines().len();
     machine.set_link(true)?;
     heard(&machine.console, mark, "ferrite: network: data leaves by eth0 now", SOON)?;
-    let again = road(machine)?;
+    let again = default_route(machine)?;
     ensure!(by_cable(&again), "{again}");
     Ok(())
 }
@@ -219,9 +219,9 @@ fn see_the_update(machine: &mut Machine, repository: &Repository, next: &Built) 
 /// One boot with all of it, and one of what it brings: boots are what costs time here.
 #[test]
 fn a_device_joins_loses_and_finds_its_network_again_and_is_updated_over_it() -> Result<()> {
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     let build = |sequence, workloads| {
-        lane.build(&Variant {
+        test_slot.build(&Variant {
             label: "wifi",
             workloads,
             reboot: Some("manual"),
@@ -231,7 +231,7 @@ fn a_device_joins_loses_and_finds_its_network_again_and_is_updated_over_it() -> 
         })
     };
     let (built, next) = (build(1, IMAGE)?, build(2, NEXT_IMAGE)?);
-    let repository = lane.repository()?;
+    let repository = test_slot.repository()?;
     repository.publish(&built)?;
     let folder = tempfile::tempdir()?;
     let disk = flashed(&built, folder.path())?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use formats::manifest::HEADER_SIZE;
 use formats::{Slot, layout};
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{TestSlot, Variant};
 use qemu_tests::{Board, Disk, Fault, Options, wait_until};
 
 use crate::face::{PICTURE, post};
@@ -50,9 +50,9 @@ fn the_same_is_refused_on_a_pc() -> Result<()> {
 
 /// `larger` makes the boot partition of a board file too large for a device that has the old one.
 fn refuses(board: Board, larger: &'static [(&'static str, &'static str)]) -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let build = |variant| lane.build(&board.variant(variant));
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let build = |variant| test_slot.build(&board.variant(variant));
     let base = build(Variant { label: "fifth", ..Variant::good(5) })?;
     let disk = board.disk(&base)?;
     let other = format!("it is for board other-arm64, this is {}", board.name());
@@ -134,9 +134,9 @@ fn a_payload_that_goes_wrong_on_the_way_is_never_armed_on_a_raspberry_pi_3() -> 
 }
 
 fn goes_wrong_on_the_way(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let build = |variant| lane.build(&board.variant(variant));
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let build = |variant| test_slot.build(&board.variant(variant));
     let base = build(Variant { label: "base", ..Variant::good(1) })?;
     let disk = board.disk(&base)?;
     let good = build(Variant::good(2))?;
@@ -199,9 +199,9 @@ fn a_full_data_partition_loses_nothing_on_a_raspberry_pi_3() -> Result<()> {
 }
 
 fn full_data_partition(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let build = |variant| lane.build(&board.variant(variant));
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let build = |variant| test_slot.build(&board.variant(variant));
     let base = build(Variant { label: "base", ..Variant::good(1) })?;
     let disk = board.disk(&base)?;
     let [to_boot, to_install] = [TO_BOOT, TO_INSTALL].map(|time| board.patience(time));

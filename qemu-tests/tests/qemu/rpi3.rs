@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use formats::Slot;
 use formats::layout::FIRMWARE;
-use qemu_tests::fixture::{Built, Lane, Repository, Variant};
+use qemu_tests::fixture::{Built, Repository, TestSlot, Variant};
 use qemu_tests::videocore::{self, Model, Reset};
 use qemu_tests::{Board, Disk, Machine, Options};
 
@@ -20,8 +20,8 @@ const TO_INSTALL: Duration = Duration::from_secs(300);
 
 const BOARD: Option<&str> = Some("rpi3");
 
-fn base(lane: &Lane) -> Result<(Built, Disk)> {
-    let built = lane.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(1) })?;
+fn base(test_slot: &TestSlot) -> Result<(Built, Disk)> {
+    let built = test_slot.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(1) })?;
     let disk = Board::Rpi3.disk(&built)?;
     Ok((built, disk))
 }
@@ -37,8 +37,8 @@ fn next(disk: &Disk) -> Result<u32> {
 
 #[test]
 fn a_pi_3_boots_to_one_face_in_the_photograph() -> Result<()> {
-    let lane = Lane::take()?;
-    let (_, disk) = base(&lane)?;
+    let test_slot = TestSlot::take()?;
+    let (_, disk) = base(&test_slot)?;
     let mut pi = start("rpi3-boots", &disk)?;
     pi.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
     pi.console.wait_for("ferrite: initrd: slot a of demo 1-pi (sequence 1) verified", TO_BOOT)?;
@@ -59,10 +59,10 @@ fn offer(repository: &Repository, before: &Built, version: &Built) -> Result<()>
 
 #[test]
 fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let (base, disk) = base(&lane)?;
-    let good = lane.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(2) })?;
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let (base, disk) = base(&test_slot)?;
+    let good = test_slot.build(&Variant { label: "pi", board_file: BOARD, ..Variant::good(2) })?;
     offer(&repository, &base, &good)?;
 
     let mut pi = start("rpi3-updates", &disk)?;
@@ -80,7 +80,7 @@ fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
     pi.console.wait_for("ferrite: slot b (active, strike 1)", TO_BOOT)?;
     pi.console.wait_for("ferrite: all vital workloads healthy", TO_BOOT)?;
 
-    let broken = lane.build(&Variant {
+    let broken = test_slot.build(&Variant {
         label: "pi-crashes",
         board_file: BOARD,
         workloads: CRASHER,
@@ -101,15 +101,15 @@ fn a_good_version_is_committed_and_a_broken_one_falls_back() -> Result<()> {
 
 #[test]
 fn a_trial_outlives_power_cuts_on_its_way() -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
     let variant = |sequence| Variant {
         label: "pi-tries",
         board_file: BOARD,
         tries: Some(3),
         ..Variant::good(sequence)
     };
-    let (base, good) = (lane.build(&variant(1))?, lane.build(&variant(2))?);
+    let (base, good) = (test_slot.build(&variant(1))?, test_slot.build(&variant(2))?);
     offer(&repository, &base, &good)?;
     let disk = Board::Rpi3.disk(&base)?;
 
@@ -145,10 +145,10 @@ fn a_trial_outlives_power_cuts_on_its_way() -> Result<()> {
 #[test]
 #[ignore = "`just boot-all` runs it"]
 fn a_trial_that_dies_before_its_first_write_stays_until_a_person_points_back() -> Result<()> {
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let (base, disk) = base(&lane)?;
-    let panics = lane.build(&Variant {
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let (base, disk) = base(&test_slot)?;
+    let panics = test_slot.build(&Variant {
         label: "pi-panics",
         board_file: BOARD,
         board: &[("panic=5", "panic=5 rdinit=/nonexistent")],
@@ -186,7 +186,7 @@ fn a_trial_that_dies_before_its_first_write_stays_until_a_person_points_back() -
     pi.console.wait_for("ota: refused 2-pi-panics: it failed its trial here before", TO_BOOT)?;
     // And the card is in order again: the next version comes by itself.
     let mended =
-        lane.build(&Variant { label: "pi-mended", board_file: BOARD, ..Variant::good(3) })?;
+        test_slot.build(&Variant { label: "pi-mended", board_file: BOARD, ..Variant::good(3) })?;
     repository.publish(&mended)?;
     pi.console.wait_for("ota: committed 3-pi-mended in slot b", TO_INSTALL + TO_BOOT)?;
     assert_eq!((next(&disk)?, pi.boots()), (3, vec![2, 2, 3]));

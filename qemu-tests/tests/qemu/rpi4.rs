@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use qemu_tests::fixture::{Lane, Variant, boot_key};
+use qemu_tests::fixture::{TestSlot, Variant, boot_key};
 use qemu_tests::videocore::{Model, can_play};
 use qemu_tests::{Disk, Machine, Options};
 
@@ -17,10 +17,10 @@ fn a_pi_4_boots_to_its_first_inference_and_once_more() -> Result<()> {
         println!("NOT TESTED: this QEMU has no raspi4b; 9.0 and later have");
         return Ok(());
     }
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     let board_file = Some("rpi4");
     let variant = Variant { label: "pi4", board_file, signed_for_pi: true, ..Variant::good(1) };
-    let built = lane.build(&variant)?;
+    let built = test_slot.build(&variant)?;
     let (disk, key) = (Disk::copy_of(&built.img)?, boot_key()?);
     // QEMU takes cards of a power of two only.
     disk.grow(512 << 20)?;

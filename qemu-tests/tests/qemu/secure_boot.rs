@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use formats::Slot;
 use formats::efi::{SUM, UKI, sum_text};
 use formats::layout::FIRMWARE;
-use qemu_tests::fixture::{Lane, Variant, secure_boot_keys};
+use qemu_tests::fixture::{TestSlot, Variant, secure_boot_keys};
 use qemu_tests::{Disk, Machine, Options, variables};
 
 use crate::fat::{read, write};
@@ -45,14 +45,14 @@ fn secure_boot_starts_what_is_signed_and_refuses_the_rest_on_a_pc() -> Result<()
         return Ok(());
     }
     let folder = tempfile::tempdir().context("temporary folder")?;
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     let variant = |label, secure_boot| Variant {
         label,
         secure_boot,
         board_file: Some("pc-x86_64"),
         ..Variant::good(1)
     };
-    let signed = lane.build(&variant("signed", true))?;
+    let signed = test_slot.build(&variant("signed", true))?;
     let boot_a = Slot::A.boot_label();
 
     // What is signed runs, under a kernel in lockdown, with modules that Debian signed.
@@ -78,7 +78,7 @@ fn secure_boot_starts_what_is_signed_and_refuses_the_rest_on_a_pc() -> Result<()
     machine.power_cut()?;
 
     // An altered chooser, and one that nobody signed: neither says a word.
-    let unsigned = Disk::copy_of(&lane.build(&variant("unsigned", false))?.img)?;
+    let unsigned = Disk::copy_of(&test_slot.build(&variant("unsigned", false))?.img)?;
     let disk = Disk::copy_of(&signed.img)?;
     write(&disk, FIRMWARE, CHOOSER, &altered(read(&disk, FIRMWARE, CHOOSER)?)?)?;
     for (name, disk) in [("secure-boot-chooser", &disk), ("secure-boot-unsigned", &unsigned)] {

@@ -13,7 +13,7 @@ use formats::boot_state::BLOB_SIZE;
 use formats::layout::{BOOT_STATE_OFFSETS, DATA, FIRMWARE};
 use formats::manifest::HEADER_SIZE;
 use formats::payload;
-use qemu_tests::fixture::{Built, Lane, Repository, Variant};
+use qemu_tests::fixture::{Built, Repository, TestSlot, Variant};
 use qemu_tests::{Board, Disk, Fault as Wrong, Machine, Options, Random, wait_until};
 
 use crate::face::{PICTURE, assert_one_face, post};
@@ -261,25 +261,25 @@ fn is_valid(copy: &[u8]) -> bool {
     formats::boot_state::BootState::from_blob(copy).is_ok()
 }
 
-fn version(lane: &Lane, sequence: u64) -> Result<Built> {
+fn version(test_slot: &TestSlot, sequence: u64) -> Result<Built> {
     let good = Variant::good(sequence);
     let variant = Variant { label: "soak", tries: Some(TRIES), workloads: HOG, ..good };
-    lane.build(&BOARD.variant(variant))
+    test_slot.build(&BOARD.variant(variant))
 }
 
 /// So many faults, on as many devices as that takes.
 fn soak(name: &str, faults: u64) -> Result<()> {
     let mut random = Random::new(name);
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     let versions: Vec<Built> =
-        (1..=VERSIONS).map(|sequence| version(&lane, sequence)).collect::<Result<_>>()?;
+        (1..=VERSIONS).map(|sequence| version(&test_slot, sequence)).collect::<Result<_>>()?;
     let mut done = 0;
     while done < faults {
         let disk = BOARD.disk(&versions[0])?;
         let mut device = Device {
             versions: &versions,
             newest: 0,
-            repository: lane.repository()?,
+            repository: test_slot.repository()?,
             twin: disk.snapshot()?,
             disk,
             twin_is_in: false,

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use qemu_tests::bundles::Desk;
-use qemu_tests::fixture::{Built, Lane, Variant};
+use qemu_tests::bundles::BundleFixture;
+use qemu_tests::fixture::{Built, TestSlot, Variant};
 use qemu_tests::{Board, Machine, Options, Stick};
 
 use crate::face::WRONG;
@@ -20,9 +20,9 @@ const WITH_USB: &[(&str, &str)] =
     &[("\"virtio-rng-pci\"]", "\"virtio-rng-pci\", \"qemu-xhci,id=usb\"]")];
 
 /// A version for a board with a socket.
-fn build(lane: &Lane, board: Board, variant: Variant) -> Result<Built> {
+fn build(test_slot: &TestSlot, board: Board, variant: Variant) -> Result<Built> {
     let changes = if board == Board::Rpi3 { &[] } else { WITH_USB };
-    lane.build(&board.variant(Variant { board: changes, ..variant }))
+    test_slot.build(&board.variant(Variant { board: changes, ..variant }))
 }
 
 /// The version that devices start with.
@@ -62,8 +62,8 @@ fn a_pc_sees_sticks_come_and_go() -> Result<()> {
 }
 
 fn come_and_go(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let built = build(&lane, board, first(true))?;
+    let test_slot = TestSlot::take()?;
+    let built = build(&test_slot, board, first(true))?;
     let disk = board.disk(&built)?;
     let to_mount = board.patience(TO_MOUNT);
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
@@ -100,8 +100,8 @@ fn come_and_go(board: Board) -> Result<()> {
 
 #[test]
 fn an_image_that_does_not_allow_sticks_has_not_even_drivers_for_them() -> Result<()> {
-    let (lane, board) = (Lane::take()?, Board::QemuArm64);
-    let built = build(&lane, board, first(false))?;
+    let (test_slot, board) = (TestSlot::take()?, Board::QemuArm64);
+    let built = build(&test_slot, board, first(false))?;
     let disk = board.disk(&built)?;
     let stick = Stick::with(&[])?;
     let mut machine = board.start("sticks-off", &disk, &built, Options::default())?;
@@ -147,25 +147,26 @@ fn a_stick_updates_a_raspberry_pi_3_and_never_in_a_loop() -> Result<()> {
 }
 
 fn updates_by_stick(board: Board) -> Result<()> {
-    let lane = Lane::take()?;
-    let build = |variant| build(&lane, board, Variant { sticks: true, ..variant });
+    let test_slot = TestSlot::take()?;
+    let build = |variant| build(&test_slot, board, Variant { sticks: true, ..variant });
     let built = build(first(true))?;
     let good = build(Variant { label: "by-stick", ..Variant::good(2) })?;
     let bad = build(Variant { label: "bad", golden: WRONG, ..Variant::good(3) })?;
     let [to_boot, to_mount, to_install] =
         [TO_BOOT, TO_MOUNT, TO_INSTALL].map(|time| board.patience(time));
-    let desk = Desk::new()?;
+    let bundles = BundleFixture::new()?;
     let disk = board.disk(&built)?;
     let name = format!("sticks-update-{}", board.name());
     let mut machine = board.start(&name, &disk, &built, Options::default())?;
     machine.console.wait_for("ota: running 1-sticks", to_boot)?;
 
     // What is no bundle, and one that was altered: said, and nothing is armed.
-    let number = machine.plug_in(&with_bundle(&desk.garbage()?)?)?;
+    let number = machine.plug_in(&with_bundle(&bundles.garbage()?)?)?;
     machine.console.wait_for("/garbage.bundle: not a bundle: ", to_install)?;
     machine.pull_out(number)?;
-    let bundle = desk.bundle(&good)?;
-    let number = machine.plug_in(&with_bundle(&desk.altered(&bundle, signed::chunks(&good)?)?)?)?;
+    let bundle = bundles.bundle(&good)?;
+    let number =
+        machine.plug_in(&with_bundle(&bundles.altered(&bundle, signed::chunks(&good)?)?)?)?;
     machine.console.wait_for("/altered.bundle: found 2-by-stick (sequence 2)", to_install)?;
     machine.console.wait_for("ota: stick: chunk ", to_install)?;
     machine.pull_out(number)?;
@@ -188,7 +189,7 @@ fn updates_by_stick(board: Board) -> Result<()> {
     ensure!(stick.sha256()? == before, "something was written to the stick");
 
     // One that fails its trial, and stays plugged in as well: it is not tried again.
-    machine.plug_in(&with_bundle(&desk.bundle(&bad)?)?)?;
+    machine.plug_in(&with_bundle(&bundles.bundle(&bad)?)?)?;
     let console = &mut machine.console;
     console.wait_for("ota: installed 3-bad in slot a", to_install)?;
     console.wait_for("initrd: slot b of demo 2-by-stick", to_install)?;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use qemu_tests::fixture::{Built, Lane, Variant};
+use qemu_tests::fixture::{Built, TestSlot, Variant};
 use qemu_tests::{Disk, Machine, Options, uboot_card};
 
 use crate::fat;
@@ -16,8 +16,8 @@ use crate::fat;
 pub(crate) const BOARDS: [(&str, &str); 1] = [("jetson-nano", "nvidia,p3450-0000")];
 const TO_KERNEL: Duration = Duration::from_secs(90);
 
-fn build(lane: &Lane, board: &'static str) -> Result<Built> {
-    lane.build(&Variant { label: board, board_file: Some(board), ..Variant::good(1) })
+fn build(test_slot: &TestSlot, board: &'static str) -> Result<Built> {
+    test_slot.build(&Variant { label: board, board_file: Some(board), ..Variant::good(1) })
 }
 
 /// Changes a script and wraps it again, with sums that hold.
@@ -44,9 +44,9 @@ fn decay(disk: &Disk, label: &str, bytes: &[u8]) -> Result<()> {
 
 #[test]
 fn the_boards_u_boot_starts_slot_a_of_its_image() -> Result<()> {
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     for (board, compatible) in BOARDS {
-        let disk = Disk::copy_of(&build(&lane, board)?.img)?;
+        let disk = Disk::copy_of(&build(&test_slot, board)?.img)?;
         let started = uboot_card::check(&disk).with_context(|| board.to_owned())?;
         ensure!(started.compatible[0] == compatible, "{board}: {:?}", started.compatible);
         let arguments = &started.arguments;
@@ -116,8 +116,8 @@ fn a_spoilt_card_is_refused() -> Result<()> {
             "boot-a has no other-tegra",
         ),
     ];
-    let lane = Lane::take()?;
-    let built = build(&lane, "jetson-nano")?;
+    let test_slot = TestSlot::take()?;
+    let built = build(&test_slot, "jetson-nano")?;
     for (spoil, says) in SPOILS {
         let disk = Disk::copy_of(&built.img)?;
         spoil(&disk).with_context(|| format!("making a card of which is to be said {says:?}"))?;
@@ -141,9 +141,9 @@ fn spoil_table(disk: &Disk) -> Result<()> {
 /// holds, and the kernel is started. It is a kernel with another machine's device tree, and silent.
 #[test]
 fn qemus_u_boot_runs_the_card_up_to_the_kernel() -> Result<()> {
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     for (board, _) in BOARDS {
-        let disk = Disk::copy_of(&build(&lane, board)?.img)?;
+        let disk = Disk::copy_of(&build(&test_slot, board)?.img)?;
         let options = Options {
             board: Some("qemu-arm64".into()),
             memory: Some("2560M".into()),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use qemu_tests::fixture::{Built, Lane, Variant};
+use qemu_tests::fixture::{Built, TestSlot, Variant};
 use qemu_tests::uefi_card::{self, BOARDS, Board, Processor};
 use qemu_tests::videocore::Model;
 use qemu_tests::{Disk, OwnKernel};
@@ -33,18 +33,18 @@ fn can_be_tested(board: &Board) -> bool {
 
 /// The board's image. One that asks for a kernel of the user's own gets Debian's, with the names of
 /// the drivers in it that it lacks.
-fn build(lane: &Lane, board: &'static Board) -> Result<Built> {
+fn build(test_slot: &TestSlot, board: &'static Board) -> Result<Built> {
     let [debians, ..] = &BOARDS;
     let kernel = match board.compatible {
         [] => None,
         _ => {
             // Its kernel's packages are in the cache then.
-            build(lane, debians)?;
+            build(test_slot, debians)?;
             Some(OwnKernel::pretended()?)
         }
     };
     let board_file = Some(board.name);
-    lane.build(&Variant { label: board.name, board_file, kernel, ..Variant::good(1) })
+    test_slot.build(&Variant { label: board.name, board_file, kernel, ..Variant::good(1) })
 }
 
 /// The board whose card and image are spoilt: it has all that there are rules for.
@@ -56,9 +56,9 @@ const XAVIER_NX: usize = 2;
 
 #[test]
 fn each_boards_card_keeps_every_rule() -> Result<()> {
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     for board in BOARDS.iter().filter(|board| can_be_tested(board)) {
-        let built = build(&lane, board).with_context(|| board.name.to_owned())?;
+        let built = build(&test_slot, board).with_context(|| board.name.to_owned())?;
         let disk = Disk::copy_of(&built.img)?;
         uefi_card::check(&disk, board).with_context(|| board.name.to_owned())?;
     }
@@ -169,8 +169,8 @@ fn a_spoilt_card_is_refused() -> Result<()> {
     if !can_be_tested(orin()) {
         return Ok(());
     }
-    let lane = Lane::take()?;
-    let built = build(&lane, orin())?;
+    let test_slot = TestSlot::take()?;
+    let built = build(&test_slot, orin())?;
     let mut wrong = Vec::new();
     for (spoil, says) in CARDS {
         let disk = Disk::copy_of(&built.img)?;
@@ -262,9 +262,9 @@ fn a_spoilt_kernel_image_is_refused() -> Result<()> {
     if !can_be_tested(orin()) {
         return Ok(());
     }
-    let lane = Lane::take()?;
+    let test_slot = TestSlot::take()?;
     for (board, changes) in [(orin(), &IMAGES[..]), (&BOARDS[XAVIER_NX], &SUPPLIED)] {
-        let disk = Disk::copy_of(&build(&lane, board)?.img)?;
+        let disk = Disk::copy_of(&build(&test_slot, board)?.img)?;
         let image = fat::read(&disk, "boot-a", "linux.efi")?;
         uefi_card::check_image(&image, board)?;
         let mut wrong = Vec::new();
@@ -314,8 +314,8 @@ fn a_kernel_image_with_a_spoilt_header_is_refused() -> Result<()> {
     if !can_be_tested(orin()) {
         return Ok(());
     }
-    let lane = Lane::take()?;
-    let disk = Disk::copy_of(&build(&lane, orin())?.img)?;
+    let test_slot = TestSlot::take()?;
+    let disk = Disk::copy_of(&build(&test_slot, orin())?.img)?;
     let mut image = fat::read(&disk, "boot-a", "linux.efi")?;
     let mut wrong = Vec::new();
     for (text, offset, byte, says) in BYTES {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use formats::Slot;
-use qemu_tests::fixture::{Lane, Variant};
+use qemu_tests::fixture::{TestSlot, Variant};
 use qemu_tests::{Board, Machine, Options};
 
 const TO_BOOT: Duration = Duration::from_secs(60);
 const TO_INSTALL: Duration = Duration::from_secs(120);
 
-/// Waits for the whole road of one update, line by line.
+/// Waits for every step of one update, line by line.
 fn see_update(board: Board, machine: &mut Machine, version: &str, slot: &str) -> Result<()> {
     let [to_boot, to_install] = [TO_BOOT, TO_INSTALL].map(|time| board.patience(time));
     let console = &mut machine.console;
@@ -49,9 +49,9 @@ fn a_good_version_stays_and_the_next_one_goes_back_into_slot_a_on_a_raspberry_pi
 
 fn updates(board: Board) -> Result<()> {
     let to_boot = board.patience(TO_BOOT);
-    let lane = Lane::take()?;
-    let repository = lane.repository()?;
-    let build = |variant| lane.build(&board.variant(variant));
+    let test_slot = TestSlot::take()?;
+    let repository = test_slot.repository()?;
+    let build = |variant| test_slot.build(&board.variant(variant));
     let (second, third) = (build(Variant::good(2))?, build(Variant::good(3))?);
     let base = build(Variant { label: "base", ..Variant::good(1) })?;
     let disk = board.disk(&base)?;

@@ -146,8 +146,8 @@ impl SsdFaces {
             .zip(&self.anchors)
             .filter_map(|((raw, values), anchor)| {
                 let score = sigmoid(raw.clamp(-self.settings.clip, self.settings.clip));
-                let whole = values.iter().all(|v| v.is_finite());
-                (whole && score >= self.settings.min_score)
+                let ok = values.iter().all(|v| v.is_finite());
+                (ok && score >= self.settings.min_score)
                     .then(|| self.detection(score, values, anchor))
             })
             .collect();

@@ -66,17 +66,17 @@ impl Jpeg<'_> {
             true => 0,
             false => columns * rows * self.components * 2,
         };
-        let whole = u64::from(width) * u64::from(height) * self.kept as u64;
-        OVERHEAD + whole + coefficients + columns * self.components * COLUMN
+        let pixels = u64::from(width) * u64::from(height) * self.kept as u64;
+        OVERHEAD + pixels + coefficients + columns * self.components * COLUMN
     }
 
     /// Hands over row after row of red, green, blue.
     pub fn read(mut self, mut take: impl FnMut(&[u8])) -> Result<(), Refusal> {
         let stride = self.size.width as usize * self.kept;
-        let mut whole = vec![0; stride * self.size.height as usize];
-        self.decoder.decode_into(&mut whole).map_err(Refusal::damaged)?;
+        let mut pixels = vec![0; stride * self.size.height as usize];
+        self.decoder.decode_into(&mut pixels).map_err(Refusal::damaged)?;
         let mut rgb = Vec::with_capacity(self.size.width as usize * 3);
-        for row in whole.chunks_exact(stride) {
+        for row in pixels.chunks_exact(stride) {
             super::expand(row, self.kept, &mut rgb);
             take(&rgb);
         }

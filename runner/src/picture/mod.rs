@@ -143,18 +143,18 @@ impl Placement {
     }
 }
 
-/// Fits pictures into a tensor, as `model.toml` says. Knows nothing of the model itself.
-pub struct Fitting {
+/// Decodes, resizes and normalises pictures as the `[input]` of `model.toml` says. Needs no model.
+pub struct Preprocessor {
     input: PictureInput,
 }
 
-impl Fitting {
-    /// Fits pictures as `input` says.
+impl Preprocessor {
+    /// A preprocessor for the tensor that `input` describes.
     pub fn new(input: &PictureInput) -> Self {
         Self { input: input.clone() }
     }
 
-    /// The most bytes that fitting a picture takes, its decoding included.
+    /// Peak memory of preprocessing this picture in bytes, its decoding included.
     pub fn peak(&self, picture: &Picture<'_>) -> u64 {
         let from = [picture.size.width as usize, picture.size.height as usize];
         let to = [self.input.width as usize, self.input.height as usize];
@@ -162,7 +162,7 @@ impl Fitting {
         picture.peak() + Resizer::peak(from, to) + numbers
     }
 
-    /// Bytes of the numbers that a fitted picture is.
+    /// Size of a preprocessed picture in bytes.
     pub fn result_bytes(&self) -> u64 {
         u64::from(self.input.width)
             * u64::from(self.input.height)
@@ -170,9 +170,9 @@ impl Fitting {
             * 4
     }
 
-    /// Decodes, resizes and normalises: real numbers in the tensor's order, and the time all but the
-    /// decoding took. Fails on damage.
-    pub fn numbers(
+    /// Decodes, resizes and normalises: real numbers in the tensor's order, and how long everything
+    /// but the decoding took. Fails on damage.
+    pub fn preprocess(
         &self,
         picture: Picture<'_>,
     ) -> Result<(Vec<f32>, Placement, Duration), Refusal> {
@@ -184,11 +184,11 @@ impl Fitting {
         };
         let from = [picture.size.width as usize, picture.size.height as usize];
         let mut resizer = Resizer::new(from, target.size, filter);
-        let mut took = Duration::ZERO;
+        let mut duration = Duration::ZERO;
         picture.read(|row| {
             let started = Instant::now();
             resizer.push(row);
-            took += started.elapsed();
+            duration += started.elapsed();
         })?;
         let started = Instant::now();
         let resized = resizer.finish();
@@ -220,7 +220,7 @@ impl Fitting {
                 }
             }
         }
-        Ok((numbers, placement, took + started.elapsed()))
+        Ok((numbers, placement, duration + started.elapsed()))
     }
 
     /// Factor and summand that normalise one channel's 0…255.

@@ -40,11 +40,11 @@ impl Png<'_> {
         // The decoder's own buffer holds some rows or 128 KiB, whichever is more; a row of it, one
         // expanded, one of ours.
         let row = u64::from(width) * 8;
-        let whole = match self.0.info().interlaced {
+        let interlaced = match self.0.info().interlaced {
             true => u64::from(width) * u64::from(height) * self.samples() as u64,
             false => 0,
         };
-        OVERHEAD + row * 6 + whole
+        OVERHEAD + row * 6 + interlaced
     }
 
     /// Samples of a pixel that are kept: one of a grey picture, else three.
@@ -69,15 +69,15 @@ impl Png<'_> {
             return Ok(());
         }
         let stride = width as usize * form.kept;
-        let mut whole = vec![0; stride * height as usize];
+        let mut pixels = vec![0; stride * height as usize];
         let mut narrow = Vec::with_capacity(stride);
         while let Some(row) = self.0.next_interlaced_row().map_err(refusal)? {
             let InterlaceInfo::Adam7(info) = row.interlace() else { continue };
             narrow.clear();
             form.convert(row.data(), form.kept, &mut narrow);
-            png::expand_interlaced_row(&mut whole, stride, &narrow, info, form.kept as u8 * 8);
+            png::expand_interlaced_row(&mut pixels, stride, &narrow, info, form.kept as u8 * 8);
         }
-        for row in whole.chunks_exact(stride) {
+        for row in pixels.chunks_exact(stride) {
             super::expand(row, form.kept, &mut rgb);
             take(&rgb);
         }

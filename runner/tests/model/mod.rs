@@ -1,7 +1,7 @@
 //! The demo's model in a folder of its own, and the built `runner` to run on it.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 /// SHA-256 of face_detection_short_range.tflite.
 pub const FACE_SHA256: &str = "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8";
+
+/// Longest wait for a line.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file that scripts/tflite-setup brings.
 pub fn fetched(name: &str) -> PathBuf {
@@ -72,11 +75,15 @@ pub fn wait(child: &mut Child, most: Duration) -> Option<ExitStatus> {
 }
 
 /// A running workload; killed at the end of the test.
+///
+/// Standard output and standard error are kept apart: they are two pipes, so which of a result and a
+/// message comes first here says nothing about which was written first.
 #[allow(dead_code, reason = "not every test file starts workloads")]
 pub struct Workload {
     pub child: Child,
-    lines: Receiver<String>,
-    /// All lines seen so far.
+    results: Receiver<String>,
+    messages: Receiver<String>,
+    /// The messages that were read so far.
     pub seen: Vec<String>,
 }
 
@@ -85,24 +92,16 @@ impl Workload {
     /// Starts it with both outputs read line by line.
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = channel();
-        let out = child.stdout.take().unwrap();
-        let err = child.stderr.take().unwrap();
-        let other = sender.clone();
-        std::thread::spawn(move || {
-            BufReader::new(out).lines().map_while(Result::ok).for_each(|l| drop(sender.send(l)))
-        });
-        std::thread::spawn(move || {
-            BufReader::new(err).lines().map_while(Result::ok).for_each(|l| drop(other.send(l)))
-        });
-        Self { child, lines, seen: Vec::new() }
+        let results = lines(child.stdout.take().unwrap());
+        let messages = lines(child.stderr.take().unwrap());
+        Self { child, results, messages, seen: Vec::new() }
     }
 
-    /// Waits for a line that contains `part`.
+    /// Waits for a message (standard error) that contains `part`.
     pub fn line(&mut self, part: &str) -> String {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + PATIENCE;
         while let Ok(line) =
-            self.lines.recv_timeout(until.saturating_duration_since(Instant::now()))
+            self.messages.recv_timeout(until.saturating_duration_since(Instant::now()))
         {
             self.seen.push(line.clone());
             if line.contains(part) {
@@ -112,9 +111,12 @@ impl Workload {
         panic!("no line with {part:?}; seen: {:#?}", self.seen);
     }
 
-    /// Waits for a result line.
+    /// Waits for the next result line (standard output).
     pub fn result(&mut self) -> Value {
-        let line = self.line("{\"time\"");
+        let Ok(line) = self.results.recv_timeout(PATIENCE) else {
+            self.seen.extend(self.messages.try_iter());
+            panic!("no result; messages: {:#?}", self.seen);
+        };
         serde_json::from_str(&line).unwrap()
     }
 
@@ -131,4 +133,13 @@ impl Drop for Workload {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The lines of a pipe, as they come.
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        BufReader::new(pipe).lines().map_while(Result::ok).for_each(|l| drop(sender.send(l)))
+    });
+    lines
 }

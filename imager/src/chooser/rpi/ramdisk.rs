@@ -7,13 +7,13 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use formats::hex;
+use publisher::boot_key::{BootKey, BootPublicKey, SIGNATURE};
 use sha2::{Digest, Sha256};
 
 use super::super::Files;
-use crate::boot_key::{BootKey, BootPublicKey, SIGNATURE};
-use crate::fs::fat;
-use crate::fs::fat_reader::FatVolume;
-use crate::fs::tree::Tree;
+use imagefs::fat;
+use imagefs::fat_reader::FatVolume;
+use imagefs::tree::Tree;
 
 /// The RAM disk's file.
 pub const IMAGE: &str = "boot.img";

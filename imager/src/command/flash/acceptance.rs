@@ -11,7 +11,7 @@ use formats::layout::{SYSTEM_CONF, Slot};
 
 use super::image::Image;
 use crate::device_settings::Wants;
-use crate::fs::erofs_reader::{self, Volume};
+use imagefs::erofs_reader::{self, Volume};
 
 /// Refuses settings that the image would not use.
 pub fn check(image: &Image, wants: &Wants) -> Result<()> {

@@ -12,13 +12,13 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use atomic_file::NewFile;
 use formats::layout::SECTOR;
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
 use rustix::io::Errno;
 
 use super::aligned::Aligned;
 use super::machine::Number;
-use crate::command::new_file::NewFile;
 use crate::sys;
 
 /// Zeros are asked for in pieces of at most this, so that progress is seen and Ctrl-C heard where

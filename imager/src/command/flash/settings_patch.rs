@@ -11,7 +11,7 @@ use formats::layout::DATA;
 use super::image::Image;
 use super::patch::Patch;
 use crate::device_settings::Settings;
-use crate::fs::ext4::{self, Options};
+use imagefs::ext4::{self, Options};
 
 /// The patch, for a medium with the table `own`. As large as the image has it, and where that is too
 /// small for the settings as large as may be; the device grows it in any case. It keeps account of

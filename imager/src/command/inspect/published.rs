@@ -8,11 +8,12 @@ use std::path::{Component, Path};
 use anyhow::{Context, Result, anyhow, bail};
 use formats::block_index::BlockIndex;
 use formats::manifest::TrustedKeys;
+use publisher::hashing::Hashing;
+use publisher::{keys, repository_folder};
 use sha2::{Digest, Sha256};
 use tuf::{METADATA_DIR, TARGETS_DIR, target_path};
 
 use super::{Report, SlotReport};
-use crate::{keys, repository_folder};
 
 /// The most files of a bundle: far more roots than any repository has seen.
 const MAX_FILES: usize = 1024;
@@ -85,7 +86,7 @@ pub fn bundle(
     let (target, at) = update.context("it has no update that its metadata offers")?;
     let at = scratch.path().join(at);
     let mut slot = read_update(&at, trusted)?;
-    let mut content = super::super::hashing::Hashing::new(fs::File::open(&at)?);
+    let mut content = Hashing::new(fs::File::open(&at)?);
     let length = std::io::copy(&mut content, &mut std::io::sink())?;
     if target.length != length || target.sha256() != Some(content.sha256().as_str()) {
         slot.problems.push("the update is not the one that its metadata offers".into());
@@ -130,9 +131,29 @@ fn unpack(bundle: &Path, into: &Path) -> Result<Vec<String>> {
 mod tests {
     use super::super::{InspectArgs, run};
     use super::*;
-    use crate::command::bundle::{self, BundleArgs};
-    use crate::command::publish::tests::{Project, update_of};
+    use publisher::bundle::{Choice, bundle};
+    use publisher::publish::{Request, publish};
+    use publisher::sample::update_of;
     use std::path::PathBuf;
+    use tuf::Time;
+
+    struct Project(tempfile::TempDir);
+
+    impl Project {
+        fn new() -> Project {
+            let project = Project(tempfile::tempdir().unwrap());
+            keys::generate(&project.keys()).unwrap();
+            project
+        }
+
+        fn keys(&self) -> PathBuf {
+            self.0.path().join("keys")
+        }
+
+        fn repo(&self) -> PathBuf {
+            self.0.path().join("repo")
+        }
+    }
 
     fn inspect(project: &Project, file: PathBuf) -> Result<()> {
         run(InspectArgs { file, keys: project.keys(), json: true })
@@ -144,20 +165,15 @@ mod tests {
         stream.truncate(6 * 65536);
         for sequence in 1..=2 {
             stream[70_000] = sequence as u8;
-            let dir = project.dir.path();
+            let dir = project.0.path();
             let version = format!("1.{sequence}");
             let file = update_of(&stream, dir, &project.keys(), "qemu-arm64", &version, sequence);
-            project.publish(&[&file]).unwrap();
+            let file = file.unwrap();
+            let request = Request::new(&project.repo(), &project.keys(), &[&file]);
+            publish(&request, Time(1_800_000_000), &mut |_| ()).unwrap();
         }
-        let out = project.dir.path().join("x.bundle");
-        let args = BundleArgs {
-            repo: project.repo(),
-            out: out.clone(),
-            name: None,
-            board: None,
-            version: None,
-        };
-        bundle::run(args).unwrap();
+        let out = project.0.path().join("x.bundle");
+        bundle(&project.repo(), &Choice::default(), &out).unwrap();
         let find = |ending: &str| {
             let entries = fs::read_dir(project.repo().join("targets")).unwrap();
             let mut paths = entries.map(|entry| entry.unwrap().path());
@@ -172,7 +188,7 @@ mod tests {
         for path in published(&project) {
             inspect(&project, path.clone()).unwrap_or_else(|e| panic!("{path:?}: {e:#}"));
             let bytes = fs::read(&path).unwrap();
-            let changed = project.dir.path().join("changed");
+            let changed = project.0.path().join("changed");
             fs::write(&changed, &bytes[..bytes.len() * 2 / 3]).unwrap();
             inspect(&project, changed.clone()).unwrap_err();
             if !path.to_string_lossy().ends_with(".index") {

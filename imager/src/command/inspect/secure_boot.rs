@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use publisher::boot_key::{self, BootPublicKey};
 use serde::Serialize;
 
-use crate::boot_key::{self, BootPublicKey};
 use crate::chooser::rpi::ramdisk;
-use crate::fs::fat_reader::FatVolume;
+use imagefs::fat_reader::FatVolume;
 
 /// What `boot.img` and `boot.sig` are.
 #[derive(Debug, Serialize)]

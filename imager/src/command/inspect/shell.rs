@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow};
 use formats::{conf, layout};
 use serde::Serialize;
 
-use crate::fs::erofs_reader::Volume;
+use imagefs::erofs_reader::Volume;
 
 /// Programs that are shells, or can be one.
 const SHELLS: [&str; 13] = [
@@ -66,8 +66,8 @@ impl ShellReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::erofs;
-    use crate::fs::tree::Tree;
+    use imagefs::erofs;
+    use imagefs::tree::Tree;
 
     fn root(system: &str, programs: &[&str]) -> Vec<u8> {
         let mut tree = Tree::usr_merged(0);

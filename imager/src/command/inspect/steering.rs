@@ -6,7 +6,7 @@ use formats::{conf, layout};
 use serde::Serialize;
 
 use crate::config::image::{Group, UPDATE_WORKLOAD, WRITER_WORKLOAD};
-use crate::fs::erofs_reader::Volume;
+use imagefs::erofs_reader::Volume;
 
 /// A workload with a group that gives it more than its own files.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -42,8 +42,8 @@ impl Steering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::erofs;
-    use crate::fs::tree::Tree;
+    use imagefs::erofs;
+    use imagefs::tree::Tree;
 
     #[test]
     fn a_workload_that_steers_the_device_is_named_and_the_update_client_is_not() {

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use formats::efi;
 use serde::Serialize;
+use uefi_image::Pe;
 
-use crate::fs::fat_reader::FatVolume;
-use crate::pe::Pe;
+use imagefs::fat_reader::FatVolume;
 
 /// A unified kernel image on a boot partition.
 #[derive(Debug, Serialize)]

@@ -1,10 +1,8 @@
 //! Who takes an update when: the options of `imager publish` that a rollout is made of.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Context, Result, anyhow, bail};
+use publisher::publish::{NewRollout, VersionChange, Wish};
 use tuf::ferrite::is_group;
-use tuf::{FerriteTarget, Rollout, TargetFile, Time, Wave};
+use tuf::{Rollout, Time, Wave};
 
 use crate::config::values::parse_span;
 
@@ -40,94 +38,20 @@ pub struct RolloutArgs {
 type Waves = Vec<Wave>;
 
 impl RolloutArgs {
-    /// The rollout of the updates that are published now; `None`: everybody at once.
-    pub fn of_new(&self, now: Time) -> Option<Rollout> {
-        let everybody = || vec![Wave { percent: 100, after: 0 }];
-        let waves = match (&self.waves, self.groups.is_empty(), self.start) {
-            (Some(waves), _, _) => waves.clone(),
-            // Groups alone are a trial among them: nobody else is reached.
-            (None, false, _) => Vec::new(),
-            (None, true, Some(_)) => everybody(),
-            (None, true, None) => return None,
-        };
-        let start = self.start.unwrap_or(now);
-        Some(Rollout { paused: false, start, groups: self.groups.clone(), waves })
+    /// The rollout of the updates that are published now.
+    pub fn of_new(&self) -> NewRollout {
+        NewRollout { waves: self.waves.clone(), start: self.start, groups: self.groups.clone() }
     }
 
-    /// Pauses, resumes or offers anew what is asked for; the line to report, or `None` if nothing is.
-    pub fn change(
-        &self,
-        targets: &mut BTreeMap<String, TargetFile>,
-        now: Time,
-    ) -> Result<Option<String>> {
-        if let Some(version) = &self.retry {
-            let (target_name, mut ferrite) = self.find(targets, version)?;
-            ferrite.retry = ferrite.retry.saturating_add(1);
-            rewrite(targets, &target_name, &ferrite)?;
-            let line = format!("{target_name} is tried again where it failed ({})", ferrite.retry);
-            return Ok(Some(line));
-        }
-        let (version, paused) = match (&self.pause, &self.resume) {
-            (Some(version), _) => (version, true),
-            (None, Some(version)) => (version, false),
-            (None, None) => return Ok(None),
-        };
-        let (target_name, mut ferrite) = self.find(targets, version)?;
-        let rollout = ferrite.rollout.get_or_insert_with(|| Rollout {
-            paused: false,
-            start: now,
-            groups: Vec::new(),
-            waves: vec![Wave { percent: 100, after: 0 }],
-        });
-        let word = if paused { "paused" } else { "resumed" };
-        if rollout.paused == paused {
-            return Ok(Some(format!("{target_name} is {word} already")));
-        }
-        rollout.paused = paused;
-        rewrite(targets, &target_name, &ferrite)?;
-        Ok(Some(format!("{target_name} {word}")))
+    /// The change to a published version that is asked for, if one is.
+    pub fn change(&self) -> Option<VersionChange> {
+        let asked =
+            [(Wish::Pause, &self.pause), (Wish::Resume, &self.resume), (Wish::Retry, &self.retry)];
+        let (wish, version) =
+            asked.into_iter().find_map(|(wish, version)| Some((wish, version.clone()?)))?;
+        let (board, name) = (self.board.clone(), self.name.clone());
+        Some(VersionChange { wish, version, board, name })
     }
-
-    fn find(
-        &self,
-        targets: &BTreeMap<String, TargetFile>,
-        version: &str,
-    ) -> Result<(String, FerriteTarget)> {
-        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
-        let updates = || targets.iter().filter_map(|(name, t)| Some((name.clone(), t.ferrite()?)));
-        let mut found: Vec<_> = updates()
-            .filter(|(_, f)| f.version == version)
-            .filter(|(_, f)| fits(&self.name, &f.name) && fits(&self.board, &f.board))
-            .collect();
-        match (found.pop(), found.pop()) {
-            (Some(one), None) => Ok(one),
-            (Some(one), Some(other)) => bail!(
-                "both {} and {} are version {version}; say which one with --name and --board",
-                one.0,
-                other.0
-            ),
-            _ => {
-                let all: Vec<_> = updates().map(|(name, _)| name).collect();
-                let all = if all.is_empty() { "nothing".into() } else { all.join(", ") };
-                bail!("version {version} is not published; published is {all}")
-            }
-        }
-    }
-}
-
-/// Says `ferrite` of the target of this name.
-fn rewrite(
-    targets: &mut BTreeMap<String, TargetFile>,
-    name: &str,
-    ferrite: &FerriteTarget,
-) -> Result<()> {
-    ferrite.check().map_err(|e| anyhow!("{name}: {e}"))?;
-    let target = targets.get_mut(name).context("a target that is not there")?;
-    // What else stands in `custom` is not ours to drop.
-    let custom = target.custom.as_mut().and_then(|custom| custom.as_object_mut());
-    let value = serde_json::to_value(ferrite).context("a rollout")?;
-    custom.context("a target without `custom`")?.insert("ferrite".into(), value);
-    Ok(())
 }
 
 /// `10%,50%@1d,100%@3d`; a wave without a time begins with the rollout.
@@ -189,17 +113,5 @@ mod tests {
             let error = parse_waves(bad).unwrap_err();
             assert!(error.contains(word), "{bad:?}: {error}");
         }
-    }
-
-    #[test]
-    fn what_is_not_said_means_everybody_at_once() {
-        let now = Time(1_800_000_000);
-        assert_eq!(RolloutArgs::default().of_new(now), None);
-        let start = Some(Time(1_900_000_000));
-        let later = RolloutArgs { start, ..RolloutArgs::default() }.of_new(now).unwrap();
-        assert_eq!(later.turn(9_999, false), start);
-        let groups = vec!["canary".to_owned()];
-        let canaries = RolloutArgs { groups, ..RolloutArgs::default() }.of_new(now).unwrap();
-        assert_eq!((canaries.turn(0, false), canaries.turn(0, true)), (None, Some(now)));
     }
 }

@@ -1,23 +1,19 @@
 //! `imager repo init`, `add-key`, `remove-key`, `rotate`, `revoke`, `threshold`: new root metadata.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
-use tuf::author::{Draft, Published, id_of_key, next_targets};
-use tuf::{Role, Root, Time};
+use anyhow::Result;
+use clap::ValueEnum;
+use publisher::root_change::{ROOT_DAYS, RootChange, WhichKey};
+use publisher::staged::Place;
+use tuf::{Role, Time};
 
-use super::staged::{Place, Staged, short};
-use super::{DAYS, KeyArgs, RoleName, dates_as_before, explain};
-use crate::keys;
-use crate::repository_folder::{load, lock};
-use crate::signing_clock::ClockArgs;
-
-/// Twenty years: a device that was off for long has to find the way over every root.
-const ROOT_DAYS: u64 = 20 * 365;
+use crate::command::clock::ClockArgs;
+use crate::command::signing_keys::KeyArgs;
 
 /// Where a change of the root is made, and by whom.
 #[derive(Debug, clap::Args)]
-pub struct Change {
+pub struct ChangeArgs {
     /// The repository's folder.
     #[arg(long, value_name = "DIR")]
     repo: PathBuf,
@@ -34,10 +30,30 @@ pub struct Change {
     clock: ClockArgs,
 }
 
+/// A role on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoleName {
+    Root,
+    Targets,
+    Snapshot,
+    Timestamp,
+}
+
+impl RoleName {
+    fn role(self) -> Role {
+        match self {
+            RoleName::Root => Role::Root,
+            RoleName::Targets => Role::Targets,
+            RoleName::Snapshot => Role::Snapshot,
+            RoleName::Timestamp => Role::Timestamp,
+        }
+    }
+}
+
 /// A key by its public half or its id.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub struct WhichKey {
+pub struct WhichKeyArgs {
     /// The key's public half.
     #[arg(long, value_name = "FILE.pub")]
     public: Option<PathBuf>,
@@ -56,7 +72,7 @@ pub struct WhichKey {
       --stage")]
 pub struct InitArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// A public key for a role.
     #[arg(long, value_name = "ROLE=FILE.pub", value_parser = role_and_file)]
     add: Vec<(Role, PathBuf)>,
@@ -69,7 +85,7 @@ pub struct InitArgs {
 #[derive(Debug, clap::Args)]
 pub struct AddKeyArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// The role.
     #[arg(long)]
     role: RoleName,
@@ -85,12 +101,12 @@ pub struct AddKeyArgs {
 #[derive(Debug, clap::Args)]
 pub struct RemoveKeyArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// The role.
     #[arg(long)]
     role: RoleName,
     #[command(flatten)]
-    which: WhichKey,
+    which: WhichKeyArgs,
     /// How many keys have to sign for the role from then on.
     #[arg(long, value_name = "N")]
     threshold: Option<u64>,
@@ -100,7 +116,7 @@ pub struct RemoveKeyArgs {
 #[derive(Debug, clap::Args)]
 pub struct RotateArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// The role.
     #[arg(long)]
     role: RoleName,
@@ -117,9 +133,9 @@ pub struct RotateArgs {
 #[derive(Debug, clap::Args)]
 pub struct RevokeArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    which: WhichKey,
+    which: WhichKeyArgs,
     /// A key that takes its place in every role.
     #[arg(long, value_name = "FILE.pub")]
     replace_by: Option<PathBuf>,
@@ -129,7 +145,7 @@ pub struct RevokeArgs {
 #[derive(Debug, clap::Args)]
 pub struct ThresholdArgs {
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     /// The role.
     #[arg(long)]
     role: RoleName,
@@ -156,190 +172,53 @@ fn role_and<T>(
     Ok((role, parse(value)?))
 }
 
-/// `imager repo init`.
-pub fn init(args: &InitArgs, now: Time) -> Result<Vec<String>> {
-    let repo = &args.change.repo;
-    let mut root = Root::empty(now.plus_days(args.change.root_expires));
-    for (role, path) in &args.add {
-        add(&mut root, *role, path)?;
-    }
-    for role in Role::ALL {
-        let path = args.change.keys.keys.as_ref().map(|dir| keys::public_path(dir, role.name()));
-        if let Some(path) = path.filter(|path| path.exists()) {
-            add(&mut root, role, &path)?;
+impl ChangeArgs {
+    fn change(&self) -> RootChange {
+        RootChange {
+            repo: self.repo.clone(),
+            keys: self.keys.sources(),
+            place: if self.stage { Place::Staged } else { Place::Published },
+            expires_days: self.root_expires,
+            clock: self.clock.check(),
         }
     }
-    for (role, threshold) in &args.threshold {
-        root.set_threshold(*role, *threshold);
+}
+
+impl WhichKeyArgs {
+    fn which(&self) -> WhichKey {
+        match (&self.public, &self.id) {
+            (Some(path), _) => WhichKey::Public(path.clone()),
+            (None, id) => WhichKey::Id(id.clone().unwrap_or_default()),
+        }
     }
-    let _lock = lock(repo)?;
-    if load(repo)?.is_some() {
-        bail!("{} is a repository already; `imager repo add-key` changes it", repo.display());
-    }
-    let mut lines = explain::root(None, &root);
-    let targets = next_targets(None, now.plus_days(DAYS));
-    let staged = Staged { root: Some(Draft::new(root)?), targets: Some(Draft::new(targets)?) };
-    lines.extend(finish(&args.change, None, staged, now)?);
-    lines.push(
-        "images are made with the repository's 1.root.json: copy it into the keys' folder of \
-         `imager build` as root.json"
-            .into(),
-    );
-    Ok(lines)
+}
+
+/// `imager repo init`.
+pub fn init(args: &InitArgs, now: Time) -> Result<Vec<String>> {
+    args.change.change().init(&args.add, &args.threshold, now)
 }
 
 /// `imager repo add-key`.
 pub fn add_key(args: &AddKeyArgs, now: Time) -> Result<Vec<String>> {
-    change(&args.change, now, |root| {
-        add(root, args.role.role(), &args.public)?;
-        set_threshold(root, args.role, args.threshold);
-        Ok(())
-    })
+    args.change.change().add_key(args.role.role(), &args.public, args.threshold, now)
 }
 
 /// `imager repo remove-key`.
 pub fn remove_key(args: &RemoveKeyArgs, now: Time) -> Result<Vec<String>> {
-    change(&args.change, now, |root| {
-        let id = args.which.find(root)?;
-        root.remove_key(args.role.role(), &id)?;
-        set_threshold(root, args.role, args.threshold);
-        Ok(())
-    })
+    args.change.change().remove_key(args.role.role(), &args.which.which(), args.threshold, now)
 }
 
 /// `imager repo rotate`.
 pub fn rotate(args: &RotateArgs, now: Time) -> Result<Vec<String>> {
-    let role = args.role.role();
-    change(&args.change, now, |root| {
-        let old = match (&args.old, root.ids(role)) {
-            (Some(path), _) => {
-                let key = keys::load_public(path)?;
-                root.id_of(role, &key).with_context(|| {
-                    format!("{} does not sign for {}", path.display(), role.name())
-                })?
-            }
-            (None, [only]) => only.clone(),
-            (None, several) => bail!(
-                "{} has {} keys; name the one that goes with --old FILE.pub",
-                role.name(),
-                several.len()
-            ),
-        };
-        root.remove_key(role, &old)?;
-        add(root, role, &args.new)
-    })
+    args.change.change().rotate(args.role.role(), &args.new, args.old.as_deref(), now)
 }
 
 /// `imager repo revoke`.
 pub fn revoke(args: &RevokeArgs, now: Time) -> Result<Vec<String>> {
-    change(&args.change, now, |root| {
-        let id = args.which.find(root)?;
-        for role in Role::ALL {
-            if !root.ids(role).contains(&id) {
-                continue;
-            }
-            root.remove_key(role, &id)?;
-            if let Some(path) = &args.replace_by {
-                add(root, role, path)?;
-            } else if (root.ids(role).len() as u64) < root.threshold(role) {
-                bail!(
-                    "without it {} has {} keys and needs {} signatures; name a new key with \
-                     --replace-by FILE.pub, or lower the threshold first (`imager repo \
-                     threshold --role {} N --stage`)",
-                    role.name(),
-                    root.ids(role).len(),
-                    root.threshold(role),
-                    role.name()
-                );
-            }
-        }
-        Ok(())
-    })
+    args.change.change().revoke(&args.which.which(), args.replace_by.as_deref(), now)
 }
 
 /// `imager repo threshold`.
 pub fn threshold(args: &ThresholdArgs, now: Time) -> Result<Vec<String>> {
-    change(&args.change, now, |root| {
-        set_threshold(root, args.role, Some(args.threshold));
-        Ok(())
-    })
-}
-
-fn add(root: &mut Root, role: Role, path: &Path) -> Result<()> {
-    let key = keys::load_public(path)?;
-    root.add_key(role, &key).with_context(|| path.display().to_string())
-}
-
-fn set_threshold(root: &mut Root, role: RoleName, threshold: Option<u64>) {
-    if let Some(threshold) = threshold {
-        root.set_threshold(role.role(), threshold);
-    }
-}
-
-impl WhichKey {
-    fn find(&self, root: &Root) -> Result<String> {
-        if let Some(path) = &self.public {
-            let key = keys::load_public(path)?;
-            let known = Role::ALL.into_iter().find_map(|role| root.id_of(role, &key));
-            return known.ok_or_else(|| {
-                let id = id_of_key(&key).map(|id| short(&id)).unwrap_or_default();
-                anyhow!("{} (key {id}) signs for no role of this repository", path.display())
-            });
-        }
-        let digits = self.id.as_deref().unwrap_or("").to_ascii_lowercase();
-        if digits.len() < 8 {
-            bail!("give at least 8 digits of the key's id; `imager repo show` has them");
-        }
-        let fits: Vec<&String> = root.keys.keys().filter(|id| id.starts_with(&digits)).collect();
-        match fits[..] {
-            [one] => Ok(one.clone()),
-            [] => bail!("no key's id begins with {digits}; `imager repo show` lists them"),
-            _ => bail!("several keys' ids begin with {digits}; give more digits"),
-        }
-    }
-}
-
-/// Makes the next root, or changes the one that is staged.
-fn change(
-    args: &Change,
-    now: Time,
-    edit: impl FnOnce(&mut Root) -> Result<()>,
-) -> Result<Vec<String>> {
-    let repo = &args.repo;
-    let _lock = lock(repo)?;
-    let before = load(repo)?.with_context(|| {
-        format!("{} is no repository; `imager repo init` makes one", repo.display())
-    })?;
-    let staged = Staged::load(repo, Some(&before))?;
-    let mut root = match &staged.root {
-        Some(draft) => draft.content.clone(),
-        None => before.root.clone(),
-    };
-    edit(&mut root)?;
-    root.version = before.root.version + 1;
-    root.expires = now.plus_days(args.root_expires);
-    let mut lines = explain::root(Some(&before.root), &root);
-    if staged.root.is_some() {
-        lines.push("note: signatures under the root staged before are gone".into());
-    }
-    let changed = Staged { root: Some(Draft::new(root)?), targets: staged.targets }
-        .with_targets_for_new_root(repo, &before)?;
-    lines.extend(finish(args, Some(&before), changed, now)?);
-    Ok(lines)
-}
-
-fn finish(
-    args: &Change,
-    before: Option<&Published>,
-    staged: Staged,
-    now: Time,
-) -> Result<Vec<String>> {
-    args.clock.check(now, before, &[])?;
-    let keys = args.keys.keyring()?;
-    let place = if args.stage { Place::Staged } else { Place::Published };
-    let dates = dates_as_before(before, now);
-    staged
-        .signed(before, &keys)?
-        .prepare(place, &args.repo, before, &keys, &dates)?
-        .write(&args.repo)
+    args.change.change().set_threshold(args.role.role(), args.threshold, now)
 }

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use publisher::refresh::{Request, refresh};
 use tuf::Time;
-use tuf::author::{Changes, Dates, Published, Renew, release};
 
-use super::KeyArgs;
-use super::staged::online_keys;
-use crate::repository_folder::{self, load, lock};
-use crate::signing_clock::ClockArgs;
+use crate::command::clock::ClockArgs;
+use crate::command::signing_keys::KeyArgs;
 
 const DAY: u64 = 86_400;
 
@@ -57,57 +55,18 @@ fn duration(text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)
 }
 
-/// What is to be signed anew.
-fn decide(before: &Published, args: &RefreshArgs, now: Time) -> Renew {
-    if before.snapshot.expires <= now.plus_days(args.snapshot_within) {
-        return Renew::Snapshot;
-    }
-    let young = |age: u64| {
-        before.timestamp.signed_at.is_some_and(|at| now.0 < at.0.saturating_add(age))
-            && before.timestamp.expires > now
-    };
-    match args.if_older_than {
-        Some(age) if young(age) => Renew::Nothing,
-        _ => Renew::Timestamp,
-    }
-}
-
-/// Renews what has to be.
+/// Runs `imager repo refresh`.
 pub fn run(args: &RefreshArgs, now: Time) -> Result<Vec<String>> {
-    if args.expires == 0 || args.snapshot_expires == 0 {
-        bail!("what expires at once helps nobody; give at least 1 day");
-    }
-    let repo = &args.repo;
-    let _lock = lock(repo)?;
-    let before = load(repo)?.with_context(|| {
-        format!("{} is no repository; `imager repo init` makes one", repo.display())
-    })?;
-    args.clock.check(now, Some(&before), &[])?;
-    for (what, expires) in [("root", before.root.expires), ("targets", before.targets.expires)] {
-        if expires <= now.plus_days(args.snapshot_within) {
-            eprintln!("imager: {what} expires at {expires}; only its own keys can renew it");
-        }
-    }
-    let renew = decide(&before, args, now);
-    if renew == Renew::Nothing {
-        return Ok(vec![format!("timestamp version {} is young", before.timestamp.version)]);
-    }
-    let dates = Dates {
-        signed_at: now,
-        targets: before.targets.expires,
-        snapshot: now.plus_days(args.snapshot_expires),
-        timestamp: now.plus_days(args.expires),
+    let request = Request {
+        repo: args.repo.clone(),
+        keys: args.keys.sources(),
+        expires_days: args.expires,
+        if_older_than: args.if_older_than,
+        snapshot_within_days: args.snapshot_within,
+        snapshot_expires_days: args.snapshot_expires,
+        clock: args.clock.check(),
     };
-    let keys = args.keys.keyring()?;
-    let changes = Changes { renew, ..Changes::default() };
-    let publication = release(Some(&before), changes, &keys, &dates).map_err(online_keys)?;
-    repository_folder::write(repo, &publication)?;
-    let what = if renew == Renew::Snapshot { "snapshot and timestamp" } else { "timestamp" };
-    Ok(vec![format!(
-        "{what} renewed: timestamp version {}, good until {}",
-        before.timestamp.version + 1,
-        dates.timestamp
-    )])
+    refresh(&request, now, &mut |warning| eprintln!("imager: {warning}"))
 }
 
 #[cfg(test)]

@@ -1,15 +1,12 @@
 //! `imager repo sign`: a signature under a draft, on a machine that has the key and no repository.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use tuf::author::{Draft, Keyring, root_tallies, still_signed};
-use tuf::{Role, Root, Targets};
+use anyhow::{Result, bail};
+use publisher::sign::sign;
 
-use super::staged::{BEFORE, read, read_draft, short};
-use super::{KeyArgs, explain};
-use crate::repository_folder::write_atomic;
+use crate::command::signing_keys::KeyArgs;
 
 /// Signs a draft that `--stage` prepared: shows what it changes, asks, and adds the signature to
 /// the file. Nothing else is needed: no repository, no network.
@@ -33,157 +30,18 @@ pub struct SignArgs {
     yes: bool,
 }
 
-/// What there is to compare a draft with.
-struct Compared {
-    /// The newest root that is published; `None` for a new repository.
-    root: Option<Root>,
-    /// The root that is to follow, where it is drafted too.
-    next_root: Option<Root>,
-}
-
-/// Signs the draft.
+/// Runs `imager repo sign`.
 pub fn run(args: &SignArgs) -> Result<()> {
-    let keys = args.keys.keyring()?;
-    let folder = args.file.parent().unwrap_or(Path::new("."));
-    let name = args.file.file_name().and_then(|name| name.to_str()).unwrap_or("");
-    let own = args.root.as_deref().map(read).transpose()?;
-    let published = chain(&folder.join(BEFORE), own.as_deref())?;
-    if own.is_none() {
-        println!("note: without --root, the keys that came with the draft are believed");
-    }
-    if name.ends_with(".root.json") {
-        let draft: Draft<Root> = read_draft(&args.file)?;
-        let lines = explain::root(published.as_ref(), &draft.content);
-        root_tallies(&draft, published.as_ref())?;
-        let roots: Vec<Root> = published.into_iter().chain([draft.content.clone()]).collect();
-        sign(args, draft, &keys, &roots, &lines)
-    } else if name.ends_with(".targets.json") {
-        let draft: Draft<Targets> = read_draft(&args.file)?;
-        let compared = Compared { root: published, next_root: next_root(folder)? };
-        let before = match draft.content.version {
-            0 | 1 => None,
-            version => Some(compared.targets(folder, version - 1)?),
-        };
-        let lines = explain::targets(before.as_ref(), &draft.content);
-        let roots: Vec<Root> = compared.root.into_iter().chain(compared.next_root).collect();
-        sign(args, draft, &keys, &roots, &lines)
-    } else {
-        bail!("{} is neither N.root.json nor N.targets.json", args.file.display())
-    }
-}
-
-impl Compared {
-    /// The targets that are published, which have to be signed as the published root asks.
-    fn targets(&self, folder: &Path, version: u64) -> Result<Targets> {
-        let path = folder.join(BEFORE).join(format!("{version}.targets.json"));
-        let bytes = read(&path)?;
-        let signed = self.root.as_ref().is_some_and(|r| still_signed(Role::Targets, &bytes, r));
-        if !signed {
-            bail!(
-                "{} is not signed as the published root asks, so it does not show what the draft \
-                 changes; have it staged again",
-                path.display()
-            );
-        }
-        Ok(read_draft::<Targets>(&path)?.content)
-    }
-}
-
-/// The newest of the roots in `folder`, each of which has to be signed as the one before it asks.
-/// `own` has to be one of them.
-fn chain(folder: &Path, own: Option<&[u8]>) -> Result<Option<Root>> {
-    let mut newest: Option<Root> = None;
-    let mut own_seen = false;
-    for version in 1.. {
-        let path = folder.join(format!("{version}.root.json"));
-        if !path.exists() {
-            break;
-        }
-        let draft: Draft<Root> = read_draft(&path)?;
-        if !root_tallies(&draft, newest.as_ref())?.iter().all(|tally| tally.enough()) {
-            bail!("{} is not signed as the root before it asks; do not sign", path.display());
-        }
-        own_seen |= own == Some(&read(&path)?[..]);
-        newest = Some(draft.content);
-    }
-    if own.is_some() && !own_seen {
-        bail!("the roots in {} do not lead on from yours; do not sign", folder.display());
-    }
-    Ok(newest)
-}
-
-fn next_root(folder: &Path) -> Result<Option<Root>> {
-    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(".root.json") {
-            return Ok(Some(read_draft::<Root>(&path)?.content));
-        }
-    }
-    Ok(None)
-}
-
-/// The two kinds of drafts.
-trait Signable {
-    const ROLE: Role;
-    fn add(&mut self, keys: &Keyring, root: &Root) -> Result<()>;
-    fn bytes(&self) -> Vec<u8>;
-    fn state(&self, root: &Root) -> Result<(usize, u64)>;
-}
-
-macro_rules! signable {
-    ($($type:ident),*) => {$(
-        impl Signable for Draft<$type> {
-            const ROLE: Role = Role::$type;
-            fn add(&mut self, keys: &Keyring, root: &Root) -> Result<()> {
-                self.sign_with(keys, root).map_err(Into::into)
-            }
-            fn bytes(&self) -> Vec<u8> { self.to_bytes() }
-            fn state(&self, root: &Root) -> Result<(usize, u64)> {
-                let tally = self.tally(root)?;
-                Ok((tally.signed.len(), tally.threshold))
-            }
-        }
-    )*};
-}
-signable!(Root, Targets);
-
-fn sign<D: Signable>(
-    args: &SignArgs,
-    mut draft: D,
-    keys: &Keyring,
-    roots: &[Root],
-    lines: &[String],
-) -> Result<()> {
-    let ids: Vec<String> = roots
-        .iter()
-        .flat_map(|root| keys.for_role(root, D::ROLE))
-        .map(|(id, _)| short(&id))
-        .collect();
-    if ids.is_empty() {
-        let known: Vec<String> =
-            roots.iter().flat_map(|root| root.ids(D::ROLE)).map(|id| short(id)).collect();
-        bail!(
-            "no key at hand may sign {} for the role {}; these may: {}",
-            args.file.display(),
-            D::ROLE.name(),
-            known.join(", ")
-        );
-    }
-    lines.iter().for_each(|line| println!("{line}"));
-    if !args.yes && !asked()? {
-        bail!("not signed");
-    }
-    for root in roots {
-        draft.add(keys, root)?;
-    }
-    write_atomic(&args.file, &mut &draft.bytes()[..])?;
-    let newest = roots.last().context("no root")?;
-    let (signed, threshold) = draft.state(newest)?;
-    println!("signed by {}: {signed} of {threshold} signatures", ids.join(", "));
+    let keys = args.keys.sources().keyring()?;
+    let signed = sign(&args.file, args.root.as_deref(), &keys, &mut |changes| {
+        changes.iter().for_each(|line| println!("{line}"));
+        Ok(args.yes || ask()?)
+    })?;
+    println!("{signed}");
     Ok(())
 }
 
-fn asked() -> Result<bool> {
+fn ask() -> Result<bool> {
     if !io::stdin().is_terminal() {
         bail!("there is no terminal to ask on; read what it would sign and add --yes");
     }

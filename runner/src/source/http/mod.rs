@@ -2,7 +2,7 @@
 //! connection, a bounded number of connections (`gate`), a deadline for each.
 
 mod gate;
-mod request_head;
+pub mod request_head;
 
 pub use self::gate::MAX_WAITING;
 use self::gate::{Gate, Peer, Place};

@@ -1,0 +1,33 @@
+//! From a few lines of TOML, a model and a board's name to signed images and updates.
+//!
+//! The program `imager` is one call of [`command::main`]; each of its subcommands is one file in
+//! [`command`], which parses the command line, calls what does the work, and prints. What the work
+//! stands on:
+//!
+//! - [`config`]: image and board files.
+//! - [`sources`]: where an image's inputs come from.
+//! - [`assembly`]: what an image is made of.
+//! - [`chooser`]: the boards' ways to choose a slot.
+//! - [`device_settings`]: what one device gets when it is flashed.
+//!
+//! Keys, repositories and bundles are the crate `publisher`'s, UEFI programs the crate `uefi-image`'s.
+//!
+//! ```no_run
+//! use imager::config::{Board, Image};
+//! use std::path::Path;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let image = Image::load(Path::new("demo/demo.toml"))?;
+//! let board = Board::load("qemu-arm64", Path::new("demo"))?;
+//! println!("{} {} for {}", image.name, image.version, board.description);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod assembly;
+pub mod chooser;
+pub mod command;
+pub mod config;
+pub mod device_settings;
+pub mod sources;
+mod sys;

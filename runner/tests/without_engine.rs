@@ -1,0 +1,37 @@
+//! A runner that was built without TensorFlow Lite.
+
+use std::process::Command;
+
+#[cfg(not(feature = "engine"))]
+#[test]
+fn a_model_is_refused_with_the_command_that_brings_the_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/face/model.toml");
+    let toml = std::fs::read_to_string(demo).unwrap();
+    let (before, after) = toml.split_once("sha256 = ").unwrap();
+    let toml = before.to_owned() + after.split_once('\n').unwrap().1;
+    std::fs::write(folder.path().join("model.toml"), toml).unwrap();
+    std::fs::write(folder.path().join("model.tflite"), "").unwrap();
+    const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let output = Command::new(env!("CARGO_BIN_EXE_runner"))
+        .args(["infer", "x.png", "--expect-sha256", NOTHING, "--model"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("built without TensorFlow Lite") && said.contains("--features engine"));
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// Shown as ignored: `cargo test` says nothing of the test files that need a feature.
+#[cfg(not(feature = "engine"))]
+#[test]
+#[ignore = "the tests of models need TensorFlow Lite: scripts/tflite-setup, then cargo test -p runner --features engine"]
+fn the_tests_with_the_engine() {}
+
+#[test]
+fn help_needs_no_engine() {
+    let output = Command::new(env!("CARGO_BIN_EXE_runner")).arg("--help").output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty());
+}
