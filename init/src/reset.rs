@@ -111,7 +111,8 @@ mod tests {
         assert!(!ends_within(Pid::from_child(&hangs), 5));
         hangs.kill().unwrap();
         hangs.wait().unwrap();
-        let ends = start("sleep", "0");
+        let mut ends = start("sleep", "0");
         assert!(ends_within(Pid::from_child(&ends), NOTE_POLLS));
+        let _ = ends.wait();
     }
 }
