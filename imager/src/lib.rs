@@ -8,9 +8,9 @@
 //! - [`sources`]: where an image's inputs come from.
 //! - [`assembly`]: what an image is made of.
 //! - [`chooser`]: the boards' ways to choose a slot.
-//! - [`device_settings`]: what one device gets when it is flashed.
 //!
-//! Keys, repositories and bundles are the crate `publisher`'s, UEFI programs the crate `uefi-image`'s.
+//! Keys, repositories and bundles are the crate `publisher`'s, media the crate `flash`'s, file systems the
+//! crate `imagefs`'s, UEFI programs the crate `uefi-image`'s.
 //!
 //! ```no_run
 //! use imager::config::{Board, Image};
@@ -28,6 +28,4 @@ pub mod assembly;
 pub mod chooser;
 pub mod command;
 pub mod config;
-pub mod device_settings;
 pub mod sources;
-mod sys;

@@ -3,8 +3,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use formats::boot_request::BootRequest;
-use formats::{Error, Result, conf, layout};
+use formats::control::{MAX_REQUEST, Request, answer};
+use formats::{Error, Result, layout};
 use rustix::fs::{Gid, Mode, chmod, chown};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
@@ -17,100 +17,10 @@ use crate::workload::log_ring::LogRing;
 
 /// Connections served at the same time; further ones wait in the socket's queue.
 const MAX_CLIENTS: usize = 8;
-/// The longest request line.
-pub const MAX_REQUEST: usize = 256;
 /// A client must have sent its request, or read some of its answer, within this time.
 const PATIENCE: u64 = 10_000;
 /// What a helper works on is answered within this time: more than a helper lives.
 const HELD_FOR: u64 = 60_000;
-
-/// A request, as `ctl` and others may make it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// `status`, `status json`.
-    Status {
-        /// As JSON.
-        json: bool,
-    },
-    /// `logs NAME`, `logs-follow NAME`.
-    Logs {
-        /// The workload.
-        name: String,
-        /// Keep the connection and send what comes.
-        follow: bool,
-    },
-    /// `start NAME`.
-    Start(String),
-    /// `stop NAME`.
-    Stop(String),
-    /// `restart NAME`.
-    Restart(String),
-    /// `reboot`.
-    Reboot,
-    /// `poweroff`.
-    PowerOff,
-    /// `health`.
-    Health,
-    /// `signed-time SECONDS`: when the repository says it was last signed, since 1970.
-    SignedTime(u64),
-    /// `trial-waits REASON`: what keeps the trial from being committed.
-    TrialWaits(String),
-    /// `boot-…`.
-    Boot(BootRequest),
-}
-
-impl Request {
-    /// The word that an `ask` line of `system.conf` names it by: the first one of its line.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Request::Status { .. } => "status",
-            Request::Logs { follow: false, .. } => "logs",
-            Request::Logs { follow: true, .. } => "logs-follow",
-            Request::Start(_) => "start",
-            Request::Stop(_) => "stop",
-            Request::Restart(_) => "restart",
-            Request::Reboot => "reboot",
-            Request::PowerOff => "poweroff",
-            Request::Health => "health",
-            Request::SignedTime(_) => "signed-time",
-            Request::TrialWaits(_) => "trial-waits",
-            Request::Boot(request) => request.verb(),
-        }
-    }
-}
-
-/// Parses a request line without its line feed.
-pub fn parse(line: &[u8]) -> Option<Request> {
-    let line = std::str::from_utf8(line).ok()?;
-    if let Some(request) = BootRequest::parse(line) {
-        return Some(Request::Boot(request));
-    }
-    // The only request that is a sentence.
-    if let Some(reason) = line.strip_prefix("trial-waits ") {
-        let sound = !reason.is_empty() && !reason.chars().any(char::is_control);
-        return sound.then(|| Request::TrialWaits(reason.into()));
-    }
-    let mut words = line.split(' ');
-    let (verb, object, rest) = (words.next()?, words.next(), words.next());
-    if rest.is_some() {
-        return None;
-    }
-    let name = object.filter(|name| !name.is_empty()).map(String::from);
-    match (verb, object) {
-        ("status", None) => Some(Request::Status { json: false }),
-        ("status", Some("json")) => Some(Request::Status { json: true }),
-        ("reboot", None) => Some(Request::Reboot),
-        ("poweroff", None) => Some(Request::PowerOff),
-        ("health", None) => Some(Request::Health),
-        ("signed-time", Some(seconds)) => conf::decimal(seconds).map(Request::SignedTime),
-        ("logs", _) => Some(Request::Logs { name: name?, follow: false }),
-        ("logs-follow", _) => Some(Request::Logs { name: name?, follow: true }),
-        ("start", _) => name.map(Request::Start),
-        ("stop", _) => name.map(Request::Stop),
-        ("restart", _) => name.map(Request::Restart),
-        _ => None,
-    }
-}
 
 /// What a client is sent: a text, and after it a workload's log.
 #[derive(Debug)]
@@ -122,14 +32,14 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// `ok` and this body.
+    /// Granted, with this body.
     pub fn ok(body: &str) -> Answer {
-        Answer { text: ["ok\n", body].concat().into_bytes(), log: None }
+        Answer { text: answer::granted(body).into_bytes(), log: None }
     }
 
-    /// `error` and this text.
+    /// Refused, for this reason.
     pub fn error(text: &str) -> Answer {
-        Answer { text: ["error ", text, "\n"].concat().into_bytes(), log: None }
+        Answer { text: answer::refused(text).into_bytes(), log: None }
     }
 }
 
@@ -231,9 +141,10 @@ impl Control {
         }
         let end = client.request.iter().position(|byte| *byte == b'\n');
         match end {
-            Some(end) if end <= MAX_REQUEST => {
-                Some(parse(&client.request[..end]).ok_or_else(|| Answer::error("unknown request")))
-            }
+            Some(end) if end <= MAX_REQUEST => Some(
+                Request::parse(&client.request[..end])
+                    .ok_or_else(|| Answer::error("unknown request")),
+            ),
             None if client.request.len() <= MAX_REQUEST => None,
             _ => Some(Err(Answer::error("request too long"))),
         }
@@ -342,63 +253,6 @@ impl Client {
                     return;
                 }
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn reads_every_request_of_the_protocol() {
-        let face = || "face".to_string();
-        for (line, request) in [
-            ("status", Request::Status { json: false }),
-            ("status json", Request::Status { json: true }),
-            ("logs face", Request::Logs { name: face(), follow: false }),
-            ("logs-follow face", Request::Logs { name: face(), follow: true }),
-            ("start face", Request::Start(face())),
-            ("stop face", Request::Stop(face())),
-            ("restart face", Request::Restart(face())),
-            ("reboot", Request::Reboot),
-            ("poweroff", Request::PowerOff),
-            ("health", Request::Health),
-            ("boot-commit", Request::Boot(BootRequest::Commit)),
-            ("boot-arm b 3", Request::Boot(BootRequest::Arm { slot: formats::Slot::B, tries: 3 })),
-            ("signed-time 1795659174", Request::SignedTime(1_795_659_174)),
-            ("trial-waits no server", Request::TrialWaits("no server".into())),
-        ] {
-            assert_eq!(line.split(' ').next(), Some(request.verb()));
-            assert_eq!(parse(line.as_bytes()), Some(request), "{line}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_is_no_request() {
-        for line in [
-            "trial-waits",
-            "trial-waits ",
-            "trial-waits a\u{1b}[2J",
-            "",
-            "stop",
-            "stop ",
-            "stop a b",
-            "status xml",
-            "reboot now",
-            "STATUS",
-            "logs",
-            "signed-time -1",
-        ] {
-            assert_eq!(parse(line.as_bytes()), None, "{line:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn never_panics(line: Vec<u8>) {
-            let _ = parse(&line);
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 
+use formats::control::answer::{ERROR, OK};
+use formats::control::{MAX_REQUEST, Request};
 use formats::layout::CTL_SOCKET;
 
 use crate::printable::{self, Escaper};
@@ -55,36 +57,42 @@ pub fn run(arguments: &[String]) -> i32 {
     }
 }
 
-/// The request line for a command line.
-fn request(words: &[&str]) -> Option<String> {
-    let line = match words {
-        ["status"] => "status".to_string(),
-        ["status", "--json"] => "status json".to_string(),
-        ["logs", "-f", name] | ["logs", name, "-f"] => ["logs-follow ", name].concat(),
-        ["logs" | "start" | "stop" | "restart", name] => words_of(words[0], name),
-        ["health" | "reboot" | "poweroff"] => words[0].to_string(),
+/// The request that a command line makes.
+fn request(words: &[&str]) -> Option<Request> {
+    let request = match words {
+        ["status"] => Request::Status { json: false },
+        ["status", "--json"] => Request::Status { json: true },
+        ["logs", "-f", name] | ["logs", name, "-f"] => {
+            Request::Logs { name: name.to_string(), follow: true }
+        }
+        ["logs", name] => Request::Logs { name: name.to_string(), follow: false },
+        ["start", name] => Request::Start(name.to_string()),
+        ["stop", name] => Request::Stop(name.to_string()),
+        ["restart", name] => Request::Restart(name.to_string()),
+        ["health"] => Request::Health,
+        ["reboot"] => Request::Reboot,
+        ["poweroff"] => Request::PowerOff,
         _ => return None,
     };
-    let request = crate::control::parse(line.as_bytes());
-    request.filter(|_| line.len() < crate::control::MAX_REQUEST).map(|_| line)
-}
-
-fn words_of(verb: &str, name: &str) -> String {
-    [verb, " ", name].concat()
+    // A name that is none would make another request, or none.
+    let line = request.to_line();
+    let stands =
+        line.len() < MAX_REQUEST && Request::parse(line.as_bytes()) == Some(request.clone());
+    stands.then_some(request)
 }
 
 /// Sends the request and shows the answer as it comes.
-fn talk(request: &str) -> std::io::Result<i32> {
+fn talk(request: &Request) -> std::io::Result<i32> {
     let mut stream = UnixStream::connect(CTL_SOCKET)?;
-    stream.write_all([request, "\n"].concat().as_bytes())?;
+    stream.write_all([&request.to_line(), "\n"].concat().as_bytes())?;
     let mut head = Vec::new();
     let mut byte = [0];
     while head.len() < 1024 && stream.read(&mut byte)? == 1 && byte[0] != b'\n' {
         head.push(byte[0]);
     }
-    if head != b"ok" {
+    if head != OK.as_bytes() {
         let text = String::from_utf8_lossy(&head).into_owned();
-        let text = text.strip_prefix("error ").unwrap_or(&text);
+        let text = text.strip_prefix(ERROR).unwrap_or(&text);
         let text = printable::line(text);
         complain(if text.is_empty() { "init gave no answer" } else { &text });
         return Ok(1);
@@ -136,7 +144,7 @@ mod tests {
             ("poweroff", "poweroff"),
         ] {
             let words: Vec<&str> = line.split(' ').collect();
-            assert_eq!(request(&words).as_deref(), Some(wanted));
+            assert_eq!(request(&words).map(|request| request.to_line()).as_deref(), Some(wanted));
         }
         for line in ["", "logs", "stop", "status --xml", "reboot now", "logs -f"] {
             let words: Vec<&str> = line.split(' ').filter(|w| !w.is_empty()).collect();

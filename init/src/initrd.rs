@@ -11,12 +11,13 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::path::Path;
 
-use formats::boot_state::Boot;
-use formats::conf::{self, Conf};
+use formats::boot_conf::BootConf;
+use formats::conf;
 use formats::disk::Disk;
 use formats::layout;
 use formats::manifest::{Header, Manifest, TrustedKeys};
 use formats::medium::DeviceFolder;
+use formats::run_slot::RunSlot;
 use formats::{Error, Result};
 use rustix::mount::{MountFlags, mount};
 
@@ -27,10 +28,6 @@ use crate::console::{self, say};
 use crate::watchdog::Watchdog;
 use crate::{devices, modules, rcu, reset, uptime};
 
-/// First line of `boot.conf`.
-const BOOT_CONF_FORM: &str = "ferrite-boot 1";
-/// First line of `/run/ferrite/slot`.
-const RUN_SLOT_FORM: &str = "ferrite-slot 1";
 /// The largest `boot.conf` that is read.
 const MAX_BOOT_CONF: usize = conf::MAX_BYTES;
 /// Where the root is mounted before it becomes `/`.
@@ -70,18 +67,14 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     let arguments = read("/proc/cmdline")?;
     let arguments = String::from_utf8_lossy(&arguments);
     let text = read(layout::BOOT_CONF)?;
-    let conf = conf::parse(&text, BOOT_CONF_FORM).map_err(|e| e.within(layout::BOOT_CONF))?;
-    let chooser = conf::one(&conf.head, "chooser").map_err(|e| e.within(layout::BOOT_CONF))?;
-    let lines = |key| conf.head.iter().filter(move |line| line.key == key).map(|line| line.value);
-    let chains =
-        |key| -> Vec<Vec<&str>> { lines(key).map(|chain| chain.split(' ').collect()).collect() };
-    let (choice, early_disk) = match slot_selection::chooses_here(chooser.value) {
+    let conf = BootConf::parse(&text).map_err(|e| e.within(layout::BOOT_CONF))?;
+    let (choice, early_disk) = match slot_selection::chooses_here(&conf.chooser) {
         None => (slot_selection::from_cmdline(&arguments)?, None),
         Some(method) => {
             // A trial's way back leads over a write of its own initrd: nothing that could
             // hang comes before it, apart from the drivers it takes.
-            for chain in chains("chooser-modules") {
-                modules::load_chain(&chain)?;
+            for chain in &conf.chooser_modules {
+                modules::load_chain(chain)?;
                 if progress.watchdog.is_none() && has_watchdog(&conf) {
                     progress.watchdog = arm_watchdog(&conf);
                 }
@@ -97,21 +90,21 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     let slot = choice.slot;
     progress.choice = Some(choice);
 
-    let later: Vec<&str> = lines("later-modules").flat_map(|chain| chain.split(' ')).collect();
-    let boot_worker = boot_worker::load_modules(&chains("modules"), &later)?;
+    let later: Vec<&str> = conf.later_modules.iter().flatten().map(String::as_str).collect();
+    let boot_worker = boot_worker::load_modules(&conf.modules, &later)?;
     let disk = match early_disk {
         Some(disk) => disk,
         None => {
             progress.watchdog = arm_watchdog(&conf);
-            let named = own_disk::named(chooser.value, &arguments);
+            let named = own_disk::named(&conf.chooser, &arguments);
             let disk = own_disk::wait(&StartedBy::Loader(choice, named))?;
             devices::link(&disk)?;
             disk
         }
     };
-    progress.chooser = Some(chooser.value.to_string());
-    reset::reset_on_panic(Some((chooser.value.to_string(), choice.running())));
-    last_reset::weigh(progress.watchdog.as_ref(), chooser.value, choice);
+    progress.chooser = Some(conf.chooser.clone());
+    reset::reset_on_panic(Some((conf.chooser.clone(), choice.running())));
+    last_reset::weigh(progress.watchdog.as_ref(), &conf.chooser, choice);
     let partition = ["/dev/", disk.partition(slot.root_label())?].concat();
     let partitions = DeviceFolder::shared(Path::new(layout::DEVICES));
     let header = slot_header::read(&*partitions, slot)?;
@@ -120,7 +113,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
         .and_then(|header| header.verify(&keys))
         .map_err(|e| e.within(slot.root_label()))?;
     check(&manifest, &conf)?;
-    rollback::yield_to_what_forbids(&manifest, choice, chooser.value, partitions, &keys)?;
+    rollback::yield_to_what_forbids(&manifest, choice, &conf.chooser, partitions, &keys)?;
     say(&[
         "initrd: slot ",
         slot.letter(),
@@ -138,7 +131,7 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     }
     let root = verity_device::open(&partition, &manifest)?;
     mount_root(&root)?;
-    write_run_files(choice, chooser.value, &disk, &manifest, &header)?;
+    write_run_files(choice, &conf.chooser, &disk, &manifest, &header)?;
     say(&["root mounted, starting /sbin/init (", &uptime::now().to_string(), " ms)"]);
     let mut environment: Vec<CString> = Vec::new();
     if let Some(handed) = progress.watchdog.as_ref().map(Watchdog::hand_over) {
@@ -196,17 +189,15 @@ fn read(path: &str) -> Result<Vec<u8>> {
 }
 
 /// Whether the watchdog that the board names is there by now.
-fn has_watchdog(conf: &Conf<'_>) -> bool {
-    let line = conf.head.iter().find(|line| line.key == "watchdog");
-    line.and_then(|line| line.value.split(' ').next()).is_some_and(|path| Path::new(path).exists())
+fn has_watchdog(conf: &BootConf) -> bool {
+    conf.watchdog.as_ref().is_some_and(|watchdog| Path::new(&watchdog.device).exists())
 }
 
 /// Arms the watchdog that the board names. A board whose watchdog does not work still boots: the
 /// trial's deadline and the vital workloads are watched by PID 1 as well.
-fn arm_watchdog(conf: &Conf<'_>) -> Option<Watchdog> {
-    let line = conf.head.iter().find(|line| line.key == "watchdog")?;
-    let (device, seconds) = line.value.split_once(' ')?;
-    match Watchdog::arm(device, seconds.parse().unwrap_or(30)) {
+fn arm_watchdog(conf: &BootConf) -> Option<Watchdog> {
+    let named = conf.watchdog.as_ref()?;
+    match Watchdog::arm(&named.device, named.seconds) {
         Ok(watchdog) => Some(watchdog),
         Err(e) => {
             say(&[&e.to_string()]);
@@ -215,20 +206,19 @@ fn arm_watchdog(conf: &Conf<'_>) -> Option<Watchdog> {
     }
 }
 
-fn trusted_keys(conf: &Conf<'_>) -> Result<TrustedKeys> {
+fn trusted_keys(conf: &BootConf) -> Result<TrustedKeys> {
     let mut keys = TrustedKeys::default();
-    for line in conf.head.iter().filter(|line| line.key == "key") {
-        keys.add_hex(line.value).map_err(|e| e.within(layout::BOOT_CONF))?;
+    for key in &conf.keys {
+        keys.add_hex(key).map_err(|e| e.within(layout::BOOT_CONF))?;
     }
     Ok(keys)
 }
 
 /// A signed manifest can still be that of another board.
-fn check(manifest: &Manifest, conf: &Conf<'_>) -> Result<()> {
-    let board = conf::one(&conf.head, "board").map_err(|e| e.within(layout::BOOT_CONF))?;
-    if manifest.board != board.value {
+fn check(manifest: &Manifest, conf: &BootConf) -> Result<()> {
+    if manifest.board != conf.board {
         return Err(Error::new(
-            ["the slot is for board ", &manifest.board, ", this is ", board.value].concat(),
+            ["the slot is for board ", &manifest.board, ", this is ", &conf.board].concat(),
         ));
     }
     Ok(())
@@ -249,20 +239,18 @@ fn write_run_files(
     manifest: &Manifest,
     header: &[u8],
 ) -> Result<()> {
-    let is = |kind| if choice.kind == kind { "yes" } else { "no" };
-    let mut word = conf::Writer::new(RUN_SLOT_FORM);
-    word.line("slot", choice.slot.letter())
-        .line("trial", is(Boot::Trial))
-        .line("fallback", is(Boot::Fallback))
-        .line("board", &manifest.board)
-        .line("name", &manifest.name)
-        .line("version", &manifest.version)
-        .line("sequence", &manifest.sequence.to_string())
-        .line("disk", &["/dev/", &disk.name].concat())
-        .line("chooser", chooser);
-    for (path, bytes) in
-        [(layout::RUN_SLOT, word.finish().as_bytes()), (layout::RUN_SLOT_HEADER, header)]
-    {
+    let word = RunSlot {
+        slot: choice.slot,
+        boot: choice.kind,
+        board: manifest.board.clone(),
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        sequence: manifest.sequence,
+        disk: ["/dev/", &disk.name].concat(),
+        chooser: chooser.to_string(),
+    };
+    let word = word.to_text();
+    for (path, bytes) in [(layout::RUN_SLOT, word.as_bytes()), (layout::RUN_SLOT_HEADER, header)] {
         std::fs::write(path, bytes)
             .map_err(|e| Error::new([path, ": ", &e.to_string()].concat()))?;
     }

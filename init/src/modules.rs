@@ -74,7 +74,7 @@ fn path_of(name: &str) -> Option<String> {
 }
 
 /// Loads the modules at `paths` in order.
-pub fn load_chain(paths: &[&str]) -> Result<()> {
+pub fn load_chain(paths: &[String]) -> Result<()> {
     paths.iter().try_for_each(|path| load(path))
 }
 

@@ -32,7 +32,7 @@ use crate::initrd::boot_worker;
 use crate::media::Media;
 use crate::network::Network;
 use crate::rootfs::shutdown::{End, Shutdown};
-use crate::system_conf::{Provision, System};
+use crate::system_conf::{NetworkAccess, Provision, System};
 use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
 use crate::workload::startup_gate::StartupGate;
@@ -243,7 +243,7 @@ impl Init {
         let mut first = self.supervisor.units.iter().filter(|unit| unit.first).peekable();
         if first.peek().is_none() {
             self.release_deferred(now);
-        } else if first.any(|unit| unit.conf.network) {
+        } else if first.any(|unit| unit.conf.network == NetworkAccess::Awaited) {
             self.network.open();
             self.start_modules(now);
         }

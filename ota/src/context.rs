@@ -6,9 +6,12 @@ use std::sync::OnceLock;
 use formats::Slot;
 use formats::boot_state::Boot;
 use formats::boot_state_store::BootStateStore;
-use formats::conf::{self, Line};
+use formats::conf;
+use formats::last_failure::LastFailure;
 use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
 use formats::medium::Access;
+use formats::run_slot::RunSlot;
+use formats::system_conf::Outline;
 use sha2::{Digest, Sha256};
 
 use crate::device::Device;
@@ -46,7 +49,10 @@ impl Running {
     pub fn load(device: &Device) -> Result<Running> {
         let path = device.run_slot();
         let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
-        Running::parse(&text).map_err(|e| Error::at(&path, e))
+        let RunSlot { slot, boot, board, name, version, sequence, .. } =
+            RunSlot::parse(&text).map_err(|e| Error::at(&path, e))?;
+        let (trial, fallback) = (boot == Boot::Trial, boot == Boot::Fallback);
+        Ok(Running { slot, trial, fallback, board, name, version, sequence })
     }
 
     /// As what it was booted.
@@ -56,20 +62,6 @@ impl Running {
             (_, true) => Boot::Fallback,
             _ => Boot::Active,
         }
-    }
-
-    fn parse(text: &[u8]) -> formats::Result<Running> {
-        let head = conf::parse(text, "ferrite-slot 1")?.head;
-        let text = |key| conf::one(&head, key).map(|line: &Line| line.value.to_string());
-        Ok(Running {
-            slot: Slot::parse(&text("slot")?)?,
-            trial: conf::one(&head, "trial")?.yes_no()?,
-            fallback: conf::one(&head, "fallback")?.yes_no()?,
-            board: text("board")?,
-            name: text("name")?,
-            version: text("version")?,
-            sequence: conf::one(&head, "sequence")?.number()?,
-        })
     }
 }
 
@@ -124,7 +116,7 @@ impl Context {
 
     /// What the image says about updates.
     pub fn settings(&self) -> Result<&Settings> {
-        once(&self.settings, || Settings::load(&self.device.settings()))
+        once(&self.settings, || Ok(Settings::load(&self.device.settings())?))
     }
 
     /// What lies in the other slot, if a header that verifies says so. It changes with each install.
@@ -171,10 +163,10 @@ pub fn boot_state_store(context: &Context) -> Result<Box<dyn BootStateStore>> {
     let path = device.system_conf();
     let text = read_bounded(&path, conf::MAX_BYTES as u64)?;
     let open = || {
-        let head = conf::parse(&text, "ferrite-system 1")?.head;
-        let name = conf::one(&head, "chooser")?.value;
+        let chooser = Outline::parse(&text)?.chooser;
+        let name = chooser.ok_or_else(|| formats::Error::new("names no chooser"))?;
         formats::boot_state_store::open_on(
-            name,
+            &name,
             device.partitions().clone(),
             (running.slot, running.boot()),
         )
@@ -186,16 +178,14 @@ pub fn boot_state_store(context: &Context) -> Result<Box<dyn BootStateStore>> {
 /// is later than that.
 pub fn built(device: &Device) -> Option<u64> {
     let text = read_bounded(&device.system_conf(), conf::MAX_BYTES as u64).ok()?;
-    let head = conf::parse(&text, "ferrite-system 1").ok()?.head;
-    conf::one(&head, "build-date").ok()?.number().ok()
+    Outline::parse(&text).ok()?.build_date
 }
 
 /// Why the last boot failed, if `init` knows, and of which slot.
 pub fn last_failure(device: &Device) -> Option<(Slot, String)> {
     let text = read_bounded(&device.last_failure(), conf::MAX_BYTES as u64).ok()?;
-    let head = conf::parse(&text, "ferrite-last-failure 1").ok()?.head;
-    let slot = Slot::parse(conf::one(&head, "slot").ok()?.value).ok()?;
-    Some((slot, conf::one(&head, "reason").ok()?.value.to_string()))
+    let LastFailure { slot, reason } = LastFailure::parse(&text).ok()?;
+    Some((slot, reason))
 }
 
 /// What lies in a slot, if a header that verifies says so.
@@ -216,18 +206,5 @@ pub fn identity(slot: Slot, manifest: &Manifest, header: &[u8]) -> VersionId {
         version: manifest.version.clone(),
         header_sha256: formats::hex::encode(&Sha256::digest(header)),
         ..VersionId::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_what_init_writes() {
-        let text = b"ferrite-slot 1\nslot b\ntrial yes\nfallback no\nboard qemu-arm64\nname demo\nversion 1.0.1\nsequence 2\ndisk /dev/vda\n";
-        let running = Running::parse(text).unwrap();
-        assert_eq!((running.slot, running.trial, running.sequence), (Slot::B, true, 2));
-        assert!(Running::parse(b"ferrite-slot 1\nslot c\n").is_err());
     }
 }

@@ -55,7 +55,6 @@ pub mod commands;
 mod console;
 pub mod context;
 pub mod daemon;
-pub mod day_window;
 pub mod device;
 pub mod error;
 pub mod fetch;

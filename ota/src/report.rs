@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
-use serde_json::json;
+use formats::report::{MAX_REASON, Report};
 use tuf::{Envelope, Time};
 
 use crate::clock;
@@ -19,7 +19,7 @@ use crate::fetch::timeouts::Timeouts;
 use crate::policy::rollout::device_id;
 use crate::settings::Settings;
 use crate::state::bounded_file::read_own;
-use crate::state::{Outcome, Report, State, explain};
+use crate::state::{Outcome, PendingReport, State, explain};
 use crate::{Error, Result, random};
 
 /// The device's key for reports: 64 hexadecimal digits, made when the first one is signed.
@@ -28,8 +28,6 @@ const KEY: &str = "report.key";
 const MOST_ATTEMPTS: u32 = 8;
 /// Before the second attempt, in seconds; doubles for each later one.
 const FIRST_PAUSE: u64 = 60;
-/// A reason is cut to so many characters.
-const MAX_REASON: usize = 300;
 
 /// Notes an outcome, to be sent later, when this image reports at all. The same one is told once,
 /// however often it comes up.
@@ -43,7 +41,7 @@ pub fn note(device: &Device, outcome: Outcome, version: &str, reason: &str) -> R
             (report.outcome, report.version.as_str(), &report.reason) == (outcome, version, &reason)
         });
         if !known {
-            state.report = Some(Report {
+            state.report = Some(PendingReport {
                 outcome,
                 version: version.into(),
                 reason,
@@ -84,12 +82,12 @@ pub fn send_due(
 }
 
 /// A clock that jumped ahead and came back holds nothing up for longer than the longest pause.
-fn is_due(report: &Report, now: u64) -> bool {
+fn is_due(report: &PendingReport, now: u64) -> bool {
     report.not_before <= now || report.not_before > now + (FIRST_PAUSE << MOST_ATTEMPTS)
 }
 
 /// What follows from an attempt.
-fn plan(report: &mut Report, taken: bool, now: u64) {
+fn plan(report: &mut PendingReport, taken: bool, now: u64) {
     if !taken {
         report.attempts = report.attempts.saturating_add(1);
         report.not_before = now + (FIRST_PAUSE << (report.attempts - 1).min(MOST_ATTEMPTS));
@@ -97,23 +95,23 @@ fn plan(report: &mut Report, taken: bool, now: u64) {
     report.done = taken || report.attempts >= MOST_ATTEMPTS;
 }
 
-/// The JSON of docs/updates.md, in the envelope of TUF's metadata: `signatures` over the canonical
+/// The report in the envelope of TUF's metadata: `signatures` over the canonical
 /// form of `signed`.
-fn body(device: &Device, running: &Running, report: &Report) -> Result<Vec<u8>> {
+fn body(device: &Device, running: &Running, pending: &PendingReport) -> Result<Vec<u8>> {
     let key = device_key(device)?;
-    let signed = json!({
-        "_type": "ferrite-report",
-        "device": device_id(device)?,
-        "key": formats::hex::encode(key.verifying_key().as_bytes()),
-        "board": running.board,
-        "name": running.name,
-        "running": running.version,
-        "outcome": report.outcome,
-        "version": report.version,
-        "reason": report.reason,
-        "time": Time(report.time).to_string(),
-    });
-    let envelope = Envelope::sign(&signed, &[&key]).map_err(|e| Error::failed(e.to_string()))?;
+    let signed = Report {
+        device: device_id(device)?,
+        key: formats::hex::encode(key.verifying_key().as_bytes()),
+        board: running.board.clone(),
+        name: running.name.clone(),
+        running: running.version.clone(),
+        outcome: pending.outcome,
+        version: pending.version.clone(),
+        reason: pending.reason.clone(),
+        time: Time(pending.time).to_string(),
+    };
+    let envelope =
+        Envelope::sign(&signed.to_json(), &[&key]).map_err(|e| Error::failed(e.to_string()))?;
     Ok(envelope.to_bytes())
 }
 
@@ -157,8 +155,8 @@ fn make_key(path: &Path) -> Result<SigningKey> {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
-        Report {
+    fn report() -> PendingReport {
+        PendingReport {
             outcome: Outcome::FellBack,
             version: "1".into(),
             reason: "r".into(),

@@ -3,9 +3,9 @@
 //! The program `runner` is a command line ([`args`]) over this library. [`execute`] goes through it
 //! in this order: [`config`] (`model.toml`) → [`trust`] (the model's hash is the slot manifest's) →
 //! [`engine`] (TensorFlow Lite) → [`golden`] (the model still gives the result it gave when it was
-//! published) → [`notify`] (ready) → [`service`] (the inference loop: a [`source`] [`prepare`]s a
-//! picture, [`pipeline`] turns it into a result, [`results`] logs it). The golden sample and the
-//! first picture are prepared while the model is loaded.
+//! published) → ready (the crate `readiness`) → [`service`] (the inference loop: a [`source`]
+//! [`prepare`]s a picture, [`pipeline`] turns it into a result, [`results`] logs it). The golden
+//! sample and the first picture are prepared while the model is loaded.
 //!
 //! Everything but the engine itself builds without TensorFlow Lite: the feature `engine` links it.
 //!
@@ -31,7 +31,6 @@ pub mod decoder;
 pub mod engine;
 pub mod error;
 pub mod golden;
-pub mod notify;
 pub mod picture;
 pub mod pipeline;
 pub mod prepare;

@@ -3,13 +3,13 @@
 use crate::config::{Config, read_bounded};
 use crate::decoder::Outcome;
 use crate::error::{Error, Exit};
-use crate::notify::Notify;
 use crate::pipeline::Pipeline;
 use crate::prepare::{Preparer, Received};
 use crate::results::ResultLog;
 use crate::source::{self, Event, MAX_INPUT, Metrics, Verdict};
 use crate::time;
 use nix::sys::signal::{SigSet, Signal};
+use readiness::ReadyNotifier;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -76,9 +76,9 @@ impl Service {
         }
         // Those of the HTTP source, and one of the folder.
         let room = preparer.model_loaded(source::http::MAX_WAITING + 1);
-        let mut notify = Notify::from_environment(Duration::from_millis(config.heartbeat_ms));
+        let notifier = notifier(Duration::from_millis(config.heartbeat_ms));
         let mut log = ResultLog::new(&config.results);
-        notify.beat();
+        told(notifier.ready());
         eprintln!("{}: ready in {} ms", config.name, started.elapsed().as_millis());
         if let Some(listener) = listener {
             source::http::serve(
@@ -112,8 +112,25 @@ impl Service {
                     return Err(Error::new(Exit::Source, "all sources have ended"));
                 }
             }
-            notify.beat();
+            // From this loop only, so that an inference that hangs silences it.
+            told(notifier.beat());
         }
+    }
+}
+
+/// The way to the supervisor; nobody is told where what it handed over is no good.
+fn notifier(interval: Duration) -> ReadyNotifier {
+    ReadyNotifier::from_env()
+        .unwrap_or_else(|e| {
+            eprintln!("runner: {e}");
+            ReadyNotifier::disconnected()
+        })
+        .at_most_every(interval)
+}
+
+fn told(result: Result<(), readiness::Error>) {
+    if let Err(e) = result {
+        eprintln!("runner: {e}");
     }
 }
 

@@ -1,7 +1,6 @@
 //! The one place with `unsafe`: taking over descriptors that were inherited by number, and a setting
 //! of the allocator.
 
-use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,14 +27,6 @@ pub fn handed_listeners() -> Vec<TcpListener> {
         TcpListener::from(unsafe { OwnedFd::from_raw_fd(fd) })
     };
     (LISTEN_START..LISTEN_START + count).map(take).collect()
-}
-
-/// Takes over an inherited descriptor. A number that is not open gives errors when writing,
-/// nothing worse. Call it once, before anything else opens files.
-pub fn inherited(fd: RawFd) -> File {
-    // SAFETY: FERRITE_NOTIFY_FD says that this descriptor was opened for this process and is
-    // its to close; nothing else in the process knows the number.
-    unsafe { File::from_raw_fd(fd) }
 }
 
 /// Buffers of at least so many bytes are given back to the system when they are freed.

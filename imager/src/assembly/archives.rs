@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::root::merged;
 use crate::config::values::Line;
-use crate::sources::tarball::{MemberKind, Tarball};
+use debian::tarball::{MemberKind, Tarball};
 use imagefs::tree::{Kind, Node, Tree};
 
 /// Adds the files of `archive` that `only` names, at the paths that they have there. Links are
@@ -66,7 +66,7 @@ fn is_like(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::deb::tests::open_deb;
+    use debian::fixtures::open_deb;
 
     #[test]
     fn patterns_name_files_and_all_below_folders() {

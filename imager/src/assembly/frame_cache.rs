@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::sources::cache::Cache;
+use debian::cache::Cache;
 
 /// `bytes`, whose SHA-256 is given, as one zstd frame of this level.
 pub fn frame(bytes: &[u8], sha256: &[u8; 32], level: i32, cache: &Cache) -> Result<Vec<u8>> {

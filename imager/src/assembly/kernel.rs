@@ -14,7 +14,7 @@ use super::wifi;
 use crate::config::board::{Chooser, Kernel, KernelSource};
 use crate::config::values::Line;
 use crate::config::{Board, Image};
-use crate::sources::tarball::Tarball;
+use debian::tarball::Tarball;
 
 /// A kernel image is at most this long unpacked.
 const MAX_IMAGE: u64 = 256 << 20;

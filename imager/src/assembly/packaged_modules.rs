@@ -9,7 +9,7 @@ use super::drivers::Drivers;
 use super::elf::section;
 use super::modules::{self, ModuleSource, canonical};
 use crate::config::board::ModuleSignatures;
-use crate::sources::tarball::{MemberKind, Tarball};
+use debian::tarball::{MemberKind, Tarball};
 
 /// A module is at most this long unpacked; the largest of Debian's has a third of it.
 const MAX_MODULE: u64 = 32 << 20;

@@ -9,7 +9,7 @@ use formats::payload::{Chunk, ChunkTable};
 use sha2::{Digest, Sha256};
 
 use super::frame_cache::frame;
-use crate::sources::cache::Cache;
+use debian::cache::Cache;
 
 /// Bytes of an uncompressed chunk: small enough that losing one in a broken download, or one block
 /// of it that a device lacks, costs little. `docs/updates.md` has the sizes measured; this one also

@@ -12,9 +12,9 @@ use super::{archives, libraries, packages, ports, skeleton, ssh, wifi};
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
 use crate::sources::Inputs;
-use crate::sources::deb::Deb;
 use crate::sources::request::ENGINE_WHEEL;
-use crate::sources::tarball::MemberKind;
+use debian::deb::Deb;
+use debian::tarball::MemberKind;
 use imagefs::tree::{Kind, Node, Tree};
 
 /// Where models lie on the root, each in a folder of its name.
@@ -83,7 +83,8 @@ pub fn build(
     }
     if let Some(update) = &image.update {
         tree.file(OTA_PATH, 0o755, binaries.ota.as_slice())?;
-        tree.file(OTA_SETTINGS, 0o644, device_conf::ota_settings(image, update).as_bytes())?;
+        let settings = device_conf::ota_settings(image, update).to_text();
+        tree.file(OTA_SETTINGS, 0o644, settings.as_bytes())?;
         tree.file(TUF_ROOT, 0o644, keys.tuf_root.as_slice())?;
         for (number, key) in keys.manifest.iter().enumerate() {
             tree.file(&format!("{MANIFEST_KEYS}/{number}"), 0o644, format!("{key}\n").as_bytes())?;
@@ -128,7 +129,7 @@ pub fn build(
     let ports = ports::of(&tree, image)?;
     let newest = inputs.newest()?;
     let system = device_conf::system_conf(image, board, &modules, &ahead, newest, &ports)?;
-    tree.file(SYSTEM_CONF, 0o644, system.as_bytes())?;
+    tree.file(SYSTEM_CONF, 0o644, system.to_text().as_bytes())?;
     Ok(Root { tree, models })
 }
 

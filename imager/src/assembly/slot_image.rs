@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::payload_writer::{CHUNK_SIZE, CompressedStream};
 use super::root::Root;
 use crate::config::{Board, Image};
-use crate::sources::cache::Cache;
+use debian::cache::Cache;
 use imagefs::tree::{Kind, Tree};
 use imagefs::{erofs, fat};
 

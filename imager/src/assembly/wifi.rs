@@ -10,8 +10,8 @@ use super::kernel::KernelFiles;
 use crate::config::board::Wifi;
 use crate::config::{Board, Image};
 use crate::sources::Inputs;
-use crate::sources::deb::Deb;
-use crate::sources::tarball::MemberKind;
+use debian::deb::Deb;
+use debian::tarball::MemberKind;
 use imagefs::tree::Tree;
 
 /// Where the kernel looks for firmware (Linux drivers/base/firmware_loader/main.c, `fw_path`).
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn links_within_a_package_are_followed() {
-        use crate::sources::deb::tests::open_deb;
+        use debian::fixtures::open_deb;
         assert_eq!(beside("a/brcm/x.bin", "../cypress/y.bin").unwrap(), "a/cypress/y.bin");
         assert!(beside("a/x", "../../y").is_err());
         assert!(beside("a/x", "/y").is_err());

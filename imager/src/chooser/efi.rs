@@ -2,12 +2,12 @@
 //! image on a slot's boot partition is what it starts. docs/choosers/efi.md explains them.
 
 use anyhow::{Context, Result, bail, ensure};
+use debian::deb::Deb;
 use formats::efi::{self, MAX_UKI, PROFILES};
 use uefi_image::{Profile, Signer, UnifiedKernel};
 
 use super::{Files, SlotFiles};
 use crate::config::board::Board;
-use crate::sources::deb::Deb;
 
 /// What only this chooser needs of a slot.
 pub struct Parts {

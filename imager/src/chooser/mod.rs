@@ -2,11 +2,11 @@
 //! way of choosing. What the choice means is in `formats::boot_state`.
 
 use anyhow::{Context, Result, ensure};
+use debian::deb::Deb;
 use formats::rpi::autoboot::Method;
 use uefi_image::Signer;
 
 use crate::config::board::{Board, BootMemory, Chooser};
-use crate::sources::deb::Deb;
 
 pub mod efi;
 pub mod rpi;

@@ -12,7 +12,7 @@ pub mod ramdisk;
 
 use super::{Files, INITRD, KERNEL, SlotFiles};
 use crate::config::board::{Board, BoardFirmware};
-use crate::sources::deb::Deb;
+use debian::deb::Deb;
 
 /// The firmware reads lines of `config.txt` up to this many bytes (98 in newer ones), and ignores the rest
 /// of a line (documentation, "config.txt", file format).
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn firmware_comes_in_pairs_and_with_its_licence() {
-        use crate::sources::deb::tests::open_deb;
+        use debian::fixtures::open_deb;
         let board = board();
         let firmware = board.boot.firmware.as_ref().unwrap();
         let lib = |name: &str| format!("usr/lib/raspi-firmware/{name}");

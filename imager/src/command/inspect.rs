@@ -147,7 +147,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let length = start.len().min(bytes as usize);
     file.read_exact_at(&mut start[..length], 0).map_err(|e| not_ours(path, &e.to_string()))?;
     let named = |error: anyhow::Error| not_ours(path, &format!("{error:#}"));
-    let report = if start.starts_with(b"FERRSLOT") {
+    let report = if start.starts_with(formats::manifest::MAGIC) {
         Report::Update { bytes, slot: update(path, &file, &trusted).map_err(named)? }
     } else if start.starts_with(b"FERRDLTA") {
         published::delta(path).map_err(named)?

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::config::{Board, Image};
-use crate::sources::cache::Cache;
-use crate::sources::release::Expired;
-use crate::sources::session::DEBIAN_KEYRING;
 use crate::sources::{Options, resolve_all};
+use debian::cache::Cache;
+use debian::package_source::DEBIAN_KEYRING;
+use debian::release::Expired;
 
 /// Where inputs come from: the options that `lock` and `build` share.
 #[derive(Debug, Args)]

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-
-use crate::device_settings::shown::Shown;
+use flash::redacted::Redacted;
 
 /// Shows the settings of a flashed device, without the secrets.
 #[derive(Debug, Args)]
@@ -39,11 +38,11 @@ pub fn run(args: SettingsArgs) -> Result<()> {
         magic != [0x28, 0xB5, 0x2F, 0xFD],
         "{path} is compressed; an image as built has no settings, and a medium is not compressed"
     );
-    let shown = Shown::read(bytes, |at, out| file.read_exact_at(out, at))
+    let redacted = Redacted::read(bytes, |at, out| file.read_exact_at(out, at))
         .with_context(|| format!("{path} is no medium with a Ferrite image on it"))?;
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&shown)?),
-        false => print!("{shown}"),
+        true => println!("{}", serde_json::to_string_pretty(&redacted)?),
+        false => print!("{redacted}"),
     }
     Ok(())
 }

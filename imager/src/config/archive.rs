@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::diagnostics::{Document, Finding};
 use super::values::Line;
-use crate::sources::hash::Sha256;
+use debian::hash::Sha256;
 
 /// One archive.
 #[derive(Debug, Deserialize)]

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use debian::suggestion::nearest;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::archive::Place;
-use super::diagnostics::{Document, Finding, nearest};
+use super::diagnostics::{Document, Finding};
 use super::values::{BoardName, Line, Size, Suite};
 
 mod boot;

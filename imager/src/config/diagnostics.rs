@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use debian::suggestion::nearest;
 use serde::de::DeserializeOwned;
 
 /// No image or board file is larger; a bigger one is something else given by mistake.
@@ -104,15 +105,6 @@ fn with_nearest_key(message: &str) -> String {
         Some(key) => format!("unknown key `{unknown}`; did you mean `{key}`?"),
         None => format!("unknown key `{unknown}`; known here: {}", known.join(", ")),
     }
-}
-
-/// The candidate most like `word`, if one is near enough to be what was meant.
-pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|c| (strsim::jaro_winkler(word, c), c))
-        .filter(|(score, _)| *score >= 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, c)| c)
 }
 
 #[cfg(test)]

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use formats::day_window::DayWindow;
+pub use formats::ota_settings::Reboot;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::archive::{self, ArchiveEntry, Only};
 use super::diagnostics::{Document, Finding};
-pub use super::link::{Hours, Tls};
+pub use super::link::Tls;
 pub use super::secure_boot::SecureBoot;
 use super::values::Country;
 use super::values::{
@@ -18,10 +20,7 @@ use super::values::{
 };
 pub use super::workload::{Group, Ready, Restart, Workload};
 
-/// Name of the workload that the imager adds when an image file has `[update]`.
-pub const UPDATE_WORKLOAD: &str = "ota";
-/// The half of it that writes: the devices, and no network.
-pub const WRITER_WORKLOAD: &str = "ota-writer";
+pub use formats::workload::{UPDATE_WORKLOAD, WRITER_WORKLOAD};
 /// Name of the workload that it adds for `[network] wifi`.
 pub const WIFI_WORKLOAD: &str = "wifi";
 
@@ -97,9 +96,11 @@ pub struct Update {
     #[serde(default)]
     pub groups: Vec<Line>,
     /// When something may be fetched; at any time if absent.
-    pub hours: Option<Hours>,
+    pub hours: Option<DayWindow>,
     /// Bytes that may go over the link in a day.
     pub daily_budget: Option<Size>,
+    /// The rate limit of downloads; none if absent.
+    pub max_bytes_per_second: Option<Size>,
     /// The proxy that every connection goes through.
     pub proxy: Option<Spanned<Line>>,
     /// A device's token may be sent over plain HTTP too.
@@ -109,18 +110,6 @@ pub struct Update {
     pub report_url: Option<Spanned<Line>>,
     /// What `https://` needs.
     pub tls: Option<Tls>,
-}
-
-/// When the device may reboot into a new version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reboot {
-    /// As soon as it is installed.
-    #[default]
-    Now,
-    /// Only when somebody says so.
-    Manual,
-    /// Between two times of the day (UTC), in minutes since midnight; may go past midnight.
-    Window(u16, u16),
 }
 
 /// `[network]`: wired, wireless, and the time.
@@ -298,36 +287,6 @@ impl<'de> Deserialize<'de> for Origin {
     }
 }
 
-/// Reads `now`, `manual` or `HH:MM-HH:MM`.
-fn parse_reboot(text: &str) -> Option<Reboot> {
-    match text {
-        "now" => Some(Reboot::Now),
-        "manual" => Some(Reboot::Manual),
-        window => super::link::parse_window(window).map(|(from, to)| Reboot::Window(from, to)),
-    }
-}
-
-impl<'de> Deserialize<'de> for Reboot {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(d)?;
-        parse_reboot(&text).ok_or_else(|| {
-            D::Error::custom(format!("{text:?} is none of \"now\", \"manual\", \"02:00-04:00\""))
-        })
-    }
-}
-
-impl std::fmt::Display for Reboot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Now => f.write_str("now"),
-            Self::Manual => f.write_str("manual"),
-            Self::Window(from, to) => {
-                write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
-            }
-        }
-    }
-}
-
 impl Update {
     /// The repository's address, http or https, without a slash at its end.
     pub fn url(&self) -> &str {
@@ -335,8 +294,9 @@ impl Update {
     }
 
     /// How often a new version is started before the device falls back.
-    pub fn tries(&self) -> u32 {
-        self.tries.as_ref().map_or(3, |t| *t.get_ref())
+    pub fn tries(&self) -> u8 {
+        let tries = self.tries.as_ref().map_or(3, |t| *t.get_ref());
+        u8::try_from(tries).unwrap_or(u8::MAX)
     }
 }
 

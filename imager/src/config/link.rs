@@ -1,12 +1,10 @@
 //! The part of `[update]` that says how devices reach their server: when, how much, through what,
 //! and whom they trust to be it.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use formats::layout::TLS_ROOTS;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tuf::ferrite::is_group;
 
 use super::diagnostics::{Document, Finding};
@@ -15,6 +13,9 @@ use super::values::{DevicePath, Mode};
 
 /// Smaller budgets would not bring one chunk of an update, in bytes.
 const LEAST_BUDGET: u64 = 2 << 20;
+
+/// A server that brings less is taken to be hanging, in bytes a second (`ota`).
+const LEAST_RATE: u64 = 1 << 10;
 
 /// `[update.tls]`: the roots of the certificates that the server may have.
 #[derive(Debug, Deserialize)]
@@ -32,42 +33,6 @@ impl Tls {
     }
 }
 
-/// A part of the day in UTC, in minutes since midnight; may go past midnight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hours {
-    from: u16,
-    to: u16,
-}
-
-impl fmt::Display for Hours {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (from, to) = (self.from, self.to);
-        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
-    }
-}
-
-impl<'de> Deserialize<'de> for Hours {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(d)?;
-        parse_window(&text)
-            .map(|(from, to)| Hours { from, to })
-            .ok_or_else(|| D::Error::custom(format!("{text:?} is not like \"01:00-05:00\"")))
-    }
-}
-
-/// Reads `HH:MM-HH:MM` into minutes since midnight.
-pub fn parse_window(text: &str) -> Option<(u16, u16)> {
-    let minute = |t: &str| {
-        let (h, m) = t.split_once(':')?;
-        let digits = |s: &str| s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
-        let (hours, minutes) = (h.parse::<u16>().ok()?, m.parse::<u16>().ok()?);
-        (digits(h) && digits(m) && hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
-    };
-    let (from, to) = text.split_once('-')?;
-    let (from, to) = (minute(from)?, minute(to)?);
-    (from != to).then_some((from, to))
-}
-
 /// What the types of the single keys do not say.
 pub fn check(update: &Update, document: &Document) -> Result<(), Finding> {
     if let Some(group) = update.groups.iter().find(|group| !is_group(group)) {
@@ -76,6 +41,9 @@ pub fn check(update: &Update, document: &Document) -> Result<(), Finding> {
     }
     if update.daily_budget.is_some_and(|budget| budget.0 < LEAST_BUDGET) {
         return Err(document.whole("`daily_budget` is at least 2M: one chunk has to fit"));
+    }
+    if update.max_bytes_per_second.is_some_and(|rate| rate.0 < LEAST_RATE) {
+        return Err(document.whole("`max_bytes_per_second` is at least 1K: slower is given up"));
     }
     if let Some(proxy) = &update.proxy {
         let text = proxy.get_ref();

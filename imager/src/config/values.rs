@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use debian::names::{check_package_name, check_package_version, check_suite};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 
@@ -107,10 +108,7 @@ checked_text!(
 );
 
 fn check_name(s: &str) -> Result<(), String> {
-    let ok = (1..=32).contains(&s.len())
-        && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !s.starts_with('-');
-    ok.then_some(()).ok_or_else(|| {
+    formats::workload::is_name(s).then_some(()).ok_or_else(|| {
         format!("{s:?} is not a name: use 1 to 32 of a-z, 0-9 and -, not starting with -")
     })
 }
@@ -148,25 +146,6 @@ fn check_device_path(s: &str) -> Result<(), String> {
         return Err(format!("{s:?} has an empty, `.` or `..` part"));
     }
     Ok(())
-}
-
-fn check_package_name(s: &str) -> Result<(), String> {
-    let ok = (2..=128).contains(&s.len())
-        && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
-        && s.as_bytes()[0].is_ascii_alphanumeric();
-    ok.then_some(()).ok_or_else(|| format!("{s:?} is not a Debian package name"))
-}
-
-fn check_suite(s: &str) -> Result<(), String> {
-    let ok = (1..=64).contains(&s.len())
-        && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    ok.then_some(()).ok_or_else(|| format!("{s:?} is not a suite's name, like \"trixie\""))
-}
-
-fn check_package_version(s: &str) -> Result<(), String> {
-    let ok = (1..=128).contains(&s.len())
-        && s.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-:~".contains(&b));
-    ok.then_some(()).ok_or_else(|| format!("{s:?} is not a Debian package version"))
 }
 
 fn check_project_name(s: &str) -> Result<(), String> {

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use debian::suggestion::nearest;
 use formats::layout::{GROUP_CTL, GROUP_SLOTS};
+pub use formats::system_conf::MAX_PORTS;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::diagnostics::{Document, Finding, nearest};
+use super::diagnostics::{Document, Finding};
 use super::values::{DevicePath, Line, Name, Size, Span};
-
-/// The most ports of one workload (`init`'s bound).
-pub const MAX_PORTS: usize = 16;
 
 /// One program that `init` starts and keeps alive.
 #[derive(Debug, Deserialize)]
@@ -105,8 +104,8 @@ impl Group {
     }
 
     /// The group with this number, if it is one of these.
-    pub fn of(number: u64) -> Option<Group> {
-        match u32::try_from(number).ok()? {
+    pub fn of(number: u32) -> Option<Group> {
+        match number {
             GROUP_CTL => Some(Group::Ctl),
             GROUP_SLOTS => Some(Group::Slots),
             _ => None,

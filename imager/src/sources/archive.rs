@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::cache::Cache;
-use super::deb;
-use super::download::Downloader;
-use super::hash::{HashingReader, Sha256};
 use super::local::{self, LocalFile};
-use super::tarball::{MAX_UNPACKED, Tarball};
 use crate::config::archive::{ArchiveEntry, Place};
+use debian::cache::Cache;
+use debian::deb;
+use debian::download::Downloader;
+use debian::hash::{HashingReader, Sha256};
+use debian::tarball::{MAX_UNPACKED, Tarball};
 
 /// An archive takes less than this as it is stored.
 const MAX_PACKED: u64 = 4 << 30;
@@ -22,7 +22,7 @@ const XZ_MEMORY: u64 = 256 << 20;
 
 /// An archive as it was found when the inputs were resolved.
 #[derive(Debug)]
-pub struct Found {
+pub struct ResolvedArchive {
     /// Its path or address, as the file that names it has it.
     pub from: String,
     /// Its hash; of a folder, the hash of [`listing`].
@@ -54,10 +54,10 @@ pub struct Archive {
 /// in the entry.
 ///
 /// Fails when there is none, or its hash is not the one that the entry has.
-pub fn find(folder: &Path, entry: &ArchiveEntry) -> Result<Found> {
+pub fn find(folder: &Path, entry: &ArchiveEntry) -> Result<ResolvedArchive> {
     let from = entry.from().to_owned();
     let path = match entry.place() {
-        Place::Url(_, sha256) => return Ok(Found { from, sha256, source: Source::Url }),
+        Place::Url(_, sha256) => return Ok(ResolvedArchive { from, sha256, source: Source::Url }),
         Place::Path(path) => folder.join(path),
     };
     let named = || {
@@ -77,7 +77,7 @@ pub fn find(folder: &Path, entry: &ArchiveEntry) -> Result<Found> {
             path.display()
         );
         let sha256 = Sha256::of(listing(&files).as_bytes());
-        return Ok(Found { from, sha256, source: Source::Folder(files) });
+        return Ok(ResolvedArchive { from, sha256, source: Source::Folder(files) });
     }
     let file = File::open(&path).with_context(named)?;
     let (sha256, size) = Sha256::of_stream(BufReader::new(file)).with_context(named)?;
@@ -92,7 +92,7 @@ pub fn find(folder: &Path, entry: &ArchiveEntry) -> Result<Found> {
             path.display()
         );
     }
-    Ok(Found { from, sha256, source: Source::File(path) })
+    Ok(ResolvedArchive { from, sha256, source: Source::File(path) })
 }
 
 /// What the hash of a folder is over: a line for each file and link, sorted, with its kind, its
@@ -106,10 +106,10 @@ fn listing(files: &[LocalFile]) -> String {
     files.iter().map(|file| format!("{} {} {}\n", kind(file), file.sha256, file.path)).collect()
 }
 
-impl Found {
+impl ResolvedArchive {
     /// Fetches it, if it is somewhere else, and unpacks it into the cache, each once.
     pub fn open(self, cache: &Cache) -> Result<Archive> {
-        let Found { from, sha256, source } = self;
+        let ResolvedArchive { from, sha256, source } = self;
         let is_folder = matches!(source, Source::Folder(_));
         let tar = match source {
             Source::Folder(files) => {

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::archive::Archive;
-use super::deb::Deb;
 use super::local::LocalFile;
-use super::tarball::Tarball;
 use super::wheel::Wheel;
+use debian::deb::Deb;
+use debian::tarball::Tarball;
 
 /// All inputs of an image on one board.
 #[derive(Debug)]

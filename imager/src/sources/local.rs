@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::cache::read_whole;
-use super::hash::Sha256;
+use debian::cache::read_whole;
+use debian::hash::Sha256;
 
 /// One local file takes less than this.
 const MAX_FILE: u64 = 1 << 30;

@@ -6,12 +6,11 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use debian::hash::Sha256;
+use debian::lock::{BoardPins, DebPin};
 use serde::{Deserialize, Serialize};
 
-use super::hash::Sha256;
-use super::packages::check_archive_path;
 use crate::config::diagnostics::Document;
-use crate::config::values::{PackageName, PackageVersion, Suite};
 
 const HEADER: &str =
     "# Written by `imager lock`: what the image is made of. Commit it; do not edit it.\n\n";
@@ -37,95 +36,6 @@ pub struct Lock {
     /// Files beside the image file.
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FilePin>,
-}
-
-/// What a board asked for, so that a change of it is noticed, and what it came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BoardPins {
-    /// The board's name.
-    pub name: String,
-    /// Its Debian architecture.
-    pub architecture: String,
-    /// What was asked for.
-    pub request: Request,
-    /// The packages of the root, as `name version`.
-    pub root: Vec<String>,
-    /// The kernel's packages, as `name version`.
-    pub kernel: Vec<String>,
-    /// The package with QEMU's firmware, as `name version`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub firmware: Option<String>,
-    /// The package with the firmware that the image carries, as `name version`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub board_firmware: Option<String>,
-    /// The packages with the radio's firmware, as `name version`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub wifi_firmware: Vec<String>,
-    /// The package with the head of unified kernel images, as `name version`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stub: Option<String>,
-}
-
-impl BoardPins {
-    /// All its packages, as `name version`.
-    pub fn ids(&self) -> impl Iterator<Item = &String> {
-        let firmware = self.firmware.iter().chain(&self.board_firmware);
-        let firmware = firmware.chain(&self.wifi_firmware).chain(&self.stub);
-        self.root.iter().chain(&self.kernel).chain(firmware)
-    }
-}
-
-/// What the image and board files ask of the Debian archive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Request {
-    /// The suites of the root's packages.
-    pub suites: Vec<String>,
-    /// Packages wanted with all they depend on, sorted.
-    pub packages: Vec<String>,
-    /// Packages left out, sorted.
-    pub without: Vec<String>,
-    /// The suite of the kernel's packages; empty where the kernel is the user's own.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub kernel_suite: String,
-    /// Their version; empty where the kernel is the user's own.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub kernel_version: String,
-    /// The kernel's packages, sorted.
-    pub kernel: Vec<String>,
-    /// The package with QEMU's firmware.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub firmware: Option<String>,
-    /// The package with the firmware that the image carries.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub board_firmware: Option<String>,
-    /// The packages with the radio's firmware, sorted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub wifi_firmware: Vec<String>,
-    /// The package with the head of unified kernel images.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stub: Option<String>,
-}
-
-/// One Debian package.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DebPin {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// The architecture it was resolved for.
-    pub architecture: String,
-    /// The suite that listed it.
-    pub suite: String,
-    /// Where it lies under the archive's root.
-    pub path: String,
-    /// Its bytes' number.
-    pub size: u64,
-    /// Its bytes' hash.
-    pub sha256: Sha256,
 }
 
 /// One wheel.
@@ -173,13 +83,6 @@ pub struct FilePin {
     pub sha256: Sha256,
 }
 
-impl DebPin {
-    /// The name a board's lists have for it.
-    pub fn id(&self) -> String {
-        format!("{} {}", self.name, self.version)
-    }
-}
-
 impl Default for Lock {
     fn default() -> Self {
         Self {
@@ -223,10 +126,7 @@ impl Lock {
     /// Nothing in a lock may lead outside the archive or the cache, or become an option of pip.
     fn check(&self) -> Result<()> {
         for deb in &self.debs {
-            PackageName::new(&*deb.name).map_err(anyhow::Error::msg)?;
-            PackageVersion::new(&*deb.version).map_err(anyhow::Error::msg)?;
-            Suite::new(&*deb.suite).map_err(anyhow::Error::msg)?;
-            check_archive_path(&deb.path)?;
+            deb.check()?;
         }
         for wheel in &self.wheels {
             if wheel.file.contains(['/', '\0']) || wheel.file.starts_with(['.', '-']) {
@@ -312,6 +212,7 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use debian::lock::Request;
 
     fn pin(name: &str, version: &str) -> DebPin {
         DebPin {

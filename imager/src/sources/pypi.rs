@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::cache::Cache;
 use super::lock::WheelPin;
 use crate::config::board::Architecture;
 use crate::config::image::WheelEntry;
+use debian::cache::Cache;
 
 /// The oldest and newest glibc whose wheels run on the image (trixie has 2.41).
 const GLIBC_MINOR: std::ops::RangeInclusive<u32> = 17..=41;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::lock::Request;
 use super::pypi::WheelRequest;
 use crate::config::board::KernelSource;
 use crate::config::image::Origin;
 use crate::config::{Board, Image};
+use debian::lock::Request;
 
 /// Packages of every image: the C and C++ libraries that workloads link with, and the tools `init`
 /// checks and makes the data file system with.

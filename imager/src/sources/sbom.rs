@@ -5,13 +5,13 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::archive::Archive;
-use super::deb::Deb;
-use super::hash::Sha256;
 use super::inputs::Inputs;
-use super::licence::{self, OwnNames};
-use super::release::format_date;
-use super::tarball::MemberKind;
 use crate::config::{Board, Image};
+use debian::deb::Deb;
+use debian::hash::Sha256;
+use debian::licence::{self, OwnNames};
+use debian::release::format_date;
+use debian::tarball::MemberKind;
 
 /// Stands for "we do not know" in SPDX.
 const UNKNOWN: &str = "NOASSERTION";

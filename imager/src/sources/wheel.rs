@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::hash::Sha256;
+use debian::hash::Sha256;
 
 /// One member takes less than this, unpacked.
 const MAX_MEMBER: u64 = 1 << 30;
@@ -54,7 +54,7 @@ fn read_member(wheel: &Path, path: &str) -> Result<Vec<u8>> {
     let mut zip = open(wheel)?;
     let Some(at) = zip.index_for_name(path) else {
         let names = names(&zip)?;
-        let hint = crate::config::diagnostics::nearest(path, names.iter().map(String::as_str));
+        let hint = debian::suggestion::nearest(path, names.iter().map(String::as_str));
         let hint = hint.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
         bail!("has no member {path}{hint}");
     };

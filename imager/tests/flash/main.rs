@@ -1,7 +1,6 @@
 //! `imager flash` as people call it: onto files, and onto real loop devices where there are any.
 
 mod loops;
-mod made_up;
 mod settings;
 
 use std::fs::{self, File};
@@ -12,6 +11,15 @@ use std::process::{Command, Output, Stdio};
 
 use formats::gpt;
 use loops::Loop;
+
+/// The image that is flashed.
+mod made_up {
+    pub use flash::sample::{SIZE, table};
+
+    pub fn image() -> Vec<u8> {
+        flash::sample::image().unwrap()
+    }
+}
 
 const MIB: u64 = 1 << 20;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use formats::Result;
 use formats::boot_state::{BootState, note_text, parse_note};
 use formats::boot_state_store::{self, BootStateStore, Running};
-use formats::conf::Writer;
+use formats::last_failure::LastFailure;
 use formats::layout::{self, Slot};
 
 use crate::data;
@@ -14,10 +14,6 @@ use crate::data;
 const KEPT: &str = "/data/ferrite/last-failure";
 /// Its name in `init`'s own folder.
 const KEPT_NAME: &str = "last-failure";
-/// First line of both files.
-const FORM: &str = "ferrite-last-failure 1";
-/// The longest reason that is kept.
-const MAX_REASON: usize = 512;
 
 fn open(name: &str, running: Running) -> Result<Box<dyn BootStateStore>> {
     boot_state_store::open(name, Path::new(layout::DEVICES), running)
@@ -77,36 +73,25 @@ pub fn publish_note(chooser: &str, running: Running) -> Result<()> {
 
 /// Once the note and `/data` are there: the full text, if it is about the same failure.
 pub fn publish_details() {
-    let full = data::collected(KEPT).and_then(|bytes| String::from_utf8(bytes).ok());
-    let (Ok(brief), Some(full)) = (std::fs::read_to_string(layout::RUN_LAST_FAILURE), full) else {
-        return;
-    };
-    if full.len() <= MAX_REASON * 2 && is_about(&full, &brief) {
+    let full = data::collected(KEPT).filter(|text| text.len() <= LastFailure::MAX_BYTES);
+    let (Ok(brief), Some(full)) = (std::fs::read(layout::RUN_LAST_FAILURE), full) else { return };
+    if is_about(&full, &brief) {
         let _ = std::fs::write(layout::RUN_LAST_FAILURE, full);
     }
 }
 
 /// Whether the full text, made into a note, begins as the brief one does.
-fn is_about(full: &str, brief: &str) -> bool {
-    let parts = |text: &str| -> Option<(String, String)> {
-        let conf = formats::conf::parse(text.as_bytes(), FORM).ok()?;
-        let value =
-            |key| formats::conf::one(&conf.head, key).ok().map(|line| line.value.to_string());
-        Some((value("slot")?, value("reason")?))
-    };
-    match (parts(full), parts(brief)) {
-        (Some((slot, reason)), Some((other, note))) => {
-            slot == other && note_text(&reason).starts_with(&note)
+fn is_about(full: &[u8], brief: &[u8]) -> bool {
+    match (LastFailure::parse(full), LastFailure::parse(brief)) {
+        (Ok(full), Ok(brief)) => {
+            full.slot == brief.slot && note_text(&full.reason).starts_with(&brief.reason)
         }
         _ => false,
     }
 }
 
 fn text(slot: Slot, reason: &str) -> String {
-    let reason: String = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
-    let mut text = Writer::new(FORM);
-    text.line("slot", slot.letter()).line("reason", &reason);
-    text.finish()
+    LastFailure { slot, reason: reason.into() }.to_text()
 }
 
 #[cfg(test)]
@@ -123,9 +108,12 @@ mod tests {
         let brief = text(slot, reason);
         assert!(brief.contains("slot b\n"), "{brief}");
         let full = text(Slot::B, "vital workload face failed (exit status 1)");
-        assert!(is_about(&full, &brief));
-        assert!(!is_about(&text(Slot::A, "vital workload face failed"), &brief));
-        assert!(!is_about(&text(Slot::B, "something older"), &brief));
+        assert!(is_about(full.as_bytes(), brief.as_bytes()));
+        for (slot, reason) in
+            [(Slot::A, "vital workload face failed"), (Slot::B, "something older")]
+        {
+            assert!(!is_about(text(slot, reason).as_bytes(), brief.as_bytes()));
+        }
     }
 
     #[test]

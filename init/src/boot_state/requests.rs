@@ -9,6 +9,7 @@ use std::path::Path;
 
 use formats::boot_request::{self, BootRequest, Facts};
 use formats::boot_state_store::Running;
+use formats::control::{Request, Verb};
 use formats::layout::{self, Slot};
 use formats::manifest::{Header, TrustedKeys};
 use formats::medium::DeviceFolder;
@@ -16,7 +17,7 @@ use formats::{Error, Result, boot_state_store};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::boot_state::slot_header;
-use crate::control::{Answer, Request};
+use crate::control::Answer;
 use crate::helper::{Helpers, Task};
 use crate::sys;
 use crate::system_conf::Workload;
@@ -33,8 +34,8 @@ const MAX_KEY_FILE: u64 = 1024;
 pub enum Rights<'a> {
     /// Everything.
     Root,
-    /// What these words say, and nothing else.
-    Only(&'a [String]),
+    /// These, and nothing else.
+    Only(&'a [Verb]),
     /// All but the boot state: whoever else the socket's group lets in.
     Steering,
 }
@@ -56,7 +57,7 @@ impl Rights<'_> {
         match self {
             Rights::Root => true,
             Rights::Only(_) if *request == Request::Reboot && !armed => false,
-            Rights::Only(asks) => asks.iter().any(|verb| verb == request.verb()),
+            Rights::Only(asks) => asks.contains(&request.verb()),
             Rights::Steering => !matches!(request, Request::Boot(_)),
         }
     }
@@ -122,7 +123,7 @@ impl BootRequests {
             };
             // PID 1 holds the other end; what it does not find there it calls a failure.
             let _ = File::from(write).write_all(&text);
-            result.map(drop).map_err(|e| e.within(request.verb()))
+            result.map(drop).map_err(|e| e.within(request.verb().word()))
         };
         if !helpers.start(Task::BootState(ticket), now, work) {
             return Err(Answer::error("no process can be made now"));
@@ -215,11 +216,11 @@ mod tests {
              [workload camera]\n{}group 900\n",
             PLAIN.replace("10001", "10002")
         ));
-        system_conf::parse(text.as_bytes()).unwrap().workloads
+        system_conf::System::parse(text.as_bytes()).unwrap().workloads
     }
 
     fn asked(line: &str) -> Request {
-        crate::control::parse(line.as_bytes()).unwrap()
+        Request::parse(line.as_bytes()).unwrap()
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use formats::Result;
+use formats::boot_conf::ModuleChain;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -50,7 +51,7 @@ pub fn adopt() -> Option<Pid> {
 /// Disk drivers, which boards name first, wait for their disk, and checking a module's signature
 /// keeps a processor busy. Where the two of them fail, everything is loaded one after the other
 /// again, and the error is that of the first module that fails so.
-pub fn load_modules(chains: &[Vec<&str>], later: &[&str]) -> Result<Option<BootWorker>> {
+pub fn load_modules(chains: &[ModuleChain], later: &[&str]) -> Result<Option<BootWorker>> {
     if let Some(boot_worker) = load_by_two(chains, later) {
         return Ok(Some(boot_worker));
     }
@@ -62,7 +63,7 @@ pub fn load_modules(chains: &[Vec<&str>], later: &[&str]) -> Result<Option<BootW
 }
 
 /// `None` when no process could be made or a chain did not load.
-fn load_by_two(chains: &[Vec<&str>], later: &[&str]) -> Option<BootWorker> {
+fn load_by_two(chains: &[ModuleChain], later: &[&str]) -> Option<BootWorker> {
     let queue = queue(chains.len()).ok()?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).ok();
     let ((reports, report), (verified, go)) = (pipe()?, pipe()?);
@@ -106,7 +107,7 @@ fn assist(
     queue: &OwnedFd,
     report: OwnedFd,
     verified: &OwnedFd,
-    chains: &[Vec<&str>],
+    chains: &[ModuleChain],
     later: &[&str],
 ) -> ! {
     // PID 1 takes /dev along to the root and empties the initramfs while this goes on.

@@ -60,7 +60,7 @@ impl Init {
         }
         let disk = self.booted.disk.clone();
         let units = &self.supervisor.units;
-        let limits: Vec<Limits> = units.iter().filter_map(|unit| unit.conf.data_limits).collect();
+        let limits: Vec<Limits> = units.iter().filter_map(|unit| Limits::of(&unit.conf)).collect();
         self.helpers.start(Task::Growth, now, move || {
             data::grow(&disk);
             quota::limit_all(&limits);

@@ -2,10 +2,11 @@
 
 use formats::boot_request::BootRequest;
 use formats::boot_state::NO_LONGER_WAITS;
+use formats::control::Request;
 
 use super::Init;
 use crate::boot_state::requests::{Moment, Rights};
-use crate::control::{Answer, Request};
+use crate::control::Answer;
 use crate::rootfs::shutdown::End;
 use crate::rootfs::status;
 use crate::workload::state_machine::Event;
@@ -36,7 +37,7 @@ impl Init {
         let person = rights == Rights::Root;
         if !rights.allow(&request, self.boot_requests.have_armed()) {
             let user = peer.to_string();
-            let refused = ["user ", &user, " may not ask for `", request.verb(), "` now"];
+            let refused = ["user ", &user, " may not ask for `", request.verb().word(), "` now"];
             return Some(Answer::error(&refused.concat()));
         }
         let Request::Boot(request) = request else { return Some(self.answer(request, now)) };

@@ -1,7 +1,8 @@
 //! From PID 1's first step to everything the loop works on.
 
 use formats::layout::{self, Slot};
-use formats::{Error, Result, boot_state_store, conf};
+use formats::run_slot::RunSlot;
+use formats::{Error, Result, boot_state_store};
 use rustix::system::{RebootCommand, reboot};
 
 use super::Init;
@@ -15,14 +16,14 @@ use crate::helper::{Helpers, Task};
 use crate::media::Media;
 use crate::network::Network;
 use crate::rootfs::{mounts, readahead};
-use crate::system_conf::{self, System};
+use crate::system_conf::System;
 use crate::watchdog::Watchdog;
 use crate::wireless::Wireless;
 use crate::workload::startup_gate::StartupGate;
 use crate::workload::supervise::Supervisor;
 use crate::{control, data, devices, sys, uptime};
 
-/// What was booted, from `/run/ferrite/slot`.
+/// What was booted, as the initrd wrote it down.
 #[derive(Clone)]
 pub struct Booted {
     pub slot: Slot,
@@ -30,7 +31,8 @@ pub struct Booted {
     pub disk: String,
     /// Name of the chooser that keeps the boot state.
     pub chooser: String,
-    pub facts: Vec<(String, String)>,
+    /// All lines of the file, for `ctl status`.
+    pub facts: [(&'static str, String); 9],
 }
 
 impl Booted {
@@ -42,24 +44,13 @@ impl Booted {
 
 /// Reads what the initrd found.
 pub fn booted() -> Result<Booted> {
-    let error = |e: Error| e.within(layout::RUN_SLOT);
-    let text = std::fs::read(layout::RUN_SLOT).map_err(|e| error(Error::new(e.to_string())))?;
-    let conf = conf::parse(&text, "ferrite-slot 1").map_err(error)?;
-    let get = |key| conf::one(&conf.head, key).map_err(error);
-    let kind =
-        match (get("trial")?.yes_no().map_err(error)?, get("fallback")?.yes_no().map_err(error)?) {
-            (true, _) => Kind::Trial,
-            (false, true) => Kind::Fallback,
-            (false, false) => Kind::Active,
-        };
-    let pairs = conf.head.iter().map(|line| (line.key.to_string(), line.value.to_string()));
-    Ok(Booted {
-        slot: Slot::parse(get("slot")?.value).map_err(error)?,
-        kind,
-        disk: get("disk")?.value.to_string(),
-        chooser: get("chooser")?.value.to_string(),
-        facts: pairs.collect(),
-    })
+    let found = std::fs::read(layout::RUN_SLOT)
+        .map_err(|e| Error::new(e.to_string()))
+        .and_then(|text| RunSlot::parse(&text))
+        .map_err(|e| e.within(layout::RUN_SLOT))?;
+    let facts = found.lines();
+    let RunSlot { slot, boot, disk, chooser, .. } = found;
+    Ok(Booted { slot, kind: boot, disk, chooser, facts })
 }
 
 /// From PID 1 to the first workload, step by step.
@@ -67,7 +58,7 @@ pub fn start(booted: &Booted) -> Result<Init> {
     let now = uptime::now();
     let text = std::fs::read(layout::SYSTEM_CONF)
         .map_err(|e| Error::new([layout::SYSTEM_CONF, ": ", &e.to_string()].concat()))?;
-    let mut system = system_conf::parse(&text).map_err(|e| e.within(layout::SYSTEM_CONF))?;
+    let mut system = System::parse(&text).map_err(|e| e.within(layout::SYSTEM_CONF))?;
     drop(text);
     let watchdog = take_watchdog(&system);
     let mut supervisor = Supervisor::new(std::mem::take(&mut system.workloads), now);
@@ -138,8 +129,8 @@ pub fn start(booted: &Booted) -> Result<Init> {
 fn take_watchdog(system: &System) -> Option<Watchdog> {
     const SECONDS: u32 = 30;
     let named = system.watchdog.as_ref();
-    Watchdog::adopt(named.map_or(SECONDS, |(_, seconds)| *seconds)).or_else(|| {
-        let (device, seconds) = named?;
-        Watchdog::arm(device, *seconds).map_err(|e| say(&[&e.to_string()])).ok()
+    Watchdog::adopt(named.map_or(SECONDS, |named| named.seconds)).or_else(|| {
+        let named = named?;
+        Watchdog::arm(&named.device, named.seconds).map_err(|e| say(&[&e.to_string()])).ok()
     })
 }

@@ -1,6 +1,8 @@
 //! What `ctl status` and `ctl health` show, as text, JSON and conf form.
 
+use formats::control::{Health, Vital};
 use formats::data_state::{DataState, Kind};
+use formats::run_slot::RunSlot;
 
 use crate::workload::supervise::{Supervisor, Unit};
 use crate::workload::vital_health::Verdict;
@@ -9,7 +11,7 @@ use crate::workload::vital_health::Verdict;
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// `key value` pairs of `/run/ferrite/slot`.
-    pub slot: &'a [(String, String)],
+    pub slot: &'a [(&'static str, String)],
     /// The interface's address, empty if there is none.
     pub address: &'a str,
     /// The wireless network's name and how things stand with it, if there is one.
@@ -63,7 +65,7 @@ pub fn json(supervisor: &Supervisor, facts: &Facts<'_>) -> String {
         member(&mut out, key);
         match (value.as_str(), value.parse::<u64>()) {
             ("yes" | "no", _) => out.push_str(if value == "yes" { "true" } else { "false" }),
-            (_, Ok(_)) if key == "sequence" => out.push_str(value),
+            (_, Ok(_)) if *key == RunSlot::SEQUENCE => out.push_str(value),
             _ => quote(&mut out, value),
         }
         out.push(',');
@@ -140,17 +142,16 @@ fn workload(out: &mut String, unit: &Unit, now: u64) {
     );
 }
 
-/// The answer to `health`, without its first line.
+/// The body of the answer to `health`. `healthy_for`: for how long all of them have been healthy, in
+/// milliseconds.
 pub fn health(verdict: &Verdict, healthy_for: u64) -> String {
-    let word = match verdict {
-        Verdict::Healthy => "healthy",
-        Verdict::Recovering(_) | Verdict::Blocked(_) => "starting",
-        Verdict::Dead(_) | Verdict::Stuck(_) => "unhealthy",
+    let vital = match verdict {
+        Verdict::Healthy => Vital::Healthy,
+        Verdict::Recovering(_) | Verdict::Blocked(_) => Vital::Starting,
+        Verdict::Dead(_) | Verdict::Stuck(_) => Vital::Unhealthy,
     };
-    let reason = verdict.reason();
-    let space = if reason.is_empty() { "" } else { " " };
-    ["vital ", word, "\nhealthy-for ", &seconds(healthy_for), "\nreason", space, reason, "\n"]
-        .concat()
+    let reason = verdict.reason().to_string();
+    Health { vital, healthy_for: healthy_for / 1000, reason }.to_body()
 }
 
 fn row(out: &mut String, width: usize, cells: [&str; 6]) {
@@ -212,10 +213,10 @@ mod tests {
 
     fn supervisor() -> Supervisor {
         let text = with(&format!("[workload a]\n{PLAIN}[workload longer-name]\n{PLAIN}"));
-        Supervisor::new(system_conf::parse(text.as_bytes()).unwrap().workloads, 1_000)
+        Supervisor::new(system_conf::System::parse(text.as_bytes()).unwrap().workloads, 1_000)
     }
 
-    fn facts(slot: &[(String, String)]) -> Facts<'_> {
+    fn facts<'a>(slot: &'a [(&'static str, String)]) -> Facts<'a> {
         Facts {
             slot,
             address: "10.0.2.15/24",
@@ -231,11 +232,8 @@ mod tests {
 
     #[test]
     fn status_as_json_is_json() {
-        let slot = [
-            ("slot".to_string(), "a".to_string()),
-            ("trial".to_string(), "no".to_string()),
-            ("sequence".to_string(), "7".to_string()),
-        ];
+        let slot =
+            [("slot", "a".to_string()), ("trial", "no".to_string()), ("sequence", "7".to_string())];
         let text = json(&supervisor(), &facts(&slot));
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["slot"], "a");
@@ -266,14 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn health_is_conf_form() {
-        let text = format!("ok\n{}", health(&Verdict::Dead("face failed".into()), 12_345));
-        let conf = formats::conf::parse(text.as_bytes(), "ok").unwrap();
-        let value = |key| formats::conf::one(&conf.head, key).unwrap().value;
-        assert_eq!((value("vital"), value("healthy-for")), ("unhealthy", "12"));
-        assert_eq!(value("reason"), "face failed");
-        let text = format!("ok\n{}", health(&Verdict::Healthy, 0));
-        assert!(formats::conf::parse(text.as_bytes(), "ok").is_ok());
+    fn health_is_what_formats_reads() {
+        let parsed = |verdict: Verdict, for_ms| {
+            let answer = formats::control::answer::granted(&health(&verdict, for_ms));
+            Health::parse(answer.as_bytes()).unwrap()
+        };
+        let lost = parsed(Verdict::Dead("face failed".into()), 12_345);
+        assert_eq!((lost.vital, lost.healthy_for), (Vital::Unhealthy, 12));
+        assert_eq!(lost.reason, "face failed");
+        assert_eq!(parsed(Verdict::Healthy, 0).vital, Vital::Healthy);
     }
 
     proptest! {

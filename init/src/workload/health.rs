@@ -66,7 +66,7 @@ mod tests {
 
     fn workload(extra: &str) -> Workload {
         let text = with(&format!("[workload x]\n{PLAIN}{extra}"));
-        system_conf::parse(text.as_bytes()).unwrap().workloads.remove(0)
+        system_conf::System::parse(text.as_bytes()).unwrap().workloads.remove(0)
     }
 
     #[test]

@@ -12,8 +12,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 
 use crate::console::say;
 
-/// The most ports of one workload.
-pub const MAX_PORTS: usize = 16;
 /// Connections that wait for the workload.
 const BACKLOG: i32 = 64;
 

@@ -1,33 +1,9 @@
 //! When a workload that ended is started again: policy, exponential back-off, crash budget.
 
+use formats::system_conf::MAX_CRASHES;
+
 use super::state_machine::Ending;
-
-/// When an ended workload is started again (`restart` in `system.conf`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// Whatever its exit status was.
-    Always,
-    /// Unless it ended with exit status 0.
-    OnFailure,
-    /// Never.
-    Never,
-}
-
-/// The numbers of `backoff` and `budget` in `system.conf`; all times in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Delay after the first crash.
-    pub first: u64,
-    /// Longest delay.
-    pub longest: u64,
-    /// This many crashes …
-    pub crashes: u32,
-    /// … within this time make the workload `failed`.
-    pub window: u64,
-}
-
-/// Largest crash budget a configuration may ask for; bounds the history's memory.
-pub const MAX_BUDGET: u32 = 64;
+use crate::system_conf::{RestartLimits, RestartPolicy};
 
 /// A failed workload is tried again after this many longest delays.
 const FAILED_FACTOR: u64 = 5;
@@ -49,15 +25,15 @@ impl History {
     /// unhealthy.
     pub fn ended(
         &mut self,
-        policy: Policy,
-        limits: &Limits,
+        policy: RestartPolicy,
+        limits: &RestartLimits,
         clean: bool,
         ready_for: u64,
         now: u64,
     ) -> Ending {
         match policy {
-            Policy::Never => return Ending::Finished,
-            Policy::OnFailure if clean => return Ending::Finished,
+            RestartPolicy::Never => return Ending::Finished,
+            RestartPolicy::OnFailure if clean => return Ending::Finished,
             _ => {}
         }
         // A run as long as the longest delay shows that the cause has gone.
@@ -66,7 +42,7 @@ impl History {
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.crashes.retain(|at| now.saturating_sub(*at) < limits.window);
-        let budget = limits.crashes.clamp(1, MAX_BUDGET) as usize;
+        let budget = limits.crashes.clamp(1, MAX_CRASHES) as usize;
         while self.crashes.len() >= budget {
             self.crashes.remove(0);
         }
@@ -79,13 +55,13 @@ impl History {
     }
 
     /// Milliseconds to wait before the next start, after the crashes so far.
-    pub fn delay(&self, limits: &Limits) -> u64 {
+    pub fn delay(&self, limits: &RestartLimits) -> u64 {
         let doublings = self.in_a_row.saturating_sub(1).min(32);
         limits.first.saturating_mul(1 << doublings).min(limits.longest.max(limits.first))
     }
 
     /// Milliseconds until a failed workload is tried again.
-    pub fn failed_delay(limits: &Limits) -> u64 {
+    pub fn failed_delay(limits: &RestartLimits) -> u64 {
         limits.longest.max(limits.first).saturating_mul(FAILED_FACTOR)
     }
 
@@ -107,27 +83,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { first: 1_000, longest: 60_000, crashes: 5, window: 300_000 };
+    const LIMITS: RestartLimits =
+        RestartLimits { first: 1_000, longest: 60_000, crashes: 5, window: 300_000 };
 
     #[test]
     fn the_fifth_crash_within_the_window_spends_the_budget() {
         let mut history = History::default();
         for crash in 0..4 {
-            let ending = history.ended(Policy::Always, &LIMITS, false, 0, crash * 10_000);
+            let ending = history.ended(RestartPolicy::Always, &LIMITS, false, 0, crash * 10_000);
             assert_eq!(ending, Ending::Again, "crash {crash}");
         }
-        assert_eq!(history.ended(Policy::Always, &LIMITS, false, 0, 50_000), Ending::Spent);
+        assert_eq!(history.ended(RestartPolicy::Always, &LIMITS, false, 0, 50_000), Ending::Spent);
     }
 
     #[test]
     fn a_failed_workload_stays_failed_until_a_stable_run() {
         let mut history = History::default();
         for crash in 0..5 {
-            history.ended(Policy::Always, &LIMITS, false, 0, crash);
+            history.ended(RestartPolicy::Always, &LIMITS, false, 0, crash);
         }
         let later = 10_000_000;
-        assert_eq!(history.ended(Policy::Always, &LIMITS, false, 5, later), Ending::Spent);
-        assert_eq!(history.ended(Policy::Always, &LIMITS, false, 60_000, later * 2), Ending::Again);
+        assert_eq!(history.ended(RestartPolicy::Always, &LIMITS, false, 5, later), Ending::Spent);
+        assert_eq!(
+            history.ended(RestartPolicy::Always, &LIMITS, false, 60_000, later * 2),
+            Ending::Again
+        );
         assert_eq!(history.delay(&LIMITS), 1_000);
     }
 
@@ -135,7 +115,7 @@ mod tests {
     fn crashes_far_apart_never_spend_the_budget() {
         let mut history = History::default();
         for crash in 0..1_000 {
-            let ending = history.ended(Policy::Always, &LIMITS, false, 0, crash * 75_001);
+            let ending = history.ended(RestartPolicy::Always, &LIMITS, false, 0, crash * 75_001);
             assert_eq!(ending, Ending::Again);
         }
     }
@@ -143,10 +123,10 @@ mod tests {
     #[test]
     fn policies_decide_on_the_exit_status() {
         let mut history = History::default();
-        assert_eq!(history.ended(Policy::Never, &LIMITS, false, 0, 0), Ending::Finished);
-        assert_eq!(history.ended(Policy::OnFailure, &LIMITS, true, 0, 0), Ending::Finished);
-        assert_eq!(history.ended(Policy::OnFailure, &LIMITS, false, 0, 0), Ending::Again);
-        assert_eq!(history.ended(Policy::Always, &LIMITS, true, 0, 0), Ending::Again);
+        assert_eq!(history.ended(RestartPolicy::Never, &LIMITS, false, 0, 0), Ending::Finished);
+        assert_eq!(history.ended(RestartPolicy::OnFailure, &LIMITS, true, 0, 0), Ending::Finished);
+        assert_eq!(history.ended(RestartPolicy::OnFailure, &LIMITS, false, 0, 0), Ending::Again);
+        assert_eq!(history.ended(RestartPolicy::Always, &LIMITS, true, 0, 0), Ending::Again);
     }
 
     proptest! {
@@ -156,11 +136,11 @@ mod tests {
             longest in 1u64..10_000_000,
             crashes in 1u32..1_000,
         ) {
-            let limits = Limits { first, longest, crashes: u32::MAX, window: 1 };
+            let limits = RestartLimits { first, longest, crashes: u32::MAX, window: 1 };
             let mut history = History::default();
             let mut before = 0;
             for crash in 0..crashes.min(100) {
-                history.ended(Policy::Always, &limits, false, 0, u64::from(crash) * 10);
+                history.ended(RestartPolicy::Always, &limits, false, 0, u64::from(crash) * 10);
                 let delay = history.delay(&limits);
                 prop_assert!(delay >= before && delay >= first.min(longest));
                 prop_assert!(delay <= longest.max(first));
@@ -173,13 +153,13 @@ mod tests {
             times in proptest::collection::vec(0u64..1_000_000, 1..100),
             crashes in 1u32..10,
         ) {
-            let limits = Limits { crashes, ..LIMITS };
+            let limits = RestartLimits { crashes, ..LIMITS };
             let mut times = times;
             times.sort_unstable();
             let mut history = History::default();
             let mut again: Vec<u64> = Vec::new();
             for now in times {
-                if history.ended(Policy::Always, &limits, false, 0, now) == Ending::Spent {
+                if history.ended(RestartPolicy::Always, &limits, false, 0, now) == Ending::Spent {
                     break;
                 }
                 again.push(now);

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use formats::layout;
+use formats::system_conf::MAX_PORTS;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
@@ -14,15 +15,16 @@ use rustix::mount::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 use rustix::thread::{
-    CapabilitySets, configure_capability_in_ambient_set, set_capabilities, set_keep_capabilities,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 use super::cgroup::Cgroup;
-use super::ports::{MAX_PORTS, Ports};
+use super::ports::Ports;
 use crate::beneath::Folder;
 use crate::sys::{self, Forked};
-use crate::system_conf::Workload;
+use crate::system_conf::{Capability, NetworkAccess, Workload};
 use crate::{data, media, quota};
 
 /// Exit status of a child that could not become its program.
@@ -122,7 +124,7 @@ fn become_program(
         .map(|(n, s)| (n, s.as_fd()))
         .collect();
     let handed = sockets.iter().map(|(_, socket)| *socket).chain(notify).collect::<Vec<_>>();
-    if workload.isolated {
+    if workload.network == NetworkAccess::Isolated {
         own_network(output)?;
     }
     own_mounts(workload)?;
@@ -212,9 +214,9 @@ fn own_mounts(workload: &Workload) -> Result<(), Step> {
 fn own_folder(workload: &Workload) -> formats::Result<Folder> {
     let (_, name) = layout::WORKLOADS.rsplit_once('/').unwrap_or_default();
     let folder = Folder::open(data::MOUNT)?.make(name, 0o711)?.make(&workload.name, 0o700)?;
-    if let Some(limits) = &workload.data_limits {
+    if let Some(limits) = quota::Limits::of(workload) {
         // Not every file system keeps account; that is said where `/data` grows.
-        let _ = quota::limit(folder.as_fd(), std::slice::from_ref(limits));
+        let _ = quota::limit(folder.as_fd(), &[limits]);
     }
     folder.give(workload.uid)?;
     Ok(folder)
@@ -233,10 +235,19 @@ fn show(folder: &Folder) -> Result<(), Errno> {
     mount_remount(data::MOUNT, flags, "")
 }
 
+/// The kernel's set of these capabilities.
+fn capabilities(all: &[Capability]) -> CapabilitySet {
+    let each = all.iter().map(|capability| match capability {
+        Capability::NetAdmin => CapabilitySet::NET_ADMIN,
+        Capability::NetRaw => CapabilitySet::NET_RAW,
+    });
+    each.fold(CapabilitySet::empty(), CapabilitySet::union)
+}
+
 /// The workload's user and groups. Capabilities that it has are kept over the change of the user and,
 /// as ambient ones, over the exec; `no_new_privs` does not touch those (capabilities(7)).
 fn credentials(workload: &Workload) -> Result<(), Errno> {
-    let kept = workload.capabilities;
+    let kept = capabilities(&workload.capabilities);
     let groups: Vec<Gid> = workload.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     let (uid, gid) = (Uid::from_raw(workload.uid), Gid::from_raw(workload.uid));
     set_thread_groups(&groups)?;
@@ -271,7 +282,7 @@ fn environment(workload: &Workload, ports: &[u16], notifies: bool) -> Vec<String
     }
     if notifies {
         let number = FIRST_FD as usize + ports.len();
-        all.push(["FERRITE_NOTIFY_FD=", &number.to_string()].concat());
+        all.push([readiness::VARIABLE, "=", &number.to_string()].concat());
     }
     for own in &workload.environment {
         let key = own.split('=').next().unwrap_or_default();
@@ -289,7 +300,7 @@ mod tests {
     #[test]
     fn a_workload_may_replace_a_default_variable() {
         let text = with(&format!("[workload x]\n{PLAIN}env PATH=/opt\nenv A=1\n"));
-        let workload = system_conf::parse(text.as_bytes()).unwrap().workloads.remove(0);
+        let workload = system_conf::System::parse(text.as_bytes()).unwrap().workloads.remove(0);
         let all = environment(&workload, &[], true);
         assert_eq!(
             all.iter().filter(|v| v.starts_with("PATH=")).collect::<Vec<_>>(),
@@ -304,7 +315,7 @@ mod tests {
     #[test]
     fn sockets_come_first_and_the_readiness_descriptor_behind_them() {
         let text = with(&format!("[workload x]\n{PLAIN}listen [::]:8080\nlisten [::]:9\n"));
-        let workload = system_conf::parse(text.as_bytes()).unwrap().workloads.remove(0);
+        let workload = system_conf::System::parse(text.as_bytes()).unwrap().workloads.remove(0);
         let all = environment(&workload, &[8080, 9], true);
         for wanted in ["LISTEN_FDS=2", "LISTEN_FDNAMES=8080:9", "FERRITE_NOTIFY_FD=5"] {
             assert!(all.contains(&wanted.to_string()), "{wanted}: {all:?}");

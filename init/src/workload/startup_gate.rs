@@ -82,7 +82,7 @@ mod tests {
             "[workload a]\n{PLAIN}after b\n[workload b]\n{PLAIN}after c\n\
              [workload c]\n{PLAIN}after b\n[workload d]\n{vital}after b\n[workload e]\n{PLAIN}after d\n"
         ));
-        let workloads = system_conf::parse(text.as_bytes()).unwrap().workloads;
+        let workloads = system_conf::System::parse(text.as_bytes()).unwrap().workloads;
         assert_eq!(first(&workloads), [false, true, true, true, false]);
         assert_eq!(first(&workloads[..3]), [false; 3]);
     }

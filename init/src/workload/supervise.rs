@@ -20,7 +20,7 @@ use super::state_machine::{Action, Event, State, step};
 use super::vital_health::{self, Need, Past, Verdict, VitalHealth};
 use crate::console::say;
 use crate::printable;
-use crate::system_conf::{Provision, Workload};
+use crate::system_conf::{NetworkAccess, Provision, Workload};
 
 /// Milliseconds after which a kill that did not work is repeated.
 const KILL_AGAIN: u64 = 2_000;
@@ -207,7 +207,7 @@ impl Supervisor {
         if let Some(other) = conf.after.iter().find(|other| !ready(other)) {
             return Need::Workload(*other);
         }
-        if conf.network && !self.conditions.network {
+        if conf.network == NetworkAccess::Awaited && !self.conditions.network {
             return Need::Network;
         }
         Need::Nothing
@@ -487,7 +487,8 @@ impl Unit {
         let clean = success && !recycled;
         let why = if recycled { std::mem::take(&mut self.reason) } else { reason.to_string() };
         self.ended_well = clean;
-        let ending = self.history.ended(self.conf.policy, &self.conf.limits, clean, ready_for, now);
+        let ending =
+            self.history.ended(self.conf.restart, &self.conf.limits, clean, ready_for, now);
         self.event(Event::Ended(ending), &why, now);
     }
 }

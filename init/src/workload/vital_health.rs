@@ -143,7 +143,7 @@ mod tests {
 
     fn workload() -> Workload {
         let text = with(&format!("[workload x]\n{PLAIN}"));
-        system_conf::parse(text.as_bytes()).unwrap().workloads.remove(0)
+        system_conf::System::parse(text.as_bytes()).unwrap().workloads.remove(0)
     }
 
     fn verdict(state: State, need: Need, since: u64, now: u64) -> Verdict {

@@ -7,8 +7,10 @@
 
 use crate::boot_state::{BLOB_SIZE, BootState};
 use crate::conf;
+use crate::control::answer::OK;
+use crate::control::verb::Verb;
 use crate::manifest::Manifest;
-use crate::{Error, Result, Slot, hex};
+use crate::{Error, Result, Slot, hex, key};
 
 /// One request about the boot state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +54,14 @@ impl BootRequest {
     /// Understands a request line without its line feed; `None` when it is about something else.
     pub fn parse(line: &str) -> Option<BootRequest> {
         let words: Vec<&str> = line.split(' ').take(4).collect();
-        match words[..] {
-            ["boot-state"] => Some(BootRequest::State),
-            ["boot-begin-install"] => Some(BootRequest::BeginInstall),
-            ["boot-commit"] => Some(BootRequest::Commit),
-            ["boot-forbid-fallback"] => Some(BootRequest::ForbidFallback),
-            ["boot-clear-trial"] => Some(BootRequest::ClearTrial),
-            ["boot-arm", slot, tries] => {
+        let (verb, objects) = words.split_first()?;
+        match (Verb::parse(verb)?, objects) {
+            (Verb::BootState, []) => Some(BootRequest::State),
+            (Verb::BootBeginInstall, []) => Some(BootRequest::BeginInstall),
+            (Verb::BootCommit, []) => Some(BootRequest::Commit),
+            (Verb::BootForbidFallback, []) => Some(BootRequest::ForbidFallback),
+            (Verb::BootClearTrial, []) => Some(BootRequest::ClearTrial),
+            (Verb::BootArm, [slot, tries]) => {
                 let tries = u8::try_from(conf::decimal(tries)?).ok().filter(|n| *n > 0)?;
                 Some(BootRequest::Arm { slot: Slot::parse(slot).ok()?, tries })
             }
@@ -68,23 +71,24 @@ impl BootRequest {
 
     /// The request's line, without its line feed.
     pub fn to_line(self) -> String {
+        let word = self.verb().word();
         match self {
             BootRequest::Arm { slot, tries } => {
-                [self.verb(), " ", slot.letter(), " ", &tries.to_string()].concat()
+                [word, " ", slot.letter(), " ", &tries.to_string()].concat()
             }
-            _ => self.verb().to_string(),
+            _ => word.to_string(),
         }
     }
 
-    /// The first word of its line.
-    pub fn verb(self) -> &'static str {
+    /// What it asks for.
+    pub fn verb(self) -> Verb {
         match self {
-            BootRequest::State => "boot-state",
-            BootRequest::BeginInstall => "boot-begin-install",
-            BootRequest::Arm { .. } => "boot-arm",
-            BootRequest::Commit => "boot-commit",
-            BootRequest::ForbidFallback => "boot-forbid-fallback",
-            BootRequest::ClearTrial => "boot-clear-trial",
+            BootRequest::State => Verb::BootState,
+            BootRequest::BeginInstall => Verb::BootBeginInstall,
+            BootRequest::Arm { .. } => Verb::BootArm,
+            BootRequest::Commit => Verb::BootCommit,
+            BootRequest::ForbidFallback => Verb::BootForbidFallback,
+            BootRequest::ClearTrial => Verb::BootClearTrial,
         }
     }
 
@@ -170,22 +174,19 @@ fn refused(parts: &[&str]) -> Error {
     Error::new(parts.concat())
 }
 
-/// The key of the line that an answer carries the state in.
-const STATE_KEY: &str = "state";
-
 /// The body of the answer to every request: the boot state in the form that the medium has it in.
 pub fn answer(state: &BootState) -> String {
-    [STATE_KEY, " ", &hex::encode(&state.to_blob()), "\n"].concat()
+    [key::STATE, " ", &hex::encode(&state.to_blob()), "\n"].concat()
 }
 
 /// Reads what [`answer`] wrote, behind the `ok` line of the protocol.
 pub fn parse_answer(bytes: &[u8]) -> Result<BootState> {
-    let head = conf::parse(bytes, "ok")?.head;
-    BootState::from_blob(&hex::decode::<BLOB_SIZE>(conf::one(&head, STATE_KEY)?.value)?)
+    let head = conf::parse(bytes, OK)?.head;
+    BootState::from_blob(&hex::decode::<BLOB_SIZE>(conf::one(&head, key::STATE)?.value)?)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -222,7 +223,7 @@ mod tests {
         request.apply(state, &facts).map_err(|e| e.to_string())
     }
 
-    fn any_request() -> impl Strategy<Value = BootRequest> {
+    pub(crate) fn any_request() -> impl Strategy<Value = BootRequest> {
         let slot = prop_oneof![Just(Slot::A), Just(Slot::B)];
         prop_oneof![
             Just(BootRequest::State),

@@ -239,7 +239,7 @@ mod tests {
             let mut state = chooser.load().unwrap();
             assert_eq!(state, ruling);
             chooser.store(&mut state).unwrap();
-            assert_eq!(disk.0.bad.lock().unwrap()[..], []);
+            assert!(disk.0.bad.lock().unwrap().is_empty());
             assert_eq!(chooser.load().unwrap(), BootState { generation: 8, ..ruling });
         }
         let (_, chooser) = disk_with_bad_sectors(&BOOT_STATE_OFFSETS, &BootState::fresh());

@@ -76,6 +76,26 @@ pub fn one<'a, 'l>(lines: &'l [Line<'a>], key: &str) -> Result<&'l Line<'a>> {
     }
 }
 
+/// The value of the only line with this key, or nothing without one.
+///
+/// Fails when there is more than one.
+pub fn optional<'a, 'l>(lines: &'l [Line<'a>], key: &str) -> Result<Option<&'l Line<'a>>> {
+    match lines.iter().any(|line| line.key == key) {
+        true => one(lines, key).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// The lines with this key, in order.
+pub fn each<'a, 'l>(lines: &'l [Line<'a>], key: &'l str) -> impl Iterator<Item = &'l Line<'a>> {
+    lines.iter().filter(move |line| line.key == key)
+}
+
+/// The values of the lines with this key, in order.
+pub fn values(lines: &[Line<'_>], key: &str) -> Vec<String> {
+    each(lines, key).map(|line| line.value.to_string()).collect()
+}
+
 /// Parses conf form. `first` must be its whole first line, which names the format and its version.
 pub fn parse<'a>(text: &'a [u8], first: &str) -> Result<Conf<'a>> {
     if text.len() > MAX_BYTES {
@@ -139,6 +159,11 @@ impl Writer {
         Writer([first, "\n"].concat())
     }
 
+    /// Starts with nothing: the body of a message whose first line is not ours to write.
+    pub fn empty() -> Self {
+        Writer(String::new())
+    }
+
     /// Adds a `key value` line.
     ///
     /// Panics when the value holds a line feed: callers validate what people typed before.
@@ -151,6 +176,24 @@ impl Writer {
         }
         self.0.push('\n');
         self
+    }
+
+    /// Adds a line with this key for each value.
+    pub fn lines(&mut self, key: &str, values: &[String]) -> &mut Self {
+        for value in values {
+            self.line(key, value);
+        }
+        self
+    }
+
+    /// Adds a line with `yes` or `no`.
+    pub fn yes_no(&mut self, key: &str, yes: bool) -> &mut Self {
+        self.line(key, if yes { "yes" } else { "no" })
+    }
+
+    /// Adds a line with a number.
+    pub fn number(&mut self, key: &str, number: u64) -> &mut Self {
+        self.line(key, &number.to_string())
     }
 
     /// Starts a `[kind name]` section.

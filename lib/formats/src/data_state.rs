@@ -2,7 +2,7 @@
 //! `ota`. Without the file it was in order, or is still being made ready.
 
 use crate::conf::{self, Writer};
-use crate::{Error, Result};
+use crate::{Error, Result, key};
 
 const FIRST_LINE: &str = "ferrite-data 1";
 
@@ -56,19 +56,19 @@ impl DataState {
             reason.pop();
         }
         let mut writer = Writer::new(FIRST_LINE);
-        writer.line("state", self.kind.word()).line("reason", &reason);
+        writer.line(key::STATE, self.kind.word()).line(key::REASON, &reason);
         writer.finish()
     }
 
     /// Reads the file's text.
     pub fn parse(text: &[u8]) -> Result<DataState> {
         let head = conf::parse(text, FIRST_LINE)?.head;
-        let word = conf::one(&head, "state")?.value;
+        let word = conf::one(&head, key::STATE)?.value;
         let (kind, _) = WORDS
             .into_iter()
             .find(|(_, known)| *known == word)
             .ok_or_else(|| Error::new("the data partition's state is not known"))?;
-        Ok(DataState { kind, reason: conf::one(&head, "reason")?.value.to_string() })
+        Ok(DataState { kind, reason: conf::one(&head, key::REASON)?.value.to_string() })
     }
 }
 

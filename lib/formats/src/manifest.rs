@@ -7,6 +7,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 use crate::conf::{self, Conf, Writer};
+use crate::key;
 use crate::layout::BLOCK;
 use crate::{Error, Result, hex};
 
@@ -19,7 +20,8 @@ pub const MAX_SIGNATURES: usize = 8;
 /// Largest boot or root image, in bytes. It keeps every sum of sizes far from overflow.
 pub const MAX_IMAGE: u64 = 1 << 40;
 
-const MAGIC: &[u8; 8] = b"FERRSLOT";
+/// What a slot header, and with it an `.update` file, begins with.
+pub const MAGIC: &[u8] = b"FERRSLOT";
 const HEADER_VERSION: u32 = 1;
 const SIGNATURES_AT: usize = 20;
 const SIGNATURE_ENTRY: usize = 8 + 64;
@@ -83,19 +85,19 @@ impl Manifest {
     /// The manifest as the text that is signed.
     pub fn to_text(&self) -> String {
         let mut w = Writer::new(FIRST_LINE);
-        w.line("board", &self.board)
-            .line("name", &self.name)
-            .line("version", &self.version)
-            .line("sequence", &self.sequence.to_string())
-            .line("floor", &self.rollback_floor.to_string())
-            .line("root-size", &self.root_size.to_string())
-            .line("root-hash-size", &self.root_hash_size.to_string())
-            .line("root-verity-hash", &hex::encode(&self.root_verity_hash))
-            .line("root-verity-salt", &hex::encode(&self.root_verity_salt))
-            .line("boot-size", &self.boot_size.to_string())
-            .line("chunk-size", &self.chunk_size.to_string())
-            .line("chunk-table-sha256", &hex::encode(&self.chunk_table_sha256));
-        for (key, files) in [("boot-file", &self.boot_files), ("model", &self.models)] {
+        w.line(key::BOARD, &self.board)
+            .line(key::NAME, &self.name)
+            .line(key::VERSION, &self.version)
+            .line(key::SEQUENCE, &self.sequence.to_string())
+            .line(key::ROLLBACK_FLOOR, &self.rollback_floor.to_string())
+            .line(key::ROOT_SIZE, &self.root_size.to_string())
+            .line(key::ROOT_HASH_SIZE, &self.root_hash_size.to_string())
+            .line(key::ROOT_VERITY_HASH, &hex::encode(&self.root_verity_hash))
+            .line(key::ROOT_VERITY_SALT, &hex::encode(&self.root_verity_salt))
+            .line(key::BOOT_SIZE, &self.boot_size.to_string())
+            .line(key::CHUNK_SIZE, &self.chunk_size.to_string())
+            .line(key::CHUNK_TABLE_SHA256, &hex::encode(&self.chunk_table_sha256));
+        for (key, files) in [(key::BOOT_FILE, &self.boot_files), (key::MODEL, &self.models)] {
             for file in files {
                 let (sha256, size) = (hex::encode(&file.sha256), file.size.to_string());
                 w.line(key, &[&sha256, " ", &size, " ", &file.name].concat());
@@ -137,25 +139,25 @@ impl Manifest {
             }
             Ok(files)
         };
-        let chunk_size = number("chunk-size")?;
+        let chunk_size = number(key::CHUNK_SIZE)?;
         if !(65536..=16 << 20).contains(&chunk_size) || !chunk_size.is_power_of_two() {
             return Err(Error::new("chunk-size: not a power of two from 64 KiB to 16 MiB"));
         }
         Ok(Manifest {
-            board: word("board")?,
-            name: word("name")?,
-            version: word("version")?,
-            sequence: number("sequence")?,
-            rollback_floor: number("floor")?,
-            root_size: image_size("root-size")?,
-            root_hash_size: image_size("root-hash-size")?,
-            root_verity_hash: digest("root-verity-hash")?,
-            root_verity_salt: digest("root-verity-salt")?,
-            boot_size: image_size("boot-size")?,
+            board: word(key::BOARD)?,
+            name: word(key::NAME)?,
+            version: word(key::VERSION)?,
+            sequence: number(key::SEQUENCE)?,
+            rollback_floor: number(key::ROLLBACK_FLOOR)?,
+            root_size: image_size(key::ROOT_SIZE)?,
+            root_hash_size: image_size(key::ROOT_HASH_SIZE)?,
+            root_verity_hash: digest(key::ROOT_VERITY_HASH)?,
+            root_verity_salt: digest(key::ROOT_VERITY_SALT)?,
+            boot_size: image_size(key::BOOT_SIZE)?,
             chunk_size,
-            chunk_table_sha256: digest("chunk-table-sha256")?,
-            boot_files: files("boot-file")?,
-            models: files("model")?,
+            chunk_table_sha256: digest(key::CHUNK_TABLE_SHA256)?,
+            boot_files: files(key::BOOT_FILE)?,
+            models: files(key::MODEL)?,
         })
     }
 }

@@ -2,8 +2,8 @@
 //! most of them agree, read by `ota`. The device's own clock may also show what a hardware clock had,
 //! or what was written down; what the servers said is told apart from it here.
 
-use crate::Result;
 use crate::conf::{self, Writer};
+use crate::{Result, key};
 
 const FIRST_LINE: &str = "ferrite-time 1";
 
@@ -20,7 +20,9 @@ impl NetworkTime {
     /// The file's text.
     pub fn to_text(&self) -> String {
         let mut writer = Writer::new(FIRST_LINE);
-        writer.line("unix", &self.unix.to_string()).line("boot-ms", &self.boot_ms.to_string());
+        writer
+            .line(key::UNIX, &self.unix.to_string())
+            .line(key::BOOT_MS, &self.boot_ms.to_string());
         writer.finish()
     }
 
@@ -28,8 +30,8 @@ impl NetworkTime {
     pub fn parse(text: &[u8]) -> Result<NetworkTime> {
         let head = conf::parse(text, FIRST_LINE)?.head;
         Ok(NetworkTime {
-            unix: conf::one(&head, "unix")?.number()?,
-            boot_ms: conf::one(&head, "boot-ms")?.number()?,
+            unix: conf::one(&head, key::UNIX)?.number()?,
+            boot_ms: conf::one(&head, key::BOOT_MS)?.number()?,
         })
     }
 

@@ -9,13 +9,13 @@
 //! file face/ca.pem
 //! ```
 //! Nothing in it is secret and nothing in it is signed: whoever can write the medium can write it.
-//! Each value is looked at by its own function, so that a device carries only what it reads.
+//! So a device looks at each value by its own function, leaves out the one that is no good, and
+//! carries only the functions that it needs; whoever wants all or nothing uses [`Settings::parse`].
 
-use crate::conf::{self, Conf, Line};
-use crate::{Error, Result};
+use crate::conf::{self, Conf, Line, Writer};
+use crate::{Error, Result, key};
 
-/// First line of the file.
-pub const FORM: &str = "ferrite-settings 1";
+const FIRST_LINE: &str = "ferrite-settings 1";
 /// The longest host name, in bytes: one label of DNS (RFC 1123, 2.1; RFC 1035, 2.3.4).
 pub const MAX_HOSTNAME: usize = 63;
 /// The longest name of a wireless network, in bytes (IEEE 802.11-2020, 9.4.2.2).
@@ -36,19 +36,67 @@ pub struct TimeZone<'a> {
     pub rule: &'a str,
 }
 
+/// All settings of a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Its host name, instead of the image's.
+    pub hostname: Option<String>,
+    /// Name and rule of its time zone: [`TimeZone`].
+    pub timezone: Option<(String, String)>,
+    /// The wireless network that it joins, in images that can.
+    pub wifi: Option<String>,
+    /// Who may log in as root, in images with an SSH server: lines of a file `authorized_keys`.
+    pub ssh_keys: Vec<String>,
+    /// Files that were put below the workloads' folders, as `WORKLOAD/PATH`.
+    pub files: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the file's text; fails at the first value that is no good.
+    pub fn parse(text: &[u8]) -> Result<Settings> {
+        let lines = parse(text)?;
+        let zone = timezone(&lines)?;
+        Ok(Settings {
+            hostname: hostname(&lines)?.map(String::from),
+            timezone: zone.map(|zone| (zone.name.to_string(), zone.rule.to_string())),
+            wifi: wifi(&lines)?.map(String::from),
+            ssh_keys: ssh_keys(&lines)?.into_iter().map(String::from).collect(),
+            files: conf::values(&lines.head, key::FILE),
+        })
+    }
+
+    /// The file's text.
+    ///
+    /// Panics when a value holds a line feed.
+    pub fn to_text(&self) -> String {
+        let mut text = Writer::new(FIRST_LINE);
+        if let Some(name) = &self.hostname {
+            text.line(key::HOSTNAME, name);
+        }
+        if let Some((name, rule)) = &self.timezone {
+            text.line(key::TIMEZONE, &[name, " ", rule].concat());
+        }
+        if let Some(ssid) = &self.wifi {
+            text.line(key::WIFI, ssid);
+        }
+        text.lines(key::SSH_KEY, &self.ssh_keys).lines(key::FILE, &self.files);
+        text.finish()
+    }
+}
+
 /// The settings of a device; the lines are not looked at yet.
 pub fn parse(text: &[u8]) -> Result<Conf<'_>> {
-    conf::parse(text, FORM)
+    conf::parse(text, FIRST_LINE)
 }
 
 /// The host name, if one is set.
 pub fn hostname<'a>(settings: &Conf<'a>) -> Result<Option<&'a str>> {
-    checked(settings, "hostname", "is not a host name", is_hostname)
+    checked(settings, key::HOSTNAME, "is not a host name", is_hostname)
 }
 
 /// The time zone, if one is set.
 pub fn timezone<'a>(settings: &Conf<'a>) -> Result<Option<TimeZone<'a>>> {
-    let text = checked(settings, "timezone", "is not `NAME RULE`", |text| {
+    let text = checked(settings, key::TIMEZONE, "is not `NAME RULE`", |text| {
         text.split_once(' ').is_some_and(|(name, rule)| is_zone_name(name) && is_zone_rule(rule))
     })?;
     Ok(text.and_then(|text| text.split_once(' ')).map(|(name, rule)| TimeZone { name, rule }))
@@ -56,12 +104,12 @@ pub fn timezone<'a>(settings: &Conf<'a>) -> Result<Option<TimeZone<'a>>> {
 
 /// The name of the wireless network, if one is set.
 pub fn wifi<'a>(settings: &Conf<'a>) -> Result<Option<&'a str>> {
-    checked(settings, "wifi", "is not the name of a network", is_ssid)
+    checked(settings, key::WIFI, "is not the name of a network", is_ssid)
 }
 
 /// The SSH keys, as in a file `authorized_keys`.
 pub fn ssh_keys<'a>(settings: &Conf<'a>) -> Result<Vec<&'a str>> {
-    let lines = settings.head.iter().filter(|line| line.key == "ssh-key");
+    let lines = conf::each(&settings.head, key::SSH_KEY);
     let keys: Vec<_> = lines.map(|line| line.value).collect();
     if keys.len() > MAX_SSH_KEYS || keys.iter().any(|key| !is_ssh_line(key)) {
         return Err(Error::new("ssh-key: more than 16, or one that is no line of a key"));
@@ -141,9 +189,23 @@ mod tests {
     }
 
     #[test]
+    fn the_text_is_the_one_of_docs_architecture() {
+        let golden = "ferrite-settings 1\nhostname kitchen-1\n\
+            timezone Europe/Berlin CET-1CEST,M3.5.0,M10.5.0/3\nwifi My network\n\
+            ssh-key ssh-ed25519 AAAA me@here\nfile face/site.toml\nfile face/ca.pem\n";
+        let settings = Settings::parse(golden.as_bytes()).unwrap();
+        assert_eq!(settings.wifi.as_deref(), Some("My network"));
+        assert_eq!(settings.files, ["face/site.toml", "face/ca.pem"]);
+        assert_eq!(settings.to_text(), golden);
+        let wrong = golden.replace("kitchen-1", "kitchen.1");
+        assert!(Settings::parse(wrong.as_bytes()).is_err());
+        assert_eq!(Settings::parse(b"ferrite-settings 1\n").unwrap(), Settings::default());
+    }
+
+    #[test]
     fn what_could_lead_elsewhere_is_refused() {
         let read = |line: &str| {
-            let text = format!("{FORM}\n{line}\n");
+            let text = format!("{FIRST_LINE}\n{line}\n");
             let settings = parse(text.as_bytes()).unwrap();
             let all = [
                 hostname(&settings).map(drop),
@@ -189,6 +251,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn comes_back(
+            hostname in proptest::option::of("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"),
+            timezone in proptest::option::of(("[A-Za-z_]{1,9}(/[A-Za-z_+-]{1,9}){0,2}", "[A-Z]{3}[0-9],M3\\.5\\.0/3")),
+            wifi in proptest::option::of("[^\\p{Cc}]{1,8}"),
+            ssh_keys in proptest::collection::vec("ssh-(rsa|ed25519) [A-Za-z0-9+/]{4,80}( [!-~]{1,9})?", 0..=MAX_SSH_KEYS),
+            files in proptest::collection::vec("[a-z]{1,9}(/[!-~]{1,9}){1,3}", 0..9),
+        ) {
+            let settings = Settings { hostname, timezone, wifi, ssh_keys, files };
+            prop_assert_eq!(Settings::parse(settings.to_text().as_bytes()).unwrap(), settings);
+        }
+
         #[test]
         fn never_panics(text in "(ferrite-settings 1\n)?((hostname|timezone|wifi|ssh-key) ?[ -~é]{0,40}\n){0,20}") {
             if let Ok(settings) = parse(text.as_bytes()) {

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
+use formats::day_window::DayWindow;
+
 use crate::clock;
-use crate::day_window::DayWindow;
 use crate::device::Device;
 use crate::heart;
 use crate::settings::Settings;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use formats::boot_request::{self, BootRequest, Facts};
 use formats::boot_state::BootState;
 use formats::boot_state_store;
+use formats::control::Request;
 
 use crate::context::{self, Context};
 use crate::device::Device;
@@ -39,7 +40,7 @@ pub fn ask(device: &Device, request: BootRequest) -> Result<BootState> {
         BootControl::Here => here(device, request),
         BootControl::Init => {
             heart::beat();
-            let answer = health::request(device, &request.to_line(), TIMEOUT);
+            let answer = health::request(device, &Request::Boot(request), TIMEOUT);
             heart::beat();
             boot_request::parse_answer(&answer?).map_err(|e| Error::at(&device.ctl_socket(), e))
         }

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
+pub use formats::report::Outcome;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -46,7 +47,7 @@ pub struct State {
     /// When the first of that metadata expires, in seconds since 1970.
     pub metadata_expires: Option<u64>,
     /// How the last update ended, when this image tells its owner.
-    pub report: Option<Report>,
+    pub report: Option<PendingReport>,
     /// The newest version that is offered and not this device's to take yet.
     pub waiting: Option<Waiting>,
     /// What waits for another trial.
@@ -133,21 +134,9 @@ pub struct Failed {
     pub retry: u32,
 }
 
-/// How an update ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// It runs, and stays.
-    Committed,
-    /// It did not hold; the one before runs.
-    FellBack,
-    /// This device does not take it.
-    Refused,
-}
-
-/// A report that waits to be sent, or was.
+/// A report that waits to be sent, or was: what `formats::report` makes one of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct PendingReport {
     /// How it ended.
     pub outcome: Outcome,
     /// Of which version.

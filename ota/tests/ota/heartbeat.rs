@@ -19,6 +19,7 @@ use ota::heart::{self, Heart};
 use ota::init::boot::BootControl;
 use ota::policy::check::refreshed;
 use ota::settings::Settings;
+use readiness::ReadyNotifier;
 
 /// The longest that nothing was heard, while `work` was done.
 fn longest_silence(beats: &Arc<Mutex<Vec<Instant>>>, work: impl FnOnce()) -> Duration {
@@ -69,7 +70,7 @@ fn whatever_takes_long_beats_meanwhile() {
 #[ignore = "started by the test above, in a process of its own"]
 fn alone() {
     let (mut read, write) = std::io::pipe().unwrap();
-    Heart::on(Some(OwnedFd::from(write).into())).of_process();
+    Heart::on(ReadyNotifier::to(OwnedFd::from(write).into())).of_process();
     let beats = Arc::new(Mutex::new(Vec::new()));
     let heard = beats.clone();
     std::thread::spawn(move || {

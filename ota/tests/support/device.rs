@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use formats::Slot;
-use formats::boot_state::BootState;
+use formats::boot_state::{Boot, BootState};
 use formats::boot_state_store::{BootStateStore, RedundantStore};
 use formats::manifest::{HEADER_SIZE, Manifest};
+use formats::run_slot::RunSlot;
 use ota::Error;
 use ota::context::Context;
 use ota::daemon::{Daemon, Heart};
@@ -125,20 +126,22 @@ impl TestDevice {
 
     /// What `init` writes when it boots a slot.
     pub fn boot_into(&self, slot: Slot, manifest: &Manifest, trial: bool, fallback: bool) {
-        let yes = |b| if b { "yes" } else { "no" };
-        self.put(
-            "run/ferrite/slot",
-            format!(
-                "ferrite-slot 1\nslot {slot}\ntrial {}\nfallback {}\nboard {}\nname {}\nversion {}\n\
-                 sequence {}\ndisk /dev/vda\n",
-                yes(trial),
-                yes(fallback),
-                manifest.board,
-                manifest.name,
-                manifest.version,
-                manifest.sequence
-            ),
-        );
+        let boot = match (trial, fallback) {
+            (true, _) => Boot::Trial,
+            (false, true) => Boot::Fallback,
+            (false, false) => Boot::Active,
+        };
+        let running = RunSlot {
+            slot,
+            boot,
+            board: manifest.board.clone(),
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            sequence: manifest.sequence,
+            disk: "/dev/vda".into(),
+            chooser: "uboot".into(),
+        };
+        self.put("run/ferrite/slot", running.to_text());
         let root = fs::read(self.handle.device(slot.root_label())).unwrap();
         self.put("run/ferrite/slot-header", &root[root.len() - HEADER_SIZE..]);
     }

@@ -14,6 +14,7 @@ use formats::boot_state::{BLOB_SIZE, Boot, BootState, newest};
 use formats::boot_state_store;
 use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use formats::manifest::HEADER_SIZE;
+use formats::run_slot::RunSlot;
 use ota::context::Context;
 use ota::daemon::keeper::Keeper;
 use ota::daemon::{self, Daemon, Heart};
@@ -165,18 +166,17 @@ impl Board<'_> {
             .in_slot(&image, slot)
             .ok_or_else(|| format!("slot {slot} was started ({boot:?}) and is not whole"))?;
         let manifest = &version.manifest;
-        let yes = |is| if is { "yes" } else { "no" };
-        let text = format!(
-            "ferrite-slot 1\nslot {slot}\ntrial {}\nfallback {}\nboard {}\nname {}\nversion {}\n\
-             sequence {}\ndisk /dev/vda\n",
-            yes(boot == Boot::Trial),
-            yes(boot == Boot::Fallback),
-            manifest.board,
-            manifest.name,
-            manifest.version,
-            manifest.sequence
-        );
-        self.root.put("run/ferrite/slot", text.as_bytes());
+        let running = RunSlot {
+            slot,
+            boot,
+            board: manifest.board.clone(),
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            sequence: manifest.sequence,
+            disk: "/dev/vda".into(),
+            chooser: Loader::of(&image).name().into(),
+        };
+        self.root.put("run/ferrite/slot", running.to_text().as_bytes());
         self.root.put("run/ferrite/slot-header", &version.header);
         Context::load(&self.handle).map_err(|e| e.to_string())
     }

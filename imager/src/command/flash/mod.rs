@@ -1,38 +1,26 @@
 //! `imager flash`: an image onto a card, a stick or a disk, and nothing onto anything else.
 //!
-//! The road: look at the image ([`image`], [`acceptance`]) and at this machine's disks ([`machine`]), decide
-//! whether the target may be written ([`choice`], [`in_use`]), ask, open it so that nobody else
-//! can use it ([`medium`]), lay over the image what only this device has ([`patch`]), write, read
-//! back and compare ([`passes`]).
+//! What may be written to, and how, is the crate `flash`'s; here are the questions, the progress and
+//! the last words.
 
-mod acceptance;
-mod aligned;
-mod choice;
-mod image;
-mod in_use;
+mod device_settings;
 mod interrupt;
-mod machine;
-mod medium;
-mod member;
-mod passes;
-mod patch;
+mod passphrase;
 mod progress;
-mod settings_patch;
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
-use rustix::rand::{GetRandomFlags, getrandom};
+use flash::image::Image;
+use flash::machine::{Bus, Device, Machine, Roots};
+use flash::patch::{self, Patches};
+use flash::target::{self, Members};
+use flash::{passes, random, settings_patch, settings_support};
 
-use self::choice::{Care, Members};
-use self::image::Image;
-use self::machine::{Bus, Device, Machine, Roots};
-use self::medium::{Medium, Target};
-use self::patch::Patches;
-use crate::device_settings::SettingsArgs;
+use self::device_settings::DeviceSettingsArgs;
+use self::progress::Progress;
 
 /// Where the names are that `--yes` asks for.
 const BY_ID: &str = "/dev/disk/by-id";
@@ -63,30 +51,32 @@ pub struct FlashArgs {
     #[arg(long, requires = "device")]
     overwrite_member: bool,
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: DeviceSettingsArgs,
 }
 
 /// Runs `imager flash`.
 pub fn run(args: FlashArgs) -> Result<()> {
     let image = Image::open(&args.image)?;
     let machine = Machine::read(&Roots::real())?;
+    let settings = args.settings.settings();
     let Some(path) = &args.device else {
-        ensure!(args.settings.is_empty(), "settings are for a DEVICE; name it behind the image");
-        print!("{}", choice::list(&machine, image.bytes()));
+        ensure!(settings.is_empty(), "settings are for a DEVICE; name it behind the image");
+        print!("{}", target::list(&machine, image.bytes()));
         println!("To write one: imager flash {} DEVICE", args.image.display());
         return Ok(());
     };
-    acceptance::check(&image, &args.settings.wants())?;
-    let settings = args.settings.collect()?;
+    settings_support::check(&image, &settings.requirements())?;
+    let data = settings.read(passphrase::ask_passphrase)?;
     let members = if args.overwrite_member { Members::Overwrite } else { Members::Keep };
-    let (medium, device) = open(&image, &machine, path, members, args.yes)?;
+    let (medium, device) =
+        flash::open(&image, &machine, path, members, |disk| confirm(disk, path, args.yes))?;
     let mut patches = Patches::default();
-    let own = patch::with_own_guids(&image.table, random)?;
+    let own = patch::with_own_guids(&image.table, random::uuid)?;
     let (table, changes) = patch::table_for(&image.table, &own, medium.bytes())?;
     changes.into_iter().for_each(|patch| patches.push(patch));
-    let secret = settings.is_some();
-    if let Some(settings) = settings {
-        patches.push(settings_patch::make(&settings, &image, &table)?);
+    let secret = data.is_some();
+    if let Some(data) = data {
+        patches.push(settings_patch::make(&data, &image, &table)?);
     }
     interrupt::listen();
     let name = medium.name().to_owned();
@@ -95,70 +85,25 @@ pub fn run(args: FlashArgs) -> Result<()> {
     } else {
         format!("{name} is not whole now and will not boot; flash it again")
     };
-    let written = passes::write(&image, &patches, &medium).context(state.clone())?;
+    let mut progress = Progress::new();
+    let written = passes::write(&image, &patches, &medium, &mut progress).context(state.clone())?;
     println!(
         "wrote {}, and zeros on the other {:.1} MB",
         written.rate(),
         written.zeros() as f64 / 1e6
     );
-    let compared = passes::compare(&image, &patches, &medium).context(state)?;
+    let compared = passes::compare(&image, &patches, &medium, &mut progress).context(state)?;
     println!("read back and compared {}: it is what was written", compared.rate());
     let known = medium.finish(secret)?;
     println!("{}", farewell(&name, device, known));
     Ok(())
 }
 
-/// 16 bytes of the kernel's random source.
-fn random() -> Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    getrandom(&mut bytes, GetRandomFlags::empty()).context("random numbers")?;
-    Ok(bytes)
-}
-
-/// Decides whether the target may be written, asks where that is due, and opens it.
-fn open<'a>(
-    image: &Image,
-    machine: &'a Machine,
-    path: &Path,
-    members: Members,
-    yes: bool,
-) -> Result<(Medium, Option<&'a Device>)> {
-    let file = match Target::of(path)? {
-        Target::Block(number) => {
-            let named = machine.by_number(number).with_context(|| {
-                format!("{} is no disk that this kernel lists in /sys/block", path.display())
-            })?;
-            let (device, care) = choice::judge(machine, named, image.bytes(), members)?;
-            if care == Care::Ask {
-                confirm(device, path, yes)?;
-            }
-            let name = format!("/dev/{}", device.name.replace('!', "/"));
-            return Ok((Medium::disk(path, &name, number)?, Some(device)));
-        }
-        Target::NewFile(path) => return Ok((Medium::new_file(&path, image.bytes())?, None)),
-        Target::OldFile(path) => path,
-    };
-    let identity = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
-    ensure!(
-        identity(&file) != identity(image.path()),
-        "{} is the image itself; name another file",
-        file.display()
-    );
-    if let Some(device) = in_use::file_use(machine, &file) {
-        bail!(
-            "{} is what /dev/{1} shows; name /dev/{1}, or `losetup --detach /dev/{1}` first",
-            file.display(),
-            device.name
-        );
-    }
-    Ok((Medium::old_file(&file, image.bytes())?, None))
-}
-
 /// Lets the user say once more which disk is meant.
 fn confirm(device: &Device, typed: &Path, yes: bool) -> Result<()> {
     if yes {
         ensure!(
-            choice::is_full_name(typed, Path::new(BY_ID)),
+            target::is_full_name(typed, Path::new(BY_ID)),
             "--yes needs the disk's full name below {BY_ID}: {} may be another disk tomorrow",
             typed.display()
         );
@@ -175,7 +120,7 @@ fn confirm(device: &Device, typed: &Path, yes: bool) -> Result<()> {
 }
 
 fn ask(device: &Device, input: &mut impl BufRead, output: &mut impl Write) -> Result<()> {
-    writeln!(output, "{}", choice::introduce(device))?;
+    writeln!(output, "{}", target::introduce(device))?;
     write!(output, "Everything on it will be lost. Type its name, {}, to go on: ", device.name)?;
     output.flush()?;
     let mut line = String::new();

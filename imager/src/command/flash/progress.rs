@@ -3,77 +3,67 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+use flash::pass::{Observer, per_second};
+
+use super::interrupt;
+
 /// Between two looks at the line.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// One pass over the medium.
+/// The passes over the medium, on a terminal.
 pub struct Progress {
-    what: &'static str,
+    verb: &'static str,
     total: u64,
     done: u64,
     /// Of `done`, what went through the cable.
     moved: u64,
     start: Instant,
-    shown: Option<Instant>,
+    last_line: Option<Instant>,
     terminal: bool,
 }
 
 impl Progress {
-    /// A pass over `total` bytes. `what` is its verb, such as `writing`.
-    pub fn new(what: &'static str, total: u64) -> Progress {
-        let terminal = std::io::stderr().is_terminal();
-        Progress { what, total, done: 0, moved: 0, start: Instant::now(), shown: None, terminal }
+    /// None has begun.
+    pub fn new() -> Progress {
+        Progress {
+            verb: "",
+            total: 0,
+            done: 0,
+            moved: 0,
+            start: Instant::now(),
+            last_line: None,
+            terminal: std::io::stderr().is_terminal(),
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn begin(&mut self, verb: &'static str, total: u64) {
+        *self = Progress { verb, total, ..Progress::new() };
     }
 
-    /// `done` more bytes of the medium are right, `moved` of them by moving them.
-    pub fn add(&mut self, done: u64, moved: u64) {
+    fn advance(&mut self, done: u64, moved: u64) {
         self.done += done;
         self.moved += moved;
-        if !self.terminal || self.shown.is_some_and(|at| at.elapsed() < PAUSE) {
+        if !self.terminal || self.last_line.is_some_and(|at| at.elapsed() < PAUSE) {
             return;
         }
-        self.shown = Some(Instant::now());
-        let line = line(self.what, self.done, self.total, self.moved, self.start.elapsed());
+        self.last_line = Some(Instant::now());
+        let line = line(self.verb, self.done, self.total, self.moved, self.start.elapsed());
         eprint!("\r{line:<70}");
         let _ = std::io::stderr().flush();
     }
 
-    /// Ends the line; returns the bytes that were moved and how long it took.
-    pub fn end(self) -> Pass {
-        if self.shown.is_some() {
+    fn end(&mut self) {
+        if self.last_line.is_some() {
             eprint!("\r{:<70}\r", "");
         }
-        Pass { done: self.done, moved: self.moved, took: self.start.elapsed() }
-    }
-}
-
-/// What a pass came to.
-#[derive(Debug, Clone, Copy)]
-pub struct Pass {
-    done: u64,
-    moved: u64,
-    took: Duration,
-}
-
-impl Pass {
-    /// Bytes of the medium that did not go through the cable.
-    pub fn zeros(&self) -> u64 {
-        self.done - self.moved
     }
 
-    /// Like `78.3 MB in 3.12 s (25.1 MB/s)`.
-    pub fn rate(&self) -> String {
-        format!(
-            "{:.1} MB in {:.2} s ({:.1} MB/s)",
-            self.moved as f64 / 1e6,
-            self.took.as_secs_f64(),
-            per_second(self.moved, self.took)
-        )
+    fn check(&self) -> Result<()> {
+        interrupt::check()
     }
-}
-
-fn per_second(bytes: u64, time: Duration) -> f64 {
-    bytes as f64 / 1e6 / time.as_secs_f64().max(1e-3)
 }
 
 fn line(what: &str, done: u64, total: u64, moved: u64, time: Duration) -> String {

@@ -2,7 +2,8 @@
 //! the image file it was built from.
 
 use anyhow::{Context, Result, anyhow};
-use formats::{conf, layout};
+use formats::layout;
+use formats::system_conf::Outline;
 use serde::Serialize;
 
 use imagefs::erofs_reader::Volume;
@@ -32,16 +33,14 @@ impl ShellReport {
         let volume = Volume::open(root).context("the root file system")?;
         let text = volume.file(layout::SYSTEM_CONF)?;
         let text = text.with_context(|| format!("the root has no {}", layout::SYSTEM_CONF))?;
-        let system = conf::parse(&text, "ferrite-system 1").map_err(|e| anyhow!(e))?;
-        let console = system.head.iter().find(|line| line.key == "console-shell");
+        let system = Outline::parse(&text).map_err(|e| anyhow!(e))?;
         let mut programs = Vec::new();
         for folder in FOLDERS {
             let names = volume.names(folder)?.into_iter();
             let shells = names.filter(|name| SHELLS.contains(&name.as_str()));
             programs.extend(shells.map(|name| format!("{folder}/{name}")));
         }
-        let ssh = system.head.iter().any(|line| line.key == "ssh-server");
-        Ok(ShellReport { console: console.map(|line| line.value.to_owned()), ssh, programs })
+        Ok(ShellReport { console: system.console_shell, ssh: system.has_ssh_server, programs })
     }
 
     /// For people, in one line.

@@ -2,7 +2,8 @@
 //! the image file it was built from.
 
 use anyhow::{Context, Result, anyhow};
-use formats::{conf, layout};
+use formats::layout;
+use formats::system_conf::Outline;
 use serde::Serialize;
 
 use crate::config::image::{Group, UPDATE_WORKLOAD, WRITER_WORKLOAD};
@@ -24,15 +25,14 @@ impl Steering {
         let volume = Volume::open(root).context("the root file system")?;
         let text = volume.file(layout::SYSTEM_CONF)?;
         let text = text.with_context(|| format!("the root has no {}", layout::SYSTEM_CONF))?;
-        let system = conf::parse(&text, "ferrite-system 1").map_err(|e| anyhow!(e))?;
+        let system = Outline::parse(&text).map_err(|e| anyhow!(e))?;
         let own = |name: &str| [UPDATE_WORKLOAD, WRITER_WORKLOAD].contains(&name);
         let mut found = Vec::new();
-        for section in system.sections.iter().filter(|section| !own(section.name)) {
-            let numbers = section.lines.iter().filter(|line| line.key == "group");
-            let groups = numbers.filter_map(|line| Group::of(line.number().ok()?));
+        for workload in system.workloads.iter().filter(|workload| !own(&workload.name)) {
+            let groups = workload.groups.iter().filter_map(|number| Group::of(*number));
             found.extend(groups.map(|group| Steering {
-                workload: section.name.to_owned(),
-                warning: group.warning(section.name),
+                workload: workload.name.clone(),
+                warning: group.warning(&workload.name),
             }));
         }
         Ok(found)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::diagnostics::Document;
-use crate::sources::deb::tests::make_deb;
+use debian::fixtures::make_deb;
 
 /// A tar archive of these files.
 fn tar_of(files: &[(&str, &str)]) -> Vec<u8> {
