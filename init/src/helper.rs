@@ -166,17 +166,19 @@ impl Helpers {
     /// Kills those that took too long, and gives up those that do not end of it.
     pub fn kill_late(&mut self, now: u64) -> Vec<Late> {
         let mut late = Vec::new();
-        for helper in self.running.iter_mut().filter(|helper| now >= helper.deadline) {
+        while let Some(at) = self.running.iter().position(|helper| now >= helper.deadline) {
+            let mut helper = self.running.swap_remove(at);
             if helper.killed {
                 late.push(Late::Stuck(helper.task));
-                continue;
+                self.stuck.push(helper);
+            } else {
+                let _ = kill_process(helper.pid, Signal::KILL);
+                late.push(Late::Killed(helper.task));
+                helper.killed = true;
+                helper.deadline = now.saturating_add(KILL_TIMEOUT);
+                self.running.push(helper);
             }
-            let _ = kill_process(helper.pid, Signal::KILL);
-            helper.killed = true;
-            helper.deadline = now + KILL_TIMEOUT;
-            late.push(Late::Killed(helper.task));
         }
-        self.stuck.extend(self.running.extract_if(.., |h| h.killed && now >= h.deadline));
         late
     }
 

@@ -9,21 +9,21 @@ mod verity_device;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use formats::boot_conf::BootConf;
 use formats::conf;
 use formats::disk::Disk;
 use formats::layout;
-use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
+use formats::manifest::{Header, Manifest, TrustedKeys};
+use formats::medium::DeviceFolder;
 use formats::run_slot::RunSlot;
 use formats::{Error, Result};
 use rustix::mount::{MountFlags, mount};
 
 use self::own_disk::StartedBy;
 use self::slot_selection::Choice;
-use crate::boot_state::{last_reset, rollback};
+use crate::boot_state::{last_reset, rollback, slot_header};
 use crate::console::{self, say};
 use crate::watchdog::Watchdog;
 use crate::{devices, modules, rcu, reset, uptime};
@@ -106,13 +106,14 @@ fn boot(progress: &mut Progress) -> Result<std::convert::Infallible> {
     reset::reset_on_panic(Some((conf.chooser.clone(), choice.running())));
     last_reset::weigh(progress.watchdog.as_ref(), &conf.chooser, choice);
     let partition = ["/dev/", disk.partition(slot.root_label())?].concat();
-    let header = read_slot_header(&partition)?;
+    let partitions = DeviceFolder::shared(Path::new(layout::DEVICES));
+    let header = slot_header::read(&*partitions, slot)?;
     let keys = trusted_keys(&conf)?;
     let manifest = Header::new(&header)
         .and_then(|header| header.verify(&keys))
         .map_err(|e| e.within(slot.root_label()))?;
     check(&manifest, &conf)?;
-    rollback::yield_to_what_forbids(&manifest, choice, &conf.chooser, &keys)?;
+    rollback::yield_to_what_forbids(&manifest, choice, &conf.chooser, partitions, &keys)?;
     say(&[
         "initrd: slot ",
         slot.letter(),
@@ -203,20 +204,6 @@ fn arm_watchdog(conf: &BootConf) -> Option<Watchdog> {
             None
         }
     }
-}
-
-/// The slot header: the last 64 KiB of the root partition.
-fn read_slot_header(partition: &str) -> Result<Vec<u8>> {
-    use std::io::{Seek, SeekFrom};
-    let error = |e: std::io::Error| Error::new([partition, ": ", &e.to_string()].concat());
-    let mut device = File::open(partition).map_err(error)?;
-    let size = device.seek(SeekFrom::End(0)).map_err(error)?;
-    let offset = size
-        .checked_sub(HEADER_SIZE as u64)
-        .ok_or_else(|| Error::new([partition, ": smaller than a slot header"].concat()))?;
-    let mut header = vec![0; HEADER_SIZE];
-    device.read_exact_at(&mut header, offset).map_err(error)?;
-    Ok(header)
 }
 
 fn trusted_keys(conf: &BootConf) -> Result<TrustedKeys> {

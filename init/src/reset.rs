@@ -1,7 +1,7 @@
 //! Giving up: the reason where the next boot finds it, then a reset.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use formats::boot_state::BootState;
 use formats::boot_state_store::{self, Running};
@@ -13,9 +13,9 @@ use rustix::system::{RebootCommand, reboot};
 use crate::console::{self, say};
 use crate::sys::{self, Forked};
 
-/// So long PID 1 waits until the reason for its reset is written down.
-const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// So long PID 1 waits until the reason for its reset is written down: ten seconds, in polls.
 const NOTE_POLL: Duration = Duration::from_millis(10);
+const NOTE_POLLS: u32 = 1_000;
 
 /// Notes in the boot state that the boot failed, and why. A forked process does it, which is not waited
 /// for longer than a medium in order takes. What fails here is only worth a line: the reset comes
@@ -31,7 +31,7 @@ pub fn note_in_time(chooser: &str, running: Running, reason: &str) {
             sys::exit(i32::from(noted.is_err()))
         }
         Ok(Forked::Parent(pid)) => {
-            if !ends_within(pid, NOTE_TIMEOUT) {
+            if !ends_within(pid, NOTE_POLLS) {
                 say(&["boot state: its medium does not answer; the reason is not noted"]);
             }
         }
@@ -46,15 +46,14 @@ fn note(chooser: &str, running: Running, reason: &str) -> Result<()> {
 }
 
 /// Whether a child ends in time; takes it if it does.
-fn ends_within(pid: Pid, timeout: Duration) -> bool {
-    let until = Instant::now() + timeout;
-    loop {
+fn ends_within(pid: Pid, polls: u32) -> bool {
+    for _ in 0..polls {
         match waitpid(Some(pid), WaitOptions::NOHANG) {
-            Ok(None) | Err(Errno::INTR) if Instant::now() < until => std::thread::sleep(NOTE_POLL),
-            Ok(None) | Err(Errno::INTR) => return false,
+            Ok(None) | Err(Errno::INTR) => std::thread::sleep(NOTE_POLL),
             Ok(Some(_)) | Err(_) => return true,
         }
     }
+    false
 }
 
 /// Resets the board; does not return. What has to be on the disk has been flushed before: a sync
@@ -109,10 +108,11 @@ mod tests {
             std::process::Command::new(program).arg(argument).spawn().unwrap()
         };
         let mut hangs = start("sleep", "600");
-        assert!(!ends_within(Pid::from_child(&hangs), NOTE_POLL));
+        assert!(!ends_within(Pid::from_child(&hangs), 5));
         hangs.kill().unwrap();
         hangs.wait().unwrap();
-        let ends = start("sleep", "0");
-        assert!(ends_within(Pid::from_child(&ends), NOTE_TIMEOUT));
+        let mut ends = start("sleep", "0");
+        assert!(ends_within(Pid::from_child(&ends), NOTE_POLLS));
+        let _ = ends.wait();
     }
 }

@@ -6,12 +6,13 @@
 //! lowest that its version lets come back.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use formats::boot_state::{Boot, BootState};
 use formats::boot_state_store;
 use formats::layout;
 use formats::manifest::{Manifest, TrustedKeys};
-use formats::medium::DeviceFolder;
+use formats::medium::Partitions;
 use formats::{Error, Result};
 
 use crate::boot_state::slot_header;
@@ -25,12 +26,12 @@ pub fn yield_to_what_forbids(
     running: &Manifest,
     choice: Choice,
     chooser: &str,
+    partitions: Arc<dyn Partitions>,
     keys: &TrustedKeys,
 ) -> Result<()> {
     if choice.kind != Boot::Active {
         return Ok(());
     }
-    let partitions = DeviceFolder::shared(Path::new(layout::DEVICES));
     let store = boot_state_store::open_on(chooser, partitions.clone(), choice.running())?;
     // Not to be read is lost, too: what is found then says so.
     let state = store.load().unwrap_or(BootState::lost(choice.slot, choice.kind));

@@ -4,15 +4,22 @@ use formats::layout::Slot;
 use formats::manifest::{HEADER_SIZE, Header, Manifest, TrustedKeys};
 use formats::medium::{Access, Partitions};
 use formats::payload;
+use formats::{Error, Result};
 
 /// The manifest of what lies in a slot, if its header verifies.
 pub fn manifest(partitions: &dyn Partitions, slot: Slot, keys: &TrustedKeys) -> Option<Manifest> {
-    let root = partitions.open(slot.root_label(), Access::Read).ok()?;
+    Header::new(&read(partitions, slot).ok()?).ok()?.verify(keys).ok()
+}
+
+/// The slot header: the last 64 KiB of the root partition.
+pub fn read(partitions: &dyn Partitions, slot: Slot) -> Result<Vec<u8>> {
+    let error = |e: std::io::Error| Error::new([slot.root_label(), ": ", &e.to_string()].concat());
+    let root = partitions.open(slot.root_label(), Access::Read).map_err(error)?;
     // What was written past the page cache must not be answered from it.
-    root.forget_cached().ok()?;
+    root.forget_cached().map_err(error)?;
     let mut header = vec![0; HEADER_SIZE];
-    root.read_at(payload::header_offset(root.size()).ok()?, &mut header).ok()?;
-    Header::new(&header).ok()?.verify(keys).ok()
+    root.read_at(payload::header_offset(root.size())?, &mut header).map_err(error)?;
+    Ok(header)
 }
 
 #[cfg(test)]
