@@ -30,9 +30,10 @@ device-amd64:
 test:
     scripts/ci
 
-# Formatting and clippy, no warning tolerated
+# Formatting, clippy and the pages of docs/, no warning tolerated
 lint:
     cargo fmt --all --check
+    scripts/check-docs
     cargo clippy --workspace --all-targets --features runner/engine --locked -- -D warnings
     ! scripts/efi-rustc || cargo clippy -p efi-bootchooser --target aarch64-unknown-uefi --locked -- -D warnings
 
