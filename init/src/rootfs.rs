@@ -338,11 +338,12 @@ impl Init {
             Some(shutdown) => shutdown.may_feed(now),
             None => self.assessment.may_feed(),
         };
-        if now >= self.next_feed && may_feed {
-            if let Some(watchdog) = &self.watchdog {
-                watchdog.feed();
-                self.next_feed = now + watchdog.interval;
-            }
+        if now >= self.next_feed
+            && may_feed
+            && let Some(watchdog) = &self.watchdog
+        {
+            watchdog.feed();
+            self.next_feed = now + watchdog.interval;
         }
         self.advance_shutdown(now);
     }

@@ -93,10 +93,10 @@ fn find_delta(folder: &Path) -> Result<Option<PathBuf>> {
         if path.extension().is_some_and(|end| end == "delta") {
             return Ok(Some(path));
         }
-        if path.is_dir() {
-            if let Some(found) = find_delta(&path)? {
-                return Ok(Some(found));
-            }
+        if path.is_dir()
+            && let Some(found) = find_delta(&path)?
+        {
+            return Ok(Some(found));
         }
     }
     Ok(None)

@@ -433,12 +433,11 @@ impl Image {
                 return Err(document.at(model.name.span(), why));
             }
             for origin in std::iter::once(&model.model).chain(&model.files) {
-                if let Origin::Wheel { name, .. } = origin.get_ref() {
-                    if !self.wheels.iter().any(|w| w.name.as_str() == name) {
-                        let why =
-                            format!("no [[wheel]] is named `{name}`: add one with its version");
-                        return Err(document.at(origin.span(), why));
-                    }
+                if let Origin::Wheel { name, .. } = origin.get_ref()
+                    && !self.wheels.iter().any(|w| w.name.as_str() == name)
+                {
+                    let why = format!("no [[wheel]] is named `{name}`: add one with its version");
+                    return Err(document.at(origin.span(), why));
                 }
                 if origin.get_ref().file_name().is_empty() {
                     return Err(document.at(origin.span(), "names no file"));

@@ -88,12 +88,12 @@ impl Client {
     /// The deadline has passed.
     pub fn timer(&mut self, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some(lease) = self.lease.as_ref() {
-            if now >= self.since + u64::from(lease.lasts) * 1000 {
-                self.lease = None;
-                actions.push(Action::Remove);
-                self.start_anew(now);
-            }
+        if let Some(lease) = self.lease.as_ref()
+            && now >= self.since + u64::from(lease.lasts) * 1000
+        {
+            self.lease = None;
+            actions.push(Action::Remove);
+            self.start_anew(now);
         }
         match (&self.phase, &self.lease) {
             (Phase::Bound, Some(_)) => {

@@ -241,10 +241,9 @@ impl Network {
             return;
         }
         if let (Some(interface), Some((index, _)), Some((before, _))) = (best, &found, &self.in_use)
+            && index != before
         {
-            if index != before {
-                say(&["network: data leaves by ", &interface.link.name, " now"]);
-            }
+            say(&["network: data leaves by ", &interface.link.name, " now"]);
         }
         self.address =
             found.as_ref().map(|(_, lease)| interface::address(lease)).unwrap_or_default();

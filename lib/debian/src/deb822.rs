@@ -48,10 +48,11 @@ pub fn stanzas(text: &str) -> impl Iterator<Item = Stanza<'_>> {
                 }
                 end = next;
             }
-            if let Some((name, _)) = line.split_once(':') {
-                if !name.is_empty() && !name.starts_with([' ', '\t']) {
-                    stanza.fields.push((name, rest[name.len() + 1..end].trim()));
-                }
+            if let Some((name, _)) = line.split_once(':')
+                && !name.is_empty()
+                && !name.starts_with([' ', '\t'])
+            {
+                stanza.fields.push((name, rest[name.len() + 1..end].trim()));
             }
             rest = &rest[end..];
         }

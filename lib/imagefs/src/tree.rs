@@ -25,6 +25,11 @@ impl Content {
         self.0.len() as u64
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0

@@ -160,11 +160,11 @@ impl Envelope {
             let Some(bytes) = bytes_of_hex(&signature.sig) else {
                 continue;
             };
-            if let Some(key) = authority.schemes.verify(object, &message, &bytes) {
-                if !valid.contains(&key) {
-                    valid.push(key);
-                    ids.push(signature.keyid.clone());
-                }
+            if let Some(key) = authority.schemes.verify(object, &message, &bytes)
+                && !valid.contains(&key)
+            {
+                valid.push(key);
+                ids.push(signature.keyid.clone());
             }
         }
         Ok(ids)

@@ -131,10 +131,10 @@ fn first_bootable<'a>(
     key: Option<&Path>,
 ) -> Result<(u32, Volume<'a>)> {
     for number in 1..=4 {
-        if let Ok(volume) = table.volume(disk, number) {
-            if is_bootable(&volume, model, key)? {
-                return Ok((number, volume));
-            }
+        if let Ok(volume) = table.volume(disk, number)
+            && is_bootable(&volume, model, key)?
+        {
+            return Ok((number, volume));
         }
     }
     bail!("no partition is bootable: the LED blinks four times and that is all")

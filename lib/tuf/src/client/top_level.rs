@@ -48,11 +48,12 @@ impl Client<'_> {
         let authority = root.authority(Role::Snapshot, self.schemes)?;
         let wanted = entry(TIMESTAMP, &timestamp.meta, SNAPSHOT)?;
         let trusted: Option<(Snapshot, Vec<u8>)> = self.trusted(SNAPSHOT, authority)?;
-        if let Some((snapshot, bytes)) = &trusted {
-            if snapshot.version == wanted.version && wanted.matches(bytes) {
-                self.check_expiry(SNAPSHOT, snapshot)?;
-                return Ok(snapshot.clone());
-            }
+        if let Some((snapshot, bytes)) = &trusted
+            && snapshot.version == wanted.version
+            && wanted.matches(bytes)
+        {
+            self.check_expiry(SNAPSHOT, snapshot)?;
+            return Ok(snapshot.clone());
         }
         // 5.5.1 to 5.5.4
         let (new, bytes): (Snapshot, _) = self.fetch_described(
@@ -97,11 +98,12 @@ impl Client<'_> {
         wanted: &MetaFile,
         authority: Authority<'_>,
     ) -> Result<Targets, Error> {
-        if let Some((targets, bytes)) = self.trusted::<Targets>(stored, authority)? {
-            if targets.version == wanted.version && wanted.matches(&bytes) {
-                self.check_expiry(file, &targets)?;
-                return Ok(targets);
-            }
+        if let Some((targets, bytes)) = self.trusted::<Targets>(stored, authority)?
+            && targets.version == wanted.version
+            && wanted.matches(&bytes)
+        {
+            self.check_expiry(file, &targets)?;
+            return Ok(targets);
         }
         // 5.6.1 to 5.6.4
         let (new, bytes): (Targets, _) = self.fetch_described(
