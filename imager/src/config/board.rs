@@ -281,11 +281,12 @@ impl Board {
                 return Err(document.at(watchdog.seconds.span(), why));
             }
         }
-        if let Some(qemu) = &self.qemu {
-            if !(1..=64).contains(&qemu.processors) || qemu.memory.0 < 64 << 20 {
-                return Err(document
-                    .whole("[qemu] needs 1 to 64 `processors` and at least 64M of `memory`"));
-            }
+        if let Some(qemu) = &self.qemu
+            && (!(1..=64).contains(&qemu.processors) || qemu.memory.0 < 64 << 20)
+        {
+            return Err(
+                document.whole("[qemu] needs 1 to 64 `processors` and at least 64M of `memory`")
+            );
         }
         Ok(())
     }

@@ -263,12 +263,12 @@ impl Staged {
             let Ok(bytes) = fs::read(metadata(repo, &name)) else { break };
             replace(&compared.join(name), &mut &bytes[..])?;
         }
-        if let Some(version) = self.targets.as_ref().map(|d| d.content.version - 1) {
-            if version > 0 {
-                let name = format!("{version}.targets.json");
-                let bytes = read(&metadata(repo, &name))?;
-                replace(&compared.join(name), &mut &bytes[..])?;
-            }
+        if let Some(version) = self.targets.as_ref().map(|d| d.content.version - 1)
+            && version > 0
+        {
+            let name = format!("{version}.targets.json");
+            let bytes = read(&metadata(repo, &name))?;
+            replace(&compared.join(name), &mut &bytes[..])?;
         }
         if let Some(draft) = &self.root {
             replace(&folder.join(draft.file_name()), &mut &draft.to_bytes()[..])?;
