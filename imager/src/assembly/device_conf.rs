@@ -114,8 +114,7 @@ pub fn system_conf(
 
 fn watchdog(board: &Board) -> Option<Watchdog> {
     let watchdog = board.watchdog.as_ref()?;
-    let seconds = u32::try_from(watchdog.seconds()).unwrap_or(u32::MAX);
-    Some(Watchdog { device: watchdog.device.to_string(), seconds })
+    Some(Watchdog { device: watchdog.device.to_string(), seconds: watchdog.seconds() })
 }
 
 /// Milliseconds of a span in whole seconds, as the device's files have it.

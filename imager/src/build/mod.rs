@@ -1,5 +1,5 @@
 //! An image file and a board become a disk image and an update: [`prepare`] reads what a build
-//! depends on, [`assemble`] puts slot and firmware together, [`write`] brings them to the disk.
+//! depends on, [`assemble`] puts slot and firmware together, [`mod@write`] brings them to the disk.
 
 pub mod assemble;
 pub mod prepare;

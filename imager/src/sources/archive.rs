@@ -25,7 +25,7 @@ const XZ_MEMORY: u64 = 256 << 20;
 pub struct ResolvedArchive {
     /// Its path or address, as the file that names it has it.
     pub from: String,
-    /// Its hash; of a folder, the hash of [`listing`].
+    /// Its hash; of a folder, the hash of its listing.
     pub sha256: Sha256,
     source: Source,
 }
@@ -42,7 +42,7 @@ enum Source {
 pub struct Archive {
     /// Its path or address, as the file that names it has it.
     pub from: String,
-    /// Its hash; of a folder, the hash of [`listing`].
+    /// Its hash; of a folder, the hash of its listing.
     pub sha256: Sha256,
     /// Whether it was a folder.
     pub is_folder: bool,
