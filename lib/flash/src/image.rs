@@ -1,6 +1,6 @@
 //! The image to be written: `.img`, or the same in zstd, told apart by their bytes.
 //!
-//! Both are read front to back as *windows*: pieces of at most [`WINDOW`] bytes, of which it is
+//! Both are read front to back as *windows*: pieces of at most `WINDOW` bytes, of which it is
 //! known which runs are zeros. A compressed image is never unpacked as a whole.
 
 use std::fs::File;

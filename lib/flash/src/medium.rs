@@ -165,7 +165,7 @@ impl Medium {
         }
     }
 
-    /// Writes bytes, in memory as [`Aligned`] has it, at a multiple of a sector.
+    /// Writes bytes, in memory as `Aligned` has it, at a multiple of a sector.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.file().write_all_at(bytes, offset).with_context(|| {
             let what = if self.is_disk() {
@@ -229,7 +229,7 @@ impl Medium {
         let _ = fadvise(self.file(), 0, None, Advice::DontNeed);
     }
 
-    /// Reads bytes into memory as [`Aligned`] has it, from a multiple of a sector.
+    /// Reads bytes into memory as `Aligned` has it, from a multiple of a sector.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         self.file().read_exact_at(bytes, offset).with_context(|| {
             format!(
