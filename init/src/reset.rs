@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use formats::boot_chooser;
 use formats::boot_state::BootState;
 use formats::boot_state_store::{self, Running};
 use formats::{Result, layout};
@@ -40,7 +41,7 @@ pub fn note_in_time(chooser: &str, running: Running, reason: &str) {
 }
 
 fn note(chooser: &str, running: Running, reason: &str) -> Result<()> {
-    let store = boot_state_store::open(chooser, Path::new(layout::DEVICES), running)?;
+    let store = boot_chooser::open(chooser, Path::new(layout::DEVICES), running)?;
     let change = |state: &mut BootState| state.note_failure(running.0, reason);
     boot_state_store::update(&*store, Path::new(layout::RUN_BOOT_STATE_LOCK), change).map(drop)
 }

@@ -165,7 +165,7 @@ pub fn boot_state_store(context: &Context) -> Result<Box<dyn BootStateStore>> {
     let open = || {
         let chooser = Outline::parse(&text)?.chooser;
         let name = chooser.ok_or_else(|| formats::Error::new("names no chooser"))?;
-        formats::boot_state_store::open_on(
+        formats::boot_chooser::open_on(
             &name,
             device.partitions().clone(),
             (running.slot, running.boot()),

@@ -16,7 +16,9 @@ use test_http::{Server, listen};
 use crate::locked::Locked;
 use crate::machine::imager;
 use crate::own_kernel::{self, OwnKernel};
-use crate::workspace::{Build, Sources, output, project, publish_arguments, read, write_if_new};
+use crate::workspace::{
+    Build, Sources, fixtures_folder, output, project, publish_arguments, read, write_if_new,
+};
 
 pub use crate::workspace::Built;
 
@@ -111,7 +113,7 @@ impl Variant {
 impl TestSlot {
     /// Waits for a free test slot.
     pub fn take() -> Result<TestSlot> {
-        let folder = folder()?;
+        let folder = fixtures_folder()?;
         loop {
             for number in 0..TEST_SLOTS {
                 let test_slot = folder.join(format!("test-slot-{number}"));
@@ -169,7 +171,7 @@ impl TestSlot {
             out: &folder,
         };
         // One build at a time: they share the cache of compressed frames, and few processors.
-        let _one = Locked::wait(&self::folder()?.join("building"))?;
+        let _one = Locked::wait(&fixtures_folder()?.join("building"))?;
         run(Command::new(imager).args(build.arguments()))?;
         Ok(Built::of(&sources, &files, &variant.version(), &folder))
     }
@@ -327,7 +329,7 @@ pub fn image_key() -> Result<PathBuf> {
 /// file in SPKI PEM.
 pub fn boot_key() -> Result<PathBuf> {
     let folder = keys("keys")?;
-    let _one = Locked::wait(&self::folder()?.join("making-keys"))?;
+    let _one = Locked::wait(&fixtures_folder()?.join("making-keys"))?;
     let path = folder.join("raspberry-pi-secure-boot.pub.pem");
     if !path.is_file() {
         let mut command = Command::new(imager()?);
@@ -339,7 +341,7 @@ pub fn boot_key() -> Result<PathBuf> {
 /// The folder with the keys of Secure Boot, made once.
 pub fn secure_boot_keys() -> Result<PathBuf> {
     let folder = keys(SECURED)?;
-    let _one = Locked::wait(&self::folder()?.join("making-keys"))?;
+    let _one = Locked::wait(&fixtures_folder()?.join("making-keys"))?;
     if !folder.join("secure-boot").is_dir() {
         run(Command::new(imager()?).args(["keygen", "--secure-boot", "--out"]).arg(&folder))?;
     }
@@ -348,7 +350,7 @@ pub fn secure_boot_keys() -> Result<PathBuf> {
 
 /// The keys of all test slots, made once.
 pub(crate) fn keys(name: &str) -> Result<PathBuf> {
-    let folder = folder()?;
+    let folder = fixtures_folder()?;
     let _one = Locked::wait(&folder.join("making-keys"))?;
     let keys = folder.join(name);
     if !keys.is_dir() {
@@ -370,12 +372,6 @@ fn port(test_slot: &Path) -> Result<u16> {
     Ok(port)
 }
 
-pub(crate) fn folder() -> Result<PathBuf> {
-    let folder = project().join("target/qemu-fixtures");
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    folder.canonicalize().context("fixture folder")
-}
-
 /// An `init` that stops turning over after twenty seconds; `scripts/device-build hanging-init`
 /// makes it.
 pub fn hanging_init() -> Result<PathBuf> {
@@ -390,7 +386,7 @@ pub fn hanging_init() -> Result<PathBuf> {
 
 /// The folder of version 0.1, built out of the repository's history by `scripts/release-0.1`.
 pub fn release_0_1() -> Result<PathBuf> {
-    let _one = Locked::wait(&folder()?.join("release-0.1"))?;
+    let _one = Locked::wait(&fixtures_folder()?.join("release-0.1"))?;
     let output = Command::new(project().join("scripts/release-0.1"))
         .stderr(std::process::Stdio::inherit())
         .output()
@@ -402,7 +398,7 @@ pub fn release_0_1() -> Result<PathBuf> {
 
 /// Builds a program of one assembly file for the device, without any library.
 pub fn assemble(name: &str, source: &str) -> Result<PathBuf> {
-    let program = folder()?.join(name);
+    let program = fixtures_folder()?.join(name);
     let mut file = tempfile::Builder::new().suffix(".S").tempfile().context("temporary file")?;
     file.write_all(source.as_bytes()).context("temporary file")?;
     let status = Command::new("aarch64-linux-gnu-gcc")

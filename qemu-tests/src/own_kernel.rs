@@ -11,9 +11,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::fixture::folder;
 use crate::locked::Locked;
-use crate::workspace::{package_cache, project};
+use crate::workspace::{fixtures_folder, package_cache, project};
 
 /// The board whose kernel it is, and whose packages.
 const DEBIANS: &str = "qemu-arm64-efi";
@@ -41,10 +40,10 @@ impl OwnKernel {
     /// Debian's kernel with the names of the drivers that it lacks; made once, from packages in the
     /// cache: an image for `qemu-arm64-efi` has been built before.
     pub fn pretended() -> Result<OwnKernel> {
-        let at = folder()?.join("pretended-kernel");
+        let at = fixtures_folder()?.join("pretended-kernel");
         let release = release()?;
         let kernel = OwnKernel { folder: at.clone(), release };
-        let _one = Locked::wait(&folder()?.join("making-kernel"))?;
+        let _one = Locked::wait(&fixtures_folder()?.join("making-kernel"))?;
         let made = at.join(&kernel.release);
         if made.is_file() {
             return Ok(kernel);

@@ -183,6 +183,12 @@ pub fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
 }
 
+pub(crate) fn fixtures_folder() -> Result<PathBuf> {
+    let folder = project().join("target/qemu-fixtures");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    folder.canonicalize().context("fixture folder")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,7 +41,7 @@ mod tests {
         for name in NAMES {
             assert_eq!(<dyn BootMethod>::named(name).unwrap().name(), name);
             let running = (formats::Slot::A, formats::boot_state::Boot::Active);
-            formats::boot_state_store::open(name, "/nowhere".as_ref(), running).unwrap();
+            formats::boot_chooser::open(name, "/nowhere".as_ref(), running).unwrap();
         }
         assert!(<dyn BootMethod>::named("grub").is_none());
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use formats::day_window::DayWindow;
+use formats::layout::TLS_ROOTS;
 pub use formats::ota_settings::Reboot;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -11,12 +11,12 @@ use toml::Spanned;
 
 use super::archive::{self, ArchiveEntry, Only};
 use super::diagnostics::{Document, Finding};
-pub use super::link::Tls;
 pub use super::secure_boot::SecureBoot;
-use super::values::Country;
+use super::update;
+pub use super::update::{Tls, Update};
 use super::values::{
-    DevicePath, Line, Mode, Name, PackageName, PlatformTag, ProjectName, ProjectVersion,
-    PythonVersion, Size, Span, Version,
+    Country, DevicePath, Line, Mode, Name, PackageName, PlatformTag, ProjectName, ProjectVersion,
+    PythonVersion, Version,
 };
 pub use super::workload::{Group, Ready, Restart, Workload};
 
@@ -66,50 +66,6 @@ pub struct Image {
     pub workloads: Vec<Workload>,
     #[serde(skip)]
     path: PathBuf,
-}
-
-/// `[update]`: where a newer version comes from and when it may be taken.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Update {
-    url: Spanned<Line>,
-    /// Time between two looks.
-    #[serde(default = "default_poll")]
-    pub poll: Span,
-    /// Random extra time, so that a fleet does not ask all at once.
-    #[serde(default = "default_jitter")]
-    pub jitter: Span,
-    /// How long all vital workloads must be healthy before the new version stays.
-    #[serde(default = "default_commit_after")]
-    pub commit_after: Span,
-    /// Longest time a trial may take until the device resets.
-    #[serde(default = "default_trial_timeout")]
-    pub trial_timeout: Span,
-    tries: Option<Spanned<u32>>,
-    /// When the device may reboot into a new version.
-    #[serde(default)]
-    pub reboot: Reboot,
-    /// A USB stick with a bundle on it updates the device.
-    #[serde(default)]
-    pub sticks: bool,
-    /// Groups of a rollout that the devices are in.
-    #[serde(default)]
-    pub groups: Vec<Line>,
-    /// When something may be fetched; at any time if absent.
-    pub hours: Option<DayWindow>,
-    /// Bytes that may go over the link in a day.
-    pub daily_budget: Option<Size>,
-    /// The rate limit of downloads; none if absent.
-    pub max_bytes_per_second: Option<Size>,
-    /// The proxy that every connection goes through.
-    pub proxy: Option<Spanned<Line>>,
-    /// A device's token may be sent over plain HTTP too.
-    #[serde(default)]
-    pub token_over_http: bool,
-    /// Where devices tell how an update ended.
-    pub report_url: Option<Spanned<Line>>,
-    /// What `https://` needs.
-    pub tls: Option<Tls>,
 }
 
 /// `[network]`: wired, wireless, and the time.
@@ -250,23 +206,17 @@ impl ModelEntry {
     }
 }
 
+/// The roots of `[update.tls]` as a file of the image.
+fn tls_roots(tls: &Tls) -> Option<FileEntry> {
+    let path = DevicePath::new(TLS_ROOTS).ok()?;
+    Some(FileEntry { source: tls.roots.clone(), path, mode: Some(Mode(0o644)) })
+}
+
 fn zero() -> Spanned<u64> {
     Spanned::new(0..0, 0)
 }
 fn yes() -> bool {
     true
-}
-fn default_poll() -> Span {
-    Span::seconds(3600)
-}
-fn default_jitter() -> Span {
-    Span::seconds(600)
-}
-fn default_commit_after() -> Span {
-    Span::seconds(30)
-}
-fn default_trial_timeout() -> Span {
-    Span::seconds(300)
 }
 fn default_python() -> PythonVersion {
     PythonVersion::new("3.12").unwrap_or_else(|_| unreachable!("a constant"))
@@ -284,19 +234,6 @@ impl<'de> Deserialize<'de> for Origin {
             }
             _ => Err(D::Error::custom(format!("{text:?} is not `wheel:NAME:PATH-IN-THE-WHEEL`"))),
         }
-    }
-}
-
-impl Update {
-    /// The repository's address, http or https, without a slash at its end.
-    pub fn url(&self) -> &str {
-        self.url.get_ref().trim_end_matches('/')
-    }
-
-    /// How often a new version is started before the device falls back.
-    pub fn tries(&self) -> u8 {
-        let tries = self.tries.as_ref().map_or(3, |t| *t.get_ref());
-        u8::try_from(tries).unwrap_or(u8::MAX)
     }
 }
 
@@ -350,7 +287,7 @@ impl Image {
     fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
         let mut image: Image = document.parse()?;
         image.path = path.to_path_buf();
-        let roots = image.update.as_ref().and_then(|update| update.tls.as_ref()?.file());
+        let roots = image.update.as_ref().and_then(|update| tls_roots(update.tls.as_ref()?));
         image.files.extend(roots);
         image.check(document)?;
         Ok(image)
@@ -364,27 +301,11 @@ impl Image {
             let why = "`floor` is above `sequence`: the image would refuse itself";
             return Err(document.at(self.rollback_floor.span(), why));
         }
-        if let Some(update) = &self.update {
-            let url = update.url();
-            let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            if host.is_none_or(str::is_empty) || url.contains(' ') {
-                let why = format!("{url:?} is not an address that starts with http:// or https://");
-                return Err(document.at(update.url.span(), why));
-            }
-            if let Some(tries) = update.tries.as_ref().filter(|t| !(1..=255).contains(t.get_ref()))
-            {
-                return Err(document.at(tries.span(), "`tries` is between 1 and 255"));
-            }
-            if update.poll.0 < 1000 || update.trial_timeout <= update.commit_after {
-                let why =
-                    "[update] needs `poll` of at least 1s and `trial_timeout` above `commit_after`";
-                return Err(document.at(update.url.span(), why));
-            }
-        }
+        self.update.as_ref().map_or(Ok(()), |update| update::check(update, document))?;
         if let Some(host) = self.network.ntp.iter().find(|h| h.is_empty() || h.contains(' ')) {
             return Err(document.whole(format!("`ntp`: {:?} is not a host", host.as_str())));
         }
-        self.update.as_ref().map_or(Ok(()), |update| super::link::check(update, document))?;
+        self.update.as_ref().map_or(Ok(()), |update| update::check_link(update, document))?;
         archive::check(&self.archives, Only::Needed, document)?;
         self.check_models(document)?;
         if self.network.ssh && !self.debug {

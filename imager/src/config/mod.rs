@@ -4,8 +4,8 @@ pub mod archive;
 pub mod board;
 pub mod diagnostics;
 pub mod image;
-pub mod link;
 mod secure_boot;
+pub mod update;
 pub mod values;
 pub mod workload;
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use formats::Result;
+use formats::boot_chooser;
 use formats::boot_state::{BootState, note_text, parse_note};
 use formats::boot_state_store::{self, BootStateStore, Running};
 use formats::last_failure::LastFailure;
@@ -16,7 +17,7 @@ const KEPT: &str = "/data/ferrite/last-failure";
 const KEPT_NAME: &str = "last-failure";
 
 fn open(name: &str, running: Running) -> Result<Box<dyn BootStateStore>> {
-    boot_state_store::open(name, Path::new(layout::DEVICES), running)
+    boot_chooser::open(name, Path::new(layout::DEVICES), running)
 }
 
 fn update(name: &str, running: Running, change: impl FnOnce(&mut BootState)) -> Result<()> {

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use formats::boot_state::{Boot, BootState};
-use formats::{boot_state_store, layout};
+use formats::{boot_chooser, boot_state_store, layout};
 use rustix::mount::{MountFlags, mount};
 
 use crate::console::say;
@@ -34,7 +34,7 @@ pub fn weigh(watchdog: Option<&Watchdog>, chooser: &str, choice: Choice) {
     };
     say(&["the boot before this one failed: ", reason]);
     let lock = Path::new(layout::RUN_BOOT_STATE_LOCK);
-    let recorded = boot_state_store::open(chooser, Path::new(layout::DEVICES), choice.running())
+    let recorded = boot_chooser::open(chooser, Path::new(layout::DEVICES), choice.running())
         .and_then(|chooser| {
             boot_state_store::update(&*chooser, lock, |state| record(state, choice, reason))
         });

@@ -13,7 +13,7 @@ use formats::control::{Request, Verb};
 use formats::layout::{self, Slot};
 use formats::manifest::{Header, TrustedKeys};
 use formats::medium::DeviceFolder;
-use formats::{Error, Result, boot_state_store};
+use formats::{Error, Result, boot_chooser, boot_state_store};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::boot_state::slot_header;
@@ -174,7 +174,7 @@ fn carry_out(request: BootRequest, moment: &Moment) -> Result<String> {
         healthy: moment.healthy,
         person: moment.person,
     };
-    let chooser = boot_state_store::open_on(&moment.chooser, partitions, moment.running)?;
+    let chooser = boot_chooser::open_on(&moment.chooser, partitions, moment.running)?;
     let state = match request {
         BootRequest::State => chooser.load()?,
         _ => {

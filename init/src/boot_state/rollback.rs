@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use formats::boot_state::{Boot, BootState};
-use formats::boot_state_store;
 use formats::layout;
 use formats::manifest::{Manifest, TrustedKeys};
 use formats::medium::Partitions;
 use formats::{Error, Result};
+use formats::{boot_chooser, boot_state_store};
 
 use crate::boot_state::slot_header;
 use crate::console::say;
@@ -32,7 +32,7 @@ pub fn yield_to_what_forbids(
     if choice.kind != Boot::Active {
         return Ok(());
     }
-    let store = boot_state_store::open_on(chooser, partitions.clone(), choice.running())?;
+    let store = boot_chooser::open_on(chooser, partitions.clone(), choice.running())?;
     // Not to be read is lost, too: what is found then says so.
     let state = store.load().unwrap_or(BootState::lost(choice.slot, choice.kind));
     if !state.yields_to_what_forbids_it(choice.running()) {

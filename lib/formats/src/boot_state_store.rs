@@ -1,7 +1,8 @@
 //! Keeping the boot state where the board's loader reads it.
 //!
 //! A board's way to choose a slot is one implementation of [`BootStateStore`]; what the state means and
-//! how it changes is the same everywhere, in [`crate::boot_state`].
+//! how it changes is the same everywhere, in [`crate::boot_state`]. [`crate::boot_chooser`] knows them by
+//! name.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -11,9 +12,7 @@ use std::sync::Arc;
 use crate::boot_state::{BLOB_SIZE, Boot, BootState, newest};
 use crate::error::io as io_error;
 use crate::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
-use crate::medium::{Access, DeviceFolder, Medium, Partitions};
-use crate::rpi::Rpi;
-use crate::rpi::autoboot::Method;
+use crate::medium::{Access, Medium, Partitions};
 use crate::{Error, Result, Slot};
 
 /// Loads and stores the boot state.
@@ -34,32 +33,6 @@ pub trait BootStateStore {
 
 /// What runs, and as what it was booted: what a state that was lost meanwhile is made from.
 pub type Running = (Slot, Boot);
-
-/// The chooser of this name (`uboot`, `efi`, `rpi`, `rpi-tryboot`), keeping its state on the disk
-/// whose partitions are linked in the folder `devices`.
-pub fn open(name: &str, devices: &Path, running: Running) -> Result<Box<dyn BootStateStore>> {
-    open_on(name, DeviceFolder::shared(devices), running)
-}
-
-/// As [`open`], on partitions that may be a test's.
-pub fn open_on(
-    name: &str,
-    partitions: Arc<dyn Partitions>,
-    running: Running,
-) -> Result<Box<dyn BootStateStore>> {
-    let redundant = RedundantStore::new(partitions.clone()).while_running(running);
-    let rpi = |method| Rpi::new(partitions, method).while_running(running);
-    match name {
-        // They differ in what reads the state before the kernel starts.
-        "uboot" | "efi" => Ok(Box::new(redundant)),
-        "rpi" => Ok(Box::new(rpi(Method::Pointer))),
-        "rpi-tryboot" => Ok(Box::new(rpi(Method::Tryboot))),
-        _ => Err(Error::new(
-            ["no boot chooser is named `", name, "`; there are: uboot, efi, rpi, rpi-tryboot"]
-                .concat(),
-        )),
-    }
-}
 
 /// Loads the state, lets `change` change it, and stores it if it did, all under one lock so that
 /// `init` and `ota` never undo each other.
@@ -169,6 +142,7 @@ impl BootStateStore for RedundantStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::medium::DeviceFolder;
     use std::path::PathBuf;
 
     /// A partition that does not give these sectors back until they are written.
@@ -300,12 +274,5 @@ mod tests {
         let lock = dir.path().join("lock");
         let state = update(&chooser, &lock, |s| s.arm(Slot::B, 3)).unwrap();
         assert_eq!(chooser.load().unwrap(), state);
-    }
-
-    #[test]
-    fn an_unknown_chooser_is_named() {
-        let error =
-            open("grub", Path::new("/x"), (Slot::A, Boot::Active)).err().unwrap().to_string();
-        assert!(error.contains("grub") && error.contains("uboot"), "{error}");
     }
 }

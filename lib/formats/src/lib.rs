@@ -19,7 +19,7 @@
 //! |---|---|
 //! | the disk | [`layout`] (partitions, paths, groups), [`gpt`], [`disk`] (partitions of a running device), [`origin`] (which of several disks is the system's), [`medium`] (reading and writing them) |
 //! | a version | [`manifest`] (what a slot holds, signed), [`payload`] (the `.update` file), [`block_index`] (its blocks by hash), [`verity`] (the root's hash tree) |
-//! | which slot boots | [`boot_state`], [`boot_state_store`], [`boot_request`] (who may change it, and how), [`loader`] and [`efi`] (for loaders of ours), [`rpi`] |
+//! | which slot boots | [`boot_state`], [`boot_state_store`], [`boot_chooser`], [`boot_request`] (who may change it, and how), [`loader`] and [`efi`] (for loaders of ours), [`rpi`] |
 //! | what an image says | [`boot_conf`], [`system_conf`], [`data_share`], [`watchdog`], [`workload`] (names and users), `ota_settings`, [`day_window`] |
 //! | what a device says | [`settings`] (of one device), [`run_slot`], [`last_failure`], [`network_time`], [`data_state`], [`control`] (the protocol of `ctl`), `report` |
 //! | the text of most of them | [`conf`] |
@@ -40,6 +40,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 pub mod block_index;
 #[cfg(feature = "std")]
+pub mod boot_chooser;
 pub mod boot_conf;
 #[cfg(feature = "std")]
 pub mod boot_request;

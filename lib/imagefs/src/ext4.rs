@@ -17,6 +17,7 @@
 //! in `ext4_flex_group_add`), and a journal of 1024 blocks allows a quarter of it: their number
 //! must stay well below 256. 31 reach 256 GiB the well-trodden way, for 124 KiB.
 
+mod block;
 mod contents;
 mod directory;
 mod feature;
@@ -29,6 +30,7 @@ use std::mem::offset_of;
 
 use zerocopy::{FromZeros, IntoBytes, transmute_ref};
 
+use self::block::{BLOCK, refuse};
 use self::contents::{Contents, Entry, links};
 use self::inode::{FLAG_IMMUTABLE, Inode, extent};
 use self::quota::Usage;
@@ -38,7 +40,6 @@ use super::ext4_fs::{
 };
 use super::tree::{Kind, Tree};
 
-const BLOCK: usize = 4096;
 const BLOCKS_PER_GROUP: u32 = 8 * BLOCK as u32;
 const RESERVED_GDT: u32 = 31;
 /// One for each 16 KiB of the grown file system, as mke2fs has it, the first group's size
@@ -96,10 +97,6 @@ pub struct Options {
     /// Keep account of what each user's files take, so that the device can set limits. A kernel
     /// without the format `vfsv1` (CONFIG_QFMT_V2) does not mount it.
     pub quotas: bool,
-}
-
-fn refuse<T>(reason: String) -> io::Result<T> {
-    Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
 /// Writes an empty file system at `out`'s current position: only blocks that are not zero, so that
@@ -214,7 +211,10 @@ impl<'a> Layout<'a> {
             (LOST_FOUND, self.directory(LOST_FOUND_INO, ROOT_INO, &[], &[])),
         ];
         for block in 1..LOST_FOUND_BLOCKS {
-            blocks.push((LOST_FOUND + block, self.empty_directory_block(LOST_FOUND_INO)));
+            blocks.push((
+                LOST_FOUND + block,
+                directory::empty_block(self.inode_seed(LOST_FOUND_INO)),
+            ));
         }
         blocks.push((RESIZE_BLOCK, resize_block()));
         blocks.push((JOURNAL, journal_superblock()));
@@ -235,6 +235,10 @@ impl<'a> Layout<'a> {
             blocks.push((placed.first, bytes));
         }
         blocks
+    }
+
+    fn directory(&self, number: u32, parent: u32, a: &[Entry], b: &[Entry]) -> Vec<u8> {
+        directory::block(self.inode_seed(number), number, parent, a, b)
     }
 
     fn root_directory(&self) -> Vec<u8> {

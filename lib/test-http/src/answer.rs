@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::request::Request;
-use crate::server::{Shared, TICK};
+use crate::shared::{Shared, TICK};
 
 /// Bytes written at a time by a server that is slow on purpose.
 const PIECE: usize = 16 << 10;

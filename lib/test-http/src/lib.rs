@@ -30,6 +30,7 @@ mod fault;
 mod request;
 mod served;
 mod server;
+mod shared;
 
 pub use fault::Fault;
 pub use served::Served;

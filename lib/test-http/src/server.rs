@@ -1,12 +1,11 @@
 //! The server: accepts, remembers what a test plans, counts what is sent.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,53 +13,12 @@ use crate::answer;
 use crate::fault::{self, Fault, Planned};
 use crate::request;
 use crate::served::Served;
+use crate::shared::{Content, Cut, Shared, State, TICK};
 
 /// The host's loopback as a guest with QEMU's user-mode networking sees it.
 const HOST_IN_GUEST: &str = "10.0.2.2";
-/// How often a connection that waits looks whether the server is gone.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// How long a port stays taken at most by a program that is about to be started.
 const GIVEN_UP: Duration = Duration::from_secs(3);
-/// Bytes written between two looks at the counters: what is counted is what a client can have got.
-const COUNTED: usize = 512;
-
-/// Called once so many bytes of bodies were sent in all.
-struct Cut {
-    at: u64,
-    then: Box<dyn FnOnce() + Send>,
-}
-
-impl fmt::Debug for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cut").field("at", &self.at).finish_non_exhaustive()
-    }
-}
-
-/// What is served.
-#[derive(Debug)]
-enum Content {
-    Folder(PathBuf),
-    Files(BTreeMap<String, Vec<u8>>),
-}
-
-#[derive(Debug)]
-struct State {
-    content: Content,
-    faults: Vec<Planned>,
-    served: BTreeMap<String, Served>,
-    requests: Vec<String>,
-    sent: u64,
-    cut: Option<Cut>,
-    down: bool,
-}
-
-/// What the connections share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    gone: AtomicBool,
-}
-
 /// Listens on this port of the loopback, or on a free one if it is 0.
 ///
 /// A port that was given up a moment ago may still be taken: a program that another thread starts
@@ -74,50 +32,6 @@ pub fn listen(port: u16) -> io::Result<TcpListener> {
             }
             done => return done,
         }
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the server is being dropped.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::SeqCst)
-    }
-
-    /// The file that a path names; `..` leads nowhere.
-    pub(crate) fn file(&self, path: &str) -> Option<Vec<u8>> {
-        match &self.state().content {
-            Content::Files(files) => files.get(path.trim_start_matches('/')).cloned(),
-            Content::Folder(root) => {
-                let parts = Path::new(path).components();
-                let plain = parts.filter(|part| matches!(part, Component::Normal(_)));
-                std::fs::read(root.join(plain.collect::<PathBuf>())).ok()
-            }
-        }
-    }
-
-    /// Sends bytes of a body and counts them. Fails when the link is down.
-    pub(crate) fn send(&self, mut stream: &TcpStream, path: &str, bytes: &[u8]) -> io::Result<()> {
-        for piece in bytes.chunks(COUNTED) {
-            if self.state().down {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-            stream.write_all(piece)?;
-            let mut state = self.state();
-            let sent = piece.len() as u64;
-            state.served.entry(path.to_owned()).or_default().bytes += sent;
-            state.sent += sent;
-            let all = state.sent;
-            if let Some(cut) = state.cut.take_if(|cut| all >= cut.at) {
-                // Before anybody can see that more was sent.
-                (cut.then)();
-                state.down = true;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::card::Card;
 use super::qemu::{self, Sockets};
-use super::{Model, Reset, Started, boot, boot_signed};
-use crate::disk::Disk;
+use super::{Reset, Started, boot, boot_signed};
 use crate::machine::accept;
 use crate::qmp::Qmp;
 
@@ -28,22 +28,6 @@ const RESTARTS: [&[u8]; 3] = [
     b"Reboot failed -- System halted",
     b"softdog: Initiating system reboot",
 ];
-
-/// What the power is switched on of.
-pub(crate) struct Card {
-    /// Names the log of what QEMU itself says.
-    pub name: String,
-    /// The board.
-    pub model: Model,
-    /// The card, of a power of two in size, as QEMU asks: [`Disk::grow`].
-    pub disk: Disk,
-    /// The public key in its flash memory, if it boots signed cards only.
-    pub key: Option<PathBuf>,
-    /// TCP ports of the guest, and those of 127.0.0.1 that lead there.
-    pub ports: BTreeMap<u16, u16>,
-    /// The folder for logs.
-    pub logs: PathBuf,
-}
 
 /// A running board. Dropping it cuts its power.
 pub(crate) struct PiBoard(Arc<Shared>);

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::disk::Disk;
 
+mod card;
 mod config;
 mod device_tree;
 mod machine;
@@ -20,7 +21,8 @@ mod qemu;
 mod signed;
 mod volume;
 
-pub(crate) use machine::{Card, PiBoard};
+pub(crate) use card::Card;
+pub(crate) use machine::PiBoard;
 pub use model::Model;
 pub use qemu::can_play;
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::machine::Card;
+use super::card::Card;
 use super::{Model, Started, device_tree};
 
 /// Where QEMU connects to.

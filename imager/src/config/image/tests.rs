@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::values::Span;
 
 const HEAD: &str = "name = \"demo\"\nversion = \"1.0.0\"\nsequence = 2\n";
 

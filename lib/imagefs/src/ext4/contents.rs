@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::{BLOCK, refuse};
+use super::block::{BLOCK, refuse};
 use crate::ext4_fs::DIR_TAIL;
 use crate::tree::{Kind, Node, Tree};
 

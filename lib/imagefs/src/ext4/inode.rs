@@ -2,7 +2,7 @@
 
 use zerocopy::{FromZeros, transmute};
 
-use super::BLOCK;
+use super::block::BLOCK;
 use crate::ext4_fs::{EXTENT_MAGIC, ExtentRoot};
 
 const FLAG_EXTENTS: u32 = 0x8_0000;
