@@ -6,12 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use formats::conf;
 use formats::network_time::NetworkTime;
+use formats::system_conf::Outline;
 use rustix::time::{ClockId, clock_gettime};
 use tuf::Time;
 
-use crate::context;
 use crate::device::Device;
-use crate::state::State;
 use crate::state::bounded_file::read_bounded;
 
 /// Clocks before 2024 were never set: no time of the day can be told from them.
@@ -36,23 +35,31 @@ pub fn network(device: &Device) -> Option<u64> {
     NetworkTime::parse(&text).ok()?.at(boot_ms())
 }
 
-/// The sure time, in seconds since 1970; 0 when nothing is sure.
-pub fn lower_bound(device: &Device, state: &State) -> u64 {
-    let signed_at = state.signed_at.filter(|at| *at <= believable(device).0);
+/// The sure time, in seconds since 1970; 0 when nothing is sure. `signed_at` is when the trusted
+/// metadata was signed.
+pub fn lower_bound(device: &Device, signed_at: Option<u64>) -> u64 {
+    let signed_at = signed_at.filter(|at| *at <= believable(device).0);
     network(device).unwrap_or(0).max(signed_at.unwrap_or(0))
 }
 
 /// The latest time that a signature of the repository alone may say it is: a year after all else
 /// that is known of the time. The key for it is online, and the clock of its PC may be wrong.
 pub(crate) fn believable(device: &Device) -> Time {
-    let known = [Some(now()), network(device), context::built(device)];
+    let known = [Some(now()), network(device), built(device)];
     let latest = known.into_iter().flatten().max().unwrap_or(0);
     Time(latest.saturating_add(LONGEST_LEAP))
 }
 
+/// When the newest part of this image was published, in seconds since 1970, if the image says so: it
+/// is later than that.
+fn built(device: &Device) -> Option<u64> {
+    let text = read_bounded(&device.system_conf(), conf::MAX_BYTES as u64).ok()?;
+    Outline::parse(&text).ok()?.build_date
+}
+
 /// The device's time: what its own clock shows, unless it is sure that it is later.
-pub fn estimate(device: &Device, state: &State) -> u64 {
-    now().max(lower_bound(device, state))
+pub fn estimate(device: &Device, signed_at: Option<u64>) -> u64 {
+    now().max(lower_bound(device, signed_at))
 }
 
 /// What is certain before the repository is asked; what it signs of the time comes on top.
@@ -86,11 +93,10 @@ mod tests {
         let up = boot_ms() / 1000;
         let now = network(&device).unwrap();
         assert!(now >= 1_900_000_000 + up && now <= 1_900_000_000 + up + 60, "{now}");
-        let signed = |at| State { signed_at: Some(at), ..State::default() };
-        assert_eq!(lower_bound(&device, &signed(1_910_000_000)), 1_910_000_000);
+        assert_eq!(lower_bound(&device, Some(1_910_000_000)), 1_910_000_000);
         // A leap over a year.
-        assert_eq!(lower_bound(&device, &signed(2_100_000_000)) / 100, now / 100);
-        assert_eq!(lower_bound(&device, &State::default()) / 100, now / 100);
+        assert_eq!(lower_bound(&device, Some(2_100_000_000)) / 100, now / 100);
+        assert_eq!(lower_bound(&device, None) / 100, now / 100);
     }
 
     #[test]

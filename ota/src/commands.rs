@@ -6,7 +6,7 @@ use formats::Slot;
 use formats::boot_request::BootRequest;
 
 use crate::clock;
-use crate::console::{announce, say};
+use crate::console::say;
 use crate::context::Context;
 use crate::daemon;
 use crate::device::Device;
@@ -18,7 +18,7 @@ use crate::fetch::timeouts::Timeouts;
 use crate::init::boot;
 use crate::init::boot_changes;
 use crate::install::candidates::{Outcome, install_first};
-use crate::install::{InstallerLock, UpdateSource, install};
+use crate::install::{InstallerLock, UpdateSource, announce, install};
 use crate::policy::check::{Candidate, Checked, check};
 use crate::policy::retrial;
 use crate::state::{Failed, State, VersionId, Waiting};

@@ -174,13 +174,6 @@ pub fn boot_state_store(context: &Context) -> Result<Box<dyn BootStateStore>> {
     open().map_err(|e| Error::at(&path, e))
 }
 
-/// When the newest part of this image was published, in seconds since 1970, if the image says so: it
-/// is later than that.
-pub fn built(device: &Device) -> Option<u64> {
-    let text = read_bounded(&device.system_conf(), conf::MAX_BYTES as u64).ok()?;
-    Outline::parse(&text).ok()?.build_date
-}
-
 /// Why the last boot failed, if `init` knows, and of which slot.
 pub fn last_failure(device: &Device) -> Option<(Slot, String)> {
     let text = read_bounded(&device.last_failure(), conf::MAX_BYTES as u64).ok()?;

@@ -8,15 +8,33 @@ use std::sync::Arc;
 use formats::layout;
 use formats::medium::{DeviceFolder, Partitions};
 
-use crate::init::boot::BootControl;
 use crate::state::data_folder::{DataFolder, Folder};
-use crate::writer::WriterDoor;
 
 /// The name of the state's file in its folder.
 pub const STATE: &str = "state.json";
 
 /// The workload that writes, as `init` calls it.
 const WRITER: &str = "ota-writer";
+
+/// Who changes the boot state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootControl {
+    /// This process, on the partitions themselves: on no device, but in tests of one.
+    Here,
+    /// PID 1, asked over its control socket.
+    Init,
+}
+
+/// Where what is written into the idle slot goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriterDoor {
+    /// Into the partitions, by this process.
+    Here,
+    /// Over the writer's socket.
+    Socket,
+    /// Over the writer's socket, and where nobody listens into the partitions: a person's shell.
+    SocketOrHere,
+}
 
 /// Where things are, and who may touch them.
 #[derive(Clone, Debug)]

@@ -45,7 +45,7 @@ pub fn note(device: &Device, outcome: Outcome, version: &str, reason: &str) -> R
                 outcome,
                 version: version.into(),
                 reason,
-                time: clock::estimate(device, state),
+                time: clock::estimate(device, state.signed_at),
                 attempts: 0,
                 not_before: 0,
                 done: false,

@@ -12,9 +12,9 @@ use crate::context::{self, Context, Running};
 use crate::device::Device;
 use crate::init::boot;
 use crate::install::progress::InstallProgress;
-use crate::policy::retrial::Retrial;
 use crate::policy::trial::{Situation, situation};
 use crate::state::bounded_file::read_bounded;
+use crate::state::retrial::Retrial;
 use crate::state::{Failed, State, VersionId, Waiting, open_lock};
 
 /// All of it; the fields of `ota status --json`.

@@ -14,13 +14,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::console::{announce, say};
+use crate::console::say;
 use crate::context::Context;
 use crate::device::Device;
 use crate::fetch::bundle;
 use crate::fetch::data_budget::Trigger;
-use crate::install::UpdateSource;
 use crate::install::candidates::{Outcome, install_first};
+use crate::install::{UpdateSource, announce};
 use crate::policy::check::Candidate;
 use crate::state::State;
 use crate::{Error, Result};

@@ -9,7 +9,7 @@ use formats::boot_state_store;
 use formats::control::Request;
 
 use crate::context::{self, Context};
-use crate::device::Device;
+use crate::device::{BootControl, Device};
 use crate::heart;
 use crate::init::health;
 use crate::{Error, Result};
@@ -17,15 +17,6 @@ use crate::{Error, Result};
 /// `init` has a helper write a few sectors, which it ends after 20 s; twice that, and time to answer.
 /// Nothing beats meanwhile: it is well below the heartbeat that `init` waits for, 60 s.
 const TIMEOUT: Duration = Duration::from_secs(45);
-
-/// Who changes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BootControl {
-    /// This process, on the partitions themselves: on no device, but in tests of one.
-    Here,
-    /// PID 1, asked over its control socket.
-    Init,
-}
 
 /// The state that the loader would go by now.
 pub fn state(device: &Device) -> Result<BootState> {

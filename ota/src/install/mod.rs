@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use tuf::FerriteTarget;
 
+use crate::console::say;
 use crate::context::{Context, identity};
 use crate::device::Device;
 use crate::fetch::download_cache::DownloadCache;
@@ -26,7 +27,8 @@ use crate::install::slot_reader::SlotReader;
 use crate::policy::floor;
 use crate::policy::retrial::refuse_same;
 use crate::state::{self, State, VersionId, failed_before};
-use crate::writer::{self, Accepted, admission};
+use crate::writer::idle_slot::Accepted;
+use crate::writer::{self, admission};
 use crate::{Error, Result};
 
 /// Signatures and manifest of nearly every slot header end before this byte; the rest is zeros.
@@ -139,6 +141,12 @@ pub fn install(
     tables.extend(running_table(context));
     cache.retain(&tables.iter().map(String::as_str).collect::<Vec<_>>());
     Ok(pending)
+}
+
+/// The lines that follow an install.
+pub fn announce(installed: &VersionId) {
+    say(&format!("installed {} in slot {}", installed.version, installed.slot));
+    say("trial armed");
 }
 
 /// What lies beside an update and is of use here.

@@ -182,7 +182,7 @@ pub fn decide(
     let mut chosen = Ok((Vec::new(), None));
     State::change(device, |state| {
         retry(state, published);
-        let now = Time(clock::estimate(device, state));
+        let now = Time(clock::estimate(device, state.signed_at));
         let eligibility = |ferrite: &FerriteTarget| {
             membership.eligibility(ferrite.rollout.as_ref(), &ferrite.header_sha256, now)
         };

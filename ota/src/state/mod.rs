@@ -2,6 +2,8 @@
 
 pub mod bounded_file;
 pub mod data_folder;
+pub mod retrial;
+pub mod scrub_progress;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::device::{Device, STATE};
-use crate::integrity::scrub::ScrubProgress;
-use crate::policy::retrial::Retrial;
 use crate::state::bounded_file::{create_own, open_own};
+use crate::state::retrial::Retrial;
+use crate::state::scrub_progress::ScrubProgress;
 use crate::{Error, Result};
 
 /// No state is longer, in bytes.

@@ -9,7 +9,7 @@ use formats::boot_request::BootRequest;
 use formats::payload::ChunkTable;
 use sha2::{Digest, Sha256};
 
-use super::{Accepted, IdleSlot};
+use super::idle_slot::{Accepted, IdleSlot};
 use crate::context::Context;
 use crate::device::Device;
 use crate::init::boot;

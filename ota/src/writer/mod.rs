@@ -7,6 +7,7 @@
 //! install is the same code whether the slot is in this process or behind the socket: [`IdleSlot`].
 
 pub mod admission;
+pub mod idle_slot;
 pub mod local;
 pub mod remote;
 pub mod session;
@@ -19,66 +20,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use formats::manifest::Manifest;
-use formats::payload::ChunkTable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::idle_slot::{Accepted, IdleSlot};
 use self::local::LocalSlot;
 use self::remote::RemoteSlot;
 use crate::console::say;
 use crate::context::Context;
-use crate::device::Device;
+use crate::device::{Device, WriterDoor};
 use crate::heart::Heart;
-use crate::install::slot_writer::AlignedBuffer;
 use crate::{Error, Result};
 
 /// How long a writer that is being started again is waited for.
 const RESTART: Duration = Duration::from_secs(10);
 /// The longest sleep between two heartbeats, in seconds.
 const LONGEST_SLEEP: i64 = 10;
-
-/// Where what is written into the idle slot goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriterDoor {
-    /// Into the partitions, by this process.
-    Here,
-    /// Over the writer's socket.
-    Socket,
-    /// Over the writer's socket, and where nobody listens into the partitions: a person's shell.
-    SocketOrHere,
-}
-
-/// An update that passed every check that can be made before a slot is touched.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// The slot header, [`formats::manifest::HEADER_SIZE`] bytes.
-    pub header: Vec<u8>,
-    /// What it says; its signature holds.
-    pub manifest: Manifest,
-    /// The chunk table that the manifest names.
-    pub table: ChunkTable,
-}
-
-/// The idle slot, as an install sees it. Nothing goes into it that is not signed.
-pub trait IdleSlot: Sync {
-    /// From now on nothing takes the slot for whole, and nothing boots it. Gives the chunks that the
-    /// medium does not hold, in order. `beat` is called at least once a chunk, or once a second.
-    fn prepare(&self, beat: &dyn Fn()) -> Result<Vec<usize>>;
-
-    /// Writes a chunk, if the first bytes of `buffer` are what its signed hash says. True when they
-    /// are.
-    fn put(&self, chunk: usize, buffer: &AlignedBuffer) -> Result<bool>;
-
-    /// Fills `buffer` from any byte of the slot stream on.
-    fn read(&self, start: u64, buffer: &mut [u8]) -> Result<()>;
-
-    /// Returns when all that was written is on the medium. `beat` is called each second until then.
-    fn flush(&self, beat: &dyn Fn()) -> Result<()>;
-
-    /// Compares what the medium gives back with the chunk table, writes the header, and has the
-    /// slot's trial of `tries` boots armed.
-    fn finish(&self, tries: u8, beat: &dyn Fn()) -> Result<()>;
-}
 
 /// Opens the idle slot for an update. Writes nothing.
 pub fn open<'a>(

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::idle_slot::{Accepted, IdleSlot};
 use super::wire::{self, Answer, Ask};
-use super::{Accepted, IdleSlot};
 use crate::context::Context;
 use crate::heart;
 use crate::install::slot_reader::SlotReader;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use formats::manifest::{HEADER_SIZE, Manifest};
 use formats::payload::{self, ChunkTable};
 
+use super::admission;
+use super::idle_slot::{Accepted, IdleSlot};
 use super::local::LocalSlot;
 use super::wire::{self, Answer, Ask};
-use super::{Accepted, IdleSlot, admission};
 use crate::context::Context;
 use crate::install::slot_writer::AlignedBuffer;
 use crate::state::State;

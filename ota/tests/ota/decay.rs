@@ -280,8 +280,11 @@ fn it_goes_on_where_it_was_and_not_while_somebody_installs() {
     // Where it was: what was written down of it before the power went.
     State::change(&device.handle, |state| {
         let header_sha256 = tuf::sha256_hex(&two.header);
-        let progress =
-            ota::integrity::scrub::ScrubProgress { header_sha256, next: 2, ..Default::default() };
+        let progress = ota::state::scrub_progress::ScrubProgress {
+            header_sha256,
+            next: 2,
+            ..Default::default()
+        };
         state.scrub = Some(progress);
     })
     .unwrap();
@@ -301,7 +304,7 @@ fn a_day_has_its_share_and_a_pass_its_rest() {
     device.flip("root-b", &[0]);
     State::change(&device.handle, |state| {
         let header_sha256 = tuf::sha256_hex(&two.header);
-        let used = ota::integrity::scrub::ScrubProgress {
+        let used = ota::state::scrub_progress::ScrubProgress {
             header_sha256,
             day: DAY,
             bytes: 1 << 30,

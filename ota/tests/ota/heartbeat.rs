@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::{Fault, Repository, TestDevice, recipe};
+use ota::device::BootControl;
 use ota::fetch::data_budget::Trigger;
 use ota::fetch::http::Client;
 use ota::fetch::remote::Remote;
 use ota::fetch::timeouts::Timeouts;
 use ota::heart::{self, Heart};
-use ota::init::boot::BootControl;
 use ota::policy::check::refreshed;
 use ota::settings::Settings;
 use readiness::ReadyNotifier;

@@ -13,8 +13,8 @@ use ota::commands::{Command, run};
 use ota::context::Context;
 use ota::daemon::keeper::Keeper;
 use ota::device::Device;
-use ota::policy::retrial::Retrial;
 use ota::state::data_folder::{DataFolder, Folder};
+use ota::state::retrial::Retrial;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

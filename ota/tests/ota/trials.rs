@@ -11,8 +11,9 @@ use formats::boot_request::{self, BootRequest};
 use ota::commands::{Command, run};
 use ota::context::Context;
 use ota::daemon::{Daemon, Heart};
+use ota::device::BootControl;
 use ota::fetch::timeouts::Timeouts;
-use ota::init::boot::{self, BootControl};
+use ota::init::boot;
 
 fn offering(device: &TestDevice, updates: &[&Update]) -> Server {
     let sized: Vec<_> = updates.iter().map(|u| (*u, u.bytes.len() as u64)).collect();

@@ -492,7 +492,7 @@ fn a_payload_that_arrives_altered_is_told_as_before() {
 #[test]
 fn a_writer_that_is_not_there_is_named_with_the_next_step() {
     let mut device = TestDevice::new();
-    let handle = device.handle.clone().writing(ota::writer::WriterDoor::SocketOrHere);
+    let handle = device.handle.clone().writing(ota::device::WriterDoor::SocketOrHere);
     device.put("stick.update", recipe(2).build().bytes);
     let resource = ota::fetch::resource::Resource::File(device.path("stick.update"));
     let offer = ota::install::UpdateSource { resource, signed: None };
@@ -508,7 +508,7 @@ fn a_writer_that_is_not_there_is_named_with_the_next_step() {
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.write_all(b"220 mail server ready\r\n");
     });
-    device.handle = handle.writing(ota::writer::WriterDoor::Socket);
+    device.handle = handle.writing(ota::device::WriterDoor::Socket);
     let error = device.install_file(&recipe(3).build().bytes).unwrap_err().to_string();
     assert!(error.contains("ota-writer/socket"), "{error}");
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use ota::context::Context;
 use ota::device::Device;
+use ota::device::WriterDoor;
+use ota::writer::listen;
 use ota::writer::session::{SessionTimeouts, serve};
-use ota::writer::{WriterDoor, listen};
 
 /// Serves until it is dropped.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use crate::fetch::resource::Resource;
 use crate::install::progress::{ProgressRecorder, Source};
 use crate::install::slot_reader::SlotReader;
 use crate::install::slot_writer::AlignedBuffer;
-use crate::writer::IdleSlot;
+use crate::writer::idle_slot::IdleSlot;
 use crate::{Error, Result};
 
 /// A file that lies beside an update: a delta or an index.

@@ -8,7 +8,7 @@ use crate::fetch::resource::Resource;
 use crate::heart;
 use crate::install::progress::Source;
 use crate::install::slot_writer::{AlignedBuffer, decompress, read_frame};
-use crate::writer::IdleSlot;
+use crate::writer::idle_slot::IdleSlot;
 use crate::{Error, Result};
 
 use super::Work;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::policy::retrial::Retrial;
 use crate::state::Failed;
+use crate::state::retrial::Retrial;
 use formats::Slot;
 use std::collections::BTreeMap;
 use tuf::refresh;
