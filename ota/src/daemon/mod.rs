@@ -3,6 +3,7 @@
 pub mod keeper;
 mod settle;
 pub mod sticks;
+mod workload;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 use self::keeper::Keeper;
 pub use self::settle::commit;
 use self::sticks::Sticks;
+pub use self::workload::Daemon;
+use self::workload::{BootStatePoll, TICK};
 use crate::clock::{self, now};
 use crate::console::say;
 use crate::context::Context;
@@ -22,36 +25,16 @@ use crate::install::announce;
 use crate::install::candidates::{self, install_first};
 use crate::policy::check::{Candidate, check};
 use crate::report::{self, send_due};
-use crate::settings::{Reboot, Settings};
+use crate::settings::Reboot;
 use crate::state::{Outcome, State};
 use crate::{Error, Result, random};
 
-/// How often a trial's health, and the reboot window, are looked at.
-const TICK: Duration = Duration::from_secs(1);
 /// The first wait after a check that failed; doubles up to the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 /// The longest wait for the next look; also how late a heartbeat may be.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// A device that asked to be rebooted and still runs after this asks again.
 const REBOOT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Between two polls of the boot state, for which `init` starts a process each time.
-const POLL_BOOT_STATE_EVERY: Duration = Duration::from_secs(15);
-
-/// When the boot state was last asked for.
-#[derive(Debug, Default)]
-struct BootStatePoll(Option<Instant>);
-
-impl BootStatePoll {
-    /// Whether it is time to ask again; if so, it counts as asked.
-    fn due(&mut self) -> bool {
-        let due = self.0.is_none_or(|last| last.elapsed() >= POLL_BOOT_STATE_EVERY);
-        if due {
-            self.0 = Some(Instant::now());
-        }
-        due
-    }
-}
 
 /// Runs until the device reboots.
 pub fn run(device: &Device) -> Result<()> {
@@ -61,21 +44,7 @@ pub fn run(device: &Device) -> Result<()> {
     Daemon::new(&context, Timeouts::default(), heart)?.run()
 }
 
-/// The workload: what it serves, and how patient it is.
-#[derive(Debug)]
-pub struct Daemon<'a> {
-    context: &'a Context,
-    settings: &'a Settings,
-    timeouts: Timeouts,
-    heart: &'a Heart,
-}
-
-impl<'a> Daemon<'a> {
-    /// A daemon that has done nothing yet. Fails when the image's settings cannot be read.
-    pub fn new(context: &'a Context, timeouts: Timeouts, heart: &'a Heart) -> Result<Daemon<'a>> {
-        Ok(Daemon { context, settings: context.settings()?, timeouts, heart })
-    }
-
+impl Daemon<'_> {
     /// Settles the last boot, then polls until the device reboots.
     pub fn run(&self) -> Result<()> {
         let running = &self.context.running;

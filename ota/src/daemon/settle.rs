@@ -6,7 +6,7 @@ use std::time::Duration;
 use formats::Slot;
 use formats::boot_request::BootRequest;
 
-use super::{BootStatePoll, Daemon, TICK};
+use super::workload::{BootStatePoll, Daemon, TICK};
 use crate::console::say;
 use crate::context::{self, Context};
 use crate::device::Device;

@@ -16,7 +16,7 @@ use tuf::{Fetch, FetchError, target_path};
 use crate::context::Context;
 use crate::fetch::data_budget::Trigger;
 use crate::fetch::resource::Resource;
-use crate::install::chunk_sources::CompanionFiles;
+use crate::install::chunk_sources::companion::CompanionFiles;
 use crate::install::{SignedTarget, UpdateSource};
 use crate::policy::check::{Candidate, decide, refreshed};
 use crate::{Error, Result};

@@ -17,7 +17,7 @@ use crate::fetch::resource::Resource;
 use crate::fetch::timeouts::Timeouts;
 use crate::heart;
 use crate::init::health;
-use crate::install::chunk_sources::{Companion, CompanionFiles};
+use crate::install::chunk_sources::companion::{Companion, CompanionFiles};
 use crate::install::{SignedTarget, UpdateSource};
 use crate::policy::rollout::{Eligibility, RolloutMembership};
 use crate::state::bounded_file::read_bounded;

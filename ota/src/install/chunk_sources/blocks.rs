@@ -6,7 +6,8 @@ use formats::layout::BLOCK;
 use crate::install::progress::Source;
 use crate::install::slot_reader::SlotReader;
 
-use super::{Abort, Companion, Work};
+use super::companion::Companion;
+use super::work::{Abort, Work};
 
 /// Bytes of the running slot that are read at once.
 const PIECE: u64 = 64 * BLOCK;

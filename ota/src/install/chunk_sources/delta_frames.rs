@@ -9,8 +9,9 @@ use crate::install::progress::Source;
 use crate::install::slot_reader::SlotReader;
 use crate::install::slot_writer::read_frame;
 
+use super::payload;
 use super::plan::{self, Delta, Group};
-use super::{Abort, Work, payload};
+use super::work::{Abort, Work};
 
 /// Makes what the delta has. Chunks of groups that it leaves out come from `payload` before, since
 /// later groups may build on them.

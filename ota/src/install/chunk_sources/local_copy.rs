@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::install::progress::Source;
 
-use super::Work;
+use super::work::Work;
 
 /// Brings them.
 pub fn supply(work: &Work<'_>) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::install::slot_writer::{AlignedBuffer, decompress, read_frame};
 use crate::writer::idle_slot::IdleSlot;
 use crate::{Error, Result};
 
-use super::Work;
+use super::work::Work;
 
 /// Fetched bytes between two flushes of the medium: what was fetched and is not flushed is lost
 /// with the power, and fetched again.

@@ -3,7 +3,7 @@
 use delta::Header;
 use formats::payload::ChunkTable;
 
-use super::Companion;
+use super::companion::Companion;
 
 /// An index is fetched when it is shorter than this part of the missing frames: 4 KiB blocks of a
 /// running slot make between a tenth (another kernel) and nearly all (another model) of the new one.

@@ -6,7 +6,7 @@ use formats::verity;
 use crate::Result;
 use crate::install::progress::Source;
 
-use super::Work;
+use super::work::Work;
 
 /// Brings the chunks of the tree. Leaves them when the root is not what was signed.
 pub fn supply(work: &Work<'_>) -> Result<()> {
