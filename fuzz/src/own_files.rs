@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use ota::state::data_folder::DataFolder;
+use ota::data_folder::DataFolder;
 use ota::device::Device;
 use ota::state::State;
 use formats::medium::DeviceFolder;

@@ -10,8 +10,8 @@ use formats::system_conf::Outline;
 use rustix::time::{ClockId, clock_gettime};
 use tuf::Time;
 
+use crate::bounded_file::read_bounded;
 use crate::device::Device;
-use crate::state::bounded_file::read_bounded;
 
 /// Clocks before 2024 were never set: no time of the day can be told from them.
 const CLOCK_WAS_SET: u64 = 1_704_067_200;

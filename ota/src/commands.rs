@@ -10,19 +10,19 @@ use crate::console::say;
 use crate::context::Context;
 use crate::daemon;
 use crate::device::Device;
-use crate::fetch::bundle;
 use crate::fetch::data_budget::Trigger;
 use crate::fetch::http::Client;
 use crate::fetch::resource::Resource;
 use crate::fetch::timeouts::Timeouts;
 use crate::init::boot;
 use crate::init::boot_changes;
-use crate::install::candidates::{Outcome, install_first};
+use crate::install::candidates::{Candidate, Outcome, install_first};
 use crate::install::{InstallerLock, UpdateSource, announce, install};
-use crate::policy::check::{Candidate, Checked, check};
+use crate::policy::bundle;
+use crate::policy::check::{Checked, check};
 use crate::policy::retrial;
 use crate::state::{Failed, State, VersionId, Waiting};
-use crate::{Error, Result, init::health, policy::floor, status, writer};
+use crate::{Error, Result, init::health, status, writer, writer::floor};
 
 /// What may be typed.
 pub const USAGE: &str = "usage:

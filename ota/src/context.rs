@@ -14,10 +14,10 @@ use formats::run_slot::RunSlot;
 use formats::system_conf::Outline;
 use sha2::{Digest, Sha256};
 
+use crate::bounded_file::read_bounded;
 use crate::device::Device;
 use crate::settings::Settings;
 use crate::state::VersionId;
-use crate::state::bounded_file::read_bounded;
 use crate::{Error, Result};
 
 /// A public key's file is not longer, in bytes.

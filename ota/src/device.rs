@@ -8,7 +8,7 @@ use std::sync::Arc;
 use formats::layout;
 use formats::medium::{DeviceFolder, Partitions};
 
-use crate::state::data_folder::{DataFolder, Folder};
+use crate::data_folder::{DataFolder, Folder};
 
 /// The name of the state's file in its folder.
 pub const STATE: &str = "state.json";

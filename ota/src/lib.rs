@@ -10,16 +10,21 @@
 //! | [`policy`] | decisions over plain data: which version is for this device, what a boot means, whose fault a failed boot was |
 //! | [`install`] | an update into the idle slot, chunk by chunk, each from its cheapest source |
 //! | [`writer`] | the half with the devices and without the network, which verifies every byte itself |
-//! | [`integrity`] | whether a slot is on the medium as it was signed; the background scrub |
+//! | [`integrity`] | whether a slot is on the medium as it was signed |
 //! | [`init`] | requests to PID 1: health, reboots, changes of the boot state |
-//! | [`state`] | what is remembered on the data partition, and reading files there without trusting them |
-//! | [`daemon`] | the workload itself, USB media, and what goes on between two checks |
+//! | [`slot`] | a slot's partitions, read and written |
+//! | [`state`] | what is remembered on the data partition; [`bounded_file`] and [`data_folder`] read and replace files there without trusting them |
+//! | [`daemon`] | the workload itself, USB media, and what goes on between two checks, the background scrub among it |
+//!
+//! The files form floors, and none needs one above it: errors, console, heart and files; the clock and
+//! the device; what is remembered, what runs, and PID 1; `fetch` and `slot`; `writer`; `install`; `integrity`;
+//! `policy`; the daemon, the status and the commands.
 //!
 //! A [`Device`](device::Device) is where things are: paths, partitions, the data folder. A
 //! [`Context`](context::Context) is what holds as long as one version runs, loaded and verified once:
 //! the running version and its manifest, the trusted keys, the image's settings. What must outlive a
 //! power cut is written through two traits that a test can replace:
-//! [`formats::medium::Partitions`] and [`DataFolder`](state::data_folder::DataFolder).
+//! [`formats::medium::Partitions`] and [`DataFolder`](data_folder::DataFolder).
 //!
 //! Decisions take plain data and touch nothing, so that they can be tried anywhere:
 //!
@@ -51,12 +56,15 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+pub mod bounded_file;
 pub mod clock;
 pub mod commands;
 mod console;
 pub mod context;
 pub mod daemon;
+pub mod data_folder;
 pub mod device;
+pub mod device_id;
 pub mod error;
 pub mod fetch;
 pub mod heart;
@@ -67,6 +75,7 @@ pub mod policy;
 pub mod random;
 pub mod report;
 pub mod settings;
+pub mod slot;
 pub mod state;
 pub mod status;
 pub mod writer;

@@ -10,15 +10,15 @@ use ed25519_dalek::SigningKey;
 use formats::report::{MAX_REASON, Report};
 use tuf::{Envelope, Time};
 
+use crate::bounded_file::read_own;
 use crate::clock;
 use crate::context::Running;
 use crate::device::Device;
+use crate::device_id::device_id;
 use crate::fetch::data_budget::Trigger;
 use crate::fetch::http::Client;
 use crate::fetch::timeouts::Timeouts;
-use crate::policy::rollout::device_id;
 use crate::settings::Settings;
-use crate::state::bounded_file::read_own;
 use crate::state::{Outcome, PendingReport, State, explain};
 use crate::{Error, Result, random};
 

@@ -7,13 +7,13 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use crate::Result;
+use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::context::{self, Context, Running};
 use crate::device::Device;
 use crate::init::boot;
 use crate::install::progress::InstallProgress;
 use crate::policy::trial::{Situation, situation};
-use crate::state::bounded_file::read_bounded;
 use crate::state::retrial::Retrial;
 use crate::state::{Failed, State, VersionId, Waiting, open_lock};
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::console::say;
 use crate::context::Context;
+use crate::daemon::scrub::Scrub;
 use crate::init::boot_changes;
 use crate::init::health;
-use crate::integrity::scrub::Scrub;
 use crate::policy::fall_back::notice_struck_out;
 use crate::policy::retrial;
 use crate::state::State;

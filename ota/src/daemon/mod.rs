@@ -1,6 +1,7 @@
 //! The workload: settles the last boot, commits a healthy trial, then polls for ever.
 
 pub mod keeper;
+pub mod scrub;
 mod settle;
 pub mod sticks;
 mod workload;
@@ -22,8 +23,8 @@ use crate::fetch::timeouts::Timeouts;
 pub use crate::heart::Heart;
 use crate::init::{boot, health};
 use crate::install::announce;
-use crate::install::candidates::{self, install_first};
-use crate::policy::check::{Candidate, check};
+use crate::install::candidates::{self, Candidate, install_first};
+use crate::policy::check::check;
 use crate::report::{self, send_due};
 use crate::settings::Reboot;
 use crate::state::{Outcome, State};

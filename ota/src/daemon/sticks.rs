@@ -17,11 +17,10 @@ use std::path::{Path, PathBuf};
 use crate::console::say;
 use crate::context::Context;
 use crate::device::Device;
-use crate::fetch::bundle;
 use crate::fetch::data_budget::Trigger;
-use crate::install::candidates::{Outcome, install_first};
+use crate::install::candidates::{Candidate, Outcome, install_first};
 use crate::install::{UpdateSource, announce};
-use crate::policy::check::Candidate;
+use crate::policy::bundle;
 use crate::state::State;
 use crate::{Error, Result};
 

@@ -11,14 +11,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use tuf::{Fetch, FetchError, target_path};
+use tuf::{Fetch, FetchError};
 
-use crate::context::Context;
-use crate::fetch::data_budget::Trigger;
 use crate::fetch::resource::Resource;
-use crate::install::chunk_sources::companion::CompanionFiles;
-use crate::install::{SignedTarget, UpdateSource};
-use crate::policy::check::{Candidate, decide, refreshed};
 use crate::{Error, Result};
 
 /// Bytes of a header, and of what contents are padded to.
@@ -176,6 +171,16 @@ impl Bundle {
         })?;
         Ok(Bundle { path: path.into(), file, files })
     }
+
+    /// Whether the file at this path of the repository is in it.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// The file at this path of the repository, where it lies in the bundle.
+    pub fn resource(&self, path: &str) -> Option<Resource> {
+        Some(Resource::Within(self.path.clone(), self.files.get(path)?.clone()))
+    }
 }
 
 impl Fetch for Bundle {
@@ -189,39 +194,6 @@ impl Fetch for Bundle {
         let read = self.file.read_exact_at(&mut bytes, range.start);
         read.map(|()| bytes).map_err(|e| FetchError::Failed(e.to_string()))
     }
-}
-
-/// The updates in the bundle at `path` that this device may take, the newest first; none when it has
-/// nothing newer than what runs. The metadata in it is verified, and kept, as a server's is.
-///
-/// The waves of a rollout are not kept: somebody brought it here. A pause is, and what was put off
-/// waits for its time unless a person asked ([`Trigger::Manual`]). `beat` is called meanwhile.
-pub fn check(
-    context: &Context,
-    path: &Path,
-    trigger: Trigger,
-    beat: &dyn Fn(),
-) -> Result<Vec<(Candidate, UpdateSource)>> {
-    let mut bundle = Bundle::open(path, beat)?;
-    let mut published = refreshed(&context.device, &mut bundle, &path.display().to_string())?;
-    // The metadata lists the whole repository, the archive holds one update of it.
-    let consistent = published.root.consistent_snapshot;
-    published.targets.targets.retain(|name, target| {
-        target_path(consistent, name, target).is_some_and(|path| bundle.files.contains_key(&path))
-    });
-    let (candidates, _) = decide(context, &published, trigger)?;
-    let offer = |candidate: Candidate| {
-        let range = bundle.files.get(&candidate.path)?.clone();
-        let resource = Resource::Within(bundle.path.clone(), range);
-        // All of the payload is here: nothing is to be saved.
-        let signed = SignedTarget {
-            ferrite: candidate.ferrite.clone(),
-            length: candidate.length,
-            companions: CompanionFiles::default(),
-        };
-        Some((candidate, UpdateSource { resource, signed: Some(signed) }))
-    };
-    Ok(candidates.into_iter().filter_map(offer).collect())
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::path::Path;
 use ureq::http::Uri;
 use ureq::http::uri::Scheme;
 
+use crate::bounded_file::open_own;
 use crate::device::Device;
 use crate::fetch::tls::ClientIdentity;
-use crate::state::bounded_file::open_own;
 use crate::{Error, Result};
 
 /// The device's certificate and those up to a root that the server knows.

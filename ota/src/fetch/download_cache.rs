@@ -16,10 +16,10 @@ use formats::payload::{self, ChunkTable};
 use sha2::{Digest, Sha256};
 
 use crate::blocking::while_beating;
+use crate::bounded_file::{append_own, clear, open_own};
 use crate::device::Device;
 use crate::fetch::resource::{ByteCounter, Resource};
 use crate::heart;
-use crate::state::bounded_file::{append_own, clear, open_own};
 use crate::{Error, Result};
 
 /// Nothing longer is kept, in bytes: the longest head of a delta.

@@ -15,6 +15,7 @@ use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body, Proxy, Timeout};
 
+use crate::bounded_file::read_bounded;
 use crate::device::Device;
 use crate::fetch::credentials::{self, Token, may_send};
 use crate::fetch::data_budget::{BudgetConnector, DataBudget, Trigger};
@@ -25,7 +26,6 @@ use crate::fetch::redirect::{self, GuardedResolver, Home, HomeResolver};
 use crate::fetch::timeouts::Timeouts;
 use crate::fetch::tls::{self, TlsConnector};
 use crate::settings::Settings;
-use crate::state::bounded_file::read_bounded;
 use crate::{Error, Result};
 use crate::{clock, fetch::proxy};
 

@@ -2,13 +2,25 @@
 //! board, the name, the size, the floor, a failed trial) is one version, and those behind it may be
 //! good: the release that brings the next key is often not the newest.
 
+use tuf::FerriteTarget;
+
 use crate::context::Context;
 use crate::device::Device;
 use crate::init::boot;
 use crate::install::{UpdateSource, install};
-use crate::policy::check::Candidate;
 use crate::state::{State, VersionId};
 use crate::{Error, Result};
+
+/// An update that the repository offers and this device may take.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What the repository says of it.
+    pub ferrite: FerriteTarget,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Where it lies in the repository.
+    pub path: String,
+}
 
 /// What came of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,6 @@
 pub mod candidates;
 pub mod chunk_sources;
 pub mod progress;
-pub mod slot_reader;
-pub mod slot_writer;
 
 use std::fs::File;
 
@@ -25,10 +23,9 @@ use crate::install::chunk_sources::companion::{Companion, CompanionFiles};
 use crate::install::chunk_sources::plan;
 use crate::install::chunk_sources::work::Work;
 use crate::install::progress::{InstallProgress, ProgressRecorder};
-use crate::install::slot_reader::SlotReader;
-use crate::policy::floor;
-use crate::policy::retrial::refuse_same;
-use crate::state::{self, State, VersionId, failed_before};
+use crate::slot::slot_reader::SlotReader;
+use crate::state::{self, State, VersionId, failed_before, refuse_same};
+use crate::writer::floor;
 use crate::writer::idle_slot::Accepted;
 use crate::writer::{self, admission};
 use crate::{Error, Result};

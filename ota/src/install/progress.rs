@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded_file::{create_own, open_own, put_in_place};
 use crate::device::Device;
 use crate::fetch::resource::ByteCounter;
-use crate::state::bounded_file::{create_own, open_own, put_in_place};
 
 /// No such file is longer, in bytes.
 const MAX_FILE: u64 = 16 << 10;

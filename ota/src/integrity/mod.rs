@@ -1,6 +1,4 @@
-//! Whether a slot is on the medium as it was signed ([`slot_check`]), looked at in the background
-//! before it is needed ([`scrub`]).
+//! Whether a slot is on the medium as it was signed.
 
 mod fat;
-pub mod scrub;
 pub mod slot_check;

@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 use crate::Result;
 use crate::device::Device;
 use crate::fetch::download_cache::DownloadCache;
-use crate::install::slot_writer::SlotWriter;
 use crate::integrity::fat::Volume;
+use crate::slot::slot_writer::SlotWriter;
 
 /// Bytes of a boot file that are read between two beats.
 const PIECE: usize = 256 << 10;

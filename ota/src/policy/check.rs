@@ -7,6 +7,7 @@ use rustix::fs::{FlockOperation, flock};
 use tuf::author::Published;
 use tuf::{DirStore, FerriteTarget, Fetch, Limits, TargetFile, Time, target_path};
 
+use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::context::{Context, Running};
 use crate::device::Device;
@@ -17,10 +18,10 @@ use crate::fetch::resource::Resource;
 use crate::fetch::timeouts::Timeouts;
 use crate::heart;
 use crate::init::health;
+use crate::install::candidates::Candidate;
 use crate::install::chunk_sources::companion::{Companion, CompanionFiles};
 use crate::install::{SignedTarget, UpdateSource};
 use crate::policy::rollout::{Eligibility, RolloutMembership};
-use crate::state::bounded_file::read_bounded;
 use crate::state::{State, Waiting, explain, failed_before, open_lock};
 use crate::{Error, Result};
 
@@ -37,17 +38,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Versions that are looked at when the newest ones are refused: more than a repository lists that
 /// prunes, and some hundred KB of headers.
 const MAX_CANDIDATES: usize = 64;
-
-/// An update that the repository offers and this device may take.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// What the repository says of it.
-    pub ferrite: FerriteTarget,
-    /// Its length in bytes.
-    pub length: u64,
-    /// Where it lies in the repository.
-    pub path: String,
-}
 
 /// What the repository has for this device.
 #[derive(Debug)]

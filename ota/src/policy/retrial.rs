@@ -9,11 +9,11 @@
 use formats::boot_state::BootState;
 use formats::manifest::Manifest;
 
+use crate::Result;
 use crate::context::{Context, Running};
 use crate::init::boot_changes;
 use crate::state::retrial::Retrial;
 use crate::state::{State, VersionId};
-use crate::{Error, Result};
 
 /// Remembers that `version` waits. `retried`: a trial of it ended just now, and not well.
 ///
@@ -107,17 +107,6 @@ pub fn arm(context: &Context, tries: u8) -> Result<Option<VersionId>> {
 /// What is said when a trial of what waited is armed.
 pub fn trying(version: &VersionId) -> String {
     format!("trying {} in slot {} again", version.version, version.slot)
-}
-
-/// Refuses to write over what waits in the other slot with the same thing.
-pub fn refuse_same(state: &State, header_sha256: &str) -> Result<()> {
-    match &state.retrial {
-        Some(r) if r.committed && r.header_sha256 == header_sha256 => Err(Error::refused(
-            &r.version,
-            format!("it lies in slot {} and waits: {}", r.slot, r.when()),
-        )),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -2,19 +2,16 @@
 //! a server that knows it.
 
 use std::fmt;
-use std::io;
 
 use sha2::{Digest, Sha256};
 use tuf::ferrite::{BUCKETS, MAX_GROUPS, is_group};
 use tuf::{Rollout, Time};
 
+use crate::Result;
 use crate::device::Device;
+use crate::device_id::device_id;
 use crate::settings::Settings;
-use crate::state::explain;
-use crate::{Error, Result, random};
 
-/// The file with the device's id: 32 hexadecimal digits, made once.
-const ID: &str = "device-id";
 /// The file with groups that take the place of the image's: one name a line.
 const GROUPS: &str = "groups";
 /// No file of groups is longer, in bytes.
@@ -89,28 +86,6 @@ impl RolloutMembership {
     }
 }
 
-/// The device's id. One that is damaged is made anew: it costs a place in the queue.
-pub fn device_id(device: &Device) -> Result<String> {
-    let path = device.data().join(ID);
-    let is_id = |id: &str| formats::hex::decode::<16>(id).is_ok();
-    match device.data_folder().read(ID, 64) {
-        Ok(bytes) => {
-            if let Some(id) = std::str::from_utf8(&bytes).ok().map(str::trim).filter(|id| is_id(id))
-            {
-                return Ok(id.into());
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::at(&path, error)),
-    }
-    let bytes: [u8; 16] = random::bytes().map_err(|e| Error::at(&path, e))?;
-    let id = formats::hex::encode(&bytes);
-    std::fs::create_dir_all(device.data()).map_err(|e| explain(device.data(), &e))?;
-    let text = format!("{id}\n");
-    device.data_folder().replace(ID, text.as_bytes()).map_err(|e| explain(&path, &e))?;
-    Ok(id)
-}
-
 /// The groups this device is in: those of the file, else the image's. A line that is no name of a
 /// group matches no rollout.
 fn groups(device: &Device, settings: &Settings) -> Vec<String> {
@@ -175,19 +150,6 @@ mod tests {
             membership("0", &[]).eligibility(Some(&none), "x", Time(u64::MAX)),
             Eligibility::Never
         );
-    }
-
-    #[test]
-    fn an_id_is_made_once_and_again_when_it_is_damaged() {
-        let dir = tempfile::tempdir().unwrap();
-        let device = Device::below(dir.path());
-        let id = device_id(&device).unwrap();
-        assert_eq!(device_id(&device).unwrap(), id);
-        std::fs::write(device.data().join(ID), "short").unwrap();
-        let other = device_id(&device).unwrap();
-        assert!(other != id && other.len() == 32);
-        let elsewhere = tempfile::tempdir().unwrap();
-        assert_ne!(device_id(&Device::below(elsewhere.path())).unwrap(), other);
     }
 
     proptest! {

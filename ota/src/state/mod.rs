@@ -1,7 +1,5 @@
 //! What was tried and how it ended: `state.json` in `ota`'s own folder on the data partition.
 
-pub mod bounded_file;
-pub mod data_folder;
 pub mod retrial;
 pub mod scrub_progress;
 
@@ -12,9 +10,9 @@ use std::path::Path;
 pub use formats::report::Outcome;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded_file::{create_own, open_own};
 use crate::clock;
 use crate::device::{Device, STATE};
-use crate::state::bounded_file::{create_own, open_own};
 use crate::state::retrial::Retrial;
 use crate::state::scrub_progress::ScrubProgress;
 use crate::{Error, Result};
@@ -228,6 +226,17 @@ fn push_bounded<T>(memory: &mut Vec<T>, new: T) {
 /// The refusal of a version that failed its trial.
 pub fn failed_before(version: &str, reason: &str) -> Error {
     Error::refused(version, format!("it failed its trial here before: {reason}"))
+}
+
+/// Refuses to write over what waits in the other slot with the same thing.
+pub fn refuse_same(state: &State, header_sha256: &str) -> Result<()> {
+    match &state.retrial {
+        Some(r) if r.committed && r.header_sha256 == header_sha256 => Err(Error::refused(
+            &r.version,
+            format!("it lies in slot {} and waits: {}", r.slot, r.when()),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses when the data partition has no room for what an install has to write down.

@@ -1,4 +1,4 @@
-//! How far the idle slot has been looked through; `integrity::scrub` does that.
+//! How far the idle slot has been looked through; `daemon::scrub` does that.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use formats::manifest::Manifest;
 use formats::payload::ChunkTable;
 
 use crate::Result;
-use crate::install::slot_writer::AlignedBuffer;
+use crate::slot::slot_writer::AlignedBuffer;
 
 /// An update that passed every check that can be made before a slot is touched.
 #[derive(Clone, Debug)]

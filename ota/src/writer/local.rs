@@ -13,7 +13,7 @@ use super::idle_slot::{Accepted, IdleSlot};
 use crate::context::Context;
 use crate::device::Device;
 use crate::init::boot;
-use crate::install::slot_writer::{AlignedBuffer, SlotWriter};
+use crate::slot::slot_writer::{AlignedBuffer, SlotWriter};
 use crate::{Error, Result};
 
 /// The idle slot, opened for an update that passed [`super::admission`].

@@ -7,6 +7,7 @@
 //! install is the same code whether the slot is in this process or behind the socket: [`IdleSlot`].
 
 pub mod admission;
+pub mod floor;
 pub mod idle_slot;
 pub mod local;
 pub mod remote;

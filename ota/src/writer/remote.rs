@@ -13,8 +13,8 @@ use super::idle_slot::{Accepted, IdleSlot};
 use super::wire::{self, Answer, Ask};
 use crate::context::Context;
 use crate::heart;
-use crate::install::slot_reader::SlotReader;
-use crate::install::slot_writer::AlignedBuffer;
+use crate::slot::slot_reader::SlotReader;
+use crate::slot::slot_writer::AlignedBuffer;
 use crate::{Error, Result};
 
 /// A writer that says nothing for so long does not work any more: it tells every second that it

@@ -10,13 +10,14 @@ use formats::manifest::{HEADER_SIZE, Manifest};
 use formats::payload::{self, ChunkTable};
 
 use super::admission;
+use super::floor;
 use super::idle_slot::{Accepted, IdleSlot};
 use super::local::LocalSlot;
 use super::wire::{self, Answer, Ask};
 use crate::context::Context;
-use crate::install::slot_writer::AlignedBuffer;
+use crate::slot::slot_writer::AlignedBuffer;
 use crate::state::State;
-use crate::{Error, Result, init::boot, policy::floor};
+use crate::{Error, Result, init::boot};
 
 /// Between two words that the writer is still at work.
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -15,10 +15,10 @@ use formats::layout::FIRMWARE;
 use formats::manifest::{FileHash, HEADER_SIZE};
 use formats::medium::{Access, Medium, Partitions};
 use ota::context::Context;
+use ota::daemon::scrub::Scrub;
+use ota::data_folder::Folder;
 use ota::install::InstallerLock;
-use ota::integrity::scrub::Scrub;
 use ota::state::State;
-use ota::state::data_folder::Folder;
 use sha2::{Digest, Sha256};
 
 /// A version with a real FAT volume as its boot image, and the files on it in its manifest. Gives

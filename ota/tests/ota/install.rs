@@ -8,9 +8,9 @@ use formats::boot_state::Boot;
 use formats::manifest::HEADER_SIZE;
 use formats::payload::ENTRY_SIZE;
 use ota::context::Context;
+use ota::data_folder::{DataFolder, Folder};
 use ota::fetch::resource::Resource;
 use ota::install::{InstallerLock, UpdateSource, install};
-use ota::state::data_folder::{DataFolder, Folder};
 
 /// Room for one chunk and what the sockets between had in flight.
 const ONE_CHUNK: u64 = CHUNK + 1024;

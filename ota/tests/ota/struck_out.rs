@@ -12,8 +12,8 @@ use formats::boot_state::BootState;
 use ota::commands::{Command, run};
 use ota::context::Context;
 use ota::daemon::keeper::Keeper;
+use ota::data_folder::{DataFolder, Folder};
 use ota::device::Device;
-use ota::state::data_folder::{DataFolder, Folder};
 use ota::state::retrial::Retrial;
 
 const HOUR: Duration = Duration::from_secs(3600);

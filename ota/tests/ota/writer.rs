@@ -16,7 +16,7 @@ use crate::support::{
 use formats::Slot;
 use formats::medium::{Access, Medium, Partitions};
 use ota::context::Context;
-use ota::state::data_folder::Folder;
+use ota::data_folder::Folder;
 use ota::writer::session::{SessionTimeouts, serve};
 use ota::writer::wire::{self, Answer, Ask};
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use formats::medium::{Access, Medium, Partitions};
-use ota::state::data_folder::DataFolder;
+use ota::data_folder::DataFolder;
 
 /// What a power cut may tear is never smaller.
 pub const SECTOR: usize = 512;

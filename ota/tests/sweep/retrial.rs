@@ -5,7 +5,7 @@ use formats::Slot;
 use formats::boot_state::{BLOB_SIZE, BootState};
 use formats::layout::{BOOT_STATE_OFFSETS, FIRMWARE};
 use formats::rpi::autoboot::{self, Method};
-use ota::integrity::scrub::Scrub;
+use ota::daemon::scrub::Scrub;
 use ota::state::State;
 
 use crate::board::{Board, Root, Scenario, boot_state};

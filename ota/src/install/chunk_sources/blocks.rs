@@ -4,7 +4,7 @@ use formats::block_index::{Block, BlockIndex, ShortHash};
 use formats::layout::BLOCK;
 
 use crate::install::progress::Source;
-use crate::install::slot_reader::SlotReader;
+use crate::slot::slot_reader::SlotReader;
 
 use super::companion::Companion;
 use super::work::{Abort, Work};

@@ -6,8 +6,8 @@ use delta::Apply;
 
 use crate::fetch::resource::Resource;
 use crate::install::progress::Source;
-use crate::install::slot_reader::SlotReader;
-use crate::install::slot_writer::read_frame;
+use crate::slot::slot_reader::SlotReader;
+use crate::slot::slot_writer::read_frame;
 
 use super::payload;
 use super::plan::{self, Delta, Group};

@@ -7,7 +7,7 @@ use formats::payload::ChunkTable;
 use crate::fetch::resource::Resource;
 use crate::heart;
 use crate::install::progress::Source;
-use crate::install::slot_writer::{AlignedBuffer, decompress, read_frame};
+use crate::slot::slot_writer::{AlignedBuffer, decompress, read_frame};
 use crate::writer::idle_slot::IdleSlot;
 use crate::{Error, Result};
 

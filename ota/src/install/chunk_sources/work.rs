@@ -10,8 +10,8 @@ use formats::payload::ChunkTable;
 
 use crate::fetch::download_cache::DownloadCache;
 use crate::install::progress::{ProgressRecorder, Source};
-use crate::install::slot_reader::SlotReader;
-use crate::install::slot_writer::AlignedBuffer;
+use crate::slot::slot_reader::SlotReader;
+use crate::slot::slot_writer::AlignedBuffer;
 use crate::writer::idle_slot::IdleSlot;
 use crate::{Error, Result};
 

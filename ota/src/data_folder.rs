@@ -7,8 +7,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::blocking::while_beating;
+use crate::bounded_file::{create_own, open_own, put_in_place};
 use crate::heart;
-use crate::state::bounded_file::{create_own, open_own, put_in_place};
 
 /// A folder of small files, each of which is only ever replaced as a whole.
 pub trait DataFolder: Debug + Send + Sync {
