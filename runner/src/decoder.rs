@@ -2,11 +2,13 @@
 
 pub mod classification;
 pub mod nms;
+mod output_index;
 pub mod raw;
 pub mod ssd_faces;
 
 use crate::config;
 use crate::error::Error;
+use crate::input::Input;
 use crate::picture::Placement;
 use crate::tensor::{Tensor, TensorInfo};
 use serde::Serialize;
@@ -38,7 +40,7 @@ impl Decoder {
     pub fn new(
         settings: &config::Decoder,
         outputs: &[TensorInfo],
-        input: &config::Input,
+        input: &Input,
     ) -> Result<Self, Error> {
         match settings {
             config::Decoder::SsdFaces(s) => {
@@ -59,16 +61,4 @@ impl Decoder {
             Self::Raw(settings) => Outcome::Tensors(raw::decode(settings, outputs)),
         }
     }
-}
-
-/// The index of the output with this name; `model.toml` may also give the index itself.
-fn output_index(key: &str, name: &str, outputs: &[TensorInfo]) -> Result<usize, Error> {
-    let by_name = outputs.iter().position(|o| o.name == name);
-    let by_index = name.parse::<usize>().ok().filter(|i| *i < outputs.len());
-    by_name.or(by_index).ok_or_else(|| {
-        let names: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
-        Error::config(format!(
-            "decoder.{key}: model.tflite has no output {name:?}; it has {names:?}"
-        ))
-    })
 }

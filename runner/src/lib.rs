@@ -31,6 +31,7 @@ pub mod decoder;
 pub mod engine;
 pub mod error;
 pub mod golden;
+pub mod input;
 pub mod picture;
 pub mod pipeline;
 pub mod prepare;

@@ -1,9 +1,10 @@
 //! One input's way through the model: fill the input tensor, invoke, decode the outputs.
 
-use crate::config::{Config, Input};
+use crate::config::Config;
 use crate::decoder::{Decoder, Outcome};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::input::Input;
 use crate::picture::{PictureTensor, Placement, Refusal};
 use crate::prepare::{Content, Prepared};
 use crate::trust::VerifiedModel;

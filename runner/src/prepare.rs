@@ -2,7 +2,7 @@
 //! do it in their own threads, beside the engine, and at the start while the model is loaded.
 
 use crate::budget::{Budget, Room};
-use crate::config::Input;
+use crate::input::Input;
 use crate::picture::{self, Picture, Placement, Preprocessor, Refusal};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

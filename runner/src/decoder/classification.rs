@@ -1,6 +1,6 @@
 //! One score for each class.
 
-use super::output_index;
+use super::output_index::output_index;
 use crate::error::Error;
 use crate::tensor::{Tensor, TensorInfo};
 use serde::{Deserialize, Serialize};

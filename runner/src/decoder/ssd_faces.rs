@@ -8,9 +8,9 @@
 //! before the sigmoid.
 
 use super::nms::{self, Detection, Keypoint, Overlap, Rectangle};
-use super::output_index;
-use crate::config::Input;
+use super::output_index::output_index;
 use crate::error::Error;
+use crate::input::Input;
 use crate::picture::Placement;
 use crate::tensor::{Tensor, TensorInfo};
 use serde::Deserialize;

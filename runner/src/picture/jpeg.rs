@@ -1,7 +1,8 @@
 //! JPEG. The decoder makes the whole picture at once, one byte a sample; a picture in several scans
 //! (a progressive one, say) also needs all its coefficients, two bytes each.
 
-use super::{MAX_SIDE, Refusal, Size};
+use super::refusal::Refusal;
+use super::rows::{MAX_SIDE, Size, expand};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -77,7 +78,7 @@ impl Jpeg<'_> {
         self.decoder.decode_into(&mut pixels).map_err(Refusal::damaged)?;
         let mut rgb = Vec::with_capacity(self.size.width as usize * 3);
         for row in pixels.chunks_exact(stride) {
-            super::expand(row, self.kept, &mut rgb);
+            expand(row, self.kept, &mut rgb);
             take(&rgb);
         }
         Ok(())

@@ -6,52 +6,21 @@
 
 mod jpeg;
 mod png;
+mod refusal;
+mod rows;
 
-use crate::config::{Channels, Dtype, Filter, Layout, PictureInput, Resize};
 use crate::error::Error;
+use crate::input::{Channels, Dtype, Filter, Layout, PictureInput, Resize};
 use crate::tensor::{ElementType, TensorInfo};
+pub use refusal::Refusal;
 use resample::Resizer;
+use rows::MAX_SIDE;
+pub use rows::Size;
 use std::time::{Duration, Instant};
 
-/// Longest side taken, in pixels: a long panorama of today's cameras.
-const MAX_SIDE: u32 = 16384;
 /// Most pixels taken: a small board needs some seconds for so many, in which no other picture is
 /// decoded.
 const MAX_PIXELS: u64 = 64 << 20;
-
-/// Columns and rows of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
-    /// Columns.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-}
-
-/// Why an input is not used, for whoever sent it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// What is wrong.
-    pub text: String,
-    /// It may be a good one, and is too large for this device.
-    pub too_large: bool,
-}
-
-impl Refusal {
-    /// It is not what the model takes.
-    pub fn wrong(text: impl Into<String>) -> Refusal {
-        Refusal { text: text.into(), too_large: false }
-    }
-
-    /// It is too large for this device.
-    pub fn too_large(text: impl Into<String>) -> Refusal {
-        Refusal { text: text.into(), too_large: true }
-    }
-
-    fn damaged(error: impl std::fmt::Debug + std::fmt::Display) -> Refusal {
-        Refusal::wrong(format!("the picture cannot be decoded: {error}"))
-    }
-}
 
 /// A picture whose head was read.
 pub struct Picture<'a> {
@@ -110,15 +79,6 @@ impl Picture<'_> {
             Source::Png(png) => png.read(take),
             Source::Jpeg(jpeg) => jpeg.read(take),
         }
-    }
-}
-
-/// A row of one or three samples a pixel as red, green, blue.
-fn expand(row: &[u8], samples: usize, rgb: &mut Vec<u8>) {
-    rgb.clear();
-    match samples {
-        1 => row.iter().for_each(|grey| rgb.extend_from_slice(&[*grey; 3])),
-        _ => rgb.extend_from_slice(row),
     }
 }
 

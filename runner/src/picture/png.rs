@@ -1,7 +1,8 @@
 //! PNG, row by row. What comes is made red, green and blue of 8 bits each one row at a time; only an
 //! interlaced picture is kept whole, with one byte a sample.
 
-use super::{Refusal, Size};
+use super::refusal::Refusal;
+use super::rows::{Size, expand};
 use png::Transformations;
 use png::{BitDepth, ColorType, Decoder, DecodingError, InterlaceInfo, Limits, Reader};
 use std::io::Cursor;
@@ -78,7 +79,7 @@ impl Png<'_> {
             png::expand_interlaced_row(&mut pixels, stride, &narrow, info, form.kept as u8 * 8);
         }
         for row in pixels.chunks_exact(stride) {
-            super::expand(row, form.kept, &mut rgb);
+            expand(row, form.kept, &mut rgb);
             take(&rgb);
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! A folder of inputs: what is there, then what comes.
 
 use super::{Event, MAX_INPUT};
-use crate::config::{Config, Input, read_bounded};
+use crate::config::{Config, read_bounded};
 use crate::error::{Error, Exit};
+use crate::input::Input;
 use crate::prepare::Preparer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

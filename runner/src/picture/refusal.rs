@@ -1,0 +1,26 @@
+//! Why a picture is not taken.
+
+/// Why an input is not used, for whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub text: String,
+    /// It may be a good one, and is too large for this device.
+    pub too_large: bool,
+}
+
+impl Refusal {
+    /// It is not what the model takes.
+    pub fn wrong(text: impl Into<String>) -> Refusal {
+        Refusal { text: text.into(), too_large: false }
+    }
+
+    /// It is too large for this device.
+    pub fn too_large(text: impl Into<String>) -> Refusal {
+        Refusal { text: text.into(), too_large: true }
+    }
+
+    pub(super) fn damaged(error: impl std::fmt::Debug + std::fmt::Display) -> Refusal {
+        Refusal::wrong(format!("the picture cannot be decoded: {error}"))
+    }
+}
