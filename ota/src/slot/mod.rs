@@ -1,5 +1,5 @@
-//! A slot's partitions as one stream: [`slot_reader`] of the slot that runs, through the page cache;
-//! [`slot_writer`] of the idle one, past it.
+//! A slot's partitions as one stream: [`slot_reader`] reads the slot that runs, [`slot_writer`] writes
+//! the idle one and reads back what is on the medium.
 
 pub mod slot_reader;
 pub mod slot_writer;
