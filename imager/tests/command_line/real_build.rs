@@ -212,33 +212,45 @@ fn writes_below(process: u32, folder: &Path) -> bool {
     open.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to.starts_with(folder))
 }
 
+/// Builds over an old build and interrupts that: once it has said that it builds, or once it writes,
+/// and then after `more`. False if it was quicker than the signal, as it may be on a busy machine.
+fn is_interrupted(writing: bool, more: Duration) -> bool {
+    let world = world_with_old_build();
+    let before = world.everything();
+    let mut build = world.build(&[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(build.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.starts_with("building demo")));
+    let out = world.at("out");
+    while writing && !writes_below(build.id(), &out) {
+        if let Some(status) = build.try_wait().unwrap() {
+            assert!(status.success(), "{status:?}");
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(more);
+    succeeds(Command::new("kill").args(["-INT", &build.id().to_string()]));
+    let status = build.wait().unwrap();
+    assert!(said.all(|line| !line.contains("panicked")));
+    if status.signal() == Some(SIGINT) {
+        assert!(world.everything() == before, "interrupted, writing: {writing}, {more:?}");
+        return true;
+    }
+    assert!(status.success() && inspect(&world, IMG).status.success(), "{status:?}");
+    false
+}
+
 #[test]
 fn an_interrupted_build_leaves_what_was_there() {
     let (_, whole) = built();
-    // When it has begun, when it writes what it built, and some time after that.
-    for (writing, more) in [(false, 0.0), (true, 0.0), (true, 0.02), (true, 0.05), (true, 0.2)] {
-        let world = world_with_old_build();
-        let before = world.everything();
-        let mut build =
-            world.build(&[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(build.stderr.take().unwrap()).lines().map_while(Result::ok);
-        assert!(said.any(|line| line.starts_with("building demo")));
-        let out = world.at("out");
-        while writing && !writes_below(build.id(), &out) {
-            assert!(build.try_wait().unwrap().is_none(), "it ended and was not seen writing");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        std::thread::sleep(whole.mul_f64(more));
-        succeeds(Command::new("kill").args(["-INT", &build.id().to_string()]));
-        let status = build.wait().unwrap();
-        assert!(said.all(|line| !line.contains("panicked")));
-        if status.signal() == Some(SIGINT) {
-            assert!(world.everything() == before, "interrupted, writing: {writing}, {more}");
-        } else {
-            // It was quicker than the signal, as it may be on a busy machine.
-            assert!(writing, "it was not interrupted: {status:?}");
-            assert!(status.success() && inspect(&world, IMG).status.success(), "{status:?}");
-        }
+    // When it has begun and when it writes what it built …
+    for writing in [false, true] {
+        let interrupted = (0..20).any(|_| is_interrupted(writing, Duration::ZERO));
+        assert!(interrupted, "not once in twenty builds, writing: {writing}");
+    }
+    // … and some time after that, when it may have ended.
+    for more in [0.02, 0.05, 0.2] {
+        is_interrupted(true, whole.mul_f64(more));
     }
 }
 

@@ -35,7 +35,7 @@ const TOP: [(&str, &str, &str); 2] = [
 const UPDATE: [(&str, &str, &str); 17] = [
     ("url", "", "\"url\": \"http://h\""),
     ("poll", "poll = \"2h\"", "\"poll_seconds\": 7200"),
-    ("jitter", "jitter = \"1m\"", "\"jitter_seconds\": 60"),
+    ("jitter", "jitter = \"61s\"", "\"jitter_seconds\": 61"),
     ("commit_after", "commit_after = \"40s\"", "\"commit_after_seconds\": 40"),
     ("trial_timeout", "trial_timeout = \"7m\"", "trial-timeout 420"),
     ("tries", "tries = 255", "\"tries\": 255"),
@@ -83,7 +83,7 @@ const WORKLOAD: [(&str, &str, &str); 26] = [
         "health = { command = [\"/x\", \"a b\"], interval = \"1s\", timeout = \"2s\", retries = 4 }",
         "health-command /x\nhealth-arg a b\nhealth-interval 1\nhealth-timeout 2\nhealth-retries 4",
     ),
-    ("memory_max", "memory_max = \"64M\"", "memory-max 67108864"),
+    ("memory_max", "memory_max = \"65M\"", "memory-max 68157440"),
     ("pids_max", "pids_max = 65", "pids-max 65"),
     ("media", "media = true", "media yes"),
     ("ports", "ports = [8080]", "listen [::]:8080"),
@@ -168,7 +168,8 @@ fn what_a_key_leads_to_is_not_there_without_it() {
     let plain = arrived(&plain, &board("qemu-arm64"));
     let always = ["url", "name", "command", "ready", "groups", "data", "console"];
     for (key, _, line) in TOP.iter().chain(&UPDATE).chain(&NETWORK).chain(&WORKLOAD) {
-        let told = !line.is_empty() && plain.contains(line) && !always.contains(key);
+        let told =
+            !line.is_empty() && !always.contains(key) && plain.lines().any(|l| l.trim() == *line);
         assert!(!told, "`{key}`: `{line}` is there by itself");
     }
 }
