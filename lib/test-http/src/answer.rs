@@ -158,7 +158,9 @@ fn send_body(
             Ok(())
         }
         Some(Fault::Paced(rate)) => {
-            for piece in body.chunks(PIECE) {
+            // Ten pieces a second: a client that watches for silence hears none in a slow answer.
+            let piece = usize::try_from(rate / 10).unwrap_or(PIECE).clamp(1, PIECE);
+            for piece in body.chunks(piece) {
                 shared.send(stream, path, piece)?;
                 std::thread::sleep(Duration::from_secs_f64(
                     piece.len() as f64 / rate.max(1) as f64,

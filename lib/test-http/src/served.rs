@@ -11,6 +11,8 @@ pub struct Served {
     pub bytes: u64,
     /// The ranges of bytes asked for, in order; one without an end reaches to `u64::MAX`.
     pub ranges: Vec<Range<u64>>,
+    /// How many ranges each request named, in order.
+    pub ranges_each: Vec<usize>,
 }
 
 impl Served {

@@ -143,6 +143,7 @@ impl Server {
             sum.requests += served.requests;
             sum.bytes += served.bytes;
             sum.ranges.extend(served.ranges);
+            sum.ranges_each.extend(served.ranges_each);
         }
         sum
     }
@@ -184,6 +185,7 @@ fn connection(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         state.requests.push(request.path.clone());
         let served = state.served.entry(request.path.clone()).or_default();
         served.requests += 1;
+        served.ranges_each.push(request.ranges.len());
         let end = |last: Option<u64>| last.map_or(u64::MAX, |last| last.saturating_add(1));
         served.ranges.extend(request.ranges.iter().map(|(first, last)| *first..end(*last)));
         fault::take(&mut state.faults, &request.path)

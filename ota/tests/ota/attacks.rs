@@ -24,14 +24,14 @@ fn offering(sequence: u64) -> Repository {
 /// The error of a round that must not have touched a slot.
 fn refused(device: &TestDevice, server: &Server) -> String {
     let before = device.medium();
-    let error = device.update_from(&server.url).expect_err("was taken").to_string();
+    let error = device.update_from(&server.url()).expect_err("was taken").to_string();
     assert!(device.medium() == before, "a slot was touched: {error}");
     assert!(!error.contains('\n'), "{error}");
     error
 }
 
 fn takes(device: &TestDevice, server: &Server, sequence: u64) {
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(device.holds(Slot::B, &recipe(sequence).build()));
 }
 
@@ -70,7 +70,7 @@ fn freeze() {
     repository.dates.timestamp = Time(1_700_000_000);
     repository.publish(&[&recipe(1).build()]);
     let server = repository.serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(false));
+    assert_eq!(device.update_from(&server.url()), Ok(false));
     // The mirror goes on with what it has, long after the owner published more.
     let said = NetworkTime { unix: 1_700_000_000, boot_ms: 0 };
     device.put("run/ferrite/network-time", said.to_text());
@@ -86,7 +86,7 @@ fn rollback() {
     let old = repository.files.clone();
     repository.publish(&[]);
     let server = repository.serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(false));
+    assert_eq!(device.update_from(&server.url()), Ok(false));
     server.put(old);
     let error = refused(&device, &server);
     assert!(error.contains("timestamp.json: version 1 is older than version 2"), "{error}");
@@ -103,7 +103,7 @@ fn mix_and_match() {
         let old = one[&format!("metadata/1.{role}.json")].clone();
         mixed.insert(format!("metadata/2.{role}.json"), old);
         device.put("etc/ferrite/tuf-root.json", &repository.root);
-        let error = refused(&device, &Server::start(mixed));
+        let error = refused(&device, &Server::of_files(mixed).unwrap());
         assert!(error.contains(&format!("2.{role}.json")), "{error}");
     }
     takes(&device, &repository.serve(&device), 3);
@@ -120,7 +120,7 @@ fn fast_forward() {
     });
     let server = repository.serve(&device);
     server.put(thief);
-    assert_eq!(device.update_from(&server.url), Ok(false));
+    assert_eq!(device.update_from(&server.url()), Ok(false));
     // The owner's next one looks old now, until the stolen key is taken away.
     repository.publish(&[&recipe(2).build()]);
     server.put(repository.files.clone());
@@ -136,15 +136,8 @@ fn fast_forward() {
 fn endless_data() {
     for file in ["2.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json", ".update"] {
         let device = TestDevice::new();
-        let mut repository = offering(2);
-        // The server misbehaves on files it has.
-        repository.files.entry("metadata/2.root.json".into()).or_insert_with(|| vec![b'x']);
-        let server = repository.serve(&device);
-        server.fault(file, Fault::Endless);
-        if file != "2.root.json" {
-            repository.files.remove("metadata/2.root.json");
-            server.put(repository.files.clone());
-        }
+        let server = offering(2).serve(&device);
+        server.spoil(file, Fault::Endless);
         let error = refused(&device, &server);
         let told = ["longer than its limit", "no slot header", "header is not the one"];
         assert!(told.iter().any(|told| error.contains(told)), "{file}: {error}");
@@ -156,7 +149,7 @@ fn slow_retrieval() {
     for file in ["timestamp.json", "1.snapshot.json", "1.targets.json", ".update"] {
         let device = TestDevice::new();
         let server = offering(2).serve(&device);
-        server.fault(file, Fault::Trickle);
+        server.spoil(file, Fault::Paced(10));
         let error = refused(&device, &server);
         // On a machine with much to do a byte may come later than the longest silence.
         let told = ["the server sends less than", "nothing came for"];
@@ -207,7 +200,7 @@ fn a_repository_of_somebody_else() {
         };
         tuf::author::first_root(&stranger, END).unwrap()
     });
-    let server = Server::start(repository.files.clone());
+    let server = Server::of_files(repository.files.clone()).unwrap();
     let error = refused(&device, &server);
     assert!(error.contains("0 valid signatures"), "{error}");
 }
@@ -259,7 +252,7 @@ fn key_compromise_and_rotation() {
     let device = TestDevice::new();
     let mut repository = offering(1);
     let server = repository.serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(false));
+    assert_eq!(device.update_from(&server.url()), Ok(false));
     // All online keys are stolen. Without the image key nothing of the thief's boots …
     let stranger = Recipe { key: role_key(66), ..recipe(7) }.build();
     let mut thief = offering(1);

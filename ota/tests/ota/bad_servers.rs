@@ -11,7 +11,7 @@ fn faults() -> Vec<(Fault, &'static str)> {
         (Fault::Status(404), "no such file"),
         (Fault::Status(500), "the server answered 500"),
         (Fault::Status(403), "the server answered 403"),
-        (Fault::Silent, "no answer within"),
+        (Fault::Silence, "no answer within"),
         (Fault::Garbage, "not HTTP"),
     ]
 }
@@ -30,16 +30,16 @@ fn metadata() {
     let update = recipe(2).build();
     let mut faults = faults();
     faults.push((Fault::Endless, "longer than its limit"));
-    faults.push((Fault::Trickle, "the server sends less than"));
-    faults.push((Fault::Alter(300), "timestamp.json"));
+    faults.push((Fault::Paced(10), "the server sends less than"));
+    faults.push((Fault::Altered(300), "timestamp.json"));
     for (fault, text) in faults {
         let device = TestDevice::new();
         let files = publish(&[(&update, update.bytes.len() as u64)]);
         device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
-        let server = Server::start(files);
-        server.fault("timestamp.json", fault.clone());
+        let server = Server::of_files(files).unwrap();
+        server.spoil("timestamp.json", fault);
         let before = device.medium();
-        let error = error_of(|| device.update_from(&server.url));
+        let error = error_of(|| device.update_from(&server.url()));
         assert!(error.contains(text) && error.contains("timestamp.json"), "{fault:?}: {error}");
         assert!(device.medium() == before);
         assert_eq!(device.state().last_error, Some(error));
@@ -51,15 +51,15 @@ fn the_update_itself() {
     let update = recipe(2).build();
     let mut faults = faults();
     faults.push((Fault::Endless, "no slot header"));
-    faults.push((Fault::Trickle, "the server sends less than"));
+    faults.push((Fault::Paced(10), "the server sends less than"));
     faults.push((Fault::WrongRange, "another part of the file"));
     faults.push((Fault::BadChunks, "attempts"));
     for (fault, text) in faults {
         let device = TestDevice::new();
-        let server = Server::of(&update.bytes);
-        server.fault(".update", fault.clone());
+        let (server, url) = update.serve();
+        server.spoil(".update", fault);
         let before = device.medium();
-        let error = error_of(|| device.install_url(&server.update_url()));
+        let error = error_of(|| device.install_url(&url));
         assert!(error.contains(text), "{fault:?}: {error}");
         assert!(device.medium() == before, "{fault:?}");
     }
@@ -79,9 +79,9 @@ fn nobody_listens() {
 fn a_server_that_recovers_is_forgiven() {
     let device = TestDevice::new();
     let update = recipe(2).build();
-    let server = Server::of(&update.bytes);
-    server.fault(".update", Fault::Drop { after: 0, times: 2 });
-    device.install_url(&server.update_url()).unwrap();
+    let (server, url) = update.serve();
+    server.spoil_times(".update", Fault::DropAfter(0), 2);
+    device.install_url(&url).unwrap();
 }
 
 /// A device that trusts the root of a repository, which nobody serves.

@@ -58,7 +58,7 @@ fn a_refused_version_hides_no_older_one_from_a_server() {
         let device = TestDevice::new();
         let three = recipe.build();
         let server = repository_of(&device, &[&two, &three]).serve(&device);
-        assert_eq!(device.update_from(&server.url), Ok(true), "{reason}");
+        assert_eq!(device.update_from(&server.url()), Ok(true), "{reason}");
         assert!(device.holds(Slot::B, &two), "{reason}");
         assert_eq!(device.state().pending.unwrap().sequence, 2);
         let error = device.state().last_error.expect("why not the newest");
@@ -66,7 +66,7 @@ fn a_refused_version_hides_no_older_one_from_a_server() {
         assert!(device.state().last_check.is_some());
         // It is armed: asking again installs nothing again.
         let before = device.medium();
-        assert_eq!(device.update_from(&server.url), Ok(false));
+        assert_eq!(device.update_from(&server.url()), Ok(false));
         assert!(device.medium() == before);
     }
 }
@@ -76,7 +76,7 @@ fn a_person_who_installs_gets_the_older_one_too() {
     let (two, three) = (recipe(2).build(), refused().remove(0).1.build());
     let device = TestDevice::new();
     let server = repository_of(&device, &[&two, &three]).serve(&device);
-    device.settings(&server.url);
+    device.settings(&server.url());
     run(Command::Install(None), &device.handle).unwrap();
     assert!(device.holds(Slot::B, &two));
 }
@@ -124,7 +124,7 @@ fn when_all_are_refused_the_reason_is_the_newest_ones() {
     let device = TestDevice::new();
     let server = repository_of(&device, &[&two, &three]).serve(&device);
     let before = device.medium();
-    let error = device.update_from(&server.url).unwrap_err().to_string();
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
     assert!(error.starts_with("refused 1.0.3: "), "{error}");
     assert!(device.medium() == before);
     assert!(device.state().last_check.is_some(), "the repository has answered");
@@ -141,7 +141,7 @@ fn a_link_that_drops_is_not_a_refusal() {
     let mut files = repository.files.clone();
     files.remove(&format!("targets/{hash}.demo-qemu-arm64-1.0.3.update")).unwrap();
     server.put(files);
-    let error = device.update_from(&server.url).unwrap_err().to_string();
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
     assert!(error.contains("no such file"), "{error}");
     assert_eq!(device.boot().trial, None);
 }
@@ -160,15 +160,15 @@ fn a_version_that_is_put_off_hides_an_older_one_only_when_that_is_put_off_too() 
         );
         device.settle().unwrap();
     };
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(device.holds(Slot::B, &three));
     put_off();
-    assert_eq!(device.update_from(&server.url), Ok(true), "the older one is good, perhaps");
+    assert_eq!(device.update_from(&server.url()), Ok(true), "the older one is good, perhaps");
     assert!(device.holds(Slot::B, &two));
     put_off();
-    assert_eq!(device.update_from(&server.url), Ok(false), "it is not");
+    assert_eq!(device.update_from(&server.url()), Ok(false), "it is not");
     assert_eq!(device.state().failed, []);
     State::change(&device.handle, |state| ota::policy::retrial::count(state, 7200)).unwrap();
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(device.holds(Slot::B, &three));
 }

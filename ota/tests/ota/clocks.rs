@@ -44,7 +44,7 @@ fn says_expired(device: &TestDevice) -> bool {
 fn a_device_that_was_off_for_a_year_updates_and_says_what_its_clock_says() {
     let device = TestDevice::new();
     let server = dated(now() - 2 * YEAR, now() - YEAR).serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(device.holds(Slot::B, &recipe(2).build()));
     assert!(says_expired(&device));
 }
@@ -53,17 +53,17 @@ fn a_device_that_was_off_for_a_year_updates_and_says_what_its_clock_says() {
 fn a_clock_ten_years_ahead_locks_nobody_out() {
     let device = TestDevice::new();
     let server = dated(now() - 10 * YEAR, now() - 10 * YEAR + 86_400).serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(says_expired(&device));
     // The next publication is as old by this clock; it follows all the same.
-    assert_eq!(device.update_from(&server.url), Ok(false), "it is armed");
+    assert_eq!(device.update_from(&server.url()), Ok(false), "it is armed");
 }
 
 #[test]
 fn a_clock_ten_years_back_locks_nobody_out() {
     let device = TestDevice::new();
     let server = dated(now() + 10 * YEAR, now() + 11 * YEAR).serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(!says_expired(&device));
 }
 
@@ -74,11 +74,11 @@ fn with_a_time_server_a_frozen_mirror_is_refused_and_without_it_taken_and_told()
     let server = dated(expired - YEAR, expired).serve(&device);
     time_server_says(&device, now());
     let before = device.medium();
-    let error = device.update_from(&server.url).unwrap_err().to_string();
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
     assert!(error.contains("timestamp.json: expired at"), "{error}");
     assert!(device.medium() == before);
     std::fs::remove_file(device.handle.network_time()).unwrap();
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(says_expired(&device));
 }
 
@@ -87,7 +87,7 @@ fn what_a_time_server_says_of_the_past_expires_nothing() {
     let device = TestDevice::new();
     let server = dated(now() - YEAR, now() + YEAR).serve(&device);
     time_server_says(&device, 1);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
 }
 
 #[test]
@@ -99,6 +99,6 @@ fn a_signed_time_makes_older_metadata_expire_without_any_clock() {
     repository.dates.signed_at = Time(now() - 9 * YEAR);
     repository.publish(&[&recipe(2).build()]);
     let server = repository.serve(&device);
-    let error = device.update_from(&server.url).unwrap_err().to_string();
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
     assert!(error.contains("targets.json: expired at"), "{error}");
 }

@@ -61,7 +61,7 @@ fn on_trial() -> (TestDevice, Repository, Server, Update) {
     let mut repository = Repository::new();
     repository.publish(&[&two]);
     let server = repository.serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     device.set_boot(|boot| boot.tries -= 1);
     device.boot_into(Slot::B, &two.manifest, true, false);
     (device, repository, server, two)
@@ -96,11 +96,11 @@ fn wait_for(what: &str, done: impl Fn() -> bool) {
 fn a_version_that_reaches_its_server_is_committed() {
     let (device, _, server, _) = on_trial();
     let told = init(&device);
-    server.take_log();
+    server.take_requests();
     let before = device.state().last_check.unwrap();
     device.settle().unwrap();
     assert_eq!(device.boot().active, Slot::B);
-    let (_, requests) = server.take_log();
+    let requests = server.take_requests();
     assert!(requests.iter().any(|request| request.contains("timestamp.json")), "{requests:?}");
     assert!(device.state().last_check.unwrap() >= before && told.lock().unwrap().is_empty());
 }
@@ -181,12 +181,12 @@ fn a_trial_that_failed_for_want_of_the_server_is_not_a_ban() {
         assert!(!waits.committed && waits.version == "1.0.2" && waits.reason == reason);
         assert_eq!((device.boot().trial, device.boot().fallback), (None, None));
 
-        assert_eq!(device.update_from(&server.url), Ok(false), "it waits");
+        assert_eq!(device.update_from(&server.url()), Ok(false), "it waits");
         State::change(&device.handle, |state| ota::policy::retrial::count(state, 3600)).unwrap();
-        server.take_log();
-        assert_eq!(device.update_from(&server.url), Ok(true), "its time has come");
+        server.take_requests();
+        assert_eq!(device.update_from(&server.url()), Ok(true), "its time has come");
         assert!(device.holds(Slot::B, &two));
-        let (_, requests) = server.take_log();
+        let requests = server.take_requests();
         assert!(requests.len() < 8, "next to nothing is fetched again: {requests:?}");
         // It fails like that again: longer.
         device.set_boot(|boot| boot.tries = 0);
@@ -194,7 +194,7 @@ fn a_trial_that_failed_for_want_of_the_server_is_not_a_ban() {
         assert!(said.contains("after 120 min more"), "{said}");
         // And for another reason: never again.
         State::change(&device.handle, |state| ota::policy::retrial::count(state, 7200)).unwrap();
-        assert_eq!(device.update_from(&server.url), Ok(true));
+        assert_eq!(device.update_from(&server.url()), Ok(true));
         device.set_boot(|boot| boot.tries = 0);
         device.put("run/ferrite/last-failure", "ferrite-last-failure 1\nslot b\nreason panic\n");
         device.settle().unwrap();
@@ -217,8 +217,8 @@ fn who_never_had_a_network_commits_as_ever() {
             true => drop(device.install_file(&two.bytes).unwrap()),
             false => {
                 let path = "two.update".to_string();
-                let server = Server::start([(path.clone(), two.bytes.clone())].into());
-                device.install_url(&format!("{}/{path}", server.url)).unwrap();
+                let server = Server::of_files([(path.clone(), two.bytes.clone())].into()).unwrap();
+                device.install_url(&format!("{}{path}", server.url())).unwrap();
             }
         }
         far(&device);

@@ -117,7 +117,7 @@ fn a_decayed_boot_partition_bans_nobody() {
                 let mut repository = Repository::new();
                 repository.publish(&[&two]);
                 let server = repository.serve(&device);
-                assert_eq!(device.update_from(&server.url), Ok(true), "{case}");
+                assert_eq!(device.update_from(&server.url()), Ok(true), "{case}");
                 assert!(device.holds(Slot::B, &two), "{case}");
             }
         }
@@ -162,15 +162,15 @@ fn a_trial_whose_slot_decayed_is_put_off_and_fetched_again() {
     let mut repository = Repository::new();
     repository.publish(&[&two]);
     let server = repository.serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     device.flip("boot-b", &[4711]);
     device.set_boot(|boot| boot.tries = 0);
     let said = device.settle().unwrap().unwrap();
     assert!(said.contains("fell back from 1.0.2") && said.contains("after 60 min"), "{said}");
     assert_eq!(device.state().failed, []);
-    assert_eq!(device.update_from(&server.url), Ok(false));
+    assert_eq!(device.update_from(&server.url()), Ok(false));
     State::change(&device.handle, |state| ota::policy::retrial::count(state, 3600)).unwrap();
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(device.holds(Slot::B, &two));
 }
 
@@ -212,7 +212,7 @@ fn decay_of_any_part_is_found_and_nothing_falls_back_to_it() {
             let mut repository = Repository::new();
             repository.publish(&[&two]);
             let server = repository.serve(&device);
-            assert_eq!(device.update_from(&server.url), Ok(true), "{label} at {at}");
+            assert_eq!(device.update_from(&server.url()), Ok(true), "{label} at {at}");
             assert!(device.holds(Slot::B, &two));
         }
     }
@@ -251,12 +251,12 @@ fn an_older_fallback_that_decayed_is_told_and_not_fetched_again() {
         let mut repository = Repository::new();
         repository.publish(&[&one, &two]);
         let server = repository.serve(&device);
-        assert_eq!(device.update_from(&server.url), Ok(false));
+        assert_eq!(device.update_from(&server.url()), Ok(false));
         assert!(device.install_file(&one.bytes).unwrap_err().to_string().contains("not above 2"));
         let three = recipe(3).build();
         repository.publish(&[&one, &two, &three]);
         let server = repository.serve(&device);
-        assert_eq!(device.update_from(&server.url), Ok(true));
+        assert_eq!(device.update_from(&server.url()), Ok(true));
         assert!(device.holds(Slot::A, &three));
         assert_eq!(status().decayed, None);
     }

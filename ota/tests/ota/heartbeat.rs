@@ -2,7 +2,6 @@
 //! process has one heart.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{Fault, Repository, TestDevice, recipe};
+use crate::support::{Fault, Repository, TestDevice, raw, recipe};
 use ota::device::BootControl;
 use ota::fetch::data_budget::Trigger;
 use ota::fetch::http::Client;
@@ -37,22 +36,13 @@ fn longest_silence(beats: &Arc<Mutex<Vec<Instant>>>, work: impl FnOnce()) -> Dur
 
 /// A server that takes two seconds over each of the redirections that it answers with.
 fn leading_on() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let next = url.clone();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut head = [0; 2000];
-            while let Ok(1..) = stream.read(&mut head) {
-                std::thread::sleep(Duration::from_secs(2));
-                let answer = format!(
-                    "HTTP/1.1 302 Found\r\nLocation: {next}/x\r\nContent-Length: 0\r\n\r\n"
-                );
-                let _ = stream.write_all(answer.as_bytes());
-            }
-        }
+    let address = raw::start(|_, stream| {
+        std::thread::sleep(Duration::from_secs(2));
+        let _ = stream.write_all(
+            b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        );
     });
-    url
+    format!("http://{address}")
 }
 
 /// A process has one heart, which the other tests of this program let beat as well: it is listened to
@@ -87,7 +77,7 @@ fn alone() {
     let mut repository = Repository::new();
     repository.publish(&[&two]);
     let server = repository.serve(&device);
-    device.settings(&server.url);
+    device.settings(&server.url());
     let settings = Settings::load(&device.handle.settings()).unwrap();
     let client = |url: &str| {
         let timeouts = Timeouts { rate_window: Duration::from_secs(4), ..Timeouts::default() };
@@ -109,12 +99,12 @@ fn alone() {
         std::thread::sleep(Duration::from_secs(5));
         drop(lock);
     });
-    let silence = longest_silence(&beats, || drop(refresh(&server.url).unwrap()));
+    let silence = longest_silence(&beats, || drop(refresh(&server.url()).unwrap()));
     assert!(silence < most, "another's check: {silence:?}");
 
     // An owner's limit of the rate, and a server that is asked again and again.
-    server.fault("timestamp.json", Fault::Trickle);
-    let silence = longest_silence(&beats, || drop(refresh(&server.url)));
+    server.spoil("timestamp.json", Fault::Paced(10));
+    let silence = longest_silence(&beats, || drop(refresh(&server.url())));
     assert!(silence < most, "a slow answer: {silence:?}");
     server.heal();
 

@@ -123,7 +123,7 @@ fn a_refusal_is_told_once_however_often_it_comes_up() {
     repository.publish(&[&stranger]);
     let updates = repository.serve(&device);
     for _ in 0..2 {
-        device.update_from(&updates.url).unwrap_err();
+        device.update_from(&updates.url()).unwrap_err();
         send(&device).unwrap();
     }
     let posts = posted(&server);

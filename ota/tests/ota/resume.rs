@@ -45,16 +45,16 @@ fn world(offered: &Offered) -> (TestDevice, Server) {
     let device = TestDevice::new();
     let files = publish_beside(&offered.new, offered.delta.as_ref(), offered.index.as_deref());
     device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
-    let server = Server::start(files);
-    device.settings(&server.url);
+    let server = Server::of_files(files).unwrap();
+    device.settings(&server.url());
     (device, server)
 }
 
 /// What an uninterrupted install fetches.
 fn undisturbed(offered: &Offered) -> u64 {
     let (device, server) = world(offered);
-    device.update_from(&server.url).unwrap();
-    server.take_log().0
+    device.update_from(&server.url()).unwrap();
+    server.sent()
 }
 
 #[test]
@@ -64,12 +64,15 @@ fn a_link_that_goes_down_anywhere_costs_little() {
         let mut worst = 0;
         for point in 0..16 {
             let (device, server) = world(&offered);
-            server.fault("", Fault::CutAfter(all * point / 16));
-            device.update_from(&server.url).expect_err("the link was down");
+            match all * point / 16 {
+                0 => server.spoil("", Fault::DropAfter(0)),
+                sent => server.cut_at(sent, || ()),
+            }
+            device.update_from(&server.url()).expect_err("the link was down");
             server.heal();
-            device.update_from(&server.url).unwrap();
+            device.update_from(&server.url()).unwrap();
             assert!(device.holds(Slot::B, &offered.new), "{source}, cut {point}");
-            let twice = server.take_log().0.saturating_sub(all);
+            let twice = server.sent().saturating_sub(all);
             assert!(twice <= TWICE, "{source}, cut {point}: {twice} bytes were fetched twice");
             worst = worst.max(twice);
         }
@@ -99,9 +102,9 @@ fn a_process_that_ends_anywhere_costs_little() {
             if std::panic::catch_unwind(stopped).is_ok() {
                 break;
             }
-            device.update_from(&server.url).unwrap();
+            device.update_from(&server.url()).unwrap();
             assert!(device.holds(Slot::B, &offered.new), "{source}, stop {stop}");
-            let twice = server.take_log().0.saturating_sub(all);
+            let twice = server.sent().saturating_sub(all);
             assert!(twice <= TWICE, "{source}, stop {stop}: {twice} bytes were fetched twice");
             worst = worst.max(twice);
         }

@@ -84,7 +84,7 @@ fn offering(device: &TestDevice, updates: &[&Update]) -> Server {
     let sized: Vec<_> = updates.iter().map(|u| (*u, u.bytes.len() as u64)).collect();
     let files = publish(&sized);
     device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
-    Server::start(files)
+    Server::of_files(files).unwrap()
 }
 
 fn retrial(device: &TestDevice) -> Retrial {
@@ -119,7 +119,7 @@ fn it_is_not_banned_and_waits() {
 
         let before = device.medium();
         let server = offering(&device, &[&two]);
-        assert_eq!(device.update_from(&server.url), Ok(false), "it is there already");
+        assert_eq!(device.update_from(&server.url()), Ok(false), "it is there already");
         let error = device.refused(|| device.install_file(&two.bytes));
         assert!(error.contains("lies in slot b and waits"), "{error}");
         assert!(device.medium() == before);
@@ -137,10 +137,10 @@ fn a_still_newer_version_is_taken_and_an_older_one_is_not() {
     let mut repository = crate::support::Repository::new();
     repository.publish(&[&between, &two]);
     let server = repository.serve(&device);
-    assert_eq!(device.update_from(&server.url), Ok(false));
+    assert_eq!(device.update_from(&server.url()), Ok(false));
     repository.publish(&[&between, &two, &three]);
     server.put(repository.files.clone());
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(device.holds(Slot::B, &three));
     assert_eq!(device.state().retrial, None, "what waited was overwritten");
 }
@@ -222,15 +222,15 @@ fn a_version_that_failed_its_trial_is_taken_again_when_a_person_says_so() {
     let device = TestDevice::new();
     let two = recipe(2).build();
     let server = offering(&device, &[&two]);
-    device.update_from(&server.url).unwrap();
+    device.update_from(&server.url()).unwrap();
     device.set_boot(|boot| boot.tries = 0);
     device.settle().unwrap();
-    assert!(device.update_from(&server.url).is_err());
+    assert!(device.update_from(&server.url()).is_err());
     let error = run(Command::Retry(None), &device.handle).unwrap_err().to_string();
     assert!(error.contains("nothing waits"), "nothing is named: {error}");
     run(Command::Retry(Some("1.0.2".into())), &device.handle).unwrap();
     assert_eq!(device.state().failed, []);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(device.holds(Slot::B, &two));
 }
 
@@ -286,14 +286,14 @@ fn its_publisher_has_a_failed_version_tried_again_once() {
     let fails = || {
         device.set_boot(|boot| boot.tries = 0);
         device.settle().unwrap();
-        assert!(device.update_from(&server.url).is_err(), "it is remembered");
+        assert!(device.update_from(&server.url()).is_err(), "it is remembered");
     };
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     fails();
     for level in [1, 2] {
         repository.publish_with(&updates, |ferrite| ferrite.retry = level);
         server.put(repository.files.clone());
-        assert_eq!(device.update_from(&server.url), Ok(true), "level {level}");
+        assert_eq!(device.update_from(&server.url()), Ok(true), "level {level}");
         fails();
     }
 }
@@ -315,7 +315,7 @@ fn what_nothing_falls_back_to_does_not_wait_for_good() {
         assert_eq!(device.state().retrial, None);
         assert_eq!(device.settle(), Ok(None), "it is told once");
         let server = offering(&device, &[&two]);
-        assert_eq!(device.update_from(&server.url), Ok(true));
+        assert_eq!(device.update_from(&server.url()), Ok(true));
     }
 }
 
@@ -343,7 +343,7 @@ fn a_cut_in_the_middle_of_giving_up_a_decayed_slot_leaves_nothing_stuck() {
     ota::policy::fall_back::decayed(&Context::load(&device.handle).unwrap()).unwrap();
     assert_eq!((device.boot().fallback, device.state().retrial), (None, None));
     let server = offering(&device, &[&two]);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn offering(device: &TestDevice, updates: &[&Update]) -> Server {
     let sized: Vec<_> = updates.iter().map(|u| (*u, u.bytes.len() as u64)).collect();
     let files = publish(&sized);
     device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
-    Server::start(files)
+    Server::of_files(files).unwrap()
 }
 
 /// Stands in for `init`: says that all is well.
@@ -94,12 +94,12 @@ fn what_was_armed_and_is_no_longer_is_installed_again() {
     let device = TestDevice::new();
     let two = recipe(2).build();
     let server = offering(&device, &[&two]);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     device.set_boot(|boot| boot.tries = 0);
-    let error = device.update_from(&server.url).unwrap_err().to_string();
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
     assert!(error.contains("not settled yet"), "{error}");
     device.set_boot(|boot| boot.clear_trial());
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert_eq!((device.boot().trial, device.boot().tries), (Some(Slot::B), 3));
 }
 
@@ -108,7 +108,7 @@ fn a_good_version_is_found_installed_and_committed() {
     let device = TestDevice::new();
     let two = recipe(2).build();
     let server = offering(&device, &[&two]);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     assert!(device.holds(Slot::B, &two));
 
     device.set_boot(|boot| boot.tries -= 1);
@@ -118,7 +118,7 @@ fn a_good_version_is_found_installed_and_committed() {
     let boot = device.boot();
     assert_eq!((boot.active, boot.trial, boot.fallback), (Slot::B, None, Some(Slot::A)));
     assert_eq!(device.state().pending, None);
-    assert_eq!(device.update_from(&server.url), Ok(false), "it is installed");
+    assert_eq!(device.update_from(&server.url()), Ok(false), "it is installed");
 }
 
 #[test]
@@ -126,12 +126,12 @@ fn asking_again_while_armed_installs_nothing_again() {
     let device = TestDevice::new();
     let two = recipe(2).build();
     let server = offering(&device, &[&two]);
-    assert_eq!(device.update_from(&server.url), Ok(true));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
     let before = device.medium();
-    server.take_log();
-    assert_eq!(device.update_from(&server.url), Ok(false));
+    server.take_requests();
+    assert_eq!(device.update_from(&server.url()), Ok(false));
     assert!(device.medium() == before);
-    let (_, requests) = server.take_log();
+    let requests = server.take_requests();
     assert!(!requests.iter().any(|request| request.contains(".update")), "{requests:?}");
 }
 
@@ -140,7 +140,7 @@ fn a_version_that_failed_is_remembered_and_not_tried_again() {
     let device = TestDevice::new();
     let two = recipe(2).build();
     let server = offering(&device, &[&two]);
-    device.update_from(&server.url).unwrap();
+    device.update_from(&server.url()).unwrap();
     device.set_boot(|boot| boot.tries = 0);
     device.put(
         "run/ferrite/last-failure",
@@ -154,7 +154,7 @@ fn a_version_that_failed_is_remembered_and_not_tried_again() {
     assert_eq!((device.boot().trial, device.boot().active), (None, Slot::A));
 
     let before = device.medium();
-    let error = device.update_from(&server.url).unwrap_err().to_string();
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
     assert!(error.contains("failed its trial here before: face: golden sample"), "{error}");
     let error = device.refused(|| device.install_file(&two.bytes));
     assert!(error.contains("failed its trial"), "{error}");
@@ -200,15 +200,15 @@ fn a_promise_of_the_repository_that_does_not_hold_is_refused() {
     }
     server.put(files);
     let before = device.medium();
-    let error = device.update_from(&server.url).unwrap_err().to_string();
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
     assert!(error.contains("not the one that the repository signed"), "{error}");
     assert!(device.medium() == before);
 
     let device = TestDevice::new();
     let files = publish(&[(&two, two.bytes.len() as u64 + 1)]);
     device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
-    let server = Server::start(files);
-    let error = device.update_from(&server.url).unwrap_err().to_string();
+    let server = Server::of_files(files).unwrap();
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
     assert!(error.contains("its length is not the one"), "{error}");
 }
 

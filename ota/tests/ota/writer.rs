@@ -460,15 +460,15 @@ fn every_chunk_source_leads_through_the_socket() {
             let mut device = TestDevice::new();
             let files = publish_beside(update, delta, index);
             device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
-            let server = Server::start(files);
+            let server = Server::of_files(files).unwrap();
             let writer = split.then(|| WriterThread::start(&device.handle));
             if let Some((_, handle)) = &writer {
                 device.handle = handle.clone();
             }
-            assert_eq!(device.update_from(&server.url), Ok(true));
+            assert_eq!(device.update_from(&server.url()), Ok(true));
             assert!(device.holds(Slot::B, update));
             assert_eq!(device.boot().trial, Some(Slot::B));
-            server.take_log().0
+            server.sent()
         });
         assert_eq!(served[0], served[1], "bytes served in one process and in two");
     }
@@ -478,11 +478,11 @@ fn every_chunk_source_leads_through_the_socket() {
 fn a_payload_that_arrives_altered_is_told_as_before() {
     let mut device = TestDevice::new();
     let update = recipe(2).build();
-    let server = Server::of(&update.bytes);
-    server.fault(".update", Fault::Alter(update.bytes.len() as u64 - 1));
+    let (server, url) = update.serve();
+    server.spoil(".update", Fault::Altered(update.bytes.len() as u64 - 1));
     let (_writer, handle) = WriterThread::start(&device.handle);
     device.handle = handle;
-    let error = device.install_url(&server.update_url()).unwrap_err().to_string();
+    let error = device.install_url(&url).unwrap_err().to_string();
     assert!(error.contains("arrived altered"), "{error}");
     assert!(device.header_is_zero(Slot::B) && device.boot().trial.is_none());
     let error = device.install_file(&recipe(1).build().bytes).unwrap_err().to_string();
@@ -524,13 +524,13 @@ fn what_the_socket_costs() {
         for (split, best) in best.iter_mut().enumerate() {
             let mut device = TestDevice::new();
             device.put("dev/ferrite/root-b", vec![0; 64 << 20]);
-            let server = Server::of(&update.bytes);
+            let (_server, url) = update.serve();
             let writer = (split == 1).then(|| WriterThread::start(&device.handle));
             if let Some((_, handle)) = &writer {
                 device.handle = handle.clone();
             }
             let start = std::time::Instant::now();
-            device.install_url(&server.update_url()).unwrap();
+            device.install_url(&url).unwrap();
             *best = best.min(start.elapsed().as_secs_f64());
         }
     }

@@ -146,7 +146,7 @@ impl Repository {
 
     pub fn serve(&self, device: &TestDevice) -> Server {
         device.put("etc/ferrite/tuf-root.json", &self.root);
-        Server::start(self.files.clone())
+        Server::of_files(self.files.clone()).unwrap()
     }
 }
 

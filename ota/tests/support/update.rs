@@ -5,6 +5,7 @@ use formats::manifest::{FileHash, Manifest, encode_header, key_id};
 use formats::payload::{Chunk, ChunkTable};
 use formats::verity;
 use sha2::{Digest, Sha256};
+use test_http::Server;
 
 pub const CHUNK: u64 = 65536;
 pub const BOOT: u64 = 5 * CHUNK / 2 / 4096 * 4096;
@@ -117,6 +118,14 @@ impl Recipe {
 }
 
 impl Update {
+    /// Serves it alone; gives its URL as well.
+    pub fn serve(&self) -> (Server, String) {
+        let files = [("x.update".to_owned(), self.bytes.clone())].into();
+        let server = Server::of_files(files).unwrap();
+        let url = format!("{}x.update", server.url());
+        (server, url)
+    }
+
     /// Its boot image and root, without the verity tree.
     pub fn covered(&self) -> &[u8] {
         &self.stream[..(self.manifest.boot_size + self.manifest.root_size) as usize]

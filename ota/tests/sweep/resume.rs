@@ -165,13 +165,13 @@ fn run(offered: &Offered, cuts: &[u64], flushes: Flushes, dice: &mut Dice) -> u6
     let root = Root::new(Loader::Uboot);
     let repository = publish_beside(&offered.new, offered.delta.as_ref(), offered.index.as_deref());
     root.put("etc/ferrite/tuf-root.json", &repository["metadata/1.root.json"]);
-    let server = Server::start(repository);
+    let server = Server::of_files(repository).unwrap();
     root.put(
         "etc/ferrite/ota.json",
         format!(
             r#"{{"url": "{}", "name": "demo", "poll_seconds": 1, "jitter_seconds": 0,
             "commit_after_seconds": 0, "tries": 3, "reboot": "manual"}}"#,
-            server.url
+            server.url()
         )
         .as_bytes(),
     );
@@ -205,7 +205,7 @@ fn run(offered: &Offered, cuts: &[u64], flushes: Flushes, dice: &mut Dice) -> u6
     let (board, _) = world.update(image, None);
     let whole = world.scenario.in_slot(&board.disk.image(), Slot::B);
     assert!(whole.is_some_and(|version| version.manifest == offered.new.manifest));
-    world.server.take_log().0
+    world.server.sent()
 }
 
 fn at_most_a_mebibyte_twice(scenario: &str, offered: &Offered) {

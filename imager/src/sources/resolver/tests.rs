@@ -1,8 +1,7 @@
 //! Locks against a tiny mirror on this machine, signed with a key made for the test.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,7 +39,7 @@ const PACKAGES: [&str; 5] = ["e2fsprogs", "libc6", "libgcc-s1", "libstdc++6", "l
 /// A mirror of one suite, a keyring that trusts it, and an image to lock.
 struct World {
     folder: tempfile::TempDir,
-    url: String,
+    server: test_http::Server,
 }
 
 fn gpg(home: &Path, arguments: &[&str]) -> Vec<u8> {
@@ -53,33 +52,6 @@ fn gpg(home: &Path, arguments: &[&str]) -> Vec<u8> {
         .expect("this test needs the command gpg from the package gnupg");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-/// Serves the files below `folder` by HTTP for as long as the test runs.
-fn serve(folder: &Path) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/debian", listener.local_addr().unwrap());
-    let folder = folder.to_path_buf();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-            let request = lines.next().unwrap_or_default();
-            lines.take_while(|l| !l.is_empty()).for_each(drop);
-            let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/');
-            let (status, body) = match fs::read(folder.join(path)) {
-                Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
-            };
-            let _ = write!(
-                stream,
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
-            let _ = stream.write_all(&body);
-        }
-    });
-    url
 }
 
 impl World {
@@ -104,8 +76,8 @@ impl World {
         fs::write(at("tiny.toml"), BOARD).unwrap();
         fs::write(at("demo.toml"), "name = \"demo\"\nversion = \"1\"\nsequence = 1\n[[file]]\nsource = \"x\"\npath = \"/x\"\n").unwrap();
         fs::write(at("x"), "x").unwrap();
-        let url = serve(&at("mirror"));
-        let world = Self { folder, url };
+        let server = test_http::Server::start(&at("mirror")).unwrap();
+        let world = Self { folder, server };
         world.publish("1", "2099", "trixie");
         world
     }
@@ -155,7 +127,7 @@ impl World {
     fn options(&self) -> Options {
         Options {
             locked: false,
-            mirror: Some(self.url.clone()),
+            mirror: Some(format!("{}debian", self.server.url())),
             keyring: self.at("keyring.gpg"),
             expired: Expired::Refuse,
             cache: Cache::at(&self.at("cache")).unwrap(),

@@ -49,6 +49,7 @@ fn files_and_ranges_are_served_and_counted() {
     assert_eq!(body(&get(&server, "/../f", "")).1, "0123456789");
     assert_eq!(body(&get(&server, "/none", "")).0, "HTTP/1.1 404");
     let served = server.served_of("/f");
+    assert_eq!(served.ranges_each, [0, 0, 1, 1, 1]);
     assert_eq!((served.requests, served.ranges), (5, vec![4..u64::MAX, 4..6, 10..u64::MAX]));
     assert_eq!(server.served()["/f"].bytes, 18);
     let (head, parts) = body(&get(&server, "/f", "range: bytes=0-1,4-5,99-\r\n"));
@@ -58,6 +59,7 @@ fn files_and_ranges_are_served_and_counted() {
     };
     let parts_expected = part(0, 1, "01") + &part(4, 5, "45") + "\r\n--3d6b6a416f9b5--\r\n";
     assert_eq!(parts, parts_expected);
+    assert_eq!(server.served_of("/f").ranges_each.last(), Some(&3));
 }
 
 #[test]
@@ -112,6 +114,23 @@ fn slow_and_endless_answers_end_with_the_server() {
         assert_eq!(fault == Fault::Endless, all.len() > 1 << 20, "{fault:?}");
     }
     drop(server);
+}
+
+#[test]
+fn a_slow_answer_is_never_silent_for_long() {
+    let (server, _dir) = server();
+    server.spoil("f", Fault::Paced(20));
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    write!(stream, "GET /f HTTP/1.1\r\n\r\n").unwrap();
+    let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+    let mut pieces = 0;
+    while let Ok(length @ 1..) = stream.read(&mut piece) {
+        all.extend_from_slice(&piece[..length]);
+        pieces += 1;
+    }
+    assert_eq!(body(&all).1, "0123456789");
+    assert!(begin.elapsed() >= 4 * TICK && pieces > 2, "{:?}, {pieces}", begin.elapsed());
 }
 
 #[test]
