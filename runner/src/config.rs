@@ -26,6 +26,9 @@ pub struct Config {
     /// The model keeps state between invokes, so it is loaded afresh after the golden sample.
     #[serde(default)]
     pub stateful: bool,
+    /// What an output that holds NaN or an infinity is.
+    #[serde(default)]
+    pub nan: Nan,
     /// Milliseconds between heartbeats.
     #[serde(default = "two_seconds")]
     pub heartbeat_ms: u64,
@@ -66,6 +69,18 @@ impl Delegate {
             Self::None => "none",
         }
     }
+}
+
+/// What becomes of an answer that is not all numbers: NaN (IEEE 754, 3.4) or an infinity somewhere
+/// in the outputs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nan {
+    /// It is an error, which names the output and the value.
+    #[default]
+    Error,
+    /// Classes and detections without a number are left out; `raw` writes null.
+    Ignore,
 }
 
 /// How the output tensors are read.

@@ -164,6 +164,9 @@ pub fn read(config: &Config, preparer: &Preparer) -> Result<Sample, Error> {
 fn run(pipeline: &mut Pipeline, config: &Config, sample: Prepared) -> Result<Value, Error> {
     let filled = pipeline.fill(sample).map_err(|refusal| bad(config, refusal.text))?;
     let inferred = pipeline.infer(&filled)?;
+    if let Some(what) = inferred.not_finite {
+        return Err(mismatch(format!("{what}; a sample's result must be all numbers")));
+    }
     serde_json::to_value(&inferred.outcome).map_err(|e| bad(config, e.to_string()))
 }
 

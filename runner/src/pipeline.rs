@@ -1,12 +1,13 @@
 //! One input's way through the model: fill the input tensor, invoke, decode the outputs.
 
-use crate::config::Config;
+use crate::config::{Config, Nan};
 use crate::decoder::{Decoder, Outcome};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::input::Input;
 use crate::picture::{PictureTensor, Placement, Refusal};
 use crate::prepare::{Content, Prepared};
+use crate::tensor::Tensor;
 use crate::trust::VerifiedModel;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ pub struct Pipeline {
     tensor: Option<PictureTensor>,
     decoder: Decoder,
     stateful: bool,
+    nan: Nan,
     /// SHA-256 of the model, hex.
     pub model_sha256: String,
 }
@@ -40,6 +42,8 @@ impl Filled {
 pub struct Inferred {
     /// The result.
     pub outcome: Outcome,
+    /// The first value that is no number, in words.
+    pub not_finite: Option<String>,
     /// Copying in, invoking, copying out.
     pub engine: Duration,
 }
@@ -66,6 +70,7 @@ impl Pipeline {
             tensor,
             decoder,
             stateful: config.stateful,
+            nan: config.nan,
             model_sha256: model.sha256,
         })
     }
@@ -100,7 +105,14 @@ impl Pipeline {
         self.engine.invoke()?;
         let outputs = self.engine.outputs()?;
         let engine = started.elapsed();
-        Ok(Inferred { outcome: self.decoder.decode(&outputs, filled.placement.as_ref()), engine })
+        let not_finite = outputs.iter().find_map(Tensor::not_finite);
+        let outcome = self.decoder.decode(&outputs, filled.placement.as_ref());
+        Ok(Inferred { outcome, not_finite, engine })
+    }
+
+    /// Whether an answer that is not all numbers is an error.
+    pub fn refuses_nan(&self) -> bool {
+        self.nan == Nan::Error
     }
 
     /// The invoke alone, on what the input tensor holds.

@@ -185,8 +185,16 @@ fn infer_one(
                 (line.width, line.height) = (Some(width), Some(height));
             }
             line.invoke_ms = Some(time::ms(inferred.engine));
-            line.outcome = Some(inferred.outcome);
-            Verdict::Result
+            match inferred.not_finite.filter(|_| pipeline.refuses_nan()) {
+                None => {
+                    line.outcome = Some(inferred.outcome);
+                    Verdict::Result
+                }
+                Some(what) => {
+                    line.error = Some(what);
+                    Verdict::NoNumber
+                }
+            }
         }
         Err(refusal) => {
             line.error = Some(refusal.text);

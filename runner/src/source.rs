@@ -35,6 +35,8 @@ pub enum Verdict {
     Wrong,
     /// It is too large for this device.
     TooLarge,
+    /// The model answered NaN or an infinity.
+    NoNumber,
 }
 
 /// Counts since the start.
@@ -42,14 +44,16 @@ pub enum Verdict {
 pub struct Metrics {
     results: AtomicU64,
     bad_inputs: AtomicU64,
+    bad_outputs: AtomicU64,
 }
 
 impl Metrics {
-    /// Counts one result, or one input that could not be used.
+    /// Counts one result, one input that could not be used, or one answer that was no number.
     pub fn count(&self, verdict: Verdict) {
         let counter = match verdict {
             Verdict::Result => &self.results,
             Verdict::Wrong | Verdict::TooLarge => &self.bad_inputs,
+            Verdict::NoNumber => &self.bad_outputs,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -57,9 +61,10 @@ impl Metrics {
     /// In Prometheus' text format.
     pub fn text(&self) -> String {
         format!(
-            "# TYPE runner_results_total counter\nrunner_results_total {}\n# TYPE runner_bad_inputs_total counter\nrunner_bad_inputs_total {}\n",
+            "# TYPE runner_results_total counter\nrunner_results_total {}\n# TYPE runner_bad_inputs_total counter\nrunner_bad_inputs_total {}\n# TYPE runner_bad_outputs_total counter\nrunner_bad_outputs_total {}\n",
             self.results.load(Ordering::Relaxed),
-            self.bad_inputs.load(Ordering::Relaxed)
+            self.bad_inputs.load(Ordering::Relaxed),
+            self.bad_outputs.load(Ordering::Relaxed)
         )
     }
 }

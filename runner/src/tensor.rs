@@ -95,6 +95,20 @@ pub struct Tensor {
     pub values: Vec<f32>,
 }
 
+impl Tensor {
+    /// Names the first value that is NaN or an infinity.
+    pub fn not_finite(&self) -> Option<String> {
+        let index = self.values.iter().position(|value| !value.is_finite())?;
+        let value = match self.values[index] {
+            value if value.is_nan() => "NaN",
+            value if value > 0.0 => "infinity",
+            _ => "-infinity",
+        };
+        let name = &self.info.name;
+        Some(format!("the model's output {name:?} is {value} at index {index}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

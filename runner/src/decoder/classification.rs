@@ -70,13 +70,14 @@ impl Classification {
         Ok(Self { settings: settings.clone(), output })
     }
 
-    /// The best classes, best first; of equals the one with the lower number.
+    /// The best classes, best first; of equals the one with the lower number. A class without a
+    /// finite score is left out.
     pub fn decode(&self, outputs: &[Tensor]) -> Vec<Class> {
         let mut scores = outputs[self.output].values.clone();
+        let mut order: Vec<usize> = (0..scores.len()).filter(|i| scores[*i].is_finite()).collect();
         if self.settings.softmax {
-            softmax(&mut scores);
+            softmax(&mut scores, &order);
         }
-        let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         order
             .into_iter()
@@ -89,11 +90,12 @@ impl Classification {
     }
 }
 
-fn softmax(values: &mut [f32]) {
-    let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    values.iter_mut().for_each(|v| *v = (*v - most).exp());
-    let sum: f32 = values.iter().sum();
-    values.iter_mut().for_each(|v| *v /= sum);
+/// Over the values at `indices` alone.
+fn softmax(values: &mut [f32], indices: &[usize]) {
+    let most = indices.iter().map(|i| values[*i]).fold(f32::NEG_INFINITY, f32::max);
+    indices.iter().for_each(|i| values[*i] = (values[*i] - most).exp());
+    let sum: f32 = indices.iter().map(|i| values[*i]).sum();
+    indices.iter().for_each(|i| values[*i] /= sum);
 }
 
 #[cfg(test)]
@@ -126,6 +128,21 @@ mod tests {
         assert_eq!([&classes[0].label, &classes[1].label], ["dog", "cat"]);
         let expected = 1.0 / (1.0 + 2.0 * (-2.0f32).exp());
         assert!((classes[0].score - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_class_without_a_number_never_wins() {
+        for softmax in ["", "softmax = true"] {
+            for nan in [f32::NAN, -f32::NAN, f32::INFINITY] {
+                let t = tensor(&[1.0, nan, 3.0]);
+                let s = settings(&format!("top = 3\n{softmax}"));
+                let decoder = Classification::new(&s, std::slice::from_ref(&t.info)).unwrap();
+                let classes = decoder.decode(&[t]);
+                let labels: Vec<&str> = classes.iter().map(|c| c.label.as_str()).collect();
+                assert_eq!(labels, ["2", "0"]);
+                assert!(classes.iter().all(|c| c.score.is_finite()));
+            }
+        }
     }
 
     #[test]

@@ -51,6 +51,10 @@ pub enum Overlap {
 }
 
 impl Rectangle {
+    fn is_finite(&self) -> bool {
+        [self.x, self.y, self.width, self.height].iter().all(|v| v.is_finite())
+    }
+
     /// Intersection over union, 0…1; 0 for boxes without an area.
     pub fn overlap(&self, other: &Self) -> f32 {
         let shared = |a: f32, a_size: f32, b: f32, b_size: f32| {
@@ -83,6 +87,8 @@ pub fn suppress(
     how: Overlap,
     max: usize,
 ) -> Vec<Detection> {
+    // What is no number overlaps nothing and compares with nothing.
+    found.retain(|d| d.score.is_finite() && d.bounds.is_finite());
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept = Vec::new();
     while !found.is_empty() && kept.len() < max {

@@ -36,6 +36,7 @@ pub fn face() -> tempfile::TempDir {
 }
 
 /// A command that runs the built runner on a model's folder.
+#[allow(dead_code, reason = "not every test file starts it without a verb")]
 pub fn runner(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
     command.arg(format!("--model={}", folder.display()));

@@ -169,6 +169,7 @@ fn infer(
         Ok((Verdict::Result, line)) => Answer::json(200, line),
         Ok((Verdict::Wrong, line)) => Answer::json(400, line),
         Ok((Verdict::TooLarge, line)) => Answer::json(413, line),
+        Ok((Verdict::NoNumber, line)) => Answer::json(500, line),
         Err(_) => Answer::error(503, "the model did not answer in time"),
     }
 }
