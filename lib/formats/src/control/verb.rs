@@ -1,80 +1,53 @@
 //! What can be asked of `init`.
 
-/// What can be asked for: the first word of a request, and what an `ask` line of `system.conf`
-/// grants a workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "see their words below")]
-pub enum Verb {
-    Status,
-    Logs,
-    LogsFollow,
-    Start,
-    Stop,
-    Restart,
-    Reboot,
-    PowerOff,
-    Health,
-    SignedTime,
-    TrialWaits,
-    BootState,
-    BootBeginInstall,
-    BootArm,
-    BootCommit,
-    BootForbidFallback,
-    BootClearTrial,
+/// The verbs, each with its word: one list, so that none can be written and not read.
+macro_rules! verbs {
+    ($($verb:ident = $word:literal,)*) => {
+        /// What can be asked for: the first word of a request, and what an `ask` line of `system.conf`
+        /// grants a workload.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Verb {
+            $(#[doc = concat!("`", $word, "`")] $verb,)*
+        }
+
+        impl Verb {
+            /// All of them.
+            const ALL: [Verb; [$($word),*].len()] = [$(Verb::$verb),*];
+
+            /// How it is written.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Verb::$verb => $word,)*
+                }
+            }
+        }
+    };
+}
+
+verbs! {
+    Status = "status",
+    Logs = "logs",
+    LogsFollow = "logs-follow",
+    Start = "start",
+    Stop = "stop",
+    Restart = "restart",
+    Reboot = "reboot",
+    PowerOff = "poweroff",
+    Health = "health",
+    SignedTime = "signed-time",
+    TrialWaits = "trial-waits",
+    BootState = "boot-state",
+    BootBeginInstall = "boot-begin-install",
+    BootArm = "boot-arm",
+    BootCommit = "boot-commit",
+    BootForbidFallback = "boot-forbid-fallback",
+    BootClearTrial = "boot-clear-trial",
 }
 
 impl Verb {
-    /// All of them.
-    const ALL: [Verb; 17] = {
-        use Verb::*;
-        [
-            Status,
-            Logs,
-            LogsFollow,
-            Start,
-            Stop,
-            Restart,
-            Reboot,
-            PowerOff,
-            Health,
-            SignedTime,
-            TrialWaits,
-            BootState,
-            BootBeginInstall,
-            BootArm,
-            BootCommit,
-            BootForbidFallback,
-            BootClearTrial,
-        ]
-    };
-
     /// The verb that is written like this.
     pub fn parse(word: &str) -> Option<Verb> {
         Verb::ALL.into_iter().find(|verb| verb.word() == word)
-    }
-
-    /// How it is written.
-    pub fn word(self) -> &'static str {
-        match self {
-            Verb::Status => "status",
-            Verb::Logs => "logs",
-            Verb::LogsFollow => "logs-follow",
-            Verb::Start => "start",
-            Verb::Stop => "stop",
-            Verb::Restart => "restart",
-            Verb::Reboot => "reboot",
-            Verb::PowerOff => "poweroff",
-            Verb::Health => "health",
-            Verb::SignedTime => "signed-time",
-            Verb::TrialWaits => "trial-waits",
-            Verb::BootState => "boot-state",
-            Verb::BootBeginInstall => "boot-begin-install",
-            Verb::BootArm => "boot-arm",
-            Verb::BootCommit => "boot-commit",
-            Verb::BootForbidFallback => "boot-forbid-fallback",
-            Verb::BootClearTrial => "boot-clear-trial",
-        }
     }
 
     /// Whether an `ask` line of `system.conf` may grant it: what the update client needs.
