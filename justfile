@@ -34,6 +34,7 @@ test:
 lint:
     cargo fmt --all --check
     scripts/check-docs
+    cargo check -p formats --no-default-features --locked
     cargo clippy --workspace --all-targets --features runner/engine --locked -- -D warnings
     ! scripts/efi-rustc || cargo clippy -p efi-bootchooser --target aarch64-unknown-uefi --locked -- -D warnings
 

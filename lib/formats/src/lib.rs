@@ -41,6 +41,7 @@ extern crate alloc;
 pub mod block_index;
 #[cfg(feature = "std")]
 pub mod boot_chooser;
+#[cfg(feature = "std")]
 pub mod boot_conf;
 #[cfg(feature = "std")]
 pub mod boot_request;
