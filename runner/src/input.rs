@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 /// The input tensor and how it is filled.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Input {
     /// A PNG or JPEG, resized and normalised. The tensor is `[1, height, width, channels]`
@@ -20,6 +21,7 @@ pub enum Input {
 
 /// How a picture becomes a tensor.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PictureInput {
     /// Index of the input tensor.
@@ -53,6 +55,7 @@ pub struct PictureInput {
 
 /// Colours of the input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Channels {
     /// Red, green, blue.
@@ -76,6 +79,7 @@ impl Channels {
 
 /// Order of the tensor's axes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// Rows, columns, channels.
@@ -87,6 +91,7 @@ pub enum Layout {
 
 /// Element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Dtype {
     /// IEEE 754 single precision.
@@ -99,6 +104,7 @@ pub enum Dtype {
 
 /// How a picture of another aspect ratio fits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
     /// Keeps the aspect ratio, centred, the rest black.
@@ -110,6 +116,7 @@ pub enum Resize {
 
 /// How pixels are interpolated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
     /// Linear, its reach growing with the reduction, so that no pixel is left out.
