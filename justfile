@@ -26,6 +26,19 @@ device:
 device-amd64:
     scripts/device-build --for amd64
 
+# A release in target/dist: a tarball and a .deb, docs/releasing.md
+dist *ARGUMENTS:
+    scripts/dist {{ARGUMENTS}}
+
+# The release as a stranger meets it, in bare roots of Debian 12 and 13 without a compiler
+try-release: dist
+    scripts/try-release bookworm
+    scripts/try-release trixie
+
+# The same without QEMU, in one root
+try-release-briefly: dist
+    scripts/try-release --short trixie
+
 # Everything that CI runs; says at the end what each part and the slowest tests took
 test:
     scripts/ci
