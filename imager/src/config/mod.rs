@@ -3,7 +3,9 @@
 pub mod archive;
 pub mod board;
 pub mod diagnostics;
+pub mod every_finding;
 pub mod image;
+pub mod image_file;
 mod secure_boot;
 pub mod update;
 pub mod values;
