@@ -116,7 +116,7 @@ pub fn picture(input: &[u8]) {
     const MEMORY: u64 = 1 << 30;
     static PREPARER: OnceLock<Option<Preparer>> = OnceLock::new();
     let preparer = PREPARER.get_or_init(|| {
-        let text = b"name = \"x\"\n[input]\nkind = \"picture\"\nwidth = 32\nheight = 24\n[decoder]\nkind = \"raw\"\n";
+        let text = b"name = \"x\"\n[input]\nkind = \"picture\"\nwidth = 32\nheight = 24\nrange = [0, 255]\n[decoder]\nkind = \"raw\"\n";
         let config = config::parse(text, Path::new("/"), &Overrides::default()).ok()?;
         let preparer = Preparer::new(&config.input, Budget::of_this_process(Some(MEMORY)));
         preparer.model_loaded(1);

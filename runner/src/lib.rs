@@ -32,6 +32,8 @@ pub mod engine;
 pub mod error;
 pub mod golden;
 pub mod input;
+pub mod model_file;
+pub mod numbers;
 pub mod picture;
 pub mod pipeline;
 pub mod prepare;

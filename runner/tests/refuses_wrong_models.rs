@@ -4,14 +4,9 @@
 mod model;
 
 use formats::manifest::{FileHash, Manifest, encode_header};
-use model::{FACE_SHA256, Workload, face, fetched, output, runner, runner_verb};
-use sha2::{Digest, Sha256};
+use model::{FACE_SHA256, Workload, face, fetched, output, runner, runner_verb, sha256};
 use std::path::Path;
 use std::process::Output;
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -219,7 +214,7 @@ fn an_int8_model_with_raw_tensors_has_its_golden_sample_too() {
     std::fs::write(folder.path().join("golden.bin"), [0]).unwrap();
     let said = text(&output(runner_verb("golden", folder.path())));
     let length: usize = said
-        .split("exactly ")
+        .split("int8, ")
         .nth(1)
         .and_then(|rest| rest.split(' ').next())
         .and_then(|n| n.parse().ok())

@@ -20,6 +20,11 @@ impl Refusal {
         Refusal { text: text.into(), too_large: true }
     }
 
+    /// Its file is not whole.
+    pub(super) fn ends_early() -> Refusal {
+        Refusal::wrong("the picture ends early: it was not sent or written to its end")
+    }
+
     pub(super) fn damaged(error: impl std::fmt::Debug + std::fmt::Display) -> Refusal {
         Refusal::wrong(format!("the picture cannot be decoded: {error}"))
     }

@@ -37,7 +37,7 @@ pub fn watch(
     let Some(folder) = config.source.folder.clone() else { return Ok(()) };
     let endings: &'static [&'static str] = match config.input {
         Input::Picture(_) => &["png", "jpg", "jpeg"],
-        Input::Tensor { .. } => &["bin"],
+        Input::Tensor(_) => &["bin"],
     };
     let pause = Duration::from_millis(config.source.poll_ms);
     let (repeat, name) = (config.source.repeat, config.name.clone());
