@@ -43,7 +43,7 @@ int main(void)
 		int well = is_well();
 
 		if (well != told)
-			printf("app: the model is %s\n", well ? "well" : "not well");
+			printf("the model is %s\n", well ? "well" : "not well");
 		told = well;
 		if (well && notify >= 0 && write(notify, "\n", 1) < 0)
 			perror("app: heartbeat");

@@ -19,7 +19,7 @@ told = None
 while True:
     well = is_well()
     if well != told:
-        print("app: the model is", "well" if well else "not well", flush=True)
+        print("the model is", "well" if well else "not well", flush=True)
         told = well
     if well and notify:
         os.write(int(notify), b"\n")

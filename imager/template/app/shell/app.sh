@@ -10,7 +10,7 @@ while :; do
     else
         now="not well" pause=1
     fi
-    [ "$now" = "$told" ] || echo "app: the model is $now"
+    [ "$now" = "$told" ] || echo "the model is $now"
     told=$now
     $busybox sleep $pause
 done

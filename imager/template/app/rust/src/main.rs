@@ -15,7 +15,7 @@ fn main() {
     loop {
         let well = is_well().unwrap_or(false);
         if told != Some(well) {
-            println!("app: the model is {}", if well { "well" } else { "not well" });
+            println!("the model is {}", if well { "well" } else { "not well" });
             told = Some(well);
         }
         if let Some(notify) = notify.as_mut().filter(|_| well) {
