@@ -4,6 +4,8 @@ pub mod archive;
 pub mod board;
 pub mod diagnostics;
 pub mod image;
+#[cfg(feature = "schema")]
+mod schema;
 mod secure_boot;
 pub mod update;
 pub mod values;
