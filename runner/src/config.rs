@@ -27,6 +27,7 @@ const MAX_CONFIG: u64 = 256 * 1024;
 
 /// The whole file. Unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Prefix of console lines and `model` of each result.
@@ -68,6 +69,7 @@ pub struct Config {
 
 /// Who computes: XNNPACK's kernels or TensorFlow Lite's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Delegate {
     /// XNNPACK (3 to 6 times faster on ARM; int8 results differ by a few steps from `none`).
@@ -90,6 +92,7 @@ impl Delegate {
 /// What becomes of an answer that is not all numbers: NaN (IEEE 754, 3.4) or an infinity somewhere
 /// in the outputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Nan {
     /// It is an error, which names the output and the value.
@@ -101,6 +104,11 @@ pub enum Nan {
 
 /// How the output tensors are read.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)
+)]
 pub enum Decoder {
     /// Faces of MediaPipe's BlazeFace models.
     SsdFaces(crate::decoder::ssd_faces::Settings),
@@ -112,6 +120,7 @@ pub enum Decoder {
 
 /// Where pictures come from; both may be set.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// A folder, each file in it once.
@@ -134,6 +143,7 @@ impl Default for Source {
 
 /// The result log.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Results {
     /// JSON lines are appended here.
@@ -155,6 +165,7 @@ impl Default for Results {
 
 /// The golden sample's files, in the model's folder.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
     /// The input.

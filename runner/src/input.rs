@@ -9,6 +9,11 @@ const MAX_NUMBERS: usize = 64 << 20;
 
 /// The input tensor and how it is filled.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)
+)]
 pub enum Input {
     /// A PNG or JPEG, resized and normalised. The tensor is `[1, height, width, channels]`
     /// (or `[1, channels, height, width]` with `layout = "nchw"`), and says its own type and
@@ -21,6 +26,7 @@ pub enum Input {
 
 /// A tensor that is sent as it is.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TensorInput {
     /// Index of the input tensor.
@@ -100,6 +106,7 @@ impl TensorInput {
 
 /// How a picture becomes a tensor.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PictureInput {
     /// Index of the input tensor.
@@ -133,6 +140,7 @@ pub struct PictureInput {
 
 /// Colours of the input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Channels {
     /// Red, green, blue.
@@ -156,6 +164,7 @@ impl Channels {
 
 /// Order of the tensor's axes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// Rows, columns, channels.
@@ -167,6 +176,7 @@ pub enum Layout {
 
 /// Element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Dtype {
     /// IEEE 754 single precision.
@@ -179,6 +189,7 @@ pub enum Dtype {
 
 /// How a picture of another aspect ratio fits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
     /// Keeps the aspect ratio, centred, the rest black.
@@ -190,6 +201,7 @@ pub enum Resize {
 
 /// How pixels are interpolated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
     /// Linear, its reach growing with the reduction, so that no pixel is left out.

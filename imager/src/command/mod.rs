@@ -22,7 +22,7 @@ mod sparse;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// From a few lines of TOML, a model and a board's name to a signed image and its updates.
 #[derive(Parser)]
@@ -80,6 +80,11 @@ enum Command {
     Settings(settings::SettingsArgs),
     /// Run an image in QEMU, with its console in this terminal
     Run(run::RunArgs),
+}
+
+/// The command line's definition, for man pages and completions.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line and runs the subcommand.

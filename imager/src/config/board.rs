@@ -26,8 +26,10 @@ pub use wifi::Wifi;
 
 /// A checked board file.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Board {
+    #[cfg_attr(feature = "schema", schemars(with = "BoardName"))]
     name: Spanned<BoardName>,
     /// One line for people.
     pub description: Line,
@@ -56,6 +58,7 @@ pub struct Board {
 
 /// How much has been seen of a board's images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
     /// Nothing, or nobody has said.
@@ -83,6 +86,7 @@ impl Proof {
 
 /// `[debian]`: where the root's packages come from.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Debian {
     /// The architecture.
@@ -93,6 +97,7 @@ pub struct Debian {
 
 /// What lies in the disk's first sector, for firmware that knows no GPT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mbr {
     /// One entry over the whole disk that keeps others away (UEFI 5.2.3).
@@ -104,14 +109,19 @@ pub enum Mbr {
 
 /// `[partitions]`: their sizes. Each is there once for each slot, `firmware` and `data` apart.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Partitions {
     /// The MBR beside the GPT.
     #[serde(default)]
     pub mbr: Mbr,
+    #[cfg_attr(feature = "schema", schemars(with = "Size"))]
     firmware: Spanned<Size>,
+    #[cfg_attr(feature = "schema", schemars(with = "Size"))]
     boot: Spanned<Size>,
+    #[cfg_attr(feature = "schema", schemars(with = "Size"))]
     root: Spanned<Size>,
+    #[cfg_attr(feature = "schema", schemars(with = "Size"))]
     data: Spanned<Size>,
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// `[decoder] kind = "raw"`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// At most this many values of each tensor are written.
