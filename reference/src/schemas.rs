@@ -93,6 +93,7 @@ mod tests {
         let mut files = vec![
             ("image", project().join("demo/demo.toml")),
             ("model", project().join("demo/face/model.toml")),
+            ("model", project().join("imager/template/face/model.toml")),
         ];
         for entry in fs::read_dir(project().join("board-configs")).unwrap() {
             files.push(("board", entry.unwrap().path()));

@@ -29,7 +29,8 @@ fn csv(text: &str, count: usize) -> Result<Vec<f64>, String> {
 }
 
 fn json(text: &str, count: usize) -> Result<Vec<f64>, String> {
-    let mut list = List { numbers: Vec::new(), count };
+    let numbers = Vec::with_capacity(count.saturating_add(1).min(text.len()));
+    let mut list = List { numbers, count };
     let mut reader = serde_json::Deserializer::from_str(text);
     let read = reader.deserialize_any(&mut list).and_then(|()| reader.end());
     match read {

@@ -3,11 +3,12 @@
 
 use super::orientation::Orientation;
 use super::refusal::Refusal;
-use super::rows::{MAX_SIDE, Size, expand};
+use super::rows::{Size, expand};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
 
 /// Memory for tables and stacks.
 const OVERHEAD: u64 = 512 << 10;
@@ -31,17 +32,18 @@ pub struct Jpeg<'a> {
 pub fn open(bytes: &[u8]) -> Result<Jpeg<'_>, Refusal> {
     let options = DecoderOptions::default()
         .set_strict_mode(false)
-        .set_max_width(MAX_SIDE as usize)
-        .set_max_height(MAX_SIDE as usize);
+        // What is too large is for the caller to say.
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX));
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(Refusal::damaged)?;
+    decoder.decode_headers().map_err(refusal)?;
     if !has_end(bytes) {
         return Err(Refusal::ends_early());
     }
     let (Some((width, height)), Some(color), Some(info)) =
         (decoder.dimensions(), decoder.input_colorspace(), decoder.info())
     else {
-        return Err(Refusal::damaged("no picture in it"));
+        return Err(Refusal::damaged("JPEG"));
     };
     let (color, kept) = match color {
         ColorSpace::Luma => (ColorSpace::Luma, 1),
@@ -89,13 +91,22 @@ impl Jpeg<'_> {
     pub fn read(mut self, mut take: impl FnMut(&[u8])) -> Result<(), Refusal> {
         let stride = self.size.width as usize * self.kept;
         let mut pixels = vec![0; stride * self.size.height as usize];
-        self.decoder.decode_into(&mut pixels).map_err(Refusal::damaged)?;
+        self.decoder.decode_into(&mut pixels).map_err(refusal)?;
         let mut rgb = Vec::with_capacity(self.size.width as usize * 3);
         for row in pixels.chunks_exact(stride) {
             expand(row, self.kept, &mut rgb);
             take(&rgb);
         }
         Ok(())
+    }
+}
+
+fn refusal(error: DecodeErrors) -> Refusal {
+    match error {
+        DecodeErrors::Unsupported(_) => Refusal::wrong(
+            "a JPEG of this kind (lossless, or with arithmetic coding) is not read; save it as a baseline or progressive one",
+        ),
+        _ => Refusal::damaged("JPEG"),
     }
 }
 

@@ -50,7 +50,7 @@ pub fn open(bytes: &[u8]) -> Result<Picture<'_>, Refusal> {
         let (size, orientation) = (jpeg.size(), jpeg.orientation());
         (Source::Jpeg(Box::new(jpeg)), size, orientation)
     } else {
-        return Err(Refusal::wrong("not a PNG or JPEG picture"));
+        return Err(Refusal::wrong(format!("not a PNG or JPEG picture{}", other_kind(bytes))));
     };
     let Size { width, height } = size;
     if width == 0 || height == 0 {
@@ -67,6 +67,28 @@ pub fn open(bytes: &[u8]) -> Result<Picture<'_>, Refusal> {
         )));
     }
     Ok(Picture { size, orientation, source })
+}
+
+/// What people send instead, by its head.
+fn other_kind(bytes: &[u8]) -> &'static str {
+    let brand = bytes.get(4..12).unwrap_or_default();
+    match bytes {
+        _ if brand.starts_with(b"ftyphei") || brand.starts_with(b"ftypmif") => {
+            ", but HEIC, as phones write it: have the phone take JPEG, or convert it"
+        }
+        _ if brand == b"ftypavif" => ", but AVIF: convert it",
+        _ if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => {
+            ", but WebP: convert it"
+        }
+        _ if bytes.starts_with(b"GIF8") => ", but GIF: convert it",
+        _ if bytes.starts_with(b"BM") => ", but BMP: convert it",
+        _ if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") => ", but TIFF: convert it",
+        _ if bytes.starts_with(b"%PDF") => ", but PDF",
+        _ if bytes.starts_with(b"--") => {
+            ", but a form: its Content-Type has to be multipart/form-data with the boundary, as curl -F sends it"
+        }
+        _ => "",
+    }
 }
 
 impl Picture<'_> {

@@ -30,7 +30,10 @@ fn refusal(error: DecodingError) -> Refusal {
         DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Refusal::ends_early()
         }
-        error => Refusal::damaged(error),
+        DecodingError::LimitsExceeded => Refusal::wrong(
+            "what the picture has beside its pixels is too large; save it without metadata",
+        ),
+        _ => Refusal::damaged("PNG"),
     }
 }
 

@@ -25,7 +25,8 @@ impl Refusal {
         Refusal::wrong("the picture ends early: it was not sent or written to its end")
     }
 
-    pub(super) fn damaged(error: impl std::fmt::Debug + std::fmt::Display) -> Refusal {
-        Refusal::wrong(format!("the picture cannot be decoded: {error}"))
+    /// It is none of its format; why is the decoder's opinion, which helps nobody who sent it.
+    pub(super) fn damaged(format: &str) -> Refusal {
+        Refusal::wrong(format!("the picture is damaged: as a {format} it cannot be decoded"))
     }
 }

@@ -225,3 +225,48 @@ fn a_picture_that_ends_early_is_never_a_result() {
         assert!(decode(&[&whole[..], b"behind the end"].concat()).is_ok());
     }
 }
+
+/// Neither the decoders' types nor their opinions are for whoever sent the picture.
+#[test]
+fn every_damage_is_told_in_plain_words() {
+    let noise = |x: u32, y: u32| image::Rgb([(x * 37) as u8, (y * 91) as u8, (x * y * 13) as u8]);
+    let picture = DynamicImage::ImageRgb8(image::RgbImage::from_fn(33, 17, noise));
+    let mut said = std::collections::BTreeSet::new();
+    for whole in [written(&picture, ImageFormat::Jpeg), written(&picture, ImageFormat::Png)] {
+        for at in 8..whole.len() {
+            for value in [0, 0x7f, 0xff, whole[at] ^ 1, whole[at] ^ 0x20] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                said.extend(decode(&bytes).err().map(|refusal| refusal.text));
+            }
+        }
+    }
+    assert!(said.len() >= 3, "{said:?}");
+    for text in said {
+        let leaked = ["{", "::", "\"", "Error", "Some(", "library", "Reason", "0x", "nvalid"];
+        assert!(!leaked.iter().any(|word| text.contains(word)), "{text}");
+    }
+}
+
+#[test]
+fn a_jpeg_is_too_large_by_its_head_as_a_png_is() {
+    let mut bytes =
+        written(&DynamicImage::ImageLuma8(image::GrayImage::new(8, 8)), ImageFormat::Jpeg);
+    let sof = bytes.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
+    bytes[sof + 7..sof + 9].copy_from_slice(&20_000u16.to_be_bytes());
+    let refusal = open(&bytes).err().unwrap();
+    assert!(refusal.too_large && refusal.text.contains("20000 × 8"), "{refusal:?}");
+}
+
+#[test]
+fn what_phones_and_people_send_instead_is_named() {
+    for (head, word) in [
+        (&b"\0\0\0\x18ftypheic\0\0"[..], "HEIC"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
+        (b"GIF89a", "GIF"),
+        (b"--XY\r\nContent-Disposition: form-data", "a form"),
+    ] {
+        assert!(open(head).err().unwrap().text.contains(word));
+    }
+    assert_eq!(open(b"garbage").err().unwrap().text, "not a PNG or JPEG picture");
+}

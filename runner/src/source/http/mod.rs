@@ -11,7 +11,7 @@ use self::gate::{Gate, Peer, Place};
 use self::request_head::Head;
 use super::{Event, MAX_INPUT, Metrics, Verdict};
 use crate::config::Config;
-use crate::error::{Error, Exit};
+use crate::error::{self, Error, Exit};
 use crate::prepare::Preparer;
 use crate::sys;
 use std::io::{Read, Write};
@@ -50,7 +50,10 @@ pub fn open(config: &Config) -> Result<Option<TcpListener>, Error> {
     TcpListener::bind(address).map(Some).map_err(|e| {
         Error::new(
             Exit::Source,
-            format!("source.http {address}: {e}; expected address:port that is free"),
+            format!(
+                "source.http {address}: {}; expected address:port that is free",
+                error::plain(&e)
+            ),
         )
     })
 }
