@@ -65,6 +65,10 @@ boot: device device-amd64
 boot-all: boot
     cargo test --locked -p qemu-tests --no-fail-fast -- --ignored --test-threads=2 --skip as_many_power_cuts --skip as_many_random_faults
 
+# Set-up and a target in a bare root of a Debian release, as root: `just bare trixie unit`, or with --user
+bare +ARGUMENTS:
+    scripts/bare {{ARGUMENTS}}
+
 # So many random power cuts across updates in QEMU, about half a minute each; FERRITE_SEED=S repeats a run
 power-cuts N="200": device
     cargo build --locked -p imager
