@@ -359,6 +359,8 @@ mod tests {
             (("width = 8", "width = 0"), "width"),
             (("width = 8", "width = 8\nmean = [1, 1, 1]"), "range"),
             (("range = [0, 1]", "std = [1, 0, 1]"), "std"),
+            (("range = [0, 1]", "range = [255, 255]"), "every pixel would be 255.0"),
+            (("range = [0, 1]", ""), "input.range is missing: what 0 and 255 become"),
             (("name = \"x\"", "name = \"x\"\nthread = 1"), "thread"),
             (("kind = \"raw\"", "kind = \"rar\""), "rar"),
             (("name = \"x\"", "name = \"a\\nb\""), "name"),
