@@ -81,6 +81,9 @@ pub fn execute(request: &Request, started: Instant) -> Result<(), (String, Error
             Command::Golden => {
                 golden::write(&mut load()?, &config, golden::read(&config, &preparer)?)
             }
+            Command::Check => {
+                golden::check(&mut load()?, &config, golden::read(&config, &preparer)?)
+            }
             Command::Bench { runs } => bench::run(&mut load()?, &preparer, &config, *runs),
         }
     };

@@ -232,3 +232,17 @@ fn an_int8_model_with_raw_tensors_has_its_golden_sample_too() {
         text(&said)
     );
 }
+
+#[test]
+fn a_check_compares_with_the_golden_sample_and_ends() {
+    let folder = face();
+    let check = || output(runner_verb("check", folder.path()));
+    let well = check();
+    assert!(well.status.success(), "{well:?}");
+    let path = folder.path().join("golden.json");
+    let golden = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, golden.replace("\"score\": 0.899", "\"score\": 0.199")).unwrap();
+    let other = check();
+    assert_eq!(other.status.code(), Some(3), "{other:?}");
+    assert!(text(&other).contains("golden sample mismatch"), "{other:?}");
+}

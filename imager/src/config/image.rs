@@ -305,7 +305,7 @@ impl Image {
         }
     }
 
-    fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
+    pub(super) fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
         let mut image: Image = document.parse()?;
         image.path = path.to_path_buf();
         let roots = image.update.as_ref().and_then(|update| tls_roots(update.tls.as_ref()?));
