@@ -55,7 +55,7 @@ deny:
 
 # Tests that need no machine to boot; some build an image
 unit: device host
-    cargo test --workspace --exclude qemu-tests --features runner/engine --locked
+    cargo test --workspace --exclude qemu-tests --features runner/engine --locked -- --include-ignored
 
 # Builds the demo twice under other circumstances, once without a network, and compares
 reproducible: device
