@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "imager",
     version,
-    after_help = "The road, in order:
+    after_help = "The way, in order:
   imager keygen --out keys
   imager build --image demo/demo.toml --board qemu-arm64 --out out
   imager run out/demo-qemu-arm64-1.0.0.img
