@@ -10,13 +10,20 @@ default:
     @just --justfile {{justfile()}} --list --unsorted
 
 # The whole road in QEMU, told step by step: build, boot, infer, update, fall back
-demo: build device
+demo: build host device
     cargo build --release --locked -p qemu-tests --bin demo
     target/release/demo
 
 # The host tool: target/release/imager
 build:
     cargo build --release --locked -p imager
+
+# The runner for this machine and its engine, for `imager model` and the golden samples: target/host
+host:
+    cargo build --release --locked -p runner --features engine
+    mkdir -p target/host
+    install -m 755 target/release/runner target/host/runner
+    install -m 644 .cache/tflite/$(uname -m)/libtensorflowlite_c.so target/host/
 
 # What goes on the device, for arm64: target/device/{init,ota,runner}
 device:
@@ -47,7 +54,7 @@ deny:
     scripts/deny
 
 # Tests that need no machine to boot; some build an image
-unit: device
+unit: device host
     cargo test --workspace --exclude qemu-tests --features runner/engine --locked
 
 # Builds the demo twice under other circumstances, once without a network, and compares

@@ -155,6 +155,7 @@ impl Workspace {
             keys: &keys,
             device: Some(&device),
             out,
+            wrong_golden: false,
         };
         output(Command::new(&self.imager).args(build.arguments())).map(drop)
     }

@@ -30,4 +30,6 @@ pub mod boot_method;
 pub mod build;
 pub mod command;
 pub mod config;
+mod host_runner;
+mod installation;
 pub mod sources;

@@ -169,6 +169,7 @@ impl TestSlot {
             keys: &keys,
             device: Some(&device),
             out: &folder,
+            wrong_golden: !variant.golden.is_empty(),
         };
         // One build at a time: they share the cache of compressed frames, and few processors.
         let _one = Locked::wait(&fixtures_folder()?.join("building"))?;

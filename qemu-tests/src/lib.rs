@@ -33,7 +33,7 @@ pub mod workspace;
 pub use board::Board;
 pub use console::{Console, Line};
 pub use disk::Disk;
-pub use machine::{Machine, Options, imager};
+pub use machine::{Machine, Options, free_port, imager, permit};
 pub use own_kernel::OwnKernel;
 pub use patience::wait_until;
 pub use random::Random;

@@ -342,6 +342,16 @@ fn free_ports(guest: &[u16]) -> Result<BTreeMap<u16, u16>> {
     Ok(ports)
 }
 
+/// A port of the loopback that is free now.
+pub fn free_port() -> Result<u16> {
+    free_ports(&[0])?.remove(&0).context("a free port")
+}
+
+/// The right to run one machine, for tests that start it otherwise than by [`Machine::start`].
+pub fn permit() -> Result<VmPermit> {
+    VmPermit::take(&logs()?)
+}
+
 /// The built `imager`: $FERRITE_IMAGER, else the one beside this test's own folder.
 pub fn imager() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("FERRITE_IMAGER") {

@@ -67,6 +67,8 @@ pub struct Build<'a> {
     pub device: Option<&'a Path>,
     /// The folder for what is made.
     pub out: &'a Path,
+    /// The golden result is a wrong one: only the device is to find out.
+    pub wrong_golden: bool,
 }
 
 impl Sources {
@@ -130,6 +132,7 @@ impl Build<'_> {
         for (option, path) in options.into_iter().chain(device).chain([("--out", self.out)]) {
             words.extend([option.into(), path.into()]);
         }
+        words.extend(self.wrong_golden.then(|| "--skip-golden".into()));
         words
     }
 }
@@ -211,7 +214,14 @@ mod tests {
     #[test]
     fn a_build_without_a_device_folder_leaves_it_to_imager() {
         let path = Path::new("x");
-        let build = Build { image: path, board: path, keys: path, device: None, out: path };
+        let build = Build {
+            image: path,
+            board: path,
+            keys: path,
+            device: None,
+            out: path,
+            wrong_golden: false,
+        };
         assert_eq!(build.arguments().len(), 9);
         assert_eq!(Build { device: Some(path), ..build }.arguments()[7], "--device");
     }

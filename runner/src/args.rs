@@ -11,6 +11,7 @@ runner: runs one TensorFlow Lite model on pictures and says what it sees.
   runner --model=DIR                 run as a workload: golden sample, ready, then the sources
   runner infer --model=DIR FILE...   one result line for each file, then end
   runner golden --model=DIR          write DIR's golden.json from its golden sample
+  runner check --model=DIR           compare with DIR's golden sample, then end
   runner bench --model=DIR [-n N]    times as JSON: the whole pipeline beside the bare invoke
 
 DIR holds model.tflite, model.toml and the golden sample that model.toml names.
@@ -24,7 +25,7 @@ Options
   --results=FILE         overrides `results.path`
   --memory=BYTES         memory that may be taken, where the control group allows more
 
-infer, golden and bench also take the `sha256` in model.toml for the model's hash.
+infer, golden, check and bench also take the `sha256` in model.toml for the model's hash.
 
 Exit codes
   0 ended as asked   2 wrong command line or model.toml   3 golden sample mismatch
@@ -53,6 +54,8 @@ pub enum Command {
     },
     /// Write `golden.json`.
     Golden,
+    /// Compare with the golden sample, as a workload does before it is ready.
+    Check,
     /// Measure.
     Bench {
         /// Timed runs.
@@ -94,7 +97,9 @@ pub struct Request {
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Request>, Error> {
     let mut arguments = arguments.peekable();
     let verb = arguments
-        .next_if(|a| matches!(a.to_str(), Some("infer" | "golden" | "bench" | "run" | "help")))
+        .next_if(|a| {
+            matches!(a.to_str(), Some("infer" | "golden" | "check" | "bench" | "run" | "help"))
+        })
         .and_then(|a| a.into_string().ok());
     let (mut model, mut manifest, mut expect_sha256, mut runs) = (None, None, None, None);
     let mut overrides = Overrides::default();
@@ -143,6 +148,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Request
         Some("help") => return Ok(None),
         Some("infer") => Command::Infer { pictures: std::mem::take(&mut files) },
         Some("golden") => Command::Golden,
+        Some("check") => Command::Check,
         Some("bench") => Command::Bench { runs: runs.take().unwrap_or(BENCH_RUNS) },
         _ => Command::Run,
     };

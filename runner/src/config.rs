@@ -1,9 +1,25 @@
 //! `model.toml`: what goes into the model, how its output is read, where pictures come from.
+//!
+//! Whoever builds an image asks the device's own code, without the engine and without the folder:
+//! [`Config::parse`] for the file, [`Config::check_model`] for the model beside it.
+//!
+//! ```
+//! use runner::config::Config;
+//! let config = Config::parse(&std::fs::read_to_string("../demo/face/model.toml")?)?;
+//! assert_eq!(config.golden.sample.to_str(), Some("golden.png"));
+//! let wrong = Config::parse("nmae = \"face\"").unwrap_err();
+//! assert_eq!(wrong, "line 1: unknown key `nmae`; did you mean `name`?");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub(crate) mod section;
+mod wording;
 
 use crate::args::Overrides;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::input::Input;
-use serde::Deserialize;
+use crate::model_file;
+use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 
 /// A `model.toml` is a page, not a book.
@@ -11,6 +27,7 @@ const MAX_CONFIG: u64 = 256 * 1024;
 
 /// The whole file. Unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Prefix of console lines and `model` of each result.
@@ -52,6 +69,7 @@ pub struct Config {
 
 /// Who computes: XNNPACK's kernels or TensorFlow Lite's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Delegate {
     /// XNNPACK (3 to 6 times faster on ARM; int8 results differ by a few steps from `none`).
@@ -74,6 +92,7 @@ impl Delegate {
 /// What becomes of an answer that is not all numbers: NaN (IEEE 754, 3.4) or an infinity somewhere
 /// in the outputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Nan {
     /// It is an error, which names the output and the value.
@@ -84,8 +103,12 @@ pub enum Nan {
 }
 
 /// How the output tensors are read.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)
+)]
 pub enum Decoder {
     /// Faces of MediaPipe's BlazeFace models.
     SsdFaces(crate::decoder::ssd_faces::Settings),
@@ -97,6 +120,7 @@ pub enum Decoder {
 
 /// Where pictures come from; both may be set.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// A folder, each file in it once.
@@ -119,6 +143,7 @@ impl Default for Source {
 
 /// The result log.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Results {
     /// JSON lines are appended here.
@@ -140,6 +165,7 @@ impl Default for Results {
 
 /// The golden sample's files, in the model's folder.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
     /// The input.
@@ -191,7 +217,14 @@ pub fn load(folder: &Path, overrides: &Overrides) -> Result<Config, Error> {
 /// The same, of the file's bytes.
 pub fn parse(bytes: &[u8], folder: &Path, overrides: &Overrides) -> Result<Config, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
-    let mut config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
+    let table: toml::Table = toml::from_str(text).map_err(|e| wording::syntax(text, &e))?;
+    let lists = |value: &toml::Value| {
+        value.as_array().is_some_and(|list| list.iter().any(toml::Value::is_table))
+    };
+    if let Some((key, _)) = table.iter().find(|(_, value)| lists(value)) {
+        return Err(format!("[[{key}]]: there is one table of this name; write [{key}]"));
+    }
+    let mut config = Config::deserialize(table).map_err(|e| wording::meaning(text, &e))?;
     config.folder = folder.to_owned();
     if let Some(threads) = overrides.threads {
         config.threads = threads;
@@ -212,7 +245,8 @@ pub fn parse(bytes: &[u8], folder: &Path, overrides: &Overrides) -> Result<Confi
 /// Reads a file of at most `limit` bytes; a longer one is an error, never cut.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     use std::io::Read;
-    let wrong = |e: std::io::Error| Error::config(format!("{}: {e}", path.display()));
+    let wrong =
+        |e: std::io::Error| Error::config(format!("{}: {}", path.display(), error::plain(&e)));
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .map_err(wrong)?
@@ -226,6 +260,28 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
 }
 
 impl Config {
+    /// The text of a `model.toml`, as the device reads it. Fails with a sentence that names the line
+    /// or the key.
+    pub fn parse(text: &str) -> Result<Config, String> {
+        parse(text.as_bytes(), Path::new(""), &Overrides::default())
+    }
+
+    /// Whether a model's file is one, and its input what this says; told from the file alone. What
+    /// the engine will say of it, and whether the outputs fit, only running it tells.
+    pub fn check_model(&self, model: &[u8]) -> Result<(), String> {
+        model_file::check_head(model)?;
+        let inputs = model_file::inputs(model)
+            .ok_or("model.tflite is damaged: its inputs cannot be read; is it whole?")?;
+        let index = self.input.tensor();
+        let tensor = inputs.get(index).ok_or_else(|| {
+            format!(
+                "input.tensor = {index}: model.tflite has {} inputs, counted from 0",
+                inputs.len()
+            )
+        })?;
+        self.input.resize(tensor).map(drop)
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.name.is_empty()
             || self.name.len() > 64
@@ -251,10 +307,20 @@ impl Config {
         if !(4096..=1 << 30).contains(&self.results.max_bytes) || self.results.keep > 100 {
             return Err("results: max_bytes is 4096 to 1073741824, keep 0 to 100".into());
         }
-        if let Input::Picture(picture) = &self.input {
-            picture.check()?;
-        }
+        self.input.check()?;
         self.decoder.check()
+    }
+}
+
+impl<'de> Deserialize<'de> for Decoder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = toml::Table::deserialize(deserializer)?;
+        let kind = section::take_kind(&mut table, &["ssd-faces", "classification", "raw"])?;
+        match kind.as_str() {
+            "ssd-faces" => section::read(table).map(Self::SsdFaces),
+            "classification" => section::read(table).map(Self::Classification),
+            _ => section::read(table).map(Self::Raw),
+        }
     }
 }
 
@@ -272,7 +338,7 @@ impl Decoder {
 mod tests {
     use super::*;
 
-    const LEAST: &str = "name = \"x\"\n[input]\nkind = \"picture\"\nwidth = 8\nheight = 8\n[decoder]\nkind = \"raw\"\n";
+    const LEAST: &str = "name = \"x\"\n[input]\nkind = \"picture\"\nwidth = 8\nheight = 8\nrange = [0, 1]\n[decoder]\nkind = \"raw\"\n";
 
     fn loaded(text: &str) -> Result<Config, Error> {
         let folder = tempfile::tempdir().unwrap();
@@ -291,8 +357,10 @@ mod tests {
     fn errors_name_the_file_and_the_key() {
         for (change, word) in [
             (("width = 8", "width = 0"), "width"),
-            (("width = 8", "width = 8\nrange = [0, 1]\nmean = [1, 1, 1]"), "range"),
-            (("width = 8", "width = 8\nstd = [1, 0, 1]"), "std"),
+            (("width = 8", "width = 8\nmean = [1, 1, 1]"), "range"),
+            (("range = [0, 1]", "std = [1, 0, 1]"), "std"),
+            (("range = [0, 1]", "range = [255, 255]"), "every pixel would be 255.0"),
+            (("range = [0, 1]", ""), "input.range is missing: what 0 and 255 become"),
             (("name = \"x\"", "name = \"x\"\nthread = 1"), "thread"),
             (("kind = \"raw\"", "kind = \"rar\""), "rar"),
             (("name = \"x\"", "name = \"a\\nb\""), "name"),

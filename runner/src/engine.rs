@@ -13,3 +13,16 @@ mod tflite;
 pub use absent::{Engine, version};
 #[cfg(feature = "engine")]
 pub use tflite::{Engine, version};
+
+use crate::config::Delegate;
+
+/// How a model is loaded.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Threads of the interpreter.
+    pub threads: i32,
+    /// Who computes.
+    pub delegate: Delegate,
+    /// The input whose open axes get a size, and its shape.
+    pub resize: Option<(usize, Vec<usize>)>,
+}

@@ -3,7 +3,7 @@
 
 use crate::config::{Config, read_bounded};
 use crate::engine;
-use crate::error::{Error, Exit};
+use crate::error::{self, Error, Exit};
 use crate::pipeline::Pipeline;
 use crate::prepare::{Prepared, Preparer};
 
@@ -64,8 +64,14 @@ pub fn check(pipeline: &mut Pipeline, config: &Config, sample: Sample) -> Result
             config.folder.display()
         ))
     })?;
-    let golden: Expected = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    let golden: Expected = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::config(format!(
+            "{}: line {} is not as it was written; write it anew: runner golden --model={}",
+            path.display(),
+            e.line(),
+            config.folder.display()
+        ))
+    })?;
     let sample_sha256 = sample.sha256;
     let actual = run(pipeline, config, sample.prepared)?;
     if sample_sha256 != golden.sample_sha256 {
@@ -120,7 +126,7 @@ pub fn write(pipeline: &mut Pipeline, config: &Config, sample: Sample) -> Result
     let partial = path.with_extension("json.part");
     std::fs::write(&partial, &text)
         .and_then(|()| std::fs::rename(&partial, &path))
-        .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+        .map_err(|e| Error::config(format!("{}: {}", path.display(), error::plain(&e))))?;
     println!("{}: {} says {}", path.display(), config.name, golden.expected);
     Ok(())
 }
@@ -141,7 +147,10 @@ pub fn begin(config: &Config, preparer: &Arc<Preparer>) -> Result<PendingSample,
         .name("golden".into())
         .spawn(move || read(&config, &preparer))
         .map(PendingSample)
-        .map_err(|e| Error::config(format!("golden sample: cannot start a thread: {e}")))
+        .map_err(|e| {
+            let reason = error::plain(&e);
+            Error::config(format!("golden sample: cannot start a thread: {reason}"))
+        })
 }
 
 impl PendingSample {

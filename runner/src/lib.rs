@@ -32,6 +32,8 @@ pub mod engine;
 pub mod error;
 pub mod golden;
 pub mod input;
+pub mod model_file;
+pub mod numbers;
 pub mod picture;
 pub mod pipeline;
 pub mod prepare;
@@ -78,6 +80,9 @@ pub fn execute(request: &Request, started: Instant) -> Result<(), (String, Error
             }
             Command::Golden => {
                 golden::write(&mut load()?, &config, golden::read(&config, &preparer)?)
+            }
+            Command::Check => {
+                golden::check(&mut load()?, &config, golden::read(&config, &preparer)?)
             }
             Command::Bench { runs } => bench::run(&mut load()?, &preparer, &config, *runs),
         }

@@ -2,12 +2,14 @@
 
 use crate::config::{Config, Nan};
 use crate::decoder::{Decoder, Outcome};
-use crate::engine::Engine;
+use crate::engine::{Engine, Settings};
 use crate::error::Error;
 use crate::input::Input;
-use crate::picture::{PictureTensor, Placement, Refusal};
+use crate::model_file;
+use crate::numbers;
+use crate::picture::{Orientation, PictureTensor, Placement, Refusal};
 use crate::prepare::{Content, Prepared};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorInfo};
 use crate::trust::VerifiedModel;
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,8 @@ use std::time::{Duration, Instant};
 pub struct Pipeline {
     engine: Engine,
     input: usize,
-    input_bytes: usize,
-    /// `None`: inputs are the tensor's own bytes.
+    input_info: TensorInfo,
+    /// `None`: inputs are the tensor's own bytes or numbers.
     tensor: Option<PictureTensor>,
     decoder: Decoder,
     stateful: bool,
@@ -32,9 +34,15 @@ pub struct Filled {
 }
 
 impl Filled {
-    /// Columns and rows of the picture, if it is one.
+    /// Columns and rows of the picture, if it is one, upright.
     pub fn picture_size(&self) -> Option<[u32; 2]> {
         self.placement.map(|p| p.picture.map(|n| n as u32))
+    }
+
+    /// The EXIF orientation of a picture that was turned upright.
+    pub fn turned(&self) -> Option<u8> {
+        let orientation = self.placement?.orientation;
+        (orientation != Orientation::UPRIGHT).then(|| orientation.value())
     }
 }
 
@@ -51,28 +59,30 @@ pub struct Inferred {
 impl Pipeline {
     /// Loads a model whose hash was checked. Fails when model and `model.toml` do not agree.
     pub fn load(config: &Config, model: VerifiedModel) -> Result<Self, Error> {
-        let engine = Engine::load(model.bytes, config.threads, config.delegate)?;
-        let input = match &config.input {
-            Input::Picture(picture) => picture.tensor,
-            Input::Tensor { tensor } => *tensor,
-        };
+        let input = config.input.tensor();
+        let settings = settings(config, &model.bytes)?;
+        let engine = Engine::load(model.bytes, settings)?;
         let info = engine.input(input)?;
-        let input_bytes = info.bytes;
         let tensor = match &config.input {
-            Input::Picture(picture) => Some(PictureTensor::new(picture, info)?),
-            Input::Tensor { .. } => None,
+            Input::Picture(picture) => Some(PictureTensor::new(picture, info.clone())?),
+            Input::Tensor(_) => None,
         };
+        let used = engine.learn_outputs()?;
         let decoder = Decoder::new(&config.decoder, &engine.output_infos()?, &config.input)?;
-        Ok(Self {
+        let mut pipeline = Self {
             engine,
             input,
-            input_bytes,
+            input_info: info,
             tensor,
             decoder,
             stateful: config.stateful,
             nan: config.nan,
             model_sha256: model.sha256,
-        })
+        };
+        if used {
+            pipeline.reset_state()?;
+        }
+        Ok(pipeline)
     }
 
     /// Name of the delegate in use.
@@ -85,17 +95,33 @@ impl Pipeline {
     pub fn fill(&self, prepared: Prepared) -> Result<Filled, Refusal> {
         let bytes = match (prepared.content, &self.tensor) {
             (Content::Numbers(numbers), Some(tensor)) => tensor.bytes(&numbers),
-            (Content::Bytes(bytes), _) => bytes,
             (Content::Numbers(_), None) => Vec::new(),
+            (Content::Bytes(bytes), _) => self.tensor_bytes(bytes)?,
         };
-        if bytes.len() != self.input_bytes {
-            return Err(Refusal::wrong(format!(
-                "the model takes exactly {} bytes, these are {}",
-                self.input_bytes,
-                bytes.len()
-            )));
-        }
         Ok(Filled { bytes, placement: prepared.placement })
+    }
+
+    /// The tensor's bytes, of these or of the numbers that they are in writing.
+    fn tensor_bytes(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+        let info = &self.input_info;
+        let count = info.bytes / info.element.size().unwrap_or(1);
+        let whole = bytes.len() == info.bytes;
+        // One byte may be a digit.
+        if whole && info.bytes == 1 {
+            return Ok(bytes);
+        }
+        let came = match numbers::read(&bytes, count) {
+            Some(Ok(numbers)) if numbers.len() == count => return Ok(info.stored(&numbers)),
+            _ if whole => return Ok(bytes),
+            Some(Err(reason)) => reason,
+            Some(Ok(numbers)) if numbers.len() > count => "there are more numbers".to_owned(),
+            Some(Ok(numbers)) => format!("these are {} numbers", numbers.len()),
+            None => format!("these are {} bytes", bytes.len()),
+        };
+        Err(Refusal::wrong(format!(
+            "the model takes {}, or {count} numbers as a JSON list or CSV; {came}",
+            info.in_bytes()
+        )))
     }
 
     /// Runs the model. Fails only when the engine does.
@@ -129,4 +155,21 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// How the model is loaded: open axes of its input get the sizes that `model.toml` has.
+fn settings(config: &Config, model: &[u8]) -> Result<Settings, Error> {
+    model_file::check_head(model).map_err(Error::engine)?;
+    let index = config.input.tensor();
+    // A file whose inputs cannot be read is the engine's to judge.
+    let inputs = model_file::inputs(model).unwrap_or_default();
+    let resize = match inputs.get(index) {
+        Some(tensor) => config.input.resize(tensor).map_err(Error::config)?,
+        None => None,
+    };
+    Ok(Settings {
+        threads: config.threads,
+        delegate: config.delegate,
+        resize: resize.map(|shape| (index, shape)),
+    })
 }

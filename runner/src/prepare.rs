@@ -49,7 +49,7 @@ impl Preparer {
     pub fn new(input: &Input, budget: Budget) -> Self {
         let preprocessor = match input {
             Input::Picture(picture) => Some(Preprocessor::new(picture)),
-            Input::Tensor { .. } => None,
+            Input::Tensor(_) => None,
         };
         Self { preprocessor, budget, at_work: Mutex::new(()) }
     }

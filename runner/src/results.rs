@@ -1,6 +1,7 @@
 //! The result log: JSON lines in a file of bounded size, with a few older ones beside it.
 
 use crate::config;
+use crate::error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -42,8 +43,9 @@ impl ResultLog {
                 let first = !std::mem::replace(&mut self.failing, true);
                 first.then(|| {
                     format!(
-                        "{}: {error}; results go to the console only until there is room",
-                        self.path.display()
+                        "{}: {}; results go to the console only until there is room",
+                        self.path.display(),
+                        error::plain(&error)
                     )
                 })
             }

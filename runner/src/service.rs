@@ -31,6 +31,9 @@ struct ResultLine<'a> {
     width: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     height: Option<u32>,
+    /// The picture was turned upright: everything is of it as it is then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exif_orientation: Option<u8>,
     #[serde(flatten)]
     outcome: Option<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,6 +176,7 @@ fn infer_one(
         source,
         width: None,
         height: None,
+        exif_orientation: None,
         outcome: None,
         error: None,
         invoke_ms: None,
@@ -184,6 +188,7 @@ fn infer_one(
             if let Some([width, height]) = filled.picture_size() {
                 (line.width, line.height) = (Some(width), Some(height));
             }
+            line.exif_orientation = filled.turned();
             line.invoke_ms = Some(time::ms(inferred.engine));
             match inferred.not_finite.filter(|_| pipeline.refuses_nan()) {
                 None => {

@@ -3,7 +3,7 @@
 pub mod folder;
 pub mod http;
 
-use crate::error::{Error, Exit};
+use crate::error::{self, Error, Exit};
 use crate::prepare::Received;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -76,5 +76,7 @@ pub fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Er
         .stack_size(1 << 20)
         .spawn(body)
         .map(drop)
-        .map_err(|e| Error::new(Exit::Source, format!("cannot start thread {name}: {e}")))
+        .map_err(|e| {
+            Error::new(Exit::Source, format!("cannot start thread {name}: {}", error::plain(&e)))
+        })
 }

@@ -13,15 +13,23 @@ pub enum ElementType {
     Int32,
     /// 64-bit integer (outputs only).
     Int64,
+    /// Truth (outputs only).
+    Bool,
+    /// One that is not read; its name as the schema has it.
+    Other(&'static str),
 }
 
+/// The types that are read, for messages.
+pub const KNOWN_TYPES: &str = "float32, int8, uint8, int32, int64 and bool";
+
 impl ElementType {
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
+    /// Bytes of one element; `None` where that does not matter, as its values are not read.
+    pub fn size(self) -> Option<usize> {
         match self {
-            Self::Int8 | Self::Uint8 => 1,
-            Self::Float32 | Self::Int32 => 4,
-            Self::Int64 => 8,
+            Self::Int8 | Self::Uint8 | Self::Bool => Some(1),
+            Self::Float32 | Self::Int32 => Some(4),
+            Self::Int64 => Some(8),
+            Self::Other(_) => None,
         }
     }
 
@@ -33,6 +41,8 @@ impl ElementType {
             Self::Uint8 => "uint8",
             Self::Int32 => "int32",
             Self::Int64 => "int64",
+            Self::Bool => "bool",
+            Self::Other(name) => name,
         }
     }
 }
@@ -86,12 +96,44 @@ pub struct TensorInfo {
     pub bytes: usize,
 }
 
+impl TensorInfo {
+    /// The tensor's bytes of these numbers, quantised where it asks for that.
+    pub fn stored(&self, numbers: &[f64]) -> Vec<u8> {
+        let q = self.quantisation;
+        let quantised = |least: i32, most: i32| {
+            numbers.iter().map(move |n| q.stored(*n as f32, least, most) as u8).collect()
+        };
+        match self.element {
+            ElementType::Int8 => quantised(-128, 127),
+            ElementType::Uint8 => quantised(0, 255),
+            ElementType::Bool => numbers.iter().map(|n| u8::from(*n != 0.0)).collect(),
+            ElementType::Int32 => {
+                numbers.iter().flat_map(|n| (n.round() as i32).to_le_bytes()).collect()
+            }
+            ElementType::Int64 => {
+                numbers.iter().flat_map(|n| (n.round() as i64).to_le_bytes()).collect()
+            }
+            ElementType::Float32 | ElementType::Other(_) => {
+                numbers.iter().flat_map(|n| (*n as f32).to_le_bytes()).collect()
+            }
+        }
+    }
+
+    /// Its numbers in bytes, as whoever sends them has to know it: `6 × float32, little endian,
+    /// 24 bytes`.
+    pub fn in_bytes(&self) -> String {
+        let size = self.element.size().unwrap_or(1);
+        let order = if size > 1 { "little endian, " } else { "" };
+        format!("{} × {}, {order}{} bytes", self.bytes / size, self.element.name(), self.bytes)
+    }
+}
+
 /// An output with its values as real numbers.
 #[derive(Debug, Clone)]
 pub struct Tensor {
     /// What it is.
     pub info: TensorInfo,
-    /// Its values, last axis fastest.
+    /// Its values, last axis fastest; none of a type that is not read.
     pub values: Vec<f32>,
 }
 
@@ -113,6 +155,30 @@ impl Tensor {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn numbers_are_stored_as_the_tensor_has_them() {
+        let info = |element, bytes| TensorInfo {
+            name: "x".into(),
+            shape: vec![1, 2],
+            element,
+            quantisation: Quantisation { scale: 0.5, zero_point: -1 },
+            bytes,
+        };
+        let float = info(ElementType::Float32, 24);
+        assert_eq!(float.in_bytes(), "6 × float32, little endian, 24 bytes");
+        assert_eq!(float.stored(&[1.5]), 1.5f32.to_le_bytes());
+        let int8 = info(ElementType::Int8, 6);
+        assert_eq!(int8.in_bytes(), "6 × int8, 6 bytes");
+        assert_eq!(int8.stored(&[1.0, -3.0, 1e9]), [1, -7i8 as u8, 127]);
+        // What no 32-bit float holds.
+        let id = 16_777_217i32;
+        assert_eq!(
+            info(ElementType::Int64, 8).stored(&[f64::from(id)]),
+            i64::from(id).to_le_bytes()
+        );
+        assert_eq!(info(ElementType::Int32, 4).stored(&[f64::from(id)]), id.to_le_bytes());
+    }
 
     proptest! {
         #[test]

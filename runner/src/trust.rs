@@ -2,7 +2,7 @@
 
 use crate::args::{Command, Request};
 use crate::config::{Config, read_bounded};
-use crate::error::{Error, Exit};
+use crate::error::{self, Error, Exit};
 use formats::layout::RUN_SLOT_HEADER;
 use formats::manifest::{HEADER_SIZE, Header, Manifest};
 use sha2::{Digest, Sha256};
@@ -24,8 +24,9 @@ pub struct VerifiedModel {
 /// (`infer`, `golden`, `bench`) are content with `sha256` of `model.toml`; a workload is not.
 pub fn read_verified(request: &Request, config: &Config) -> Result<VerifiedModel, Error> {
     let path = config.folder.join("model.tflite");
-    let path =
-        path.canonicalize().map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    let path = path
+        .canonicalize()
+        .map_err(|e| Error::config(format!("{}: {}", path.display(), error::plain(&e))))?;
     let expected = expected_hash(request, config, &path)?;
     let bytes = read_bounded(&path, MAX_MODEL)?;
     let sha256 = formats::hex::encode(&Sha256::digest(&bytes));

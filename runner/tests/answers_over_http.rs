@@ -106,18 +106,51 @@ fn a_posted_photograph_is_answered_and_counted() {
     assert_eq!(server.workload.terminate().code(), Some(0));
 }
 
+impl Server {
+    /// What curl gets.
+    fn curl(&self, path: &str, arguments: &[&str]) -> String {
+        let out = std::process::Command::new("curl")
+            .args(["-sS", "--max-time", "30"])
+            .args(arguments)
+            .arg(format!("http://{}{path}", self.address))
+            .output()
+            .expect("curl (package curl)");
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+}
+
+/// As it is, in chunks, and in a form; known length or not.
 #[test]
-fn curl_gets_its_answer_for_a_large_body() {
+fn curl_gets_its_answer_however_it_sends_the_picture() {
     let server = serve();
-    let out = std::process::Command::new("curl")
-        .args(["-sS", "--max-time", "30", "--data-binary"])
-        .arg(format!("@{}", fetched("photos/astronaut.png").display()))
-        .arg(format!("http://{}/infer", server.address))
-        .output()
-        .expect("curl (package curl)");
-    let result: Value =
-        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"));
-    assert_eq!(result["detections"].as_array().unwrap().len(), 1);
+    let photo = fetched("photos/astronaut.png").display().to_string();
+    let (data, file) = (format!("@{photo}"), format!("file=@{photo}"));
+    const CHUNKED: &str = "Transfer-Encoding: chunked";
+    for arguments in [
+        &["--data-binary", &data][..],
+        &["--data-binary", &data, "-H", CHUNKED],
+        &["-X", "POST", "-T", &photo, "-H", CHUNKED],
+        &["-F", &file],
+        &["-F", "camera=front", "-F", &file, "-F", "second=@/dev/null"],
+        &["-F", &file, "-H", CHUNKED],
+    ] {
+        let answer = server.curl("/infer", arguments);
+        let result: Value = serde_json::from_str(&answer)
+            .unwrap_or_else(|e| panic!("{arguments:?}: {e}: {answer}"));
+        assert_eq!(result["detections"].as_array().map(Vec::len), Some(1), "{answer}");
+    }
+    let without = server.curl("/infer", &["-F", "camera=front"]);
+    assert!(without.contains("the form has no file; send one: curl -F file=@"), "{without}");
+}
+
+#[test]
+fn head_is_answered_with_the_length_and_nothing_else() {
+    let server = serve();
+    let answer = server.curl("/healthz", &["-I"]);
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("Content-Length: 3\r\n"), "{answer}");
+    assert_eq!(server.send(b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n"), (200, String::new()));
 }
 
 #[test]
@@ -126,7 +159,7 @@ fn wrong_requests_get_an_error_and_inference_goes_on() {
     let photo = std::fs::read(fetched("photos/astronaut.png")).unwrap();
     for (body, word) in [
         (&b"garbage, no picture at all"[..], "not a PNG"),
-        (&photo[..photo.len() / 2], "decoded"),
+        (&photo[..photo.len() / 2], "ends early"),
         (&b""[..], "empty"),
     ] {
         let (status, text) = server.post(body);
@@ -137,7 +170,12 @@ fn wrong_requests_get_an_error_and_inference_goes_on() {
         ("GET / HTTP/1.1\r\n\r\n", 404),
         ("GET /infer HTTP/1.1\r\n\r\n", 405),
         ("POST /infer HTTP/1.1\r\n\r\n", 411),
-        ("POST /infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        ("POST /infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST /infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        ("POST /infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", 400),
+        ("POST /infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1000001\r\n", 413),
+        ("POST /infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413),
+        ("POST /infer HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
         ("POST /infer HTTP/1.1\r\nContent-Length: 16777217\r\n\r\n", 413),
         ("POST /infer HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n", 413),
         ("POST /infer HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 400),

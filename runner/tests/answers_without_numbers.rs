@@ -57,3 +57,29 @@ fn no_golden_sample_is_made_of_nan() {
         assert!(!golden.exists());
     }
 }
+
+/// As an older runner wrote it.
+#[test]
+fn a_golden_sample_of_nan_is_never_passed() {
+    for nan in ["", "nan = \"ignore\""] {
+        let (folder, sample) = fed_with_nan(nan);
+        let values = vec![Value::Null; 4];
+        let golden = serde_json::json!({
+            "engine": "2.17.1", "delegate": "none", "model_sha256": model::FACE_SHA256,
+            "sample_sha256": model::sha256(&std::fs::read(sample).unwrap()),
+            "tolerance": {"score": 1e30, "pixels": 1e30},
+            "expected": {"tensors": [
+                {"name": "regressors", "shape": [1, 896, 16], "values": values, "left_out": 14332},
+                {"name": "classificators", "shape": [1, 896, 1], "values": values, "left_out": 892},
+            ]},
+        });
+        std::fs::write(folder.path().join("golden.json"), golden.to_string()).unwrap();
+        let mut command = model::runner(folder.path());
+        command.arg(format!("--expect-sha256={}", model::FACE_SHA256));
+        let output = output(command);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(text.contains("a sample's result must be all numbers"), "{text}");
+        assert!(!text.contains("ready"));
+    }
+}

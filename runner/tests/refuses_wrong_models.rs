@@ -4,14 +4,9 @@
 mod model;
 
 use formats::manifest::{FileHash, Manifest, encode_header};
-use model::{FACE_SHA256, Workload, face, fetched, output, runner, runner_verb};
-use sha2::{Digest, Sha256};
+use model::{FACE_SHA256, Workload, face, fetched, output, runner, runner_verb, sha256};
 use std::path::Path;
 use std::process::Output;
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -219,7 +214,7 @@ fn an_int8_model_with_raw_tensors_has_its_golden_sample_too() {
     std::fs::write(folder.path().join("golden.bin"), [0]).unwrap();
     let said = text(&output(runner_verb("golden", folder.path())));
     let length: usize = said
-        .split("exactly ")
+        .split("int8, ")
         .nth(1)
         .and_then(|rest| rest.split(' ').next())
         .and_then(|n| n.parse().ok())
@@ -236,4 +231,18 @@ fn an_int8_model_with_raw_tensors_has_its_golden_sample_too() {
         "golden passed, then the folder is missing: {}",
         text(&said)
     );
+}
+
+#[test]
+fn a_check_compares_with_the_golden_sample_and_ends() {
+    let folder = face();
+    let check = || output(runner_verb("check", folder.path()));
+    let well = check();
+    assert!(well.status.success(), "{well:?}");
+    let path = folder.path().join("golden.json");
+    let golden = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, golden.replace("\"score\": 0.899", "\"score\": 0.199")).unwrap();
+    let other = check();
+    assert_eq!(other.status.code(), Some(3), "{other:?}");
+    assert!(text(&other).contains("golden sample mismatch"), "{other:?}");
 }

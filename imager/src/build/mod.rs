@@ -2,6 +2,7 @@
 //! depends on, [`assemble`] puts slot and firmware together, [`mod@write`] brings them to the disk.
 
 pub mod assemble;
+pub mod golden;
 pub mod prepare;
 pub mod programs;
 mod stamp;

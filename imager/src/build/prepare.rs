@@ -44,7 +44,7 @@ pub fn stamp(
         keys.signing.iter().map(|key| keys::public_hex(&key.verifying_key())).collect();
     let mut stamp = Stamp::new();
     stamp.add_file(image.path())?;
-    stamp.add_file(board.path())?;
+    stamp.add_bytes("board", board.text().as_bytes());
     stamp.add_bytes("lock", lock.as_bytes());
     stamp.add_bytes("init", &programs.init);
     stamp.add_bytes("ota", &programs.ota);

@@ -9,10 +9,12 @@ use crate::assembly::elf;
 use crate::assembly::root::DeviceBinaries;
 use crate::config::Board;
 use crate::config::board::Architecture;
+use crate::installation;
 use crate::sources::sbom;
 use debian::hash::Sha256;
 
-/// Where the device's programs lie.
+/// Where the device's programs lie: the folder that was given, else $FERRITE_DEVICE, else where
+/// imager was installed with them.
 pub fn folder(given: Option<&Path>, architecture: Architecture) -> Result<PathBuf> {
     if let Some(folder) = given {
         return Ok(folder.to_owned());
@@ -20,15 +22,12 @@ pub fn folder(given: Option<&Path>, architecture: Architecture) -> Result<PathBu
     if let Some(folder) = std::env::var_os("FERRITE_DEVICE") {
         return Ok(folder.into());
     }
-    let own = std::env::current_exe().context("cannot find where imager lies")?;
-    let name = match architecture {
-        Architecture::Arm64 => "device",
-        Architecture::Amd64 => "device-amd64",
-    };
-    let folder = own.parent().and_then(Path::parent).map(|above| above.join(name));
-    folder.filter(|folder| folder.is_dir()).with_context(|| {
+    installation::device(architecture)?.with_context(|| {
         format!(
-            "the device's programs are not where they are looked for; build them with `{}`, or name their folder with --device",
+            "the device's programs for {} lie neither in {} nor in {} beside imager; build them with `{}`, or name their folder with --device",
+            architecture.as_str(),
+            installation::released_device(architecture),
+            installation::built_device(architecture),
             to_build(architecture)
         )
     })

@@ -13,11 +13,16 @@ use crate::config::board::{Board, Proof};
 #[command(after_help = "Examples:
   imager boards
   imager boards --json
+  imager boards rpi4 > board-configs/my-board.toml
 
-The boards are the files in the folder `board-configs` here or above. docs/boards/ has a page for
-each board that is not QEMU's own.")]
+imager brings the boards' files along. A folder `board-configs` here or above adds to them, and goes
+before where it has a file of the same name. docs/boards/ has a page for each board that is not
+QEMU's own.")]
 pub struct BoardsArgs {
-    /// Look for the folder at or above this one, too
+    /// Print this board's file, as the start of one of your own
+    #[arg(value_name = "BOARD", conflicts_with = "json")]
+    board: Option<String>,
+    /// Look for a folder `board-configs` at or above this one, too
     #[arg(long, value_name = "DIR", default_value = ".")]
     near: PathBuf,
     /// As JSON, for programs
@@ -39,6 +44,10 @@ struct Listed {
 
 /// Runs `imager boards`.
 pub fn run(args: BoardsArgs) -> Result<()> {
+    if let Some(name) = &args.board {
+        print!("{}", Board::load(name, &args.near)?.text());
+        return Ok(());
+    }
     let boards = listed(&args.near)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&boards)?);

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::assembly::slot_image::{Identity, SlotImage};
 use crate::build::assemble::assemble;
+use crate::build::golden;
 use crate::build::prepare::{self, BuildKeys};
 use crate::build::programs;
 use crate::build::write::Outputs;
@@ -37,10 +38,13 @@ pub struct BuildArgs {
     #[arg(long, default_value = "keys")]
     keys: PathBuf,
     /// The folder with the device's programs `init`, `ota` and `runner`, built for the board.
-    /// Default: $FERRITE_DEVICE, else the folder `device` (`device-amd64` for a board with such a
-    /// processor) beside the one imager lies in.
+    /// Default: $FERRITE_DEVICE, else the release's `lib/ferrite/device/ARCHITECTURE`, else what
+    /// `./do device` (`./do device-amd64`) built in the checkout.
     #[arg(long)]
     device: Option<PathBuf>,
+    /// Do not run the models' golden samples on this machine.
+    #[arg(long)]
+    skip_golden: bool,
     #[command(flatten)]
     sources: super::lock::SourceArgs,
 }
@@ -69,6 +73,9 @@ pub fn run(args: BuildArgs) -> Result<()> {
 
     // Assemble: the slot, its signature, and what lies beside it on the disk.
     let inputs = locked.fetch()?;
+    if !args.skip_golden {
+        golden::check(&image, &inputs)?;
+    }
     eprintln!("building {} {} for {}", image.name, image.version, board.name());
     let parts = assemble(&image, &board, &keys, &programs, &inputs, &options.cache)?;
 

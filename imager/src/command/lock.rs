@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::config::{Board, Image};
+use crate::sources::lock::{self, Lock};
 use crate::sources::{Options, resolve_all};
 use debian::cache::Cache;
 use debian::package_source::DEBIAN_KEYRING;
@@ -48,8 +49,9 @@ pub struct LockArgs {
     /// The image file; the lock is written beside it
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
-    /// Board to lock for, by name or as a path to its file; else all of board-configs but those
-    /// whose own kernel is not there
+    /// Board to lock for, by name or as a path to its file; may be repeated. Else all boards of a
+    /// folder `board-configs` here or above, else those that the lock has already; boards whose own
+    /// kernel is not there are passed over
     #[arg(long, value_name = "BOARD")]
     pub board: Vec<String>,
     #[command(flatten)]
@@ -63,7 +65,7 @@ pub fn run(args: LockArgs) -> Result<()> {
     let image = Image::load(&args.image)?;
     let options = args.sources.options()?;
     let all = args.board.is_empty();
-    let boards = if all { Board::all(image.folder())? } else { args.board };
+    let boards = if all { boards_without_a_name(&image)? } else { args.board };
     for name in boards {
         let board = Board::load(&name, image.folder())?;
         if let Some(path) = board.missing_archive().filter(|_| all) {
@@ -94,4 +96,18 @@ pub fn run(args: LockArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The boards to lock for where the command line names none. Never all that imager knows: each
+/// would have its kernel fetched.
+fn boards_without_a_name(image: &Image) -> Result<Vec<String>> {
+    let mut boards = Board::in_nearest_folder(image.folder())?;
+    if boards.is_empty() {
+        let lock = Lock::read(&lock::path_for(image.path()))?;
+        boards = lock.boards.into_iter().map(|board| board.name).collect();
+    }
+    if boards.is_empty() {
+        bail!("name the board to lock for: --board NAME; `imager boards` lists them");
+    }
+    Ok(boards)
 }

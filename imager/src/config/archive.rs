@@ -10,11 +10,16 @@ use debian::hash::Sha256;
 
 /// One archive.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ArchiveEntry {
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Line>"))]
     path: Option<Spanned<Line>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Line>"))]
     url: Option<Spanned<Line>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Sha256>"))]
     sha256: Option<Sha256>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<Line>>"))]
     only: Option<Spanned<Vec<Line>>>,
 }
 

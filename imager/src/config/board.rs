@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use debian::suggestion::nearest;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -15,7 +14,9 @@ use crate::boot_method::{self, BootKeys, Target};
 mod boot;
 mod kernel;
 pub mod loader;
+mod lookup;
 pub mod machine;
+mod shipped;
 mod wifi;
 
 pub use boot::Boot;
@@ -23,13 +24,12 @@ pub use kernel::{Kernel, KernelSource, ModuleSignatures};
 pub use machine::{Architecture, Firmware, Qemu, Watchdog, WatchdogKind};
 pub use wifi::Wifi;
 
-/// The folder that board files are looked for in.
-pub const FOLDER: &str = "board-configs";
-
 /// A checked board file.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Board {
+    #[cfg_attr(feature = "schema", schemars(with = "BoardName"))]
     name: Spanned<BoardName>,
     /// One line for people.
     pub description: Line,
@@ -52,10 +52,13 @@ pub struct Board {
     pub qemu: Option<Qemu>,
     #[serde(skip)]
     path: PathBuf,
+    #[serde(skip)]
+    text: String,
 }
 
 /// How much has been seen of a board's images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
     /// Nothing, or nobody has said.
@@ -83,6 +86,7 @@ impl Proof {
 
 /// `[debian]`: where the root's packages come from.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Debian {
     /// The architecture.
@@ -93,6 +97,7 @@ pub struct Debian {
 
 /// What lies in the disk's first sector, for firmware that knows no GPT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mbr {
     /// One entry over the whole disk that keeps others away (UEFI 5.2.3).
@@ -104,14 +109,19 @@ pub enum Mbr {
 
 /// `[partitions]`: their sizes. Each is there once for each slot, `firmware` and `data` apart.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Partitions {
     /// The MBR beside the GPT.
     #[serde(default)]
     pub mbr: Mbr,
+    #[cfg_attr(feature = "schema", schemars(with = "Size"))]
     firmware: Spanned<Size>,
+    #[cfg_attr(feature = "schema", schemars(with = "Size"))]
     boot: Spanned<Size>,
+    #[cfg_attr(feature = "schema", schemars(with = "Size"))]
     root: Spanned<Size>,
+    #[cfg_attr(feature = "schema", schemars(with = "Size"))]
     data: Spanned<Size>,
 }
 
@@ -135,54 +145,18 @@ impl Partitions {
 }
 
 impl Board {
-    /// Reads the board file `name_or_path`: a path if it ends in `.toml`, else the name of a file
-    /// in a `board-configs` folder here or above, or beside or above `near`.
-    pub fn load(name_or_path: &str, near: &Path) -> Result<Self> {
-        if name_or_path.ends_with(".toml") {
-            return Self::load_file(Path::new(name_or_path));
-        }
-        let name = BoardName::new(name_or_path).map_err(|e| anyhow::anyhow!("--board: {e}"))?;
-        let mut known = Vec::new();
-        for folder in folders(near) {
-            let path = folder.join(format!("{name}.toml"));
-            if path.is_file() {
-                return Self::load_file(&path);
-            }
-            known.extend(names_in(&folder)?);
-        }
-        if known.is_empty() {
-            bail!(
-                "board `{name}` not found: there is no `{FOLDER}` folder here or above; give --board a path to a board file"
-            );
-        }
-        let hint = nearest(&name, known.iter().map(String::as_str))
-            .map(|n| format!("; did you mean `{n}`?"))
-            .unwrap_or_default();
-        bail!("there is no board `{name}`{hint} (known: {})", known.join(", "))
-    }
-
-    /// Names of all boards in the `board-configs` folder that [`Board::load`] would look in first.
-    pub fn all(near: &Path) -> Result<Vec<String>> {
-        for folder in folders(near) {
-            let names = names_in(&folder)?;
-            if !names.is_empty() {
-                return Ok(names);
-            }
-        }
-        bail!("there is no `{FOLDER}` folder here or above; name a board file with --board")
-    }
-
     /// Its name.
     pub fn name(&self) -> &BoardName {
         self.name.get_ref()
     }
 
-    /// Where the board file lies.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The board file's text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
-    /// The folder that relative paths in it start from.
+    /// The folder that relative paths in it start from. For a board file of imager's own, that is
+    /// the folder where one of the user's would lie.
     pub fn folder(&self) -> &Path {
         match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -200,14 +174,18 @@ impl Board {
     }
 
     fn load_file(path: &Path) -> Result<Self> {
-        let document = Document::read(path)?;
-        Self::read(&document, path)
+        Self::from_document(&Document::read(path)?, path)
+    }
+
+    fn from_document(document: &Document, path: &Path) -> Result<Self> {
+        Self::read(document, path)
             .with_context(|| format!("{} is not a valid board file", path.display()))
     }
 
     fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
         let mut board: Board = document.parse()?;
         board.path = path.to_path_buf();
+        document.text().clone_into(&mut board.text);
         board.check(document)?;
         Ok(board)
     }
@@ -299,36 +277,6 @@ fn methods_that(takes: impl Fn(BootKeys) -> bool) -> String {
     names.join(" and ")
 }
 
-/// The `board-configs` folders above the current folder and above `near`, nearest first.
-fn folders(near: &Path) -> Vec<PathBuf> {
-    let near = if near.as_os_str().is_empty() { Path::new(".") } else { near };
-    let starts = [std::env::current_dir().ok(), near.canonicalize().ok()];
-    let mut found = Vec::new();
-    for start in starts.into_iter().flatten() {
-        for above in start.ancestors() {
-            let folder = above.join(FOLDER);
-            if folder.is_dir() && !found.contains(&folder) {
-                found.push(folder);
-            }
-        }
-    }
-    found
-}
-
-fn names_in(folder: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("{}: cannot be listed", folder.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("{}: cannot be listed", folder.display()))?.path();
-        if path.extension().is_some_and(|e| e == "toml") {
-            names.extend(path.file_stem().and_then(|s| s.to_str()).map(str::to_owned));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,16 +303,6 @@ mod tests {
         assert_eq!(board.partitions.boot(), 64 << 20);
         assert_eq!(board.partitions.root(), 96 << 20);
         assert_eq!(board.partitions.data(), 16 << 20);
-    }
-
-    #[test]
-    fn boards_are_found_by_name_and_a_wrong_name_gets_a_hint() {
-        let (path, _) = shipped();
-        let near = path.parent().unwrap();
-        assert!(Board::load("qemu-arm64", near).is_ok());
-        let message = Board::load("qemu-arm", near).unwrap_err().to_string();
-        assert!(message.contains("did you mean `qemu-arm64`?"), "{message}");
-        assert!(Board::load("../x", near).is_err());
     }
 
     #[test]

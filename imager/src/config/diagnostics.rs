@@ -41,6 +41,23 @@ impl fmt::Display for Finding {
 
 impl std::error::Error for Finding {}
 
+impl Finding {
+    /// The number of the line it is about, from 1.
+    pub fn line(&self) -> Option<usize> {
+        self.line.as_ref().map(|(number, _)| *number)
+    }
+
+    /// What is wrong, without the place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The key that was probably meant, for an unknown one.
+    pub fn nearest_key(&self) -> Option<&str> {
+        self.message.split_once("did you mean `")?.1.split('`').next()
+    }
+}
+
 impl Document {
     /// Reads the file at `path`; fails when it is missing, larger than 1 MiB or not UTF-8.
     pub fn read(path: &Path) -> Result<Self> {
@@ -65,6 +82,11 @@ impl Document {
         Self { path: path.to_path_buf(), text }
     }
 
+    /// The document's text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Reads the document as a `T`. Errors carry the line and, for an unknown key, the nearest
     /// known one.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Finding> {
@@ -84,6 +106,12 @@ impl Document {
         let number = before.matches('\n').count() + 1;
         let text = self.text.lines().nth(number - 1).unwrap_or("").to_owned();
         Finding { path: self.path.clone(), line: Some((number, text)), message: message.into() }
+    }
+
+    /// A finding about a line of the text, counted from 1.
+    pub fn at_line(&self, number: usize, message: &str) -> Finding {
+        let text = self.text.lines().nth(number.saturating_sub(1)).unwrap_or("").to_owned();
+        Finding { path: self.path.clone(), line: Some((number, text)), message: message.to_owned() }
     }
 
     /// A finding about the file as a whole.

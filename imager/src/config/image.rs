@@ -26,15 +26,21 @@ pub const WIFI_WORKLOAD: &str = "wifi";
 
 /// A checked image file.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Image {
     /// The image's name, the same for all its versions.
     pub name: Name,
     /// The version for people.
     pub version: Version,
+    /// Orders versions: at least 1, higher with each release.
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     sequence: Spanned<u64>,
+    /// The rollback floor: the lowest sequence an update may still go back to.
     #[serde(default = "zero", rename = "floor")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     rollback_floor: Spanned<u64>,
+    /// The host name; the image's name if absent.
     hostname: Option<Name>,
     /// Puts a root shell on the console.
     #[serde(default)]
@@ -53,7 +59,9 @@ pub struct Image {
     /// Local files and folders to add.
     #[serde(default, rename = "file")]
     pub files: Vec<FileEntry>,
+    /// Somebody else's files, that are not Debian's.
     #[serde(default, rename = "archive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<ArchiveEntry>"))]
     archives: Vec<Spanned<ArchiveEntry>>,
     /// Wheels to take files out of.
     #[serde(default, rename = "wheel")]
@@ -70,6 +78,7 @@ pub struct Image {
 
 /// `[network]`: wired, wireless, and the time.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// Ask for an address by DHCP; without it only loopback is up.
@@ -93,6 +102,7 @@ impl Default for Network {
 
 /// `[network] wifi`: what is the same for all devices with this image.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wifi {
     /// The country whose rules the radio obeys.
@@ -101,6 +111,7 @@ pub struct Wifi {
 
 /// `[debian]`: packages to add.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Debian {
     /// Packages that are added with everything they depend on.
@@ -113,6 +124,7 @@ pub struct Debian {
 
 /// `[[file]]`: a local file or folder to add.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// File or folder, relative to the image file.
@@ -125,6 +137,7 @@ pub struct FileEntry {
 
 /// `[[wheel]]`: a Python wheel to take files out of. Nothing of it is installed or run.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WheelEntry {
     /// The project.
@@ -143,6 +156,7 @@ pub struct WheelEntry {
 
 /// One member of a wheel and where it goes.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WheelFile {
     /// The member's exact path in the wheel.
@@ -155,13 +169,20 @@ pub struct WheelFile {
 
 /// `[[model]]`: a model with what the runner must know of it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelEntry {
+    /// Its name, unique in the image: the folder under `/usr/share/models`.
+    #[cfg_attr(feature = "schema", schemars(with = "Name"))]
     name: Spanned<Name>,
+    /// The `.tflite` file: a path, or `wheel:NAME:MEMBER`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     model: Spanned<Origin>,
     /// The runner's settings for it, relative to the image file.
     pub config: PathBuf,
+    /// Files that lie beside it under their own names, such as its golden sample.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     files: Vec<Spanned<Origin>>,
 }
 
@@ -284,7 +305,7 @@ impl Image {
         }
     }
 
-    fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
+    pub(super) fn read(document: &Document, path: &Path) -> Result<Self, Finding> {
         let mut image: Image = document.parse()?;
         image.path = path.to_path_buf();
         let roots = image.update.as_ref().and_then(|update| tls_roots(update.tls.as_ref()?));

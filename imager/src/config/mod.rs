@@ -3,7 +3,11 @@
 pub mod archive;
 pub mod board;
 pub mod diagnostics;
+pub mod every_finding;
 pub mod image;
+pub mod image_file;
+#[cfg(feature = "schema")]
+mod schema;
 mod secure_boot;
 pub mod update;
 pub mod values;

@@ -7,6 +7,7 @@ use super::board::Board;
 
 /// `[secure_boot]`: signatures for loaders that lie in a board's ROM or flash memory.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SecureBoot {
     /// A Raspberry Pi's boot files become one signed RAM disk.

@@ -20,8 +20,11 @@ const LEAST_RATE: u64 = 1 << 10;
 
 /// `[update]`: where a newer version comes from and when it may be taken.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Update {
+    /// The repository, http or https.
+    #[cfg_attr(feature = "schema", schemars(with = "Line"))]
     url: Spanned<Line>,
     /// Time between two looks.
     #[serde(default = "default_poll")]
@@ -35,9 +38,12 @@ pub struct Update {
     /// Longest time a trial may take until the device resets.
     #[serde(default = "default_trial_timeout")]
     pub trial_timeout: Span,
+    /// Starts of a new version before the device falls back, 1 to 255.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     tries: Option<Spanned<u32>>,
     /// When the device may reboot into a new version.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "super::schema::Reboot"))]
     pub reboot: Reboot,
     /// A USB stick with a bundle on it updates the device.
     #[serde(default)]
@@ -46,17 +52,20 @@ pub struct Update {
     #[serde(default)]
     pub groups: Vec<Line>,
     /// When something may be fetched; at any time if absent.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::DayWindow>"))]
     pub hours: Option<DayWindow>,
     /// Bytes that may go over the link in a day.
     pub daily_budget: Option<Size>,
     /// The rate limit of downloads; none if absent.
     pub max_bytes_per_second: Option<Size>,
     /// The proxy that every connection goes through.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Line>"))]
     pub proxy: Option<Spanned<Line>>,
     /// A device's token may be sent over plain HTTP too.
     #[serde(default)]
     pub token_over_http: bool,
     /// Where devices tell how an update ended.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Line>"))]
     pub report_url: Option<Spanned<Line>>,
     /// What `https://` needs.
     pub tls: Option<Tls>,
@@ -64,6 +73,7 @@ pub struct Update {
 
 /// `[update.tls]`: the roots of the certificates that the server may have.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// A PEM file, relative to the image file.

@@ -14,16 +14,23 @@ use super::values::{DevicePath, Line, Name, Size, Span};
 
 /// One program that `init` starts and keeps alive.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
+    /// Its name, unique in the image.
+    #[cfg_attr(feature = "schema", schemars(with = "Name"))]
     name: Spanned<Name>,
+    /// The program and its arguments.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<Line>"))]
     command: Spanned<Vec<Line>>,
     /// A file beside the image file that becomes the program at `command[0]`.
     pub binary: Option<PathBuf>,
     /// Environment variables on top of the fixed ones.
     #[serde(default)]
     pub env: BTreeMap<String, Line>,
+    /// Workloads that are ready before this one starts.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<Name>"))]
     after: Vec<Spanned<Name>>,
     /// Supplementary groups, for programs that steer the device itself.
     #[serde(default)]
@@ -32,8 +39,10 @@ pub struct Workload {
     #[serde(default)]
     pub data: bool,
     /// The most bytes its files on the data partition take; a fair share if absent.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Size>"))]
     data_max: Option<Spanned<Size>>,
     /// The most files and folders it has there; a fair share if absent.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>"))]
     data_files: Option<Spanned<u64>>,
     /// Needs an address before it starts.
     #[serde(default)]
@@ -56,6 +65,8 @@ pub struct Workload {
     /// Longest time from start to ready.
     #[serde(default = "default_ready_timeout")]
     pub ready_timeout: Span,
+    /// The longest time between two signs of life on its notify descriptor.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Span>"))]
     heartbeat: Option<Spanned<Span>>,
     /// A command that says whether the workload is healthy.
     pub health: Option<Health>,
@@ -83,6 +94,7 @@ pub struct Workload {
 
 /// A supplementary group of a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
     /// May use init's control socket.
@@ -123,6 +135,7 @@ impl Group {
 
 /// When a workload that ended is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
     /// Whenever it ended.
@@ -136,6 +149,7 @@ pub enum Restart {
 
 /// How a workload says that it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Ready {
     /// By a newline on its notify descriptor.
@@ -147,6 +161,7 @@ pub enum Ready {
 
 /// How many crashes within how long are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// Number of crashes.
@@ -163,6 +178,7 @@ impl Default for Budget {
 
 /// A health check by command.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     /// The command and its arguments; exit status 0 means healthy.

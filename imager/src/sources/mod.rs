@@ -15,6 +15,7 @@ pub mod pypi;
 pub mod request;
 pub mod resolver;
 pub mod sbom;
+pub mod what_is_missing;
 pub mod wheel;
 
 pub use inputs::Inputs;

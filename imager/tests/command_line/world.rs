@@ -64,10 +64,8 @@ impl World {
 
     /// `imager build` of the demo into this folder.
     pub fn build_to(&self, out: &str) -> Command {
-        let board = format!("{PROJECT}/board-configs/qemu-arm64.toml");
-        let mut command = self.imager(&["build", "--image", "demo/demo.toml", "--out", out]);
-        command.arg("--board").arg(board);
-        command
+        let image = ["build", "--image", "demo/demo.toml", "--board", "qemu-arm64", "--out", out];
+        self.imager(&image)
     }
 
     /// Replaces the only `old` in a file.

@@ -12,6 +12,12 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use zerocopy::{FromZeros, IntoBytes, transmute};
+
+use super::fat_fs::{
+    ATTR_ARCH, ATTR_DIR, ATTR_VOLUME, BOOT_SIGN, BootSector16, BootSector32, BootSectorHead,
+    DirectoryEntry, EXTENDED_SIGNATURE, FSINFO_SIG1, FSINFO_SIG2, FsInfo, VolumeInfo,
+};
 use super::fat_name::{self, ENTRY, ShortName};
 use super::tree::{Content, Kind, Tree};
 
@@ -21,6 +27,9 @@ const FATS: usize = 2;
 const MEDIA: u8 = 0xF8;
 /// FAT16's root directory has a fixed number of entries; 512 is what every reader knows.
 const ROOT_ENTRIES: usize = 512;
+/// Where FAT32 has FSInfo, and the copy of the boot sector.
+const INFO_SECTOR: usize = 1;
+const BACKUP_SECTOR: usize = 6;
 /// 1980-01-01, the first day FAT can say.
 const DATE: u16 = 1 << 5 | 1;
 /// Fewest clusters of each type; the number of clusters alone decides which type it is.
@@ -355,26 +364,23 @@ impl<'a> Volume<'a> {
     }
 
     fn directory(&self, index: usize, options: &Options) -> Vec<u8> {
-        const DIRECTORY: u8 = 0x10;
-        const ARCHIVE: u8 = 0x20;
-        const LABEL: u8 = 0x08;
         let node = &self.nodes[index];
         let mut bytes = Vec::new();
         if index == 0 {
             if self.labelled {
-                bytes.extend(entry(&options.label, LABEL, 0, 0));
+                bytes.extend(entry(&options.label, ATTR_VOLUME, 0, 0));
             }
         } else {
-            bytes.extend(entry(b".          ", DIRECTORY, node.first, 0));
+            bytes.extend(entry(b".          ", ATTR_DIR, node.first, 0));
             // `..` of a directory in the root says 0, on FAT32 too.
             let parent = if node.parent == 0 { 0 } else { self.nodes[node.parent].first };
-            bytes.extend(entry(b"..         ", DIRECTORY, parent, 0));
+            bytes.extend(entry(b"..         ", ATTR_DIR, parent, 0));
         }
         for child in node.children.iter().map(|child| &self.nodes[*child]) {
             bytes.extend(fat_name::long_name(child.name, child.short));
             let (kind, size) = match child.content {
-                Some(content) => (ARCHIVE, content.len() as u32),
-                None => (DIRECTORY, 0),
+                Some(content) => (ATTR_ARCH, content.len() as u32),
+                None => (ATTR_DIR, 0),
             };
             bytes.extend(entry(&child.short.0, kind, child.first, size));
         }
@@ -382,68 +388,90 @@ impl<'a> Volume<'a> {
     }
 }
 
-fn entry(name: &[u8; 11], attributes: u8, first: usize, size: u32) -> [u8; ENTRY] {
-    let mut entry = [0; ENTRY];
-    entry[..11].copy_from_slice(name);
-    entry[11] = attributes;
-    for at in [16, 18, 24] {
-        entry[at..at + 2].copy_from_slice(&DATE.to_le_bytes());
+fn entry(name: &[u8; 11], attr: u8, first: usize, size: u32) -> [u8; ENTRY] {
+    let mut entry = DirectoryEntry::new_zeroed();
+    entry.name = *name;
+    entry.attr = attr;
+    for date in [&mut entry.cdate, &mut entry.adate, &mut entry.date] {
+        *date = DATE.into();
     }
-    entry[20..22].copy_from_slice(&((first >> 16) as u16).to_le_bytes());
-    entry[26..28].copy_from_slice(&(first as u16).to_le_bytes());
-    entry[28..].copy_from_slice(&size.to_le_bytes());
-    entry
+    entry.starthi = ((first >> 16) as u16).into();
+    entry.start = (first as u16).into();
+    entry.size = size.into();
+    transmute!(entry)
 }
 
+/// Fills the reserved sectors: the boot sector, on FAT32 also FSInfo and the copies of both.
 fn boot_sectors(geometry: &Geometry, options: &Options, used: usize, reserved: &mut [u8]) {
-    let mut boot = [0; SECTOR];
-    let mut put = |at: usize, bytes: &[u8]| boot[at..at + bytes.len()].copy_from_slice(bytes);
-    // A jump to itself: nothing boots from this sector, but readers look for the instruction.
-    put(0, &[0xEB, 0xFE, 0x90]);
-    put(3, b"FERRITE ");
-    put(11, &(SECTOR as u16).to_le_bytes());
-    put(13, &[geometry.cluster_sectors as u8]);
-    put(14, &options.reserved_sectors.to_le_bytes());
-    put(16, &[FATS as u8]);
-    put(21, &[MEDIA]);
-    put(24, &63u16.to_le_bytes()); // sectors per track and heads: of no use, but not zero
-    put(26, &255u16.to_le_bytes());
-    match u16::try_from(geometry.sectors) {
-        Ok(few) if geometry.kind == FatType::Fat16 => put(19, &few.to_le_bytes()),
-        _ => put(32, &(geometry.sectors as u32).to_le_bytes()),
-    }
-    let rest = match geometry.kind {
+    let mut head = boot_sector_head(geometry, options);
+    let boot: [u8; SECTOR] = match geometry.kind {
         FatType::Fat16 => {
-            put(17, &(ROOT_ENTRIES as u16).to_le_bytes());
-            put(22, &(geometry.fat_sectors as u16).to_le_bytes());
-            put(54, b"FAT16   ");
-            36
+            head.dir_entries = (ROOT_ENTRIES as u16).into();
+            head.fat_length = (geometry.fat_sectors as u16).into();
+            let mut boot = BootSector16::new_zeroed();
+            boot.head = head;
+            boot.volume = volume_info(options, b"FAT16   ");
+            boot.boot_sign = BOOT_SIGN;
+            transmute!(boot)
         }
         FatType::Fat32 => {
-            put(36, &(geometry.fat_sectors as u32).to_le_bytes());
-            put(44, &2u32.to_le_bytes()); // the root directory's first cluster
-            put(48, &1u16.to_le_bytes()); // FSInfo
-            put(50, &6u16.to_le_bytes()); // copy of this sector
-            put(82, b"FAT32   ");
-            64
+            let mut boot = BootSector32::new_zeroed();
+            boot.head = head;
+            boot.length = (geometry.fat_sectors as u32).into();
+            boot.root_cluster = 2.into();
+            boot.info_sector = (INFO_SECTOR as u16).into();
+            boot.backup_boot = (BACKUP_SECTOR as u16).into();
+            boot.volume = volume_info(options, b"FAT32   ");
+            boot.boot_sign = BOOT_SIGN;
+            transmute!(boot)
         }
     };
-    put(rest, &[0x80, 0, 0x29]);
-    put(rest + 3, &options.volume_id.to_le_bytes());
-    put(rest + 7, if options.label == [b' '; 11] { b"NO NAME    " } else { &options.label });
-    put(510, &[0x55, 0xAA]);
-    reserved[..SECTOR].copy_from_slice(&boot);
+    let mut put = |sector: usize, bytes: &[u8]| {
+        reserved[sector * SECTOR..(sector + 1) * SECTOR].copy_from_slice(bytes);
+    };
+    put(0, &boot);
     if geometry.kind == FatType::Fat32 {
-        let mut info = [0; SECTOR];
-        let mut put = |at: usize, bytes: &[u8]| info[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, b"RRaA");
-        put(484, b"rrAa");
-        put(488, &((geometry.clusters - used) as u32).to_le_bytes());
-        put(492, &((used + 1) as u32).to_le_bytes()); // the last cluster given out
-        put(510, &[0x55, 0xAA]);
-        reserved[SECTOR..2 * SECTOR].copy_from_slice(&info);
-        reserved[6 * SECTOR..7 * SECTOR].copy_from_slice(&boot);
-        reserved[7 * SECTOR..8 * SECTOR].copy_from_slice(&info);
+        let mut info = FsInfo::new_zeroed();
+        info.signature1 = FSINFO_SIG1;
+        info.signature2 = FSINFO_SIG2;
+        info.free_clusters = ((geometry.clusters - used) as u32).into();
+        info.next_cluster = ((used + 1) as u32).into();
+        info.boot_sign = BOOT_SIGN;
+        put(INFO_SECTOR, info.as_bytes());
+        put(BACKUP_SECTOR, &boot);
+        put(BACKUP_SECTOR + INFO_SECTOR, info.as_bytes());
+    }
+}
+
+fn boot_sector_head(geometry: &Geometry, options: &Options) -> BootSectorHead {
+    let mut head = BootSectorHead::new_zeroed();
+    // A jump to itself: nothing boots from this sector.
+    head.jump = [0xEB, 0xFE, 0x90];
+    head.system_id = *b"FERRITE ";
+    head.sector_size = (SECTOR as u16).into();
+    head.sec_per_clus = geometry.cluster_sectors as u8;
+    head.reserved = options.reserved_sectors.into();
+    head.fats = FATS as u8;
+    head.media = MEDIA;
+    // Of no use, but readers refuse zeros.
+    head.secs_track = 63.into();
+    head.heads = 255.into();
+    match u16::try_from(geometry.sectors) {
+        Ok(few) if geometry.kind == FatType::Fat16 => head.sectors = few.into(),
+        _ => head.total_sect = (geometry.sectors as u32).into(),
+    }
+    head
+}
+
+fn volume_info(options: &Options, fs_type: &[u8; 8]) -> VolumeInfo {
+    let unlabelled = options.label == [b' '; 11];
+    VolumeInfo {
+        drive_number: 0x80,
+        state: 0,
+        signature: EXTENDED_SIGNATURE,
+        vol_id: options.volume_id.into(),
+        vol_label: if unlabelled { *b"NO NAME    " } else { options.label },
+        fs_type: *fs_type,
     }
 }
 

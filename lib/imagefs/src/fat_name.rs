@@ -4,17 +4,15 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::fat_fs::{ATTR_EXT, DirectoryEntry, DirectorySlot, LAST_SLOT};
 
 /// Bytes of a directory entry.
-pub(super) const ENTRY: usize = 32;
+pub(super) const ENTRY: usize = size_of::<DirectoryEntry>();
 
-/// UTF-16 units of a name that one long entry holds, and where in it.
-pub(super) const UNITS: usize = 13;
-pub(super) const UNIT_AT: [usize; UNITS] = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
-/// Attribute byte of a long entry.
-pub(super) const LONG: u8 = 0x0F;
-/// Set in the number of a name's last piece, which comes first.
-const LAST: u8 = 0x40;
+/// UTF-16 units of a name that one slot holds.
+const UNITS: usize = 13;
 
 /// The 8 + 3 bytes of an entry, padded with spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,20 +97,17 @@ pub(super) fn long_name(name: &str, short: ShortName) -> Vec<u8> {
     let pieces = long_entries(name, short);
     let mut bytes = Vec::with_capacity(pieces * ENTRY);
     for piece in (0..pieces).rev() {
-        let mut entry = [0; ENTRY];
-        entry[0] = (piece + 1) as u8 | if piece + 1 == pieces { LAST } else { 0 };
-        entry[11] = LONG;
-        entry[13] = short.checksum();
-        for (unit, at) in UNIT_AT.into_iter().enumerate() {
-            // One zero ends a name that does not fill its last entry; all ones follow.
-            let value = match name.as_bytes().get(piece * UNITS + unit) {
-                Some(byte) => u16::from(*byte),
-                None if piece * UNITS + unit == name.len() => 0,
-                None => 0xFFFF,
-            };
-            entry[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        let mut slot = DirectorySlot::new_zeroed();
+        slot.id = (piece + 1) as u8 | if piece + 1 == pieces { LAST_SLOT } else { 0 };
+        slot.attr = ATTR_EXT;
+        slot.alias_checksum = short.checksum();
+        for (unit, value) in slot.units_mut().enumerate() {
+            // One zero ends a name that does not fill its last slot; all ones follow.
+            let at = piece * UNITS + unit;
+            let byte = name.as_bytes().get(at).map(|byte| u16::from(*byte));
+            *value = byte.unwrap_or(if at == name.len() { 0 } else { 0xFFFF }).into();
         }
-        bytes.extend(entry);
+        bytes.extend(slot.as_bytes());
     }
     bytes
 }

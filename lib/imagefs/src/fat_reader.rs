@@ -5,9 +5,15 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
+use zerocopy::FromBytes;
+use zerocopy::little_endian::{U16, U32};
 
 use super::fat::{FAT16_CLUSTERS, FAT32_CLUSTERS, FatType, SECTOR};
-use super::fat_name::{ENTRY, LONG, ShortName, UNIT_AT};
+use super::fat_fs::{
+    ATTR_DIR, ATTR_EXT, ATTR_VOLUME, BOOT_SIGN, BootSector32, DELETED, DirectoryEntry,
+    DirectorySlot, LAST_SLOT,
+};
+use super::fat_name::{ENTRY, ShortName};
 
 /// Directories below each other before the reader gives up.
 const DEPTH_MAX: usize = 32;
@@ -39,14 +45,23 @@ impl<'a> FatVolume<'a> {
     /// or FAT32 volume with 512-byte sectors, or if parts of it are missing.
     pub fn open(image: &'a [u8]) -> Result<FatVolume<'a>> {
         let boot = image.get(..SECTOR).context("too short for a FAT volume")?;
-        ensure!(boot[510..] == [0x55, 0xAA], "no boot sector: its last bytes are not 55 AA");
-        let (sector_bytes, cluster_sectors) = (u16_at(boot, 11), usize::from(boot[13]));
-        ensure!(sector_bytes == SECTOR, "no FAT volume with {SECTOR}-byte sectors");
+        let boot = BootSector32::ref_from_bytes(boot).ok().context("no boot sector")?;
+        ensure!(boot.boot_sign == BOOT_SIGN, "no boot sector: its last bytes are not 55 AA");
+        let head = &boot.head;
+        ensure!(
+            usize::from(head.sector_size.get()) == SECTOR,
+            "no FAT volume with {SECTOR}-byte sectors"
+        );
+        let cluster_sectors = usize::from(head.sec_per_clus);
         ensure!(cluster_sectors.is_power_of_two(), "no FAT volume: odd cluster size");
-        let (reserved, fats) = (u16_at(boot, 14), usize::from(boot[16]));
-        let root_entries = u16_at(boot, 17);
-        let sectors = [u16_at(boot, 19), u32_at(boot, 32)].into_iter().find(|n| *n > 0);
-        let fat_sectors = [u16_at(boot, 22), u32_at(boot, 36)].into_iter().find(|n| *n > 0);
+        let (reserved, fats) = (usize::from(head.reserved.get()), usize::from(head.fats));
+        let root_entries = usize::from(head.dir_entries.get());
+        let either = |short: U16, long: U32| {
+            let numbers = [u32::from(short.get()), long.get()];
+            numbers.into_iter().find(|number| *number > 0).map(|number| number as usize)
+        };
+        let sectors = either(head.sectors, head.total_sect);
+        let fat_sectors = either(head.fat_length, boot.length);
         let sectors = sectors.context("no FAT volume: no sectors")?;
         let fat_sectors = fat_sectors.context("no FAT volume: no FAT")?;
         ensure!(reserved > 0 && fats > 0, "no FAT volume: no reserved sector or no FAT");
@@ -75,7 +90,7 @@ impl<'a> FatVolume<'a> {
             fat_at: reserved * SECTOR,
             root_at: (before - root_sectors) * SECTOR,
             root_bytes: root_sectors * SECTOR,
-            root_cluster: u32_at(boot, 44),
+            root_cluster: boot.root_cluster.get() as usize,
             clusters_at: before * SECTOR,
             cluster_bytes: cluster_sectors * SECTOR,
             clusters,
@@ -118,28 +133,27 @@ impl<'a> FatVolume<'a> {
         ensure!(depth < DEPTH_MAX, "{parent}: more than {DEPTH_MAX} directories deep");
         let mut long: Vec<u16> = Vec::new();
         let mut long_checksum = None;
-        for entry in bytes.chunks_exact(ENTRY) {
-            let attributes = entry[11];
-            match entry[0] {
+        for bytes in bytes.chunks_exact(ENTRY) {
+            match bytes[0] {
                 0 => break,
-                0xE5 => {
+                DELETED => {
                     long_checksum = None;
                     continue;
                 }
                 _ => {}
             }
-            if attributes & 0x3F == LONG {
-                if entry[0] & 0x40 != 0 {
+            let entry = DirectoryEntry::ref_from_bytes(bytes).ok().context("no entry")?;
+            if entry.attr & 0x3F == ATTR_EXT {
+                let slot = DirectorySlot::ref_from_bytes(bytes).ok().context("no entry")?;
+                if slot.id & LAST_SLOT != 0 {
                     long.clear();
-                    long_checksum = Some(entry[13]);
+                    long_checksum = Some(slot.alias_checksum);
                 }
-                let piece = UNIT_AT.map(|at| u16_at(entry, at) as u16);
-                long.splice(0..0, piece);
+                long.splice(0..0, slot.units());
                 ensure!(long.len() <= 260, "{parent}: a long name is longer than it can be");
                 continue;
             }
-            let mut short = ShortName::ROOT;
-            short.0.copy_from_slice(&entry[..11]);
+            let short = ShortName(entry.name);
             let name = match long_checksum.take() {
                 Some(checksum) if checksum == short.checksum() => {
                     let end = long.iter().position(|unit| *unit == 0).unwrap_or(long.len());
@@ -147,15 +161,15 @@ impl<'a> FatVolume<'a> {
                 }
                 _ => short.text(),
             };
-            let is_label = attributes & 0x08 != 0;
+            let is_label = entry.attr & ATTR_VOLUME != 0;
             if is_label || name == "." || name == ".." {
                 continue;
             }
             let path = if parent.is_empty() { name } else { format!("{parent}/{name}") };
-            let high = if self.kind == FatType::Fat32 { u16_at(entry, 20) << 16 } else { 0 };
-            let first = high | u16_at(entry, 26);
-            let size = u32_at(entry, 28);
-            if attributes & 0x10 != 0 {
+            let high = if self.kind == FatType::Fat32 { entry.starthi.get() } else { 0 };
+            let first = usize::from(high) << 16 | usize::from(entry.start.get());
+            let size = entry.size.get() as usize;
+            if entry.attr & ATTR_DIR != 0 {
                 let content = self.chain(first, seen).with_context(|| path.clone())?;
                 found.push(FatEntry { path: path.clone(), bytes: None });
                 self.directory(&content, &path, depth + 1, seen, found)?;

@@ -8,7 +8,7 @@
 //! | Format | Writer | Reader | What is particular to it |
 //! |---|---|---|---|
 //! | EROFS | [`erofs`] | [`erofs_reader`] | large files keep their blocks between versions, so deltas stay small |
-//! | FAT12, FAT16, FAT32 | [`fat`] | [`fat_reader`] | reserved sectors, in which a boot loader can keep its state |
+//! | FAT16, FAT32 | [`fat`] | [`fat_reader`] | reserved sectors, in which a boot loader can keep its state |
 //! | ext4 | [`ext4`] | [`ext4_reader`] | the kernel grows it online on the first boot; user quotas |
 //! | cpio (`newc`) | [`cpio`] | the kernel | |
 //!
@@ -45,6 +45,7 @@ pub mod ext4;
 mod ext4_fs;
 pub mod ext4_reader;
 pub mod fat;
+mod fat_fs;
 mod fat_name;
 pub mod fat_reader;
 pub mod tree;

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 
 use imagefs::tree::{Kind, Node, Tree};
-use imagefs::{cpio, erofs, ext4};
+use imagefs::{cpio, erofs, ext4, fat};
 use sha2::{Digest, Sha256};
 
 const UUID: [u8; 16] = *b"0123456789abcdef";
@@ -74,4 +74,24 @@ fn ext4_has_the_bytes_of_0_1() {
         hash(empty.get_ref()),
         "09a659957f561a7c16a37f014cad8cac00c78b0daac9b814b597338605ec6543"
     );
+}
+
+#[test]
+fn fat_has_the_bytes_of_0_1() {
+    for (size, expected) in [
+        (8 << 20, "2f4283b45f819c4605c69cd0eb22f986ae8dc603aad0904f66d62a726226a287"),
+        (512 << 20, "408e3736110c9867a93f5bea4724b48bbeea4ffb8504fad82fbe21f37b76ff56"),
+    ] {
+        let options = fat::Options {
+            size,
+            reserved_sectors: 32,
+            file_alignment: 4096,
+            volume_id: 0x1234_5678,
+            label: *b"BOOT       ",
+        };
+        let mut image = Vec::new();
+        fat::write(&tree(), &options, &mut image).unwrap();
+        // The files all lie near the start.
+        assert_eq!(hash(&image[..8 << 20]), expected, "{size} bytes");
+    }
 }

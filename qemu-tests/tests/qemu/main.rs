@@ -17,6 +17,7 @@ mod flipped_bits;
 mod from_0_1;
 mod greedy;
 mod neighbours;
+mod new_project;
 mod pi_cards;
 mod power_cuts;
 mod radio;

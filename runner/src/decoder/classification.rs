@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// `[decoder] kind = "classification"`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The output, by name or index.

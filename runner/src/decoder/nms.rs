@@ -41,6 +41,7 @@ pub struct Keypoint {
 
 /// What becomes of boxes that overlap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Overlap {
     /// Their mean, weighted by score, with the best score (BlazeFace: steadier in video).

@@ -1,10 +1,11 @@
 //! The output tensors as they are.
 
-use crate::tensor::Tensor;
+use crate::tensor::{ElementType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// `[decoder] kind = "raw"`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// At most this many values of each tensor are written.
@@ -38,6 +39,9 @@ pub struct Output {
     /// Values left out at the end.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: usize,
+    /// The type, where it is one whose values are not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<&'static str>,
 }
 
 fn is_zero(n: &usize) -> bool {
@@ -53,6 +57,10 @@ pub fn decode(settings: &Settings, outputs: &[Tensor]) -> Vec<Output> {
             shape: tensor.info.shape.clone(),
             values: tensor.values.iter().take(settings.max_values).copied().collect(),
             left_out: tensor.values.len().saturating_sub(settings.max_values),
+            unread: match tensor.info.element {
+                ElementType::Other(kind) => Some(kind),
+                _ => None,
+            },
         })
         .collect()
 }

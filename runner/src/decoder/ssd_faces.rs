@@ -25,6 +25,7 @@ const POINTS: [&str; 6] = ["right_eye", "left_eye", "nose", "mouth", "right_ear"
 
 /// `[decoder] kind = "ssd-faces"`. The defaults are the short-range model's.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Output with boxes and points.

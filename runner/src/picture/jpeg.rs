@@ -1,12 +1,14 @@
 //! JPEG. The decoder makes the whole picture at once, one byte a sample; a picture in several scans
 //! (a progressive one, say) also needs all its coefficients, two bytes each.
 
+use super::orientation::Orientation;
 use super::refusal::Refusal;
-use super::rows::{MAX_SIDE, Size, expand};
+use super::rows::{Size, expand};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
 
 /// Memory for tables and stacks.
 const OVERHEAD: u64 = 512 << 10;
@@ -23,26 +25,34 @@ pub struct Jpeg<'a> {
     /// Samples of a pixel in what the decoder makes.
     kept: usize,
     one_scan: bool,
+    orientation: Orientation,
 }
 
 /// Reads the head.
 pub fn open(bytes: &[u8]) -> Result<Jpeg<'_>, Refusal> {
     let options = DecoderOptions::default()
         .set_strict_mode(false)
-        .set_max_width(MAX_SIDE as usize)
-        .set_max_height(MAX_SIDE as usize);
+        // What is too large is for the caller to say.
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX));
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(Refusal::damaged)?;
+    decoder.decode_headers().map_err(refusal)?;
+    if !has_end(bytes) {
+        return Err(Refusal::ends_early());
+    }
     let (Some((width, height)), Some(color), Some(info)) =
         (decoder.dimensions(), decoder.input_colorspace(), decoder.info())
     else {
-        return Err(Refusal::damaged("no picture in it"));
+        return Err(Refusal::damaged("JPEG"));
     };
     let (color, kept) = match color {
         ColorSpace::Luma => (ColorSpace::Luma, 1),
         _ => (ColorSpace::RGB, 3),
     };
-    decoder.set_options(options.jpeg_set_out_colorspace(color));
+    let orientation =
+        decoder.exif().map_or(Orientation::UPRIGHT, |exif| Orientation::of_exif(exif));
+    // Strict from here on: the decoder makes grey of what it cannot read otherwise.
+    decoder.set_options(options.jpeg_set_out_colorspace(color).set_strict_mode(true));
     let one_scan = components_in_one_scan(bytes) == Some(info.components);
     Ok(Jpeg {
         decoder,
@@ -50,6 +60,7 @@ pub fn open(bytes: &[u8]) -> Result<Jpeg<'_>, Refusal> {
         components: u64::from(info.components),
         kept,
         one_scan,
+        orientation,
     })
 }
 
@@ -57,6 +68,11 @@ impl Jpeg<'_> {
     /// Columns and rows.
     pub fn size(&self) -> Size {
         self.size
+    }
+
+    /// Which way up it is.
+    pub fn orientation(&self) -> Orientation {
+        self.orientation
     }
 
     /// The most bytes that decoding takes, without the input.
@@ -75,7 +91,7 @@ impl Jpeg<'_> {
     pub fn read(mut self, mut take: impl FnMut(&[u8])) -> Result<(), Refusal> {
         let stride = self.size.width as usize * self.kept;
         let mut pixels = vec![0; stride * self.size.height as usize];
-        self.decoder.decode_into(&mut pixels).map_err(Refusal::damaged)?;
+        self.decoder.decode_into(&mut pixels).map_err(refusal)?;
         let mut rgb = Vec::with_capacity(self.size.width as usize * 3);
         for row in pixels.chunks_exact(stride) {
             expand(row, self.kept, &mut rgb);
@@ -83,6 +99,35 @@ impl Jpeg<'_> {
         }
         Ok(())
     }
+}
+
+fn refusal(error: DecodeErrors) -> Refusal {
+    match error {
+        DecodeErrors::Unsupported(_) => Refusal::wrong(
+            "a JPEG of this kind (lossless, or with arithmetic coding) is not read; save it as a baseline or progressive one",
+        ),
+        _ => Refusal::damaged("JPEG"),
+    }
+}
+
+/// Whether the marker of the end is there (ITU-T T.81, annex B). The decoder itself would fill up what
+/// is missing.
+fn has_end(mut bytes: &[u8]) -> bool {
+    while let Some(at) = bytes.iter().position(|byte| *byte == 0xff) {
+        bytes = &bytes[at + 1..];
+        match bytes {
+            [0xd9, ..] => return true,
+            // In a scan: a byte 0xff, a restart, a filling byte; TEM and SOI stand alone, too.
+            [0x00 | 0x01 | 0xd0..=0xd8 | 0xff, ..] => {}
+            [_, high, low, ..] => {
+                let length = usize::from(*high) << 8 | usize::from(*low);
+                let Some(rest) = bytes.get(1 + length..) else { return false };
+                bytes = rest;
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// The components of the first scan of a baseline picture (ITU-T T.81, annex B). `None` for any
@@ -123,7 +168,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_fall_over(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = components_in_one_scan(&[b"\xff\xd8", &bytes[..]].concat());
+            let bytes = [b"\xff\xd8", &bytes[..]].concat();
+            let _ = (components_in_one_scan(&bytes), has_end(&bytes));
         }
     }
 }

@@ -5,13 +5,15 @@
 //! into the resizer one by one.
 
 mod jpeg;
+mod orientation;
 mod png;
 mod refusal;
 mod rows;
 
 use crate::error::Error;
-use crate::input::{Channels, Dtype, Filter, Layout, PictureInput, Resize};
+use crate::input::{Channels, Dtype, Filter, Layout, PictureInput, Resize, other_shape};
 use crate::tensor::{ElementType, TensorInfo};
+pub use orientation::Orientation;
 pub use refusal::Refusal;
 use resample::Resizer;
 use rows::MAX_SIDE;
@@ -24,8 +26,10 @@ const MAX_PIXELS: u64 = 64 << 20;
 
 /// A picture whose head was read.
 pub struct Picture<'a> {
-    /// Columns and rows; neither is 0.
+    /// Columns and rows as they are stored; neither is 0.
     pub size: Size,
+    /// Which way up it is.
+    pub orientation: Orientation,
     source: Source<'a>,
 }
 
@@ -37,16 +41,16 @@ enum Source<'a> {
 /// Reads the head of a PNG or JPEG, told apart by its content. Fails on anything else, on damage, and
 /// on pictures beyond the limits above.
 pub fn open(bytes: &[u8]) -> Result<Picture<'_>, Refusal> {
-    let (source, size) = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+    let (source, size, orientation) = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         let png = png::open(bytes)?;
-        let size = png.size();
-        (Source::Png(Box::new(png)), size)
+        let (size, orientation) = (png.size(), png.orientation());
+        (Source::Png(Box::new(png)), size, orientation)
     } else if bytes.starts_with(b"\xff\xd8\xff") {
         let jpeg = jpeg::open(bytes)?;
-        let size = jpeg.size();
-        (Source::Jpeg(Box::new(jpeg)), size)
+        let (size, orientation) = (jpeg.size(), jpeg.orientation());
+        (Source::Jpeg(Box::new(jpeg)), size, orientation)
     } else {
-        return Err(Refusal::wrong("not a PNG or JPEG picture"));
+        return Err(Refusal::wrong(format!("not a PNG or JPEG picture{}", other_kind(bytes))));
     };
     let Size { width, height } = size;
     if width == 0 || height == 0 {
@@ -62,7 +66,29 @@ pub fn open(bytes: &[u8]) -> Result<Picture<'_>, Refusal> {
             "the picture has {width} × {height} pixels, it may have {MAX_PIXELS}"
         )));
     }
-    Ok(Picture { size, source })
+    Ok(Picture { size, orientation, source })
+}
+
+/// What people send instead, by its head.
+fn other_kind(bytes: &[u8]) -> &'static str {
+    let brand = bytes.get(4..12).unwrap_or_default();
+    match bytes {
+        _ if brand.starts_with(b"ftyphei") || brand.starts_with(b"ftypmif") => {
+            ", but HEIC, as phones write it: have the phone take JPEG, or convert it"
+        }
+        _ if brand == b"ftypavif" => ", but AVIF: convert it",
+        _ if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => {
+            ", but WebP: convert it"
+        }
+        _ if bytes.starts_with(b"GIF8") => ", but GIF: convert it",
+        _ if bytes.starts_with(b"BM") => ", but BMP: convert it",
+        _ if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") => ", but TIFF: convert it",
+        _ if bytes.starts_with(b"%PDF") => ", but PDF",
+        _ if bytes.starts_with(b"--") => {
+            ", but a form: its Content-Type has to be multipart/form-data with the boundary, as curl -F sends it"
+        }
+        _ => "",
+    }
 }
 
 impl Picture<'_> {
@@ -91,8 +117,10 @@ pub struct Placement {
     pub scale: [f32; 2],
     /// Size of the tensor.
     pub tensor: [f32; 2],
-    /// Size of the picture.
+    /// Size of the picture, upright.
     pub picture: [f32; 2],
+    /// How it was turned for that.
+    pub orientation: Orientation,
 }
 
 impl Placement {
@@ -117,7 +145,9 @@ impl Preprocessor {
     /// Peak memory of preprocessing this picture in bytes, its decoding included.
     pub fn peak(&self, picture: &Picture<'_>) -> u64 {
         let from = [picture.size.width as usize, picture.size.height as usize];
-        let to = [self.input.width as usize, self.input.height as usize];
+        let to = Size { width: self.input.width, height: self.input.height };
+        let to = picture.orientation.turned(to);
+        let to = [to.width as usize, to.height as usize];
         let numbers = to[0] as u64 * to[1] as u64 * self.input.channels.count() as u64 * 4;
         picture.peak() + Resizer::peak(from, to) + numbers
     }
@@ -137,13 +167,17 @@ impl Preprocessor {
         picture: Picture<'_>,
     ) -> Result<(Vec<f32>, Placement, Duration), Refusal> {
         let (width, height) = (self.input.width as usize, self.input.height as usize);
-        let (placement, target) = place(picture.size, width, height, self.input.resize);
+        let orientation = picture.orientation;
+        let (placement, target) =
+            place(picture.size, orientation, [width, height], self.input.resize);
         let filter = match self.input.filter {
             Filter::Antialias => resample::Filter::Antialias,
             Filter::Bilinear => resample::Filter::Bilinear,
         };
         let from = [picture.size.width as usize, picture.size.height as usize];
-        let mut resizer = Resizer::new(from, target.size, filter);
+        // Resized as it is stored and turned then: rows can come one by one.
+        let stored = target.stored;
+        let mut resizer = Resizer::new(from, stored, filter);
         let mut duration = Duration::ZERO;
         picture.read(|row| {
             let started = Instant::now();
@@ -161,7 +195,8 @@ impl Preprocessor {
                 let column = x.checked_sub(target.at[0]).filter(|column| *column < target.size[0]);
                 let rgb = match (row, column) {
                     (Some(row), Some(column)) => {
-                        let at = (row * target.size[0] + column) * 3;
+                        let [column, row] = orientation.stored([column, row], target.size);
+                        let at = (row * stored[0] + column) * 3;
                         [resized[at], resized[at + 1], resized[at + 2]]
                     }
                     _ => [0.0; 3],
@@ -200,16 +235,9 @@ pub struct PictureTensor(TensorInfo);
 impl PictureTensor {
     /// Fails when the tensor is not what `model.toml` says.
     pub fn new(input: &PictureInput, tensor: TensorInfo) -> Result<Self, Error> {
-        let (w, h, c) = (input.width as usize, input.height as usize, input.channels.count());
-        let shape = match input.layout {
-            Layout::Nhwc => [1, h, w, c],
-            Layout::Nchw => [1, c, h, w],
-        };
+        let shape = input.shape();
         if tensor.shape != shape {
-            return Err(Error::config(format!(
-                "input: model.toml describes a tensor of shape {shape:?}, but {:?} of model.tflite has {:?}",
-                tensor.name, tensor.shape
-            )));
+            return Err(Error::config(other_shape(&shape, &tensor.name, &tensor.shape)));
         }
         let said = input.dtype.map(|dtype| match dtype {
             Dtype::Float32 => ElementType::Float32,
@@ -245,26 +273,35 @@ impl PictureTensor {
 struct Target {
     at: [usize; 2],
     size: [usize; 2],
+    /// The size before the picture is turned upright.
+    stored: [usize; 2],
 }
 
-fn place(picture: Size, width: usize, height: usize, how: Resize) -> (Placement, Target) {
+fn place(
+    picture: Size,
+    orientation: Orientation,
+    to: [usize; 2],
+    how: Resize,
+) -> (Placement, Target) {
+    let picture = orientation.turned(picture);
     let from = [picture.width as f32, picture.height as f32];
-    let to = [width, height];
     let size = match how {
         Resize::Stretch => to,
         Resize::Letterbox => {
-            let factor = (width as f32 / from[0]).min(height as f32 / from[1]);
+            let factor = (to[0] as f32 / from[0]).min(to[1] as f32 / from[1]);
             [0, 1].map(|axis| ((from[axis] * factor).round() as usize).clamp(1, to[axis]))
         }
     };
-    let at = [(width - size[0]) / 2, (height - size[1]) / 2];
+    let at = [0, 1].map(|axis| (to[axis] - size[axis]) / 2);
     let placement = Placement {
         offset: at.map(|n| n as f32),
         scale: [size[0] as f32 / from[0], size[1] as f32 / from[1]],
-        tensor: [width as f32, height as f32],
+        tensor: to.map(|n| n as f32),
         picture: from,
+        orientation,
     };
-    (placement, Target { at, size })
+    let stored = if orientation.transposes() { [size[1], size[0]] } else { size };
+    (placement, Target { at, size, stored })
 }
 
 #[cfg(test)]

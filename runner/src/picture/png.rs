@@ -1,11 +1,12 @@
 //! PNG, row by row. What comes is made red, green and blue of 8 bits each one row at a time; only an
 //! interlaced picture is kept whole, with one byte a sample.
 
+use super::orientation::Orientation;
 use super::refusal::Refusal;
 use super::rows::{Size, expand};
 use png::Transformations;
 use png::{BitDepth, ColorType, Decoder, DecodingError, InterlaceInfo, Limits, Reader};
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 
 /// Memory for what is not pixels: palette, zlib's window, chunks that nobody asked for.
 const OVERHEAD: u64 = 512 << 10;
@@ -25,7 +26,15 @@ pub fn open(bytes: &[u8]) -> Result<Png<'_>, Refusal> {
 }
 
 fn refusal(error: DecodingError) -> Refusal {
-    Refusal::damaged(error)
+    match error {
+        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Refusal::ends_early()
+        }
+        DecodingError::LimitsExceeded => Refusal::wrong(
+            "what the picture has beside its pixels is too large; save it without metadata",
+        ),
+        _ => Refusal::damaged("PNG"),
+    }
 }
 
 impl Png<'_> {
@@ -33,6 +42,13 @@ impl Png<'_> {
     pub fn size(&self) -> Size {
         let info = self.0.info();
         Size { width: info.width, height: info.height }
+    }
+
+    /// Which way up it is. A camera's PNG says so before the pixels; what comes behind them is not
+    /// known before they are read.
+    pub fn orientation(&self) -> Orientation {
+        let exif = self.0.info().exif_metadata.as_deref();
+        exif.map_or(Orientation::UPRIGHT, Orientation::of_exif)
     }
 
     /// The most bytes that decoding takes, without the input.
@@ -67,7 +83,7 @@ impl Png<'_> {
                 form.convert(row.data(), 3, &mut rgb);
                 take(&rgb);
             }
-            return Ok(());
+            return self.0.finish().map_err(refusal);
         }
         let stride = width as usize * form.kept;
         let mut pixels = vec![0; stride * height as usize];
@@ -78,6 +94,7 @@ impl Png<'_> {
             form.convert(row.data(), form.kept, &mut narrow);
             png::expand_interlaced_row(&mut pixels, stride, &narrow, info, form.kept as u8 * 8);
         }
+        self.0.finish().map_err(refusal)?;
         for row in pixels.chunks_exact(stride) {
             expand(row, form.kept, &mut rgb);
             take(&rgb);

@@ -20,7 +20,13 @@ impl Refusal {
         Refusal { text: text.into(), too_large: true }
     }
 
-    pub(super) fn damaged(error: impl std::fmt::Debug + std::fmt::Display) -> Refusal {
-        Refusal::wrong(format!("the picture cannot be decoded: {error}"))
+    /// Its file is not whole.
+    pub(super) fn ends_early() -> Refusal {
+        Refusal::wrong("the picture ends early: it was not sent or written to its end")
+    }
+
+    /// It is none of its format; why is the decoder's opinion, which helps nobody who sent it.
+    pub(super) fn damaged(format: &str) -> Refusal {
+        Refusal::wrong(format!("the picture is damaged: as a {format} it cannot be decoded"))
     }
 }

@@ -25,7 +25,7 @@ proptest! {
     #[test]
     fn corners_lead_back_to_the_picture(w in 1u32..3000, h in 1u32..3000, stretch: bool) {
         let how = if stretch { Resize::Stretch } else { Resize::Letterbox };
-        let (placement, target) = place(Size { width: w, height: h }, 128, 96, how);
+        let (placement, target) = place(Size { width: w, height: h }, Orientation::UPRIGHT, [128, 96], how);
         let corner = [(target.at[0] + target.size[0]) as f32 / 128.0, (target.at[1] + target.size[1]) as f32 / 96.0];
         let back = placement.in_picture(corner);
         prop_assert!((back[0] - w as f32).abs() < 1.0 && (back[1] - h as f32).abs() < 1.0);
@@ -123,4 +123,150 @@ fn a_picture_is_judged_by_its_head() {
     assert!(rows(Rgba, Sixteen) < 2 << 20);
     let whole = open(&flat_png([8192, 8192], Grayscale, Sixteen, true)).unwrap().peak();
     assert!((64 << 20..66 << 20).contains(&whole), "{whole}");
+}
+
+/// A TIFF file with the one entry Orientation.
+fn exif(value: u16, big: bool) -> Vec<u8> {
+    let short = |n: u16| if big { n.to_be_bytes() } else { n.to_le_bytes() };
+    let long = |n: u32| if big { n.to_be_bytes() } else { n.to_le_bytes() };
+    let mut bytes = if big { b"MM\0*".to_vec() } else { b"II*\0".to_vec() };
+    bytes.extend(long(8));
+    for n in [1, 0x0112, 3] {
+        bytes.extend(short(n));
+    }
+    bytes.extend(long(1));
+    bytes.extend(short(value));
+    bytes.extend([0; 6]);
+    bytes
+}
+
+fn jpeg_with(exif: &[u8], picture: &DynamicImage) -> Vec<u8> {
+    let whole = written(picture, ImageFormat::Jpeg);
+    let block = [b"Exif\0\0", exif].concat();
+    let length = (block.len() as u16 + 2).to_be_bytes();
+    [&whole[..2], b"\xff\xe1", &length, &block, &whole[2..]].concat()
+}
+
+fn png_with(exif: Vec<u8>, picture: &DynamicImage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut info = ::png::Info::with_size(picture.width(), picture.height());
+    (info.color_type, info.exif_metadata) = (::png::ColorType::Rgb, Some(exif.into()));
+    let mut writer = ::png::Encoder::with_info(&mut bytes, info).unwrap().write_header().unwrap();
+    writer.write_image_data(picture.as_bytes()).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+/// The crate `image` turns the pixels; the pictures differ in nothing else.
+#[test]
+fn a_picture_of_every_exif_orientation_is_the_upright_one() {
+    use image::metadata::Orientation as Theirs;
+    let upright = DynamicImage::ImageRgb8(image::RgbImage::from_fn(30, 20, |x, y| {
+        image::Rgb([x as u8 * 8, y as u8 * 12, (x * y) as u8 / 3])
+    }));
+    for (width, height) in [(10, 10), (12, 40)] {
+        let text = format!("width = {width}\nheight = {height}\nrange = [0, 255]");
+        let preprocessor = Preprocessor::new(&toml::from_str(&text).unwrap());
+        let numbers = |bytes: &[u8]| preprocessor.preprocess(open(bytes).unwrap()).unwrap();
+        let (expected, placed, _) = numbers(&written(&upright, ImageFormat::Png));
+        for value in 1..=8u8 {
+            let inverse = match value {
+                6 => 8,
+                8 => 6,
+                other => other,
+            };
+            let mut stored = upright.clone();
+            stored.apply_orientation(Theirs::from_exif(inverse).unwrap());
+            for (bytes, off) in [
+                (png_with(exif(value.into(), true), &stored), 0.01),
+                (jpeg_with(&exif(value.into(), false), &stored), 12.0),
+            ] {
+                let (found, placement, _) = numbers(&bytes);
+                assert_eq!(placement.orientation.value(), value);
+                assert_eq!((placement.picture, placement.scale), (placed.picture, placed.scale));
+                assert_eq!(placement.offset, placed.offset);
+                let most = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+                let most = most.fold(0.0, f32::max);
+                assert!(most <= off, "orientation {value}: off by {most}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_orientation_that_means_nothing_is_upright() {
+    let picture = DynamicImage::ImageRgb8(image::RgbImage::new(3, 2));
+    for block in [exif(0, true), exif(9, false), b"MM\0*".to_vec(), vec![]] {
+        let bytes = jpeg_with(&block, &picture);
+        assert_eq!(open(&bytes).unwrap().orientation, Orientation::UPRIGHT, "{block:?}");
+    }
+}
+
+#[test]
+fn a_picture_that_ends_early_is_never_a_result() {
+    use ::png::{BitDepth::*, ColorType::*};
+    let noise = |x: u32, y: u32| image::Rgb([(x * 37) as u8, (y * 91) as u8, (x * y * 13) as u8]);
+    let picture = DynamicImage::ImageRgb8(image::RgbImage::from_fn(33, 17, noise));
+    for whole in [
+        written(&picture, ImageFormat::Jpeg),
+        written(&DynamicImage::ImageLuma8(picture.to_luma8()), ImageFormat::Jpeg),
+        jpeg_with(&exif(6, true), &picture),
+        written(&picture, ImageFormat::Png),
+        flat_png([17, 9], Grayscale, Eight, true),
+    ] {
+        assert!(decode(&whole).is_ok());
+        for cut in 0..whole.len() {
+            let refusal = decode(&whole[..cut]).expect_err("it is cut");
+            assert!(!refusal.text.is_empty() && !refusal.too_large, "{cut}: {refusal:?}");
+        }
+        let text = decode(&whole[..whole.len() - 20]).unwrap_err().text;
+        assert!(text.contains("ends early"), "{text}");
+        // What some cameras write behind it is not the picture's.
+        assert!(decode(&[&whole[..], b"behind the end"].concat()).is_ok());
+    }
+}
+
+/// Neither the decoders' types nor their opinions are for whoever sent the picture.
+#[test]
+fn every_damage_is_told_in_plain_words() {
+    let noise = |x: u32, y: u32| image::Rgb([(x * 37) as u8, (y * 91) as u8, (x * y * 13) as u8]);
+    let picture = DynamicImage::ImageRgb8(image::RgbImage::from_fn(33, 17, noise));
+    let mut said = std::collections::BTreeSet::new();
+    for whole in [written(&picture, ImageFormat::Jpeg), written(&picture, ImageFormat::Png)] {
+        for at in 8..whole.len() {
+            for value in [0, 0x7f, 0xff, whole[at] ^ 1, whole[at] ^ 0x20] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                said.extend(decode(&bytes).err().map(|refusal| refusal.text));
+            }
+        }
+    }
+    assert!(said.len() >= 3, "{said:?}");
+    for text in said {
+        let leaked = ["{", "::", "\"", "Error", "Some(", "library", "Reason", "0x", "nvalid"];
+        assert!(!leaked.iter().any(|word| text.contains(word)), "{text}");
+    }
+}
+
+#[test]
+fn a_jpeg_is_too_large_by_its_head_as_a_png_is() {
+    let mut bytes =
+        written(&DynamicImage::ImageLuma8(image::GrayImage::new(8, 8)), ImageFormat::Jpeg);
+    let sof = bytes.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
+    bytes[sof + 7..sof + 9].copy_from_slice(&20_000u16.to_be_bytes());
+    let refusal = open(&bytes).err().unwrap();
+    assert!(refusal.too_large && refusal.text.contains("20000 × 8"), "{refusal:?}");
+}
+
+#[test]
+fn what_phones_and_people_send_instead_is_named() {
+    for (head, word) in [
+        (&b"\0\0\0\x18ftypheic\0\0"[..], "HEIC"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
+        (b"GIF89a", "GIF"),
+        (b"--XY\r\nContent-Disposition: form-data", "a form"),
+    ] {
+        assert!(open(head).err().unwrap().text.contains(word));
+    }
+    assert_eq!(open(b"garbage").err().unwrap().text, "not a PNG or JPEG picture");
 }

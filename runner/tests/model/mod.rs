@@ -8,12 +8,21 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// SHA-256 of face_detection_short_range.tflite.
+#[allow(dead_code, reason = "not every test file runs the demo's model")]
 pub const FACE_SHA256: &str = "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8";
 
 /// Longest wait for a line.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A file's SHA-256 in hex.
+#[allow(dead_code, reason = "not every test file makes models")]
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    formats::hex::encode(&sha2::Sha256::digest(bytes))
+}
+
 /// A file that scripts/tflite-setup brings.
+#[allow(dead_code, reason = "not every test file runs the demo's model")]
 pub fn fetched(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/tflite").join(name);
     assert!(path.exists(), "{} is missing: run scripts/tflite-setup", path.display());
@@ -21,6 +30,7 @@ pub fn fetched(name: &str) -> PathBuf {
 }
 
 /// A folder with model.toml, the golden sample and the model.
+#[allow(dead_code, reason = "not every test file runs the demo's model")]
 pub fn face() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/face");

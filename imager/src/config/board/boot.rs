@@ -10,10 +10,12 @@ use crate::config::values::Line;
 
 /// `[boot]`: the boot chooser.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
     /// The way to boot: who chooses the slot before the kernel starts.
     #[serde(rename = "chooser", deserialize_with = "named")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::config::schema::Chooser"))]
     pub method: &'static dyn BootMethod,
     /// Lines of `config.txt` beside those that `imager` writes; rpi choosers only.
     #[serde(default)]

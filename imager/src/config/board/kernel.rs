@@ -9,14 +9,21 @@ use crate::config::values::{Line, PackageName, PackageVersion, Suite};
 
 /// `[kernel]`: where the kernel comes from and what is taken out of it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Suite>"))]
     suite: Option<Spanned<Suite>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<PackageVersion>"))]
     version: Option<Spanned<PackageVersion>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<PackageName>>"))]
     packages: Option<Spanned<Vec<PackageName>>>,
     #[serde(default, rename = "archive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<ArchiveEntry>"))]
     archives: Vec<Spanned<ArchiveEntry>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Line>"))]
     image: Option<Spanned<Line>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Line>"))]
     device_tree_folder: Option<Spanned<Line>>,
     /// What `uname -r` says: names the files in packages and archives.
     pub release: Line,
@@ -70,6 +77,7 @@ pub enum KernelSource<'a> {
 /// What becomes of the modules' own signatures. Where modules come from is verified with or without
 /// them: they lie in the initramfs and on the verified root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ModuleSignatures {
     /// They stay: a kernel in lockdown, as under Secure Boot, loads no others.

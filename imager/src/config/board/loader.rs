@@ -7,6 +7,7 @@ use crate::config::values::{DevicePath, Line, PackageName};
 /// `[boot.memory]`: addresses that are free while U-Boot runs. They are written into its scripts,
 /// because not every U-Boot can reckon them.
 #[derive(Debug, Clone, Copy, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BootMemory {
     /// 256 KiB for the scripts and what they keep, behind the script that U-Boot loaded itself.
@@ -18,6 +19,7 @@ pub struct BootMemory {
 
 /// `[boot.firmware]`: files out of a package of Debian's non-free-firmware.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BoardFirmware {
     /// The package.

@@ -7,17 +7,20 @@ use crate::config::values::{DevicePath, Line, PackageName, Size};
 
 /// `[watchdog]`: the hardware that resets the board when nothing feeds it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Watchdog {
     /// What it is: how the boot chooser arms it.
     pub kind: WatchdogKind,
     /// Its device node.
     pub device: DevicePath,
+    #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     pub(super) seconds: Spanned<u32>,
 }
 
 /// A kind of watchdog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WatchdogKind {
     /// Intel 6300ESB, a PCI device.
@@ -54,6 +57,7 @@ impl WatchdogKind {
 
 /// `[qemu]`: how QEMU plays the board.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Qemu {
     /// `-machine`.
@@ -74,6 +78,7 @@ pub struct Qemu {
 
 /// A firmware file in a Debian package.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Firmware {
     /// The package.
@@ -91,6 +96,7 @@ impl Watchdog {
 
 /// Debian's name of a processor architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     /// 64-bit ARM.

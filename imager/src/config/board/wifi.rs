@@ -8,6 +8,7 @@ use crate::config::values::{DevicePath, Line, PackageName};
 
 /// `[wifi]`: what an image with `[network] wifi` has on this board.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wifi {
     /// Modules that the rootfs loads, without those they depend on.
@@ -23,6 +24,7 @@ pub struct Wifi {
 
 /// `[[wifi.firmware]]`: files out of a package of Debian's non-free-firmware.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WifiFirmware {
     /// The package.

@@ -7,20 +7,65 @@
 
 use std::collections::BTreeMap;
 
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout};
+
 /// Bytes of a block of the tree (`V2_DQBLKSIZE_BITS`).
 const BLOCK: usize = 1024;
-/// `V2_INITQMAGICS` for users, and version 1.
-const HEADER: [u32; 2] = [0xD9C0_1F11, 1];
+/// `V2_INITQMAGICS` and `V2_INITQVERSIONS` for users.
+const MAGIC: u32 = 0xD9C0_1F11;
+const VERSION: u32 = 1;
 /// For how long a soft limit may be exceeded, in seconds: a week, as mke2fs has it. No soft limits
 /// are set.
 const GRACE: u32 = 7 * 24 * 3600;
 /// The root of the tree (`QT_TREEOFF`).
 const ROOT: u32 = 1;
-/// Bytes of a user's entry, and of what stands before the entries of a block.
-const ENTRY: usize = 72;
-const ENTRIES_AT: usize = 16;
+const ENTRY: usize = size_of::<DiskQuota>();
+const ENTRIES_AT: usize = size_of::<LeafHeader>();
 /// Entries in a block.
 const ENTRIES: usize = (BLOCK - ENTRIES_AT) / ENTRY;
+
+/// `struct v2_disk_dqheader` and the `struct v2_disk_dqinfo` behind it.
+#[derive(IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Header {
+    dqh_magic: U32,
+    dqh_version: U32,
+    dqi_bgrace: U32,
+    dqi_igrace: U32,
+    dqi_flags: U32,
+    dqi_blocks: U32,
+    dqi_free_blk: U32,
+    /// A leaf with room for another entry; 0 for none.
+    dqi_free_entry: U32,
+}
+
+/// `struct qt_disk_dqdbheader`: the start of a block with entries.
+#[derive(FromZeros, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct LeafHeader {
+    dqdh_next_free: U32,
+    dqdh_prev_free: U32,
+    dqdh_entries: U16,
+    dqdh_pad1: U16,
+    dqdh_pad2: U32,
+}
+
+/// `struct v2r1_disk_dqblk`. One of zeros alone is not used; no user here takes nothing.
+#[derive(FromZeros, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct DiskQuota {
+    dqb_id: U32,
+    dqb_pad: U32,
+    dqb_ihardlimit: U64,
+    dqb_isoftlimit: U64,
+    dqb_curinodes: U64,
+    dqb_bhardlimit: U64,
+    dqb_bsoftlimit: U64,
+    dqb_curspace: U64,
+    dqb_btime: U64,
+    dqb_itime: U64,
+}
 
 /// What one user's files take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,19 +87,31 @@ pub fn file(users: &BTreeMap<u32, Usage>) -> Vec<u8> {
             Some((leaf, entries)) if entries < ENTRIES => (leaf, entries),
             _ => (add_block(&mut file), 0),
         };
-        put32(&mut file, reference, leaf);
+        put(&mut file, reference, &U32::from(leaf));
         let at = leaf as usize * BLOCK;
-        let count = entries as u16 + 1;
-        file[at + 8..at + 10].copy_from_slice(&count.to_le_bytes());
-        put_entry(&mut file[at + ENTRIES_AT + entries * ENTRY..][..ENTRY], *user, *usage);
+        let mut header = LeafHeader::new_zeroed();
+        header.dqdh_entries = (entries as u16 + 1).into();
+        put(&mut file, at, &header);
+        let mut entry = DiskQuota::new_zeroed();
+        entry.dqb_id = (*user).into();
+        entry.dqb_curinodes = usage.inodes.into();
+        entry.dqb_curspace = usage.bytes.into();
+        put(&mut file, at + ENTRIES_AT + entries * ENTRY, &entry);
         open = Some((leaf, entries + 1));
     }
     let blocks = (file.len() / BLOCK) as u32;
     let with_room = open.filter(|(_, entries)| *entries < ENTRIES).map_or(0, |(leaf, _)| leaf);
-    let words = [HEADER[0], HEADER[1], GRACE, GRACE, 0, blocks, 0, with_room];
-    for (word, value) in words.into_iter().enumerate() {
-        put32(&mut file, word * 4, value);
-    }
+    let header = Header {
+        dqh_magic: MAGIC.into(),
+        dqh_version: VERSION.into(),
+        dqi_bgrace: GRACE.into(),
+        dqi_igrace: GRACE.into(),
+        dqi_flags: 0.into(),
+        dqi_blocks: blocks.into(),
+        dqi_free_blk: 0.into(),
+        dqi_free_entry: with_room.into(),
+    };
+    put(&mut file, 0, &header);
     file
 }
 
@@ -67,7 +124,7 @@ fn lead_to(file: &mut Vec<u8>, user: u32) -> usize {
         block = u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]]);
         if block == 0 {
             block = add_block(file);
-            put32(file, at, block);
+            put(file, at, &U32::from(block));
         }
     }
     block as usize * BLOCK + usize::from(last) * 4
@@ -79,16 +136,8 @@ fn add_block(file: &mut Vec<u8>) -> u32 {
     number
 }
 
-/// struct v2r1_disk_dqblk. An entry of zeros alone is one that is not used; no user here takes
-/// nothing.
-fn put_entry(entry: &mut [u8], user: u32, usage: Usage) {
-    put32(entry, 0, user);
-    entry[24..32].copy_from_slice(&usage.inodes.to_le_bytes());
-    entry[48..56].copy_from_slice(&usage.bytes.to_le_bytes());
-}
-
-fn put32(bytes: &mut [u8], at: usize, value: u32) {
-    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+fn put(file: &mut [u8], at: usize, what: &(impl IntoBytes + Immutable)) {
+    file[at..at + size_of_val(what)].copy_from_slice(what.as_bytes());
 }
 
 #[cfg(test)]

@@ -150,6 +150,17 @@ impl Guest {
     }
 }
 
+/// A line of the console without what the guest's shell has put in front of it: its prompt, which has
+/// no line of its own.
+pub fn without_prompt(text: &str) -> &str {
+    let starts = ["ferrite: ", "ota: ", "face: "].into_iter().filter_map(|name| text.find(name));
+    let start = starts.min().unwrap_or(0);
+    match &text[..start] {
+        prompt if prompt.trim_end().ends_with(['#', '$']) => &text[start..],
+        _ => text,
+    }
+}
+
 /// The number after `after` in `… pid 1 after 1234 ms`.
 fn milliseconds(line: &Line) -> Result<u64> {
     let text = &line.text;
@@ -207,6 +218,14 @@ mod tests {
         assert!(found_face(&line(10.0)).is_err());
         assert!(found_face(r#"face: {"boot_ms":7,"detections":[]}"#).is_err());
         assert!(found_face("face: {").is_err());
+    }
+
+    #[test]
+    fn the_shells_prompt_breaks_no_line() {
+        assert_eq!(without_prompt("~ # ota: fell back"), "ota: fell back");
+        assert_eq!(without_prompt("/ # ~ # face: {}"), "face: {}");
+        assert_eq!(without_prompt("~ # echo 1"), "~ # echo 1");
+        assert_eq!(without_prompt("ferrite: reads ota: x"), "ferrite: reads ota: x");
     }
 
     #[test]

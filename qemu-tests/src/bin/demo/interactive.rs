@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::guest::Guest;
+use crate::guest::{Guest, without_prompt};
 
 /// How often the console is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,7 +38,7 @@ pub fn receive(guest: &mut Guest) -> Result<()> {
         }
         let mut out = std::io::stdout().lock();
         for line in guest.machine.console.lines().iter().skip(shown) {
-            writeln!(out, "{}", line.text).context("terminal")?;
+            writeln!(out, "{}", without_prompt(&line.text)).context("terminal")?;
             shown += 1;
         }
         drop(out);

@@ -9,7 +9,7 @@ use qemu_tests::{Disk, Machine, Options, Server};
 use serde_json::Value;
 
 use crate::figures::{Figures, compressed, length, seconds, size};
-use crate::guest::{Boot, Face, Guest};
+use crate::guest::{Boot, Face, Guest, without_prompt};
 use crate::interactive;
 use crate::narrator::Narrator;
 use crate::workspace::{Built, Workspace};
@@ -96,6 +96,7 @@ pub fn walk(narrator: &mut Narrator) -> Result<()> {
         narrator.say(&format!("The device still runs, and this terminal is its console: type `ctl status`, `ctl logs face`, `ota status`. Send it a picture of your own from another terminal:\n  curl --data-binary @photo.jpg http://127.0.0.1:{}/infer\nEnd with `leave` or Ctrl-D.", guest.machine.port(PICTURES)?));
         interactive::receive(&mut guest)?;
     }
+    narrator.say("Now with your model:\n  target/release/imager new my-product\nmakes a project that builds, boots and answers at once (docs/project.md).");
     Ok(())
 }
 
@@ -220,7 +221,7 @@ fn bad_update(
     guest: &mut Guest,
     figures: &mut Figures,
 ) -> Result<()> {
-    narrator.say("Its golden sample, the answer the model has to give before it counts as ready, is another one: as if the wrong model had slipped in.");
+    narrator.say("Its golden sample, the answer the model has to give before it counts as ready, is another one: as if the wrong model had slipped in. imager runs the samples too before it signs; --skip-golden leaves that out.");
     let built = workspace.build_variant(narrator, "1.0.2", 3, break_golden_sample)?;
     workspace.publish(narrator, &built)?;
     let (_, reboot_at) = install(narrator, server, guest, &built, "1.0.2 (sequence 3)", Slot::A)?;
@@ -230,13 +231,13 @@ fn bad_update(
     narrator.say("Slot a runs 1.0.2, on trial: its signature is good.");
     let mismatch = narrator
         .during("the model is tried", String::new, || guest.pass("face: golden sample mismatch"));
-    narrator.say(&format!("But its model is not: {}", mismatch?.text));
+    narrator.say(&format!("But its model is not: {}", without_prompt(&mismatch?.text)));
     let reset = narrator.during("the device waits whether it recovers", String::new, || {
         let (which, line) = guest.wait_for_any(&["; resetting", "ota: committed"])?;
         ensure!(which == 0, "the device kept a broken version: {}", line.text);
         Ok(line)
     })?;
-    narrator.say(&format!("The device gave up on it: {}", reset.text));
+    narrator.say(&format!("The device gave up on it: {}", without_prompt(&reset.text)));
     let back = narrator.during("the device falls back", String::new, || {
         guest.boot("slot b of demo 1.0.1 (sequence 2)")
     })?;
@@ -246,7 +247,7 @@ fn bad_update(
         "broken 1.0.2: reboot to healthy 1.0.1",
         seconds(back.healthy_at - reboot_at),
     );
-    narrator.say(&format!("It runs 1.0.1 again: {}", fell.text));
+    narrator.say(&format!("It runs 1.0.1 again: {}", without_prompt(&fell.text)));
     tell_face(narrator, &back.face);
     guest.watch_update_client()?;
     stays(narrator, server, disk, guest)

@@ -150,6 +150,7 @@ impl Workspace {
             keys: "out/demo/keys".as_ref(),
             device: None,
             out: "out/demo".as_ref(),
+            wrong_golden: sources.golden != Sources::demo(BOARD)?.golden,
         };
         let arguments = build.arguments();
         let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();

@@ -1,6 +1,8 @@
 //! A small HTTP/1.1 server: `POST /infer`, `GET /healthz`, `GET /metrics`. One request a
 //! connection, a bounded number of connections (`gate`), a deadline for each.
 
+mod body;
+pub mod form;
 mod gate;
 pub mod request_head;
 
@@ -9,7 +11,7 @@ use self::gate::{Gate, Peer, Place};
 use self::request_head::Head;
 use super::{Event, MAX_INPUT, Metrics, Verdict};
 use crate::config::Config;
-use crate::error::{Error, Exit};
+use crate::error::{self, Error, Exit};
 use crate::prepare::Preparer;
 use crate::sys;
 use std::io::{Read, Write};
@@ -48,7 +50,10 @@ pub fn open(config: &Config) -> Result<Option<TcpListener>, Error> {
     TcpListener::bind(address).map(Some).map_err(|e| {
         Error::new(
             Exit::Source,
-            format!("source.http {address}: {e}; expected address:port that is free"),
+            format!(
+                "source.http {address}: {}; expected address:port that is free",
+                error::plain(&e)
+            ),
         )
     })
 }
@@ -99,16 +104,22 @@ struct Answer {
     status: u16,
     content_type: &'static str,
     body: String,
+    /// The length is said, and nothing sent.
+    head_only: bool,
 }
 
 impl Answer {
     fn json(status: u16, mut body: String) -> Self {
         body.push('\n');
-        Self { status, content_type: "application/json", body }
+        Self { status, content_type: "application/json", body, head_only: false }
     }
 
     fn text(body: String) -> Self {
-        Self { status: 200, content_type: "text/plain; version=0.0.4", body }
+        Self { status: 200, content_type: "text/plain; version=0.0.4", body, head_only: false }
+    }
+
+    fn without_body(self) -> Self {
+        Self { head_only: true, ..self }
     }
 
     fn error(status: u16, text: &str) -> Self {
@@ -127,12 +138,14 @@ fn connection(
     let deadline = Instant::now() + REQUEST_TIME;
     let reply = match read_head(stream, deadline) {
         Ok((head, rest)) => match (head.method.as_str(), head.path.as_str()) {
-            ("POST", "/infer") => match read_body(stream, place, &head, rest, deadline) {
+            ("POST", "/infer") => match read_input(stream, place, &head, rest, deadline) {
                 Ok(body) => infer(body, place, name, preparer, events),
                 Err(refusal) => refusal,
             },
             ("GET", "/healthz") => Answer::text("ok\n".into()),
             ("GET", "/metrics") => Answer::text(metrics.text()),
+            ("HEAD", "/healthz") => Answer::text("ok\n".into()).without_body(),
+            ("HEAD", "/metrics") => Answer::text(metrics.text()).without_body(),
             (_, "/infer" | "/healthz" | "/metrics") => {
                 Answer::error(405, "POST /infer, GET /healthz, GET /metrics")
             }
@@ -145,6 +158,25 @@ fn connection(
     if reply.status >= 400 {
         drain(stream, Instant::now() + DRAIN_TIME);
     }
+}
+
+/// The body, or the file in it if it is a form.
+fn read_input(
+    stream: &TcpStream,
+    place: &Place,
+    head: &Head,
+    rest: Vec<u8>,
+    deadline: Instant,
+) -> Result<Vec<u8>, Answer> {
+    let unsound = |reason: String| Answer::error(400, &reason);
+    let boundary = form::boundary(&head.content_type).map_err(unsound)?;
+    let mut body = body::read(stream, place, head, rest, deadline)?;
+    if let Some(boundary) = boundary {
+        let file = form::first_file(&body, boundary).map_err(unsound)?;
+        body.truncate(file.end);
+        body.drain(..file.start);
+    }
+    Ok(body)
 }
 
 fn infer(
@@ -191,53 +223,6 @@ fn read_head(mut stream: &TcpStream, deadline: Instant) -> Result<(Head, Vec<u8>
     }
 }
 
-fn read_body(
-    mut stream: &TcpStream,
-    place: &Place,
-    head: &Head,
-    rest: Vec<u8>,
-    deadline: Instant,
-) -> Result<Vec<u8>, Answer> {
-    let most = place.room().min(MAX_INPUT);
-    let length = match head.length {
-        _ if head.chunked => {
-            return Err(Answer::error(411, "send the body with a Content-Length, not in chunks"));
-        }
-        None => return Err(Answer::error(411, "Content-Length is missing")),
-        Some(length) if length > most => {
-            return Err(Answer::error(413, &format!("the body may have {most} bytes")));
-        }
-        Some(0) => return Err(Answer::error(400, "the body is empty; send a picture")),
-        Some(length) => length as usize,
-    };
-    if head.expects_continue && rest.is_empty() {
-        stream
-            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-            .map_err(|_| Answer::error(408, "connection lost"))?;
-    }
-    let full = || Answer::error(503, "too many pictures are being sent; try again");
-    let mut body = rest;
-    body.truncate(length);
-    if !place.hold(body.len() as u64) {
-        return Err(full());
-    }
-    let mut piece = vec![0; 16 * 1024];
-    while body.len() < length {
-        let n = read_until(&mut stream, &mut piece, deadline)?;
-        let n = n.min(length - body.len());
-        // Grows with what really comes, not with what was announced.
-        if !place.hold(n as u64) {
-            return Err(full());
-        }
-        if body.capacity() - body.len() < n {
-            // By an eighth, not by doubling, which would take twice of what was reckoned with.
-            body.reserve_exact((body.len() / 8).clamp(n, length - body.len()));
-        }
-        body.extend_from_slice(&piece[..n]);
-    }
-    Ok(body)
-}
-
 /// Reads something before the deadline; the end of the stream is an error here.
 fn read_until(
     stream: &mut &TcpStream,
@@ -274,7 +259,7 @@ fn answer(mut stream: &TcpStream, answer: &Answer) {
         answer.status,
         answer.content_type,
         answer.body.len(),
-        answer.body
+        if answer.head_only { "" } else { &answer.body }
     );
     // Whoever asked may have gone; there is nobody to tell.
     let _ = stream.set_write_timeout(Some(WRITE_TIME));
