@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Folders without programs' sources.
-const SKIPPED: [&str; 4] = ["target", ".git", "tests", "examples"];
+/// Folders without programs' sources; what `imager new` writes is somebody else's program.
+const SKIPPED: [&str; 5] = ["target", ".git", "tests", "examples", "template"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
