@@ -60,8 +60,7 @@ impl Outputs {
         stamp: &str,
     ) -> Result<()> {
         let folder = self.img.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)
-            .with_context(|| format!("{}: cannot be made", folder.display()))?;
+        atomic_file::make_folder(folder, 0o777)?;
         let img = write_new(&self.img, |file| write_img(file, identity, parts))?;
         let update = write_new(&self.update, |file| {
             let mut out = BufWriter::new(file);

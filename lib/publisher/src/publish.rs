@@ -17,7 +17,7 @@ pub use self::prune::Prune;
 pub use self::rollout::{NewRollout, VersionChange, Wish};
 use crate::hashing::Hashing;
 use crate::keys::{self, KeySources};
-use crate::repository_folder::{cannot_write, load, lock};
+use crate::repository_folder::{load, lock};
 use crate::signing_clock::ClockCheck;
 use crate::staged::{self, Place, Staged};
 use crate::update_file::{self, VerifiedUpdate};
@@ -253,7 +253,7 @@ impl NewTarget<'_> {
     /// Writes it to its place. A file has to be still the one that was verified.
     fn write(&self, to: &Path) -> Result<()> {
         let folder = to.parent().unwrap_or(Path::new(TARGETS_DIR));
-        fs::create_dir_all(folder).with_context(|| cannot_write(folder))?;
+        atomic_file::make_folder(folder, 0o777)?;
         let from = match &self.content {
             Content::Bytes(bytes) => return atomic_file::replace(to, &mut &bytes[..]),
             Content::File(path) => path,

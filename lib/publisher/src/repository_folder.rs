@@ -17,7 +17,7 @@ pub fn metadata(repo: &Path, file: &str) -> PathBuf {
 /// Writes the files of a publication, in their order.
 pub fn write(repo: &Path, publication: &Publication) -> Result<()> {
     let folder = repo.join(METADATA_DIR);
-    fs::create_dir_all(&folder).with_context(|| cannot_write(&folder))?;
+    atomic_file::make_folder(&folder, 0o777)?;
     for (name, bytes) in &publication.files {
         atomic_file::replace(&folder.join(name), &mut &bytes[..])?;
     }
@@ -43,7 +43,7 @@ impl Drop for RepositoryLock {
 
 /// Two publishers at once would overwrite each other's versions.
 pub fn lock(repo: &Path) -> Result<RepositoryLock> {
-    fs::create_dir_all(repo).with_context(|| cannot_write(repo))?;
+    atomic_file::make_folder(repo, 0o777)?;
     let path = repo.join(".lock");
     let file = OpenOptions::new()
         .create(true)

@@ -28,7 +28,7 @@ pub fn folder(keys: &Path) -> PathBuf {
 pub fn generate(keys: &Path) -> Result<PathBuf> {
     let folder = folder(keys);
     ensure!(!folder.exists(), "{} is there already; keys are never overwritten", folder.display());
-    fs::create_dir_all(keys).with_context(|| format!("{} cannot be made", keys.display()))?;
+    atomic_file::make_folder(keys, 0o777)?;
     let new = tempfile::Builder::new()
         .prefix(".secure-boot")
         .tempdir_in(keys)
