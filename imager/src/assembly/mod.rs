@@ -5,6 +5,7 @@
 //! both a signed slot, with [`payload_writer`] its update; [`disk_image`] lays out the disk.
 
 pub mod archives;
+pub mod at_hand;
 pub mod device_conf;
 pub mod device_tree;
 pub mod disk_image;

@@ -24,18 +24,38 @@ use imagefs::tree::Tree;
 /// Fails on the first model that the runner would not take, and on a command of it that names none.
 /// Gives notices about models that seem to be forgotten.
 pub fn check(tree: &Tree, image: &Image) -> Result<Vec<String>> {
-    let mut used = Vec::new();
+    let (used, wrong) = look(tree, image);
+    match wrong.into_iter().next() {
+        Some(error) => Err(error),
+        None => unused(image, &used),
+    }
+}
+
+/// Everything that [`check`] would fail on.
+pub fn findings(tree: &Tree, image: &Image) -> Vec<String> {
+    let (used, mut wrong) = look(tree, image);
+    if wrong.is_empty() {
+        wrong.extend(unused(image, &used).err());
+    }
+    wrong.iter().map(|error| format!("{error:#}")).collect()
+}
+
+/// The models that are run, and what is wrong with workloads and models.
+fn look(tree: &Tree, image: &Image) -> (Vec<PathBuf>, Vec<anyhow::Error>) {
+    let (mut used, mut wrong) = (Vec::new(), Vec::new());
     for workload in &image.workloads {
-        let folder = run_by(tree, image, workload)
-            .with_context(|| format!("workload {}", workload.name()))?;
-        used.extend(folder);
+        match run_by(tree, image, workload) {
+            Ok(folder) => used.extend(folder),
+            Err(error) => wrong.push(error.context(format!("workload {}", workload.name()))),
+        }
     }
     for model in &image.models {
         let is_run = used.iter().any(|path| path == Path::new(&folder(model)));
-        check_model(tree, image, model, is_run)
-            .with_context(|| format!("model {}", model.name()))?;
+        if let Err(error) = check_model(tree, image, model, is_run) {
+            wrong.push(error.context(format!("model {}", model.name())));
+        }
     }
-    unused(image, &used)
+    (used, wrong)
 }
 
 /// The folder of a model on the root.

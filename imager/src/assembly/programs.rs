@@ -42,6 +42,35 @@ pub fn check(tree: &Tree, image: &Image, board: &Board) -> Result<()> {
     Ok(())
 }
 
+/// Fails when a program could not be started whatever else lies on the root.
+pub fn check_alone(path: &str, content: &[u8], board: &Board) -> Result<()> {
+    ensure!(!content.is_empty(), "{path} is an empty file");
+    if content.starts_with(b"#!") {
+        return Ok(());
+    }
+    ensure!(
+        content.starts_with(b"\x7FELF"),
+        "{path} is neither a program for Linux (an ELF file) nor a script (its first line would \
+         begin with #!)"
+    );
+    let architecture = board.debian.architecture;
+    ensure!(
+        elf::machine(content) == Some(architecture.elf_machine()),
+        "{path} is a program for {}, and {} has {} ({}): build it for that",
+        processor(elf::machine(content)),
+        board.name(),
+        architecture.machine(),
+        architecture.as_str()
+    );
+    parsed(path, content).map(drop)
+}
+
+fn parsed<'a>(path: &str, content: &'a [u8]) -> Result<Object<'a>> {
+    Object::parse(content).with_context(|| {
+        format!("{path} is a program that is cut off or damaged; build or copy it again")
+    })
+}
+
 struct Checker<'a> {
     tree: &'a Tree,
     board: &'a Board,
@@ -65,10 +94,10 @@ impl Checker<'_> {
             }
         }
         let content = bytes(self.tree, path).unwrap_or_default();
-        ensure!(!content.is_empty(), "{path} is an empty file");
-        if self.is_own(content) {
+        if !content.is_empty() && self.is_own(content) {
             return Ok(());
         }
+        check_alone(path, content, self.board)?;
         if content.starts_with(b"#!") {
             ensure!(
                 depth < MAX_SCRIPTS,
@@ -76,11 +105,6 @@ impl Checker<'_> {
             );
             return self.script(path, content, depth);
         }
-        ensure!(
-            content.starts_with(b"\x7FELF"),
-            "{path} is neither a program for Linux (an ELF file) nor a script (its first line would \
-             begin with #!)"
-        );
         self.elf(path, content)
     }
 
@@ -92,20 +116,7 @@ impl Checker<'_> {
     }
 
     fn elf(&self, path: &str, content: &[u8]) -> Result<()> {
-        let architecture = self.board.debian.architecture;
-        if elf::machine(content) != Some(architecture.elf_machine()) {
-            bail!(
-                "{path} is a program for {}, and {} has {} ({}): build it for that",
-                processor(elf::machine(content)),
-                self.board.name(),
-                architecture.machine(),
-                architecture.as_str()
-            );
-        }
-        let object = Object::parse(content).with_context(|| {
-            format!("{path} is a program that is cut off or damaged; build or copy it again")
-        })?;
-        if let Some(interpreter) = object.interpreter() {
+        if let Some(interpreter) = parsed(path, content)?.interpreter() {
             self.dynamic_linker(path, interpreter)?;
             self.libraries(path, interpreter)?;
         }

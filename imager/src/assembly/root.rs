@@ -172,7 +172,7 @@ fn add_package(tree: &mut Tree, deb: &Deb) -> Result<()> {
     Ok(())
 }
 
-fn add_model(tree: &mut Tree, inputs: &Inputs, model: &ModelEntry) -> Result<FileHash> {
+pub(super) fn add_model(tree: &mut Tree, inputs: &Inputs, model: &ModelEntry) -> Result<FileHash> {
     let folder = format!("{MODELS}/{}", model.name());
     let read = |origin: &Origin| match origin {
         Origin::Local(path) => local(inputs, path),
@@ -194,13 +194,13 @@ fn add_model(tree: &mut Tree, inputs: &Inputs, model: &ModelEntry) -> Result<Fil
 }
 
 /// The bytes of a local file, which hold no private key.
-fn local(inputs: &Inputs, path: &Path) -> Result<Vec<u8>> {
+pub(super) fn local(inputs: &Inputs, path: &Path) -> Result<Vec<u8>> {
     let bytes = inputs.local(path)?;
     private_key::refuse(&path.display().to_string(), &bytes)?;
     Ok(bytes)
 }
 
-fn add_local(tree: &mut Tree, inputs: &Inputs, entry: &FileEntry) -> Result<()> {
+pub(super) fn add_local(tree: &mut Tree, inputs: &Inputs, entry: &FileEntry) -> Result<()> {
     for (file, inside) in inputs.local_tree(&entry.source) {
         if entry.excludes(inside) {
             continue;

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::assembly::slot_image::{Identity, SlotImage};
 use crate::build::assemble::assemble;
-use crate::build::golden;
+use crate::build::golden::Golden;
 use crate::build::own_outputs;
 use crate::build::prepare::{self, BuildKeys};
 use crate::build::programs;
@@ -78,11 +78,9 @@ pub fn run(args: BuildArgs) -> Result<()> {
 
     // Assemble: the slot, its signature, and what lies beside it on the disk.
     let inputs = locked.fetch()?;
-    if !args.skip_golden {
-        golden::check(&image, &inputs)?;
-    }
     eprintln!("building {} {} for {}", image.name, image.version, board.name());
-    let parts = assemble(&image, &board, &keys, &programs, &inputs, &options.cache)?;
+    let golden = if args.skip_golden { Golden::Skip } else { Golden::Run };
+    let parts = assemble(&image, &board, &keys, &programs, &inputs, &options.cache, golden)?;
 
     // Write: disk image, update and bill of materials.
     let identity = Identity { image: &image, board: &board };
