@@ -139,6 +139,7 @@ fn keys_are_never_overwritten() {
 }
 
 #[test]
+#[ignore = "needs sgdisk: `just unit`"]
 fn files_that_are_no_images_are_told_from_images() {
     let world = World::new();
     fs::write(world.at("empty"), "").unwrap();

@@ -229,7 +229,8 @@ fn is_interrupted(writing: bool, more: Duration) -> bool {
         std::thread::sleep(Duration::from_millis(1));
     }
     std::thread::sleep(more);
-    succeeds(Command::new("kill").args(["-INT", &build.id().to_string()]));
+    let build_pid = rustix::process::Pid::from_child(&build);
+    rustix::process::kill_process(build_pid, rustix::process::Signal::INT).unwrap();
     let status = build.wait().unwrap();
     assert!(said.all(|line| !line.contains("panicked")));
     if status.signal() == Some(SIGINT) {
