@@ -33,6 +33,7 @@ pub fn assemble(
 ) -> Result<Parts> {
     let kernel = kernel::extract(&inputs.kernel_contents(), board, image)?;
     let root = root::build(image, board, inputs, programs, &keys.device, &kernel)?;
+    root.notices.iter().for_each(|notice| eprintln!("NOTICE: {notice}"));
     let boot_conf = device_conf::boot_conf(board, &kernel, &keys.device.manifest).to_text();
     let modules = kernel.chooser.iter().chain(&kernel.initrd).chain(&kernel.later).flatten();
     let initrd = initramfs::build(&programs.init, &boot_conf, modules)?;

@@ -11,7 +11,9 @@ use crate::config::{Board, Image};
 /// Adds a line for each local file, folder and archive that cannot be read.
 pub fn files(image: &Image, findings: &mut Vec<String>) {
     for source in request::local(image) {
-        if let Err(error) = local::find(image.folder(), source) {
+        if let Err(error) =
+            local::find(image.folder(), source.path, &|inside| source.excludes(inside))
+        {
             findings.push(format!("{error:#}"));
         }
     }
