@@ -68,7 +68,7 @@ deny:
 
 # Tests that need no machine to boot; some build an image
 unit: device host
-    cargo test --workspace --exclude qemu-tests --features runner/engine --locked
+    cargo test --workspace --exclude qemu-tests --features runner/engine --locked -- --include-ignored
 
 # Builds the demo twice under other circumstances, once without a network, and compares
 reproducible: device
@@ -84,6 +84,10 @@ boot: device device-amd64
 # What `boot` leaves out, since it tells little more than that: the same tests on other boards
 boot-all: boot
     cargo test --locked -p qemu-tests --no-fail-fast -- --ignored --test-threads=2 --skip as_many_power_cuts --skip as_many_random_faults
+
+# Set-up and a target in a bare root of a Debian release, as root: `just bare trixie unit`, or with --user
+bare +ARGUMENTS:
+    scripts/bare {{ARGUMENTS}}
 
 # So many random power cuts across updates in QEMU, about half a minute each; FERRITE_SEED=S repeats a run
 power-cuts N="200": device

@@ -1,6 +1,7 @@
 //! From the kernel to the first result, beside the floor and systemd.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use formats::control::Status;
 use qemu_tests::{Disk, Machine, Options};
 
 use crate::arguments::Arguments;
@@ -64,10 +65,9 @@ fn boot(workspace: &Workspace, demo: &Built) -> Result<Boot> {
     let first = number(console, "ferrite: initrd: pid 1 after ")?;
     let second = number(console, "ferrite: rootfs: pid 1 after ")?;
     let result = result(console)?;
-    let status = console.shell_json("ctl status --json")?;
-    let workloads = status["workloads"].as_array().context("the status names no workloads")?;
-    let starts = workloads.iter().filter_map(|workload| workload["started_ms"].as_f64());
-    let exec = starts.fold(f64::INFINITY, f64::min);
-    anyhow::ensure!(exec.is_finite(), "no workload was started: {status}");
+    let status = console.shell_json("ctl status --json")?.to_string();
+    let status = Status::from_json(status.as_bytes()).map_err(|e| anyhow!(e))?;
+    let starts = status.workloads.iter().filter_map(|workload| workload.started_ms);
+    let exec = starts.min().context("no workload was started")? as f64;
     Ok(Boot { first, second, exec, result })
 }

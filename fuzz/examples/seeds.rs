@@ -77,6 +77,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "get",
         b"GET /metrics HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\nrest",
     )?;
+    let form = "multipart/form-data; boundary=XY\n--XY\r\nContent-Disposition: form-data; name=\"camera\"\r\n\r\nfront\r\n--XY\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x.jpg\"\r\n\r\n1,2\r\n--XY--\r\n";
+    save("infer_body", "form", form.as_bytes())?;
+    save("infer_body", "list", b"application/json\n[[1, -2.5], [3e2, 0]]")?;
+    save("infer_body", "csv", b"text/csv\n1,2.5;3 4\r\n")?;
     save("model_toml", "face", include_bytes!("../../demo/face/model.toml"))?;
     save("model_toml", "tensor", MODEL.as_bytes())?;
     for (name, bytes) in pictures()? {

@@ -21,7 +21,7 @@ use formats::manifest::{Header, Manifest, HEADER_SIZE};
 use formats::payload::{self, Chunk, ChunkTable, ENTRY_SIZE};
 
 pub use media::{autoboot, data_disk, erofs, fat, settings};
-pub use network::{dhcp, http_answer, model_toml, picture, request_head, sntp};
+pub use network::{dhcp, http_answer, infer_body, model_toml, picture, request_head, sntp};
 pub use own_files::ota_state;
 pub use tuf::tuf;
 
@@ -43,6 +43,7 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("dhcp", dhcp),
     ("sntp", sntp),
     ("request_head", request_head),
+    ("infer_body", infer_body),
     ("model_toml", model_toml),
     ("picture", picture),
     ("settings", settings),

@@ -19,7 +19,8 @@ use runner::args::Overrides;
 use runner::budget::Budget;
 use runner::config;
 use runner::prepare::{Content, Preparer};
-use runner::source::http::request_head;
+use runner::numbers;
+use runner::source::http::{form, request_head};
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
@@ -100,6 +101,23 @@ pub fn request_head(input: &[u8]) {
     // It is whole exactly there.
     assert_eq!(request_head::parse(&input[..length]), Ok(Some((head, length))));
     assert!(!matches!(request_head::parse(&input[..length - 1]), Ok(Some(_))));
+}
+
+/// What is sent to the runner to be looked at: the value of the Content-Type, a line end, the body.
+pub fn infer_body(input: &[u8]) {
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (content_type, body) = input.split_at(end);
+    let body = body.get(1..).unwrap_or_default();
+    if let Some(Ok(numbers)) = numbers::read(body, 16) {
+        assert!(numbers.len() <= 17 && numbers.iter().all(|number| number.is_finite()));
+    }
+    let Ok(content_type) = std::str::from_utf8(content_type) else { return };
+    let Ok(Some(boundary)) = form::boundary(content_type) else { return };
+    if let Ok(file) = form::first_file(body, boundary) {
+        let file = &body[file];
+        let delimiter = format!("\r\n--{boundary}");
+        assert!(!file.windows(delimiter.len()).any(|piece| piece == delimiter.as_bytes()));
+    }
 }
 
 /// `model.toml`.

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use ed25519_dalek::{Signer, SigningKey};
@@ -35,6 +35,16 @@ fn commands(heading: &str, fence: &str) -> String {
     }
     assert!(!text.is_empty(), "no commands below {heading:?}");
     text
+}
+
+/// A server that does not outlive its test, however that ends.
+struct EndedWithTest(Child);
+
+impl Drop for EndedWithTest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 struct World {
@@ -287,6 +297,7 @@ fn staged() -> World {
 
 /// python-tuf, as the client of what the commands wrote: from the first root to the target's bytes.
 #[test]
+#[ignore = "needs python-tuf: `just unit`"]
 fn python_tuf_follows_all_roots_and_fetches_deltas_and_indexes() {
     let world = World::new();
     world.follows("Creating a repository");
@@ -310,13 +321,14 @@ fn python_tuf_follows_all_roots_and_fetches_deltas_and_indexes() {
         assert!(offered.iter().any(|name| name.ends_with(end)), "no {end}: {offered:?}");
     }
 
-    let mut server = Command::new(env!("CARGO_BIN_EXE_imager"))
+    let server = Command::new(env!("CARGO_BIN_EXE_imager"))
         .args(["serve", "--repo", "repo", "--listen", "127.0.0.1:0"])
         .current_dir(world.dir.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = BufReader::new(server.stdout.take().unwrap()).lines();
+    let mut server = EndedWithTest(server);
+    let mut said = BufReader::new(server.0.stdout.take().unwrap()).lines();
     let line = said.next().unwrap().unwrap();
     let url = line.split(' ').find(|word| word.starts_with("http://")).unwrap().to_owned();
     std::thread::spawn(move || said.for_each(drop));
@@ -337,8 +349,6 @@ fn python_tuf_follows_all_roots_and_fetches_deltas_and_indexes() {
         let path = String::from_utf8(output.stdout).unwrap();
         assert!(fs::metadata(path.trim()).unwrap().len() > 0);
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 #[test]

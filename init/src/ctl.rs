@@ -1,11 +1,14 @@
 //! `ctl`: the command line that talks to PID 1.
 
 use std::io::{IsTerminal, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 
 use formats::control::answer::{ERROR, OK};
 use formats::control::{MAX_REQUEST, Request};
 use formats::layout::CTL_SOCKET;
+use rustix::io::Errno;
+use rustix::stdio::{stderr, stdout};
 
 use crate::printable::{self, Escaper};
 
@@ -39,7 +42,7 @@ pub fn run(arguments: &[String]) -> i32 {
         return 0;
     }
     let Some(request) = request(&words) else {
-        complain(if words.is_empty() { "no command given" } else { "no such command" });
+        complain(wrong(&words));
         complain("try: ctl --help");
         return 2;
     };
@@ -57,6 +60,20 @@ pub fn run(arguments: &[String]) -> i32 {
     }
 }
 
+/// What is wrong with a command line that makes no request.
+fn wrong(words: &[&str]) -> &'static str {
+    match words {
+        [] => "no command given",
+        [command, ..] if request(&[command, "x"]).is_some() => {
+            "name one workload behind the command; ctl status lists them"
+        }
+        [command, ..] if request(&[command]).is_some() => {
+            "the command does not take what stands behind it"
+        }
+        _ => "no such command",
+    }
+}
+
 /// The request that a command line makes.
 fn request(words: &[&str]) -> Option<Request> {
     let request = match words {
@@ -65,7 +82,7 @@ fn request(words: &[&str]) -> Option<Request> {
         ["logs", "-f", name] | ["logs", name, "-f"] => {
             Request::Logs { name: name.to_string(), follow: true }
         }
-        ["logs", name] => Request::Logs { name: name.to_string(), follow: false },
+        ["logs", name] if *name != "-f" => Request::Logs { name: name.to_string(), follow: false },
         ["start", name] => Request::Start(name.to_string()),
         ["stop", name] => Request::Stop(name.to_string()),
         ["restart", name] => Request::Restart(name.to_string()),
@@ -96,7 +113,7 @@ fn talk(request: &Request) -> std::io::Result<i32> {
         return Ok(1);
     }
     // A file gets a log as it was written; on a terminal it must not do more than be read.
-    let mut escaper = std::io::stdout().is_terminal().then(Escaper::default);
+    let mut escaper = stdout().is_terminal().then(Escaper::default);
     let mut buffer = [0; 4096];
     loop {
         let n = stream.read(&mut buffer)?;
@@ -119,12 +136,23 @@ fn talk(request: &Request) -> std::io::Result<i32> {
 
 /// Writes to standard output; false when nobody reads it any more.
 fn print(bytes: &[u8]) -> bool {
-    let mut out = std::io::stdout();
-    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+    write_all(stdout(), bytes)
 }
 
 fn complain(text: &str) {
-    let _ = std::io::stderr().write_all(["ctl: ", text, "\n"].concat().as_bytes());
+    write_all(stderr(), ["ctl: ", text, "\n"].concat().as_bytes());
+}
+
+/// Without the standard library's buffers, which are a few kilobytes of this program.
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(written) if written > 0 => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            _ => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -144,10 +172,23 @@ mod tests {
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(request(&words).map(|request| request.to_line()).as_deref(), Some(wanted));
         }
-        for line in ["", "logs", "stop", "status --xml", "reboot now", "logs -f"] {
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_what_is_wrong_with_it() {
+        for (line, told) in [
+            ("", "no command given"),
+            ("logs", "name one workload"),
+            ("logs -f", "name one workload"),
+            ("stop", "name one workload"),
+            ("restart a b", "name one workload"),
+            ("status --xml", "does not take"),
+            ("reboot now", "does not take"),
+            ("log face", "no such command"),
+        ] {
             let words: Vec<&str> = line.split(' ').filter(|w| !w.is_empty()).collect();
-            // `logs -f` asks for a workload named -f; init knows none of that name.
-            assert_eq!(request(&words).is_some(), line == "logs -f", "{line}");
+            assert_eq!(request(&words), None, "{line}");
+            assert!(wrong(&words).contains(told), "{line}");
         }
     }
 }

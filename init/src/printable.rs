@@ -6,6 +6,9 @@
 //! `\xNN`: control characters (C0, DEL, C1), what is no UTF-8, and the characters that turn the
 //! direction of writing around or end a line in ways of their own.
 
+/// The longest that [`plain`] gives, in characters: a report has room for it behind the reason.
+const MAX_PLAIN: usize = 200;
+
 /// Escapes a stream that comes in pieces: a character may be cut by the end of one.
 #[derive(Debug, Default)]
 pub struct Escaper {
@@ -68,6 +71,29 @@ pub fn line(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// One line without what a terminal would take for a command, and not longer than [`MAX_PLAIN`]: for
+/// who reads it far from its terminal.
+pub fn plain(line: &[u8]) -> String {
+    let line = String::from_utf8_lossy(line.trim_ascii());
+    let mut out = String::new();
+    let mut chars = line.chars();
+    let mut left = MAX_PLAIN;
+    while let (Some(c), 1..) = (chars.next(), left) {
+        match c {
+            // A colour and the like (ECMA-48, "control sequence"): it goes whole.
+            '\x1b' if chars.as_str().starts_with('[') => {
+                chars.find(|c| c.is_ascii_alphabetic());
+            }
+            c if is_harmless(c) => {
+                out.push(if c.is_control() { ' ' } else { c });
+                left -= 1;
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
 fn character(c: char, out: &mut Vec<u8>) {
     let mut bytes = [0; 4];
     let bytes = c.encode_utf8(&mut bytes).as_bytes();
@@ -127,7 +153,27 @@ mod tests {
         assert_eq!(line("no\nsecond line\r"), "no\\x0asecond line\\x0d");
     }
 
+    #[test]
+    fn a_plain_line_has_no_colours_and_an_end() {
+        for (raw, shown) in [
+            (&b"\x1b[1;31merror\x1b[0m: no\tmodel\r"[..], "error: no model"),
+            (b"\x07a\x1bb\xff\x1b[", "ab\u{fffd}"),
+            ("\u{202e}gr\u{fc}n".as_bytes(), "gr\u{fc}n"),
+            (b"", ""),
+        ] {
+            assert_eq!(plain(raw), shown);
+        }
+        assert_eq!(plain("\u{10348}".repeat(900).as_bytes()).chars().count(), MAX_PLAIN);
+    }
+
     proptest! {
+        #[test]
+        fn a_plain_line_is_harmless(line: Vec<u8>) {
+            let plain = plain(&line);
+            prop_assert!(plain.chars().all(|c| is_harmless(c) && !"\t\n".contains(c)));
+            prop_assert!(plain.chars().count() <= MAX_PLAIN);
+        }
+
         #[test]
         fn nothing_but_text_comes_out_however_it_is_cut(
             bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0xc2), Just(0x9b), Just(0xe2)], 0..60),

@@ -14,11 +14,11 @@ mod status;
 use std::os::fd::{AsFd, OwnedFd};
 
 use formats::data_state::{DataState, Kind as DataKind};
+use formats::run_slot::RunSlot;
 use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
 use self::events::Token;
-use self::setup::Booted;
 use crate::boot_state::assessment::{self, Action, BootAssessment, Kind};
 use crate::boot_state::requests::BootRequests;
 use crate::boot_state::{failure, recovery};
@@ -44,7 +44,8 @@ use crate::{data, modules, rcu, reset, settings, sys, uptime};
 /// Everything the loop works on.
 struct Init {
     system: System,
-    booted: Booted,
+    /// What was booted; no trial any more once it is committed.
+    booted: RunSlot,
     signals: OwnedFd,
     watchdog: Option<Watchdog>,
     next_feed: u64,
@@ -201,6 +202,9 @@ impl Init {
             Task::Modules => self.media.drivers_are_there(now),
             Task::BootState(ticket) => {
                 let answer = self.boot_requests.ended(ticket, success);
+                if self.boot_requests.is_committed() && self.booted.boot == Kind::Trial {
+                    self.booted.boot = Kind::Active;
+                }
                 if let (Some(control), Some((client, answer))) = (&mut self.control, answer) {
                     control.answer_held(client, answer, now);
                 }
@@ -309,7 +313,7 @@ impl Init {
         self.supervisor.conditions.network = self.network.is_up();
         self.supervisor.conditions.wifi = self.network.has_radio() && self.wireless.is_settled();
         self.look_for_data_errors(now);
-        if self.data_check_waits && self.booted.kind != Kind::Trial {
+        if self.data_check_waits && self.booted.boot != Kind::Trial {
             self.check_data(now);
         }
         self.clock.tick(self.network.time_servers(), self.network.is_up(), now);
@@ -411,7 +415,7 @@ impl Init {
     /// The boot state says whether the version on trial is committed: a committed one goes on.
     fn trial_was_checked(&mut self, is_committed: bool, now: u64) {
         if is_committed {
-            self.booted.kind = Kind::Active;
+            self.booted.boot = Kind::Active;
             self.trial_waits.clear();
         }
         let action = self.assessment.checked(is_committed).filter(|_| self.shutdown.is_none());

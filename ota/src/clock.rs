@@ -1,5 +1,5 @@
-//! The clocks of docs/updates.md. The device's own may be years off either way; what is *sure* has
-//! passed, by the time servers or by what the repository signed, and only that lets metadata
+//! The clocks of docs/updates.md. The device's own may be years off either way. The *lower bound* is a time that
+//! has passed, by the time servers or by what the repository signed, and only that lets metadata
 //! expire. TLS goes by the time servers alone.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,7 +35,7 @@ pub fn network(device: &Device) -> Option<u64> {
     NetworkTime::parse(&text).ok()?.at(boot_ms())
 }
 
-/// The sure time, in seconds since 1970; 0 when nothing is sure. `signed_at` is when the trusted
+/// The lower bound of the time, in seconds since 1970; 0 when nothing is known. `signed_at` is when the trusted
 /// metadata was signed.
 pub fn lower_bound(device: &Device, signed_at: Option<u64>) -> u64 {
     let signed_at = signed_at.filter(|at| *at <= believable(device).0);
@@ -57,12 +57,12 @@ fn built(device: &Device) -> Option<u64> {
     Outline::parse(&text).ok()?.build_date
 }
 
-/// The device's time: what its own clock shows, unless it is sure that it is later.
+/// The device's time: what its own clock shows, unless the lower bound is later.
 pub fn estimate(device: &Device, signed_at: Option<u64>) -> u64 {
     now().max(lower_bound(device, signed_at))
 }
 
-/// What is certain before the repository is asked; what it signs of the time comes on top.
+/// The lower bound before the repository is asked; what it signs of the time comes on top.
 pub(crate) fn network_lower_bound(device: &Device) -> Time {
     Time(network(device).unwrap_or(0))
 }

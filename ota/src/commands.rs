@@ -41,6 +41,8 @@ pub const USAGE: &str = "usage:
 /// A command that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Say what may be typed.
+    Help,
     /// Run the daemon.
     Run,
     /// Run the half that writes.
@@ -66,6 +68,9 @@ impl Command {
     /// Understands the arguments, or gives the usage.
     pub fn parse(arguments: &[String]) -> std::result::Result<Command, String> {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        if words.first() == Some(&"help") || words.iter().any(|w| matches!(*w, "--help" | "-h")) {
+            return Ok(Command::Help);
+        }
         match words[..] {
             ["run"] => Ok(Command::Run),
             ["writer"] => Ok(Command::Writer),
@@ -81,7 +86,6 @@ impl Command {
                 Ok(Command::Retry(Some(version.into())))
             }
             [] => Err(USAGE.into()),
-            ["--help" | "-h" | "help", ..] => Err(USAGE.into()),
             _ => Err(format!("ota: not understood: {}\n{USAGE}", words.join(" "))),
         }
     }
@@ -90,10 +94,14 @@ impl Command {
 /// Runs a command.
 pub fn run(command: Command, device: &Device) -> Result<()> {
     match command {
+        Command::Help => {
+            say(USAGE);
+            Ok(())
+        }
         Command::Run => daemon::run(device),
         Command::Writer => writer::run(device),
-        Command::Check => check_command(device),
-        Command::Install(from) => install_command(device, from.as_deref()),
+        Command::Check => remembered(device, check_command(device)),
+        Command::Install(from) => remembered(device, install_command(device, from.as_deref())),
         Command::Status { json } => {
             let status = status::collect(&Context::load(device)?)?;
             let json = json.then(|| serde_json::to_string_pretty(&status));
@@ -107,6 +115,14 @@ pub fn run(command: Command, device: &Device) -> Result<()> {
         Command::Rollback => rollback(device),
         Command::Retry(version) => retry(device, version.as_deref()),
     }
+}
+
+/// Why the last check or install did not work is in the status, whoever asked for it. A state that
+/// cannot be written is said where it matters.
+fn remembered(device: &Device, result: Result<()>) -> Result<()> {
+    let error = result.as_ref().err().map(ToString::to_string);
+    let _ = State::change(device, |state| state.last_error = error);
+    result
 }
 
 fn check_command(device: &Device) -> Result<()> {
@@ -158,6 +174,10 @@ fn install_command(device: &Device, from: Option<&str>) -> Result<()> {
         }
         url if url.contains("://") => {
             let checked = check(&context, Timeouts::default(), url, Trigger::Manual)?;
+            if *url == settings.url {
+                // It has answered, whatever becomes of what it offers.
+                State::change(device, |state| state.last_check = Some(clock::now()))?;
+            }
             say_waiting(&checked);
             waiting = checked.waiting;
             checked.take
@@ -309,6 +329,9 @@ mod tests {
             Command::parse(&line.split_whitespace().map(String::from).collect::<Vec<_>>())
         };
         assert_eq!(parse("run"), Ok(Command::Run));
+        for help in ["--help", "-h", "help", "help status", "install --help"] {
+            assert_eq!(parse(help), Ok(Command::Help), "{help}");
+        }
         assert_eq!(parse("status --json"), Ok(Command::Status { json: true }));
         assert_eq!(parse("install a.update"), Ok(Command::Install(Some("a.update".into()))));
         assert_eq!(parse("retry"), Ok(Command::Retry(None)));
@@ -321,7 +344,6 @@ mod tests {
             "install --now",
             "install a b",
             "status --xml",
-            "--help",
         ] {
             assert!(parse(bad).unwrap_err().contains("usage:"), "{bad}");
         }

@@ -11,7 +11,7 @@ use crate::bounded_file::read_bounded;
 use crate::clock;
 use crate::context::{self, Context, Running};
 use crate::device::Device;
-use crate::init::boot;
+use crate::init::{boot, health};
 use crate::install::progress::InstallProgress;
 use crate::policy::trial::{Situation, situation};
 use crate::state::retrial::Retrial;
@@ -32,7 +32,8 @@ pub struct Status {
     pub slot: String,
     /// `settled`, `on-trial`, `armed`, `committed` or `fell-back`.
     pub situation: &'static str,
-    /// Why it fell back, when it did and nobody has acted on it yet.
+    /// Why it fell back, when it did and nobody has acted on it yet; on trial, what keeps it from being
+    /// committed.
     pub reason: Option<String>,
     /// Tries left of an armed trial.
     pub tries: Option<u8>,
@@ -87,15 +88,52 @@ pub struct Install {
     pub saved_bytes: u64,
     /// How much of it is in place, 0 to 100.
     pub percent: u64,
+    /// What became of it.
+    pub outcome: InstallOutcome,
 }
 
-impl From<InstallProgress> for Install {
-    fn from(progress: InstallProgress) -> Install {
+/// What became of an install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstallOutcome {
+    /// It is under way.
+    Installing,
+    /// It stopped before its end.
+    Stopped,
+    /// It waits for its trial, or runs.
+    Installed,
+    /// It was installed, and neither runs nor waits for its trial.
+    Left,
+}
+
+impl Install {
+    /// `stands`: it is what runs, or what is to run next.
+    fn new(progress: InstallProgress, stands: bool, installing: bool) -> Install {
         Install {
             fetched_bytes: progress.fetched_in_all(),
             saved_bytes: progress.saved(),
             percent: progress.percent(),
+            outcome: match (progress.done, stands, installing) {
+                (true, true, _) => InstallOutcome::Installed,
+                (true, false, _) => InstallOutcome::Left,
+                (false, _, true) => InstallOutcome::Installing,
+                (false, _, false) => InstallOutcome::Stopped,
+            },
             progress,
+        }
+    }
+
+    /// For people.
+    fn to_text(&self) -> String {
+        match self.outcome {
+            InstallOutcome::Installing => {
+                format!("{}, {} % in place", self.progress.to_text("installing"), self.percent)
+            }
+            InstallOutcome::Stopped => {
+                format!("{}, stopped at {} %", self.progress.to_text("installing"), self.percent)
+            }
+            InstallOutcome::Installed => self.progress.to_text("installed"),
+            InstallOutcome::Left => self.progress.to_text("last installed, does not run:"),
         }
     }
 }
@@ -108,9 +146,24 @@ pub fn collect(context: &Context) -> Result<Status> {
     let last_failure = context::last_failure(device);
     let decayed = decayed(context, &boot);
     let now = situation(running, &boot, state.pending.as_ref(), last_failure.as_ref());
+    let now_on_trial = now == Situation::OnTrial;
+    let next = state.pending.clone().filter(|_| !matches!(now, Situation::FellBack { .. }));
     let status = describe(running, &boot, state, now, is_installing(device), clock::now());
-    let install = InstallProgress::load(device).map(Install::from);
-    Ok(Status { install, decayed, data_volatile: data_volatile(device), ..status })
+    let stands = |last: &InstallProgress| {
+        let there = [context.version().ok(), next.as_ref()].into_iter().flatten();
+        there.into_iter().any(|version| version.header_sha256 == last.header_sha256)
+    };
+    let install = InstallProgress::load(device).map(|last| {
+        let stands = stands(&last);
+        Install::new(last, stands, status.installing)
+    });
+    let unhealthy = || health::ask(device).ok().filter(|health| !health.healthy);
+    let ill = match now_on_trial {
+        true => unhealthy().map(|health| health.reason),
+        false => None,
+    };
+    let reason = ill.or(status.reason);
+    Ok(Status { install, decayed, data_volatile: data_volatile(device), reason, ..status })
 }
 
 /// The version in the other slot that nothing may fall back to although it came before this one and
@@ -143,7 +196,7 @@ fn describe(
 ) -> Status {
     let (situation, reason) = match now {
         Situation::Settled => ("settled", None),
-        Situation::OnTrial => ("on-trial", None),
+        Situation::OnTrial => ("on-trial", state.commit_waits.clone()),
         Situation::Armed(_) => ("armed", None),
         Situation::Committed => ("committed", None),
         Situation::FellBack { reason, .. } => ("fell-back", Some(reason)),
@@ -208,12 +261,7 @@ impl Status {
             lines.push("an update is being installed".into());
         }
         if let Some(install) = &self.install {
-            let percent = match (install.progress.done, self.installing) {
-                (true, _) => String::new(),
-                (false, true) => format!(", {} % in place", install.percent),
-                (false, false) => format!(", stopped at {} %", install.percent),
-            };
-            lines.push(format!("{}{percent}", install.progress.to_text()));
+            lines.push(install.to_text());
             lines.extend(install.progress.notes.iter().map(|note| format!("  {note}")));
         }
         if let Some(Waits { retrial, .. }) = &self.retrial {
@@ -229,10 +277,13 @@ impl Status {
                 failed.version, failed.sequence, failed.reason
             ));
         }
-        lines.push(match self.last_check {
-            Some(at) => format!("last check: {}", tuf::Time(at)),
-            None => "last check: never".into(),
+        lines.push(match (self.last_check, &self.last_error) {
+            (Some(at), _) => format!("last check: {}", tuf::Time(at)),
+            (None, Some(_)) => "last check: never answered".into(),
+            (None, None) => "last check: never".into(),
         });
+        // Behind what it explains.
+        lines.extend(self.last_error.iter().map(|error| format!("last error: {error}")));
         lines.extend(self.waiting.iter().map(|waiting| {
             format!(
                 "offered: {} (sequence {}): {}",
@@ -248,7 +299,6 @@ impl Status {
         lines.extend(self.data_volatile.iter().map(|reason| {
             format!("the data partition cannot be used, what is remembered is lost at the next start: {reason}")
         }));
-        lines.extend(self.last_error.iter().map(|error| format!("last error: {error}")));
         lines.join("\n")
     }
 }

@@ -272,6 +272,9 @@ impl Config {
         model_file::check_head(model)?;
         let inputs = model_file::inputs(model)
             .ok_or("model.tflite is damaged: its inputs cannot be read; is it whole?")?;
+        if !model_file::is_whole(model) {
+            return Err("model.tflite is cut off or damaged; copy or convert it again".into());
+        }
         let index = self.input.tensor();
         let tensor = inputs.get(index).ok_or_else(|| {
             format!(
@@ -359,6 +362,8 @@ mod tests {
             (("width = 8", "width = 0"), "width"),
             (("width = 8", "width = 8\nmean = [1, 1, 1]"), "range"),
             (("range = [0, 1]", "std = [1, 0, 1]"), "std"),
+            (("range = [0, 1]", "range = [255, 255]"), "every pixel would be 255.0"),
+            (("range = [0, 1]", ""), "input.range is missing: what 0 and 255 become"),
             (("name = \"x\"", "name = \"x\"\nthread = 1"), "thread"),
             (("kind = \"raw\"", "kind = \"rar\""), "rar"),
             (("name = \"x\"", "name = \"a\\nb\""), "name"),

@@ -128,6 +128,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs sgdisk: `just unit`"]
     fn sgdisk_finds_nothing_to_complain_about() {
         sgdisk_is_content(Mbr::Protective, "MBR: protective");
         sgdisk_is_content(Mbr::Hybrid, "MBR: hybrid");

@@ -162,15 +162,15 @@ fn module_name(path: &str) -> Option<String> {
 fn unpack(path: &str, packed: Vec<u8>) -> Result<Vec<u8>> {
     let mut object = Vec::new();
     let read = if path.ends_with(".xz") {
-        liblzma::read::XzDecoder::new(packed.as_slice())
+        liblzma::read::XzDecoder::new_multi_decoder(packed.as_slice())
             .take(MAX_MODULE + 1)
             .read_to_end(&mut object)
     } else if path.ends_with(".gz") {
-        flate2::read::GzDecoder::new(packed.as_slice())
+        flate2::read::MultiGzDecoder::new(packed.as_slice())
             .take(MAX_MODULE + 1)
             .read_to_end(&mut object)
     } else if path.ends_with(".zst") {
-        zstd::Decoder::new(packed.as_slice())?.take(MAX_MODULE + 1).read_to_end(&mut object)
+        unzstd::reader(packed.as_slice())?.take(MAX_MODULE + 1).read_to_end(&mut object)
     } else {
         return Ok(packed);
     };

@@ -14,6 +14,7 @@ use crate::assembly::disk_image;
 use crate::assembly::root::DeviceBinaries;
 use crate::assembly::slot_image::Identity;
 use crate::config::{Board, Image};
+use crate::outputs;
 use crate::sources::{Inputs, sbom};
 
 /// The names of what a build writes.
@@ -45,6 +46,14 @@ impl Outputs {
         [&self.img, &self.update, &self.sbom]
     }
 
+    /// Fails when one of them would take the place of something else, or they would lie inside a
+    /// repository or beside private keys.
+    pub fn check(&self) -> Result<()> {
+        outputs::check(&self.img, &outputs::DISK)?;
+        outputs::check_kind(&self.update, &outputs::UPDATE)?;
+        outputs::check_kind(&self.sbom, &outputs::SBOM)
+    }
+
     /// Whether a build with this stamp wrote them, and nobody touched them since.
     pub fn are_up_to_date(&self, stamp: &str) -> bool {
         stamp::matches(&self.stamp, stamp, &self.files())
@@ -60,8 +69,7 @@ impl Outputs {
         stamp: &str,
     ) -> Result<()> {
         let folder = self.img.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)
-            .with_context(|| format!("{}: cannot be made", folder.display()))?;
+        atomic_file::make_folder(folder, 0o777)?;
         let img = write_new(&self.img, |file| write_img(file, identity, parts))?;
         let update = write_new(&self.update, |file| {
             let mut out = BufWriter::new(file);

@@ -29,7 +29,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 #[command(
     name = "imager",
     version,
-    after_help = "The road, in order:
+    after_help = "The way, in order:
   imager new my-product && cd my-product
   imager keygen --out keys
   imager build --image my-product.toml --board qemu-arm64 --out out

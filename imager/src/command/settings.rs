@@ -35,7 +35,7 @@ pub fn run(args: SettingsArgs) -> Result<()> {
     let mut magic = [0; 4];
     let _ = file.read_exact_at(&mut magic, 0);
     ensure!(
-        magic != [0x28, 0xB5, 0x2F, 0xFD],
+        !unzstd::is_zstd(&magic),
         "{path} is compressed; an image as built has no settings, and a medium is not compressed"
     );
     let redacted = Redacted::read(bytes, |at, out| file.read_exact_at(out, at))

@@ -69,7 +69,7 @@ pub fn find(folder: &Path, entry: &ArchiveEntry) -> Result<ResolvedArchive> {
             "archive {}: is a folder, which has no `sha256`: the lock pins it; remove the key",
             path.display()
         );
-        let files = local::find(&path, Path::new(""))?;
+        let files = local::find(&path, Path::new(""), &|_| false)?;
         let size: u64 = files.iter().map(|file| file.size).sum();
         ensure!(
             size <= MAX_UNPACKED,
@@ -164,7 +164,7 @@ fn unpack(from: &mut impl BufRead, to: &mut dyn Write) -> Result<()> {
             .context("liblzma")?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream))
         }
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => Box::new(zstd::Decoder::with_buffer(from)?),
+        start if unzstd::is_zstd(start) => Box::new(unzstd::reader(from)?),
         [b'B', b'Z', b'h', ..] => {
             bail!("is packed with bzip2, which imager cannot read: unpack it and name the folder")
         }

@@ -54,6 +54,7 @@ fn with_archive(text: &str, keys: &str, archive: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs dpkg-deb: `just unit`"]
 fn debians_kernel_repacked_gives_the_same_image() {
     let world = World::new();
     // The packages are in the cache then.
@@ -134,6 +135,7 @@ fn jetson(name: &str) -> String {
 /// Debian's kernel has neither the driver of the processor that all clocks and resets of these
 /// boards come from, nor of the mailbox that it is spoken to by: their card would never be there.
 #[test]
+#[ignore = "needs dpkg-deb: `just unit`"]
 fn a_kernel_that_cannot_reach_a_jetsons_card_is_refused_and_one_that_can_is_not() {
     const BOARDS: [&str; 4] =
         ["jetson-xavier-nx", "jetson-agx-xavier", "jetson-orin-nano", "jetson-agx-orin"];

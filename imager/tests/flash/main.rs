@@ -144,10 +144,14 @@ fn every_medium_has_guids_of_its_own() {
 fn a_compressed_image_is_the_same() {
     let folder = Folder::new();
     let image = made_up::image();
-    // In two frames, as parallel compressors write it.
+    // In two frames, each behind a skippable one, as pzstd writes it.
     let (front, back) = image.split_at(10_000_000);
-    let mut packed = zstd::encode_all(front, 3).unwrap();
-    packed.extend(zstd::encode_all(back, 3).unwrap());
+    let skippable = *b"\x50\x2a\x4d\x18\x04\0\0\0size";
+    let mut packed = Vec::new();
+    for part in [front, back] {
+        packed.extend(skippable);
+        packed.extend(zstd::encode_all(part, 3).unwrap());
+    }
     fs::write(folder.at("b.img.zst"), packed).unwrap();
     done(folder.flash(&["b.img.zst", "card.img"]));
     check(&fs::read(folder.at("card.img")).unwrap(), 0);
@@ -194,8 +198,16 @@ fn what_is_no_whole_image_is_refused_before_anything_is_written() {
         ("x.update", b"FERRSLOT and more".to_vec(), &["update", ".img of the same build"]),
         ("x.img.gz", b"\x1f\x8b\x08and more".to_vec(), &["zstd"]),
         ("garbage.zst", b"\x28\xb5\x2f\xfdand more".to_vec(), &["not a Ferrite disk image"]),
-        ("short.zst", pack(&image[..image.len() - 512]), &["short.zst", "was not made"]),
-        ("cut.zst", pack(&image)[..5_000_000].to_vec(), &["cut.zst", "was not made"]),
+        // A window of 4 GiB, and one with a dictionary.
+        ("wide.zst", b"\x28\xb5\x2f\xfd\0\xb0\x09\0\0a".to_vec(), &["more than 2 GiB"]),
+        ("dict.zst", b"\x28\xb5\x2f\xfd\x01\x58\x07\x09\0\0a".to_vec(), &["a dictionary"]),
+        ("head.zst", pack(&image)[..9].to_vec(), &["not a Ferrite disk image", "cut off"]),
+        (
+            "short.zst",
+            pack(&image[..image.len() - 512]),
+            &["short.zst", "ends before the disk does", "was not made"],
+        ),
+        ("cut.zst", pack(&image)[..5_000_000].to_vec(), &["cut.zst", "cut off", "was not made"]),
         ("long.zst", pack(&long), &["goes on behind the disk's end", "was not made"]),
     ] {
         fs::write(folder.at(name), bytes).unwrap();

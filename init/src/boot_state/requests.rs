@@ -90,6 +90,7 @@ pub struct BootRequests {
     pending: Vec<Pending>,
     last_ticket: u32,
     armed: bool,
+    committed: bool,
 }
 
 /// So many requests are worked on at a time.
@@ -144,6 +145,7 @@ impl BootRequests {
         }
         if let (true, Ok(state)) = (success, boot_request::parse_answer(&text)) {
             self.armed = state.trial == Some(running.other()) && state.tries > 0;
+            self.committed = state.active == running;
         }
         Some((client, Answer { text, log: None }))
     }
@@ -151,6 +153,11 @@ impl BootRequests {
     /// A trial is armed, as far as the last request has shown: there is something to reboot into.
     pub fn have_armed(&self) -> bool {
         self.armed
+    }
+
+    /// What runs is the active slot, as far as the last request has shown.
+    pub fn is_committed(&self) -> bool {
+        self.committed
     }
 }
 
@@ -209,6 +216,7 @@ fn trusted_keys(folder: &Path) -> Result<TrustedKeys> {
 mod tests {
     use super::*;
     use crate::system_conf::{self, tests::*};
+    use formats::boot_state::BootState;
 
     fn workloads() -> Vec<Workload> {
         let text = with(&format!(
@@ -255,6 +263,23 @@ mod tests {
         let may = |user, armed| Rights::of(user, &workloads).allow(&Request::Reboot, armed);
         assert!(may(10001, true) && !may(10001, false));
         assert!(may(0, false) && may(10002, false));
+    }
+
+    #[test]
+    fn a_commit_that_was_granted_ends_the_trial() {
+        let mut on_trial = BootState::fresh();
+        on_trial.arm(Slot::B, 3);
+        let mut committed = on_trial.clone();
+        committed.commit(Slot::B);
+        for (state, ended) in [(on_trial, false), (committed, true)] {
+            let (answer, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+            let text = Answer::ok(&boot_request::answer(&state)).text;
+            File::from(write).write_all(&text).unwrap();
+            let mut requests = BootRequests::default();
+            requests.pending.push(Pending { ticket: 1, client: 7, running: Slot::B, answer });
+            assert_eq!(requests.ended(1, true).map(|(client, _)| client), Some(7));
+            assert_eq!(requests.is_committed(), ended);
+        }
     }
 
     #[test]

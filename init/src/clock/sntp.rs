@@ -136,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn the_road_there_and_back_cancels_out() {
+    fn the_path_there_and_back_cancels_out() {
         let (_, question) = question(7, NOW);
-        // The server is 5 s ahead, the road takes 40 ms each way, the server 10 ms.
+        // The server is 5 s ahead, the path takes 40 ms each way, the server 10 ms.
         let packet = answer(&question, NOW + 5_040_000, NOW + 5_050_000);
         let offset = offset(&question, &packet, NOW + 90_000).unwrap();
         assert!((offset - 5_000_000).abs() < 5, "{offset}");
@@ -193,7 +193,7 @@ mod tests {
     fn what_a_server_says_of_its_own_errors_is_its_margin() {
         let (_, question) = question(7, NOW);
         let mut packet = answer(&question, NOW, NOW);
-        // A delay of 2 s and a dispersion of 1 s, and 100 ms on the road.
+        // A delay of 2 s and a dispersion of 1 s, and 100 ms on the path.
         (packet[5], packet[9]) = (2, 1);
         let Some(Answer::Time(witness)) = read(&question, &packet, NOW + 100_000) else {
             panic!("not taken")

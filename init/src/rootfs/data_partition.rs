@@ -23,7 +23,7 @@ impl Init {
     /// Makes `/data` ready after a check or afresh where that is needed, or memory in its place.
     pub(super) fn start_repair(&mut self, now: u64) {
         let places = self.places();
-        let on_trial = self.booted.kind == Kind::Trial;
+        let on_trial = self.booted.boot == Kind::Trial;
         let work = move || data::prepare(&places, on_trial).map_err(|e| e.within("data"));
         if !self.helpers.start(Task::Repair, now, work) {
             self.helper_ended(Task::Repair, false, now);
@@ -42,7 +42,7 @@ impl Init {
     /// There is no partition to be had: memory takes its place. Not for a version on trial, which would
     /// look well on it, and be committed.
     pub(super) fn data_is_lost(&mut self, reason: &'static str, partition: Partition, now: u64) {
-        match self.booted.kind {
+        match self.booted.boot {
             Kind::Trial => self.volatile_is_there(false, now),
             Kind::Active | Kind::Fallback => self.start_volatile(reason, partition, now),
         }
@@ -111,7 +111,7 @@ impl Init {
         }
         // Once is enough: whatever is done about it ends with another /data.
         self.data_watch = None;
-        let on_trial = self.booted.kind == Kind::Trial;
+        let on_trial = self.booted.boot == Kind::Trial;
         say(&["data: the kernel found errors in the file system; it is read-only now"]);
         match data::remedy(self.data.kind, on_trial) {
             Remedy::Check => self.check_data(now),

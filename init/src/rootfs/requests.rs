@@ -3,6 +3,7 @@
 use formats::boot_request::BootRequest;
 use formats::boot_state::NO_LONGER_WAITS;
 use formats::control::Request;
+use formats::control::status::{Status, Wifi};
 
 use super::Init;
 use crate::boot_state::requests::{Moment, Rights};
@@ -64,17 +65,9 @@ impl Init {
     }
 
     fn answer(&mut self, request: Request, now: u64) -> Answer {
-        let facts = status::Facts {
-            slot: &self.booted.facts,
-            address: self.network.address(),
-            wifi: self.wireless.status(),
-            data: &self.data,
-            stuck: &self.helpers.stuck(),
-            now,
-        };
         match request {
-            Request::Status { json: true } => Answer::ok(&status::json(&self.supervisor, &facts)),
-            Request::Status { json: false } => Answer::ok(&status::text(&self.supervisor, &facts)),
+            Request::Status { json: true } => Answer::ok(&self.status(now).to_json()),
+            Request::Status { json: false } => Answer::ok(&status::text(&self.status(now))),
             Request::Health => {
                 let healthy_for = self.assessment.healthy_for(now);
                 Answer::ok(&status::health(&self.supervisor.verdict(now), healthy_for))
@@ -103,6 +96,18 @@ impl Init {
                 Answer::ok("")
             }
             Request::Boot(_) => Answer::error("unknown request"),
+        }
+    }
+
+    fn status(&self, now: u64) -> Status<&str> {
+        Status {
+            running: self.booted.clone(),
+            address: Some(self.network.address()).filter(|address| !address.is_empty()),
+            wifi: self.wireless.status().map(|(network, state)| Wifi { network, state }),
+            data: self.data.clone(),
+            stuck: self.helpers.stuck(),
+            up_ms: now,
+            workloads: status::workloads(&self.supervisor, now),
         }
     }
 

@@ -1,12 +1,12 @@
 //! From PID 1's first step to everything the loop works on.
 
-use formats::layout::{self, Slot};
+use formats::layout;
 use formats::run_slot::RunSlot;
-use formats::{Error, Result, boot_state_store};
+use formats::{Error, Result};
 use rustix::system::{RebootCommand, reboot};
 
 use super::Init;
-use crate::boot_state::assessment::{BootAssessment, Kind};
+use crate::boot_state::assessment::BootAssessment;
 use crate::boot_state::failure;
 use crate::boot_state::requests::BootRequests;
 use crate::clock::Clock;
@@ -23,38 +23,16 @@ use crate::workload::startup_gate::StartupGate;
 use crate::workload::supervise::Supervisor;
 use crate::{control, data, devices, sys, uptime};
 
-/// What was booted, as the initrd wrote it down.
-#[derive(Clone)]
-pub struct Booted {
-    pub slot: Slot,
-    pub kind: Kind,
-    pub disk: String,
-    /// Name of the chooser that keeps the boot state.
-    pub chooser: String,
-    /// All lines of the file, for `ctl status`.
-    pub facts: [(&'static str, String); 9],
-}
-
-impl Booted {
-    /// The slot, and as what it was booted.
-    pub fn running(&self) -> boot_state_store::Running {
-        (self.slot, self.kind)
-    }
-}
-
 /// Reads what the initrd found.
-pub fn booted() -> Result<Booted> {
-    let found = std::fs::read(layout::RUN_SLOT)
+pub fn booted() -> Result<RunSlot> {
+    std::fs::read(layout::RUN_SLOT)
         .map_err(|e| Error::new(e.to_string()))
         .and_then(|text| RunSlot::parse(&text))
-        .map_err(|e| e.within(layout::RUN_SLOT))?;
-    let facts = found.lines();
-    let RunSlot { slot, boot, disk, chooser, .. } = found;
-    Ok(Booted { slot, kind: boot, disk, chooser, facts })
+        .map_err(|e| e.within(layout::RUN_SLOT))
 }
 
 /// From PID 1 to the first workload, step by step.
-pub fn start(booted: &Booted) -> Result<Init> {
+pub fn start(booted: &RunSlot) -> Result<Init> {
     let now = uptime::now();
     let text = std::fs::read(layout::SYSTEM_CONF)
         .map_err(|e| Error::new([layout::SYSTEM_CONF, ": ", &e.to_string()].concat()))?;
@@ -115,7 +93,7 @@ pub fn start(booted: &Booted) -> Result<Init> {
         data_watch: None,
         data_check_waits: false,
         helpers,
-        assessment: BootAssessment::new(booted.kind, now + system.trial_timeout),
+        assessment: BootAssessment::new(booted.boot, now + system.trial_timeout),
         trial_waits: String::new(),
         startup_gate: StartupGate::begin(now),
         shutdown: None,

@@ -16,8 +16,8 @@ const WINDOW: u64 = 100;
 const READS: u32 = 8;
 /// Bytes of such a read.
 const LITTLE: usize = 4096;
-/// In a flood one read takes all that a pipe holds, and the window has one read.
-const FLOOD: usize = 64 << 10;
+/// All that a pipe holds (pipe(7)): in a flood one read takes that, and the window has one read.
+pub const FLOOD: usize = 64 << 10;
 
 /// The reads of one pipe.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,6 +12,8 @@ pub struct LogRing {
     end: u64,
 }
 
+/// Bytes that the last line is looked for in.
+const TAIL: u64 = 1024;
 /// The ring grows in these steps, so that a quiet workload costs no memory.
 const GROWTH: usize = 4096;
 
@@ -67,6 +69,32 @@ impl LogRing {
         let run = ((self.end - from) as usize).min(self.bytes.len().saturating_sub(at));
         (from, self.bytes.get(at..at + run).unwrap_or(&[]))
     }
+
+    /// The last line with something in it of what was written from `from` on, as far as it is among
+    /// the newest [`TAIL`] bytes.
+    pub fn last_line(&self, from: u64) -> Vec<u8> {
+        let mut at = from.max(self.end.saturating_sub(TAIL));
+        let mut tail = Vec::new();
+        // Two pieces where the ring turns over.
+        loop {
+            let (start, piece) = self.read(at);
+            if piece.is_empty() {
+                break;
+            }
+            tail.extend_from_slice(piece);
+            at = start + piece.len() as u64;
+        }
+        loop {
+            let feed = tail.iter().rposition(|byte| *byte == b'\n');
+            let line = tail[feed.map_or(0, |feed| feed + 1)..].trim_ascii();
+            // Behind a panic's message Rust prints how to see more of it.
+            let says = !line.is_empty() && !line.starts_with(b"note: ");
+            match feed {
+                Some(feed) if !says => tail.truncate(feed),
+                _ => return line.to_vec(),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +127,30 @@ mod tests {
         let mut ring = LogRing::new(1 << 20);
         ring.push(b"one line\n");
         assert!(ring.bytes.capacity() <= 2 * GROWTH, "{} bytes", ring.bytes.capacity());
+    }
+
+    #[test]
+    fn the_last_line_is_the_newest_processs_own_and_says_something() {
+        let line = |written: &[&str], from| {
+            let mut ring = LogRing::new(64);
+            written.iter().for_each(|text| ring.push(text.as_bytes()));
+            String::from_utf8(ring.last_line(from)).unwrap()
+        };
+        assert_eq!(line(&[], 0), "");
+        assert_eq!(line(&["one\ntwo\n\n \n"], 0), "two");
+        assert_eq!(line(&["one\nwithout an end"], 0), "without an end");
+        assert_eq!(line(&["of the one before\n"], 18), "");
+        let panic = "thread 'main' panicked at x.rs:1:1:\nno\nnote: run with `RUST_BACKTRACE=1`\n";
+        assert_eq!(line(&[panic], 0), "no");
+        // Where the ring turns over within it, and where its beginning is lost.
+        assert_eq!(
+            line(&[&"x".repeat(50), "\nlonger than what is left\n"], 0),
+            "longer than what is left"
+        );
+        assert_eq!(line(&[&"y".repeat(100)], 0), "y".repeat(64));
+        let mut long = LogRing::new(1 << 16);
+        long.push(&[b'z'; 5000]);
+        assert_eq!(long.last_line(0).len() as u64, TAIL);
     }
 
     proptest! {

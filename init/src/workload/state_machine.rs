@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_crash_leads_back_to_ready_through_back_off() {
-        let road = [
+        let path = [
             (Event::NeedsMet, State::Starting),
             (Event::Notified, State::Ready),
             (Event::Ended(Ending::Again), State::BackOff),
@@ -196,7 +196,7 @@ mod tests {
             (Event::Notified, State::Ready),
         ];
         let mut state = State::Waiting;
-        for (event, wanted) in road {
+        for (event, wanted) in path {
             state = step(state, event).0;
             assert_eq!(state, wanted, "after {event:?}");
         }

@@ -1,10 +1,12 @@
 //! Ties a workload's parts together: turns what the kernel reports into events of the table and
 //! carries its actions out. Never waits; a failed system call is survived and tried again later.
 
+mod ending;
 mod pipes;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use formats::control::status::detail;
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 
 use self::pipes::Flows;
@@ -38,6 +40,8 @@ pub struct Unit {
     pub state: State,
     /// Why it is there, for people.
     pub reason: String,
+    /// The last line it printed before it failed, until it is ready again.
+    pub last_line: String,
     /// When it came there.
     pub changed: u64,
     /// Its output.
@@ -61,6 +65,8 @@ pub struct Unit {
     /// Kills since the process was started.
     kills: u32,
     starts: u32,
+    /// Where in the ring the output of the newest process begins.
+    said_from: u64,
     start_error: Vec<u8>,
     console_line: Vec<u8>,
     flows: Flows,
@@ -101,6 +107,8 @@ impl Supervisor {
             conf,
             state: State::Waiting,
             reason: String::new(),
+            last_line: String::new(),
+            said_from: 0,
             changed: now,
             restarts: 0,
             started: None,
@@ -272,12 +280,9 @@ impl Supervisor {
 }
 
 impl Unit {
-    /// The state's word and, where there is one, its reason.
+    /// The state's word, its reason, and what the workload said last before it failed.
     pub fn detail(&self) -> String {
-        if self.reason.is_empty() {
-            return self.state.word().to_string();
-        }
-        [self.state.word(), " (", &self.reason, ")"].concat()
+        detail(self.state.word(), &self.reason, &self.last_line)
     }
 
     /// The main process, if there is one.
@@ -336,7 +341,15 @@ impl Unit {
             if !matches!(state, State::Waiting | State::Starting | State::Ready) {
                 self.reason = printable::line(reason);
             }
-            say(&["workload ", &self.conf.name, ": ", &self.detail()]);
+            if matches!(state, State::Ready | State::Stopped) {
+                self.last_line.clear();
+            }
+            let detail = match state {
+                // What it said was told when it failed.
+                State::Waiting | State::Starting => state.word().to_string(),
+                _ => self.detail(),
+            };
+            say(&["workload ", &self.conf.name, ": ", &detail]);
         }
         for action in actions {
             self.act(*action, now);
@@ -376,6 +389,7 @@ impl Unit {
 
     fn spawn(&mut self, now: u64) {
         self.ports.open(&self.conf.name);
+        self.said_from = self.ring.end();
         let program = Program {
             command: &self.conf.command,
             notifies: self.conf.notifies,
@@ -397,8 +411,8 @@ impl Unit {
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
-        // Its last words are kept; nobody else waits for them any more.
-        self.on_output(&mut Vec::new(), now);
+        // What those have said is kept; nobody else waits for it any more.
+        self.take_last_output(now);
         self.process = None;
         self.check = None;
         // It was killed with the workload's; the next one is found again and knows that.
@@ -411,7 +425,10 @@ impl Unit {
         self.say_dropped(now);
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             let reason = match self.state {
-                State::Starting => "not ready in time",
+                State::Starting => {
+                    self.keep_last_line();
+                    "not ready in time"
+                }
                 _ => "",
             };
             self.event(Event::Timer, reason, now);
@@ -420,6 +437,7 @@ impl Unit {
             return;
         }
         if self.monitor.is_silent(&self.conf, now) {
+            self.keep_last_line();
             self.event(Event::HealthLost, "no heartbeat", now);
         } else if self.check.as_ref().is_some_and(|(_, late)| now >= *late) {
             self.check = None;
@@ -455,41 +473,9 @@ impl Unit {
 
     fn check_ended(&mut self, success: bool, reason: &str, now: u64) {
         if self.monitor.check_ended(&self.conf, success, now) {
+            self.keep_last_line();
             self.event(Event::HealthLost, reason, now);
         }
-    }
-
-    fn on_exit(&mut self, pid: Pid, status: WaitStatus, now: u64) -> bool {
-        if self.pid() == Some(pid) {
-            let (success, mut reason) = explain(status);
-            self.on_start(now);
-            if !self.start_error.is_empty() {
-                reason = String::from_utf8_lossy(&self.start_error).into_owned();
-            }
-            self.ended(success, &reason, now);
-            return true;
-        }
-        if self.check.as_ref().is_some_and(|(check, _)| check.pid == pid) {
-            self.on_check_output(now);
-            self.check = None;
-            self.end_check();
-            let (success, reason) = explain(status);
-            self.check_ended(success, &["health command: ", &reason].concat(), now);
-            return true;
-        }
-        false
-    }
-
-    /// The main process ended (or could not be started).
-    fn ended(&mut self, success: bool, reason: &str, now: u64) {
-        let ready_for = self.ready_at.map_or(0, |at| now - at);
-        let recycled = self.state == State::Recycling;
-        let clean = success && !recycled;
-        let why = if recycled { std::mem::take(&mut self.reason) } else { reason.to_string() };
-        self.ended_well = clean;
-        let ending =
-            self.history.ended(self.conf.restart, &self.conf.limits, clean, ready_for, now);
-        self.event(Event::Ended(ending), &why, now);
     }
 }
 
@@ -504,13 +490,4 @@ fn start(
         None => cgroup.insert(Cgroup::open(conf).map_err(|e| e.to_string())?),
     };
     spawn::start(conf, program, cgroup).map_err(|e| e.to_string())
-}
-
-/// Whether a process ended well, and how, in words.
-fn explain(status: WaitStatus) -> (bool, String) {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => (code == 0, ["exit status ", &code.to_string()].concat()),
-        (None, Some(signal)) => (false, ["killed by signal ", &signal.to_string()].concat()),
-        (None, None) => (false, "ended".to_string()),
-    }
 }

@@ -5,6 +5,7 @@
 //!   name at all.
 //! - [`replace`] is for a file that others read all the time: it is flushed with its folder, so that
 //!   what is written after it is never seen before it.
+//! - [`make_folder`] makes the folder for them.
 //!
 //! ```
 //! use atomic_file::NewFile;
@@ -24,8 +25,10 @@
 //! # }
 //! ```
 
+mod folder;
 mod new_file;
 mod replace;
 
+pub use folder::make_folder;
 pub use new_file::NewFile;
 pub use replace::replace;

@@ -91,9 +91,9 @@ pub fn unpack_data(mut deb: impl Read, to: &mut dyn Write) -> Result<()> {
         if let Some(packing) = name.strip_prefix("data.tar") {
             let data = deb.take(size);
             let unpacked: Box<dyn Read> = match packing {
-                ".xz" => Box::new(liblzma::read::XzDecoder::new(data)),
-                ".zst" => Box::new(zstd::stream::read::Decoder::new(data)?),
-                ".gz" => Box::new(flate2::read::GzDecoder::new(data)),
+                ".xz" => Box::new(liblzma::read::XzDecoder::new_multi_decoder(data)),
+                ".zst" => Box::new(unzstd::reader(BufReader::new(data))?),
+                ".gz" => Box::new(flate2::read::MultiGzDecoder::new(data)),
                 "" => Box::new(data),
                 other => bail!("its data is packed as {other}, which imager cannot read"),
             };
@@ -141,6 +141,30 @@ mod tests {
     }
 
     #[test]
+    fn data_in_several_frames_is_read_to_its_end() {
+        let deb = make_deb(&[("usr/share/x", "hello"), ("usr/y", "there")], ".zst");
+        let (head, data) = {
+            let at = deb.windows(8).position(|w| w == b"data.tar").unwrap();
+            (&deb[..at], &deb[at + 60..])
+        };
+        let length: usize = std::str::from_utf8(&deb[head.len() + 48..head.len() + 58])
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let tar = zstd::decode_all(&data[..length]).unwrap();
+        let (front, back) = tar.split_at(700);
+        let skippable = b"\x50\x2a\x4d\x18\x02\0\0\0..".to_vec();
+        let pack = |part| zstd::encode_all(part, 1).unwrap();
+        let mut parts = [skippable.clone(), pack(front), skippable, pack(back)].concat();
+        let header = format!("{:<48}{:<10}`\n", "data.tar.zst", parts.len());
+        parts.push(b'\n');
+        let (_folder, deb) = open(&[head, header.as_bytes(), &parts].concat()).unwrap();
+        assert_eq!(deb.file("usr/y").unwrap(), b"there");
+    }
+
+    #[test]
+    #[ignore = "needs dpkg-deb: `just unit`"]
     fn dpkg_deb_agrees_that_it_is_a_package() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.deb");

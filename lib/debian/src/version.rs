@@ -84,6 +84,7 @@ mod tests {
     ];
 
     #[test]
+    #[ignore = "needs dpkg: `just unit`"]
     fn the_examples_rise() {
         for pair in RISING.windows(2) {
             let expected = dpkg(pair[0], pair[1]);
@@ -112,6 +113,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
+        #[ignore = "needs dpkg: `just unit`"]
         fn agrees_with_dpkg(
             a in "([0-3]:)?[0-9][0-9a-c.+~]{0,6}(-[0-9a-b.+~]{1,4})?",
             b in "([0-3]:)?[0-9][0-9a-c.+~]{0,6}(-[0-9a-b.+~]{1,4})?",

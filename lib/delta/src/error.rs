@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What went wrong, as a sentence for a person. Nothing matches on it: whatever is wrong with a
-/// delta, the caller takes the next road (chunks, or the whole image).
+/// delta, the caller takes the next source (chunks, or the whole image).
 #[derive(Debug)]
 pub struct Error(String);
 

@@ -1,4 +1,4 @@
-//! The road through one group: which bytes are copies and which are literals. Written once for
+//! The path through one group: which bytes are copies and which are literals. Written once for
 //! both sides.
 
 use std::ops::Range;

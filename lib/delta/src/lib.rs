@@ -2,7 +2,7 @@
 //! device.
 //!
 //! Read in this order: [`header`] (the delta's head), `segments` (which parts are like which of
-//! the old image), `group` (the road through one group), `model` over `mix` and `coder`
+//! the old image), `group` (the path through one group), `model` over `mix` and `coder`
 //! (how likely each bit is, and how it is written), `arm64` (what a move of code does to its
 //! instructions), `literals` (what is
 //! mostly new), [`apply`] (the device's side), [`mod@make`] over `align` (the host's side).

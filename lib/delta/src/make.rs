@@ -23,7 +23,7 @@ pub struct Options<'a> {
     pub group_mib: u32,
     /// Threads to use; the delta is the same whatever their number.
     pub threads: usize,
-    /// What each group costs on another road, in bytes: a frame that is not shorter is left out.
+    /// What each group costs from another source, in bytes: a frame that is not shorter is left out.
     /// Groups behind the end of these are always in.
     pub elsewhere: &'a [u32],
 }

@@ -4,7 +4,7 @@
 //! known which runs are zeros. A compressed image is never unpacked as a whole.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,6 @@ use crate::window::{HEAD, Run, WINDOW, Window};
 const STEP: usize = 64 << 10;
 /// Shorter runs of zeros are written like data: another request would cost more.
 const SHORT: usize = 256 << 10;
-/// zstd may look back so far (log2 of bytes): what `zstd --long` gives at its default.
-const ZSTD_WINDOW_LOG: u32 = 27;
 /// No disk is larger, in sectors; keeps sums of offsets within bounds.
 const MAX_SECTORS: u64 = 1 << 40;
 
@@ -54,7 +52,7 @@ impl Image {
         ensure!(about.is_file(), "{} is not a file", path.display());
         let read = file.read_at(&mut magic, 0).with_context(named)?;
         let form = match &magic[..read] {
-            [0x28, 0xB5, 0x2F, 0xFD, ..] => Form::Zstd,
+            start if unzstd::is_zstd(start) => Form::Zstd,
             [0x1F, 0x8B, ..] | [0xFD, b'7', b'z', b'X', b'Z', ..] | [b'B', b'Z', b'h', ..] => {
                 bail!(
                     "{} is compressed in a way that is not read here; unpack it, or compress it with zstd",
@@ -69,7 +67,10 @@ impl Image {
         };
         let mut head = vec![0; HEAD];
         let mut start = stream(&file, form)?;
-        start.read_exact(&mut head).map_err(|_| not_ours(path, "it is shorter than 1 MiB"))?;
+        start.read_exact(&mut head).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => not_ours(path, "it is shorter than 1 MiB"),
+            _ => not_ours(path, &error.to_string()),
+        })?;
         drop(start);
         let table = table(&head).map_err(|e| not_ours(path, &e.to_string()))?;
         let image = Image { path: path.to_owned(), file, form, table };
@@ -139,7 +140,15 @@ impl Image {
                     .read_exact_at(part, range.start)
                     .map(|()| true)
                     .with_context(failed)?,
-                Some(stream) => stream.read_exact(part).map(|()| true).with_context(failed)?,
+                Some(stream) => match stream.read_exact(part) {
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                        bail!(
+                            "{} is damaged: it ends before the disk does; copy or build it again",
+                            self.path.display()
+                        )
+                    }
+                    read => read.map(|()| true).with_context(failed)?,
+                },
             };
             let wanted = filled || patches.touch(&range);
             if wanted && !filled {
@@ -168,11 +177,7 @@ fn stream(file: &File, form: Form) -> Result<Box<dyn Read + '_>> {
     std::io::Seek::rewind(&mut whole)?;
     Ok(match form {
         Form::Plain => Box::new(whole),
-        Form::Zstd => {
-            let mut decoder = zstd::Decoder::with_buffer(BufReader::with_capacity(1 << 20, whole))?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
+        Form::Zstd => Box::new(unzstd::reader(BufReader::with_capacity(1 << 20, whole))?),
     })
 }
 

@@ -52,8 +52,12 @@ fn judge(system: &Outline, needs: &Requirements) -> Result<()> {
     for (option, name) in &needs.workloads {
         let workload = system.workloads.iter().find(|workload| workload.name == *name);
         let names: Vec<&str> = system.workloads.iter().map(|workload| &workload.name[..]).collect();
-        let workload = workload.with_context(|| {
-            format!("{option}: this image has no workload `{name}`; it has {}", names.join(", "))
+        let workload = workload.with_context(|| match names.is_empty() {
+            true => format!("{option}: this image has no workload at all"),
+            false => {
+                let names = names.join(", ");
+                format!("{option}: this image has no workload `{name}`; it has {names}")
+            }
         })?;
         ensure!(
             workload.data,
@@ -87,6 +91,9 @@ mod tests {
         assert!(ssh.starts_with("--ssh-key") && ssh.contains("[network] ssh = true"), "{ssh}");
         let other = error(with_file("fcae"));
         assert!(other.contains("no workload `fcae`; it has face, clock"), "{other}");
+        let none = Outline::parse(b"ferrite-system 1\n").unwrap();
+        let none = judge(&none, &with_file("face")).unwrap_err().to_string();
+        assert!(none.ends_with("this image has no workload at all"), "{none}");
         let blind = error(with_file("clock"));
         assert!(blind.contains("`clock` does not see its files"), "{blind}");
     }

@@ -50,12 +50,12 @@ pub fn judge<'a>(
         "/dev/{name} cannot be written: the medium is read-only; a card or its adapter may have a switch"
     );
     ensure!(device.bytes > 0, "/dev/{name} has no medium; put a card in");
-    ensure!(
-        device.bytes >= bytes,
-        "/dev/{name} is too small: it has {} and the image needs {}; take a larger one",
-        size(device.bytes),
-        size(bytes)
-    );
+    if device.bytes < bytes {
+        let [has, needs] = sizes([device.bytes, bytes]);
+        bail!(
+            "/dev/{name} is too small: it has {has} and the image needs {needs}; take a larger one"
+        );
+    }
     if let Some(member) = member::of_disk(machine, device).filter(|_| members == Members::Keep) {
         bail!(
             "/dev/{name} may hold data: {} is a member of {} that is not set up here; look at it with `blkid \
@@ -134,6 +134,15 @@ pub fn size(bytes: u64) -> String {
         b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
         b => format!("{:.1} MB", b / 1e6),
     }
+}
+
+/// Two sizes that are compared: in bytes where they would look the same otherwise.
+fn sizes(bytes: [u64; 2]) -> [String; 2] {
+    let [one, other] = bytes.map(size);
+    if one == other && bytes[0] != bytes[1] {
+        return bytes.map(|bytes| format!("{bytes} bytes"));
+    }
+    [one, other]
 }
 
 #[cfg(test)]

@@ -43,6 +43,14 @@ impl Kind {
     pub fn word(self) -> &'static str {
         WORDS.iter().find(|(kind, _)| *kind == self).map_or("", |(_, word)| word)
     }
+
+    /// The kind of this word.
+    pub fn parse(word: &str) -> Result<Kind> {
+        let known = WORDS.into_iter().find(|(_, known)| *known == word);
+        let (kind, _) =
+            known.ok_or_else(|| Error::new("the data partition's state is not known"))?;
+        Ok(kind)
+    }
 }
 
 impl DataState {
@@ -63,12 +71,10 @@ impl DataState {
     /// Reads the file's text.
     pub fn parse(text: &[u8]) -> Result<DataState> {
         let head = conf::parse(text, FIRST_LINE)?.head;
-        let word = conf::one(&head, key::STATE)?.value;
-        let (kind, _) = WORDS
-            .into_iter()
-            .find(|(_, known)| *known == word)
-            .ok_or_else(|| Error::new("the data partition's state is not known"))?;
-        Ok(DataState { kind, reason: conf::one(&head, key::REASON)?.value.to_string() })
+        Ok(DataState {
+            kind: Kind::parse(conf::one(&head, key::STATE)?.value)?,
+            reason: conf::one(&head, key::REASON)?.value.to_string(),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //! `ota`.
 
 use crate::boot_state::Boot;
+use crate::boot_state_store::Running;
 use crate::conf::{self, Writer};
 use crate::{Result, Slot, key};
 
@@ -29,9 +30,6 @@ pub struct RunSlot {
 }
 
 impl RunSlot {
-    /// The key of the line whose value is a number.
-    pub const SEQUENCE: &str = key::SEQUENCE;
-
     /// Reads the file's text.
     pub fn parse(text: &[u8]) -> Result<RunSlot> {
         let head = conf::parse(text, FIRST_LINE)?.head;
@@ -60,6 +58,11 @@ impl RunSlot {
             text.line(key, &value);
         }
         text.finish()
+    }
+
+    /// The slot, and as what it was booted.
+    pub fn running(&self) -> Running {
+        (self.slot, self.boot)
     }
 
     /// The file's lines as key and value, as `ctl status` shows them too.

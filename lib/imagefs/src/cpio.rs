@@ -97,6 +97,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs cpio: `just unit`"]
     fn gnu_cpio_unpacks_the_same_tree() {
         let tree = sample();
         let work = tempfile::tempdir().unwrap();
@@ -112,6 +113,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs cpio: `just unit`"]
     fn device_nodes_are_listed_with_their_numbers() {
         let mut tree = Tree::new(0);
         let console = Node::new(Kind::CharDevice { major: 5, minor: 1 }, 0o600);

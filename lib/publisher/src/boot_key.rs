@@ -152,6 +152,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs openssl: `just unit`"]
     fn openssl_reads_the_pair_and_verifies_what_it_signs() {
         let dir = tempfile::tempdir().unwrap();
         let key = BootKey::generate(dir.path()).unwrap();
@@ -193,6 +194,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs openssl: `just unit`"]
     fn keys_of_openssl_are_taken_in_both_forms_and_in_one_length() {
         for traditional in [false, true] {
             let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! Key files: never overwritten, and private ones readable by their owner alone.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -18,11 +18,7 @@ pub const PUBLIC: u32 = 0o644;
 /// Writes new files, with these modes, into `folder`, which is made too (mode 0700) if it is not
 /// there: all of them or none.
 pub fn write_all(folder: &Path, files: &[(PathBuf, u32, String)]) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    atomic_file::make_folder(folder, 0o700)?;
     let mut written = Vec::new();
     let result =
         files.iter().try_for_each(|(path, mode, text)| write_new(path, *mode, text, &mut written));

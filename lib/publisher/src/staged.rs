@@ -15,7 +15,7 @@ use tuf::author::{
 };
 use tuf::{Error, Role, Root, Targets};
 
-use crate::repository_folder::{self, cannot_write, metadata};
+use crate::repository_folder::{self, metadata};
 
 /// The folder with the drafts, below the repository's.
 pub const FOLDER: &str = "staged";
@@ -257,7 +257,7 @@ impl Staged {
     fn save(&self, repo: &Path) -> Result<()> {
         let folder = repo.join(FOLDER);
         let compared = folder.join(BEFORE);
-        fs::create_dir_all(&compared).with_context(|| cannot_write(&compared))?;
+        atomic_file::make_folder(&compared, 0o777)?;
         for version in 1.. {
             let name = format!("{version}.root.json");
             let Ok(bytes) = fs::read(metadata(repo, &name)) else { break };

@@ -64,14 +64,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Descriptor(_) => None,
-            Error::Closed(error) => Some(error),
-        }
-    }
-}
+// What it came from is part of the text: were it the source, too, a chain of causes would say it twice.
+impl std::error::Error for Error {}
 
 /// The way to the supervisor, or nothing where there is none. Any thread may use it.
 #[derive(Debug)]

@@ -132,12 +132,6 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Fetch { source, .. } => Some(source),
-            Error::Store { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+// What it came from is part of the text above: were it the source, too, a chain of causes would say it
+// twice.
+impl std::error::Error for Error {}

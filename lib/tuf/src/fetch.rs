@@ -15,6 +15,9 @@ pub trait Fetch {
 pub enum FetchError {
     /// The repository has no such file.
     NotFound,
+    /// The server does not let it be read. An object store says so of a file that is not there to who
+    /// may not list its files.
+    Forbidden,
     /// Longer than the limit in bytes.
     TooLarge(u64),
     /// Anything else, in one line for people.
@@ -25,6 +28,7 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FetchError::NotFound => f.write_str("the repository has no such file"),
+            FetchError::Forbidden => f.write_str("the server answered 403"),
             FetchError::TooLarge(max) => write!(f, "longer than its limit of {max} bytes"),
             FetchError::Failed(reason) => f.write_str(reason),
         }

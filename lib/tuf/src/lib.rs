@@ -1,13 +1,13 @@
 //! TUF repository metadata (The Update Framework, specification 1.0.x): types, canonical form,
 //! signing, and the client's workflow.
 //!
-//! The road of a device: [`client::refresh`] starts from the root metadata in the verified image,
+//! A device: [`client::refresh`] starts from the root metadata in the verified image,
 //! walks the chain of roots, then timestamp, snapshot and targets, and gives back [`Targets`]:
 //! which files there are, how long, which hash. It reads through [`Fetch`] (the network) and
 //! [`Store`] (what was trusted before), takes the time from its caller, and uses no field before
 //! the signature over it holds.
 //!
-//! The road of a publisher: [`author::publication`] turns the metadata there is and the targets
+//! A publisher: [`author::publication`] turns the metadata there is and the targets
 //! wanted into the files to write, in the order to write them.
 //!
 //! A target that the top-level role does not list is looked for through its delegations

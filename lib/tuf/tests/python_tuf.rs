@@ -42,6 +42,7 @@ impl Fetch for Folder<'_> {
 }
 
 #[test]
+#[ignore = "needs python-tuf: `just unit`"]
 fn python_tuf_reads_our_repository() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let repo = dir.path().join("repo");
@@ -94,6 +95,7 @@ fn python_tuf_reads_our_repository() {
 }
 
 #[test]
+#[ignore = "needs python-tuf: `just unit`"]
 fn we_read_what_python_tuf_signed() {
     let dir = tempfile::tempdir().expect("temporary folder");
     python(&["author", dir.path().to_str().expect("UTF-8")]);

@@ -124,6 +124,32 @@ fn nothing_new_costs_two_requests() {
 }
 
 #[test]
+fn a_store_that_forbids_what_is_not_there_has_no_new_root_and_nothing_else_is_let_pass() {
+    let mut server = published();
+    server.forbids = true;
+    let device = Device::new(&server);
+    device.refresh(&mut server).expect("no 2.root.json");
+    for path in ["metadata/timestamp.json", "metadata/1.snapshot.json", "metadata/1.targets.json"] {
+        let mut server = published();
+        server.forbids = true;
+        server.files.remove(path).expect("was there");
+        let error = Device::new(&server).refresh(&mut server).expect_err(path);
+        assert!(
+            matches!(&error, Error::Fetch { source: FetchError::Forbidden, .. }),
+            "{path}: {error}"
+        );
+        assert_eq!(error.to_string(), format!("{path}: the server answered 403"));
+    }
+}
+
+#[test]
+fn an_error_says_what_it_came_from_once() {
+    let error = Error::Fetch { path: "a.json".into(), source: FetchError::NotFound };
+    assert!(std::error::Error::source(&error).is_none());
+    assert_eq!(error.to_string(), "a.json: the repository has no such file");
+}
+
+#[test]
 fn lengths_from_signed_metadata_bound_what_is_read() {
     let mut server = published();
     let device = Device::new(&server);

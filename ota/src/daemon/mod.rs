@@ -154,7 +154,8 @@ impl Daemon<'_> {
         if let Some(Error::Refused { version, reason }) = refused {
             report::note(device, Outcome::Refused, version, reason)?;
         }
-        let answered = matches!(result, Ok(_) | Err(Error::Refused { .. }));
+        // All that is newer failed here, or is refused: that, too, is an answer.
+        let answered = matches!(result, Err(Error::Refused { .. }));
         let kept = State::change(device, |state| {
             state.last_error = last_error;
             if answered {
@@ -168,6 +169,8 @@ impl Daemon<'_> {
     fn find_and_install(&self) -> Result<(bool, Option<Error>)> {
         let Daemon { context, settings, heart, .. } = self;
         let checked = check(context, self.timeouts, &settings.url, Trigger::Scheduled)?;
+        // It has answered, whatever becomes of what it offers.
+        State::change(&context.device, |state| state.last_check = Some(now()))?;
         let offers = checked.take.iter().map(|(candidate, offer)| (candidate, offer));
         let mut told = |event: std::result::Result<&Candidate, &Error>| match event {
             Ok(Candidate { ferrite, .. }) => {

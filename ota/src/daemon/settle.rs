@@ -167,6 +167,7 @@ pub fn commit(context: &Context) -> Result<String> {
     State::change(device, |state| {
         state.pending = None;
         state.retrial = None;
+        state.commit_waits = None;
         state.rollback_floor = state.rollback_floor.max(floor);
         // It may have failed an earlier trial: what was committed is never banned.
         state.failed.retain(|failed| failed.version != running.version);

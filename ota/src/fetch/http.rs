@@ -114,8 +114,8 @@ fn tls(device: &Device, home: &Uri, url: &str) -> Result<Option<TlsConnector>> {
         Err(error) => return Err(error),
     };
     let identity = credentials::identity(device)?;
-    let sure = clock::network(device).unwrap_or(0);
-    TlsConnector::new(&roots, identity.as_ref(), home.host().unwrap_or_default(), sure)
+    let lower_bound = clock::network(device).unwrap_or(0);
+    TlsConnector::new(&roots, identity.as_ref(), home.host().unwrap_or_default(), lower_bound)
         .map(Some)
         .map_err(Error::failed)
 }
@@ -305,6 +305,10 @@ impl Client {
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 drain(body.into_reader());
                 return Err(FetchError::NotFound);
+            }
+            StatusCode::FORBIDDEN => {
+                drain(body.into_reader());
+                return Err(FetchError::Forbidden);
             }
             other => return Err(FetchError::Failed(answered(other))),
         }

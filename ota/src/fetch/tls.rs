@@ -49,13 +49,13 @@ pub struct TlsConnector {
 }
 
 impl TlsConnector {
-    /// Trusts the roots in `roots` (PEM). `sure` are seconds since 1970 that have certainly passed.
+    /// Trusts the roots in `roots` (PEM). `lower_bound` of the time: seconds since 1970.
     /// `identity` is shown to `host` alone. The error says what is wrong with which of the two.
     pub fn new(
         roots: &[u8],
         identity: Option<&ClientIdentity>,
         host: &str,
-        sure: u64,
+        lower_bound: u64,
     ) -> Result<TlsConnector, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = Arc::new(PatientVerifier {
@@ -65,7 +65,7 @@ impl TlsConnector {
             )
             .build()
             .map_err(|e| format!("the TLS roots: {e}"))?,
-            sure: UnixTime::since_unix_epoch(std::time::Duration::from_secs(sure)),
+            lower_bound: UnixTime::since_unix_epoch(std::time::Duration::from_secs(lower_bound)),
         });
         let other = config(&provider, &verifier, None)?;
         let own = match identity {
@@ -117,11 +117,11 @@ fn config(
     Ok(Arc::new(config))
 }
 
-/// WebPKI's rules at the latest of the sure time and the beginning of each certificate.
+/// WebPKI's rules at the latest of the time's lower bound and the beginning of each certificate.
 #[derive(Debug)]
 struct PatientVerifier {
     inner: Arc<WebPkiServerVerifier>,
-    sure: UnixTime,
+    lower_bound: UnixTime,
 }
 
 impl ServerCertVerifier for PatientVerifier {
@@ -133,7 +133,7 @@ impl ServerCertVerifier for PatientVerifier {
         ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let mut now = self.sure;
+        let mut now = self.lower_bound;
         for _ in 0..MAX_CHAIN {
             match self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
                 Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {

@@ -104,8 +104,8 @@ impl InstallProgress {
         (place.saturating_mul(100) / self.chunks_in_all.max(1)).min(99)
     }
 
-    /// For people, in one line.
-    pub fn to_text(&self) -> String {
+    /// For people, in one line that begins with what became of it.
+    pub fn to_text(&self, outcome: &str) -> String {
         let megabytes = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
         let Fetched { delta, index, payload, .. } = self.fetched;
         let sources: Vec<String> = [("delta", delta), ("index", index), ("payload", payload)]
@@ -116,8 +116,7 @@ impl InstallProgress {
         let sources =
             if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
         format!(
-            "{} {}: fetched {}{sources}, saved {} of {}",
-            if self.done { "installed" } else { "installing" },
+            "{outcome} {}: fetched {}{sources}, saved {} of {}",
             self.version,
             megabytes(self.fetched_in_all()),
             megabytes(self.saved()),
@@ -282,7 +281,7 @@ mod tests {
         let last = InstallProgress::load(&device).unwrap();
         assert_eq!((last.percent(), last.saved()), (100, 29_000_000));
         assert_eq!(
-            last.to_text(),
+            last.to_text("installed"),
             "installed 1.0.1: fetched 1.00 MB (delta 0.70 MB, payload 0.30 MB), saved 29.00 MB of 30.00 MB"
         );
     }

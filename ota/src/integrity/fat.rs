@@ -279,6 +279,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs dosfstools and mtools: `just unit`"]
     fn files_of_each_kind_of_volume_come_out_whole() {
         let long: Vec<u8> = (0..30_000u32).map(|n| (n % 253) as u8).collect();
         let files: &[(&str, &[u8])] = &[
@@ -301,6 +302,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs dosfstools and mtools: `just unit`"]
     fn what_is_no_volume_is_an_error() {
         assert!(content(&[0; 4096], "kernel").is_err());
         assert!(content(&[0xA5; 4096], "kernel").is_err());
@@ -312,6 +314,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
+        #[ignore = "needs dosfstools and mtools: `just unit`"]
         fn damage_is_an_error_or_other_bytes_and_never_more(
             flips in proptest::collection::vec((0usize..60_000, any::<u8>()), 1..20)
         ) {

@@ -99,7 +99,10 @@ impl Gate {
             // All that is newer failed here: that, too, is an answer.
             Ok(_) | Err(Error::Refused { .. }) => {
                 // A state that cannot be written is no reason to give up a version that works.
-                let _ = State::change(device, |state| state.last_check = Some(clock::now()));
+                let _ = State::change(device, |state| {
+                    state.last_check = Some(clock::now());
+                    state.commit_waits = None;
+                });
                 self.open = true;
                 if !self.told.is_empty() {
                     // Should the trial fail now, that is no longer the reason.
@@ -120,6 +123,7 @@ impl Gate {
         let reason = format!("{UNREACHED}: {error}");
         if reason != self.said {
             say(&format!("on trial, not committed yet: {reason}"));
+            let _ = State::change(device, |state| state.commit_waits = Some(reason.clone()));
         }
         let line = as_line(&reason);
         // A reset without this reason would be a ban: what `init` has not taken, it is told again.

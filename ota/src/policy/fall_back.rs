@@ -86,6 +86,7 @@ pub fn settle(
     }
     let state = State::change(device, |state| {
         state.pending = None;
+        state.commit_waits = None;
         match (&version, &verdict) {
             // A person wanted to go back to it. It was committed once, and nothing waits for it.
             (Some(version), _) if committed && version.sequence <= running.sequence => {}

@@ -231,6 +231,26 @@ pub fn read_frame(stream: &mut dyn Read, frame: &mut Vec<u8>, length: usize) -> 
 mod tests {
     use super::*;
 
+    /// RFC 8878: frames without a size, several of them, and some to be skipped. `imager` writes the
+    /// simplest form; another publisher's are as good, since the hash of what comes out is signed.
+    #[test]
+    fn a_chunk_in_any_form_that_zstd_has_is_unpacked() {
+        let chunk: Vec<u8> = (0..100_000u32).map(|n| (n / 7) as u8).collect();
+        let (front, back) = chunk.split_at(30_000);
+        let skippable = b"\x5f\x2a\x4d\x18\x02\0\0\0..";
+        let stream = |part| zstd::encode_all(part, 3).unwrap();
+        let two = [&skippable[..], &stream(front), skippable, &stream(back)].concat();
+        let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
+        let mut buffer = vec![0; chunk.len()];
+        for frame in [zstd::bulk::compress(&chunk, 3).unwrap(), stream(&chunk), two.clone()] {
+            buffer.fill(1);
+            assert!(decompress(&mut decompressor, &frame, &mut buffer) && buffer == chunk);
+        }
+        assert!(!decompress(&mut decompressor, &two[..two.len() - 1], &mut buffer));
+        assert!(!decompress(&mut decompressor, &two, &mut buffer[1..]));
+        assert!(!decompress(&mut decompressor, &stream(front), &mut buffer));
+    }
+
     #[test]
     fn buffers_are_aligned() {
         for length in [0, 1, 4096, 1 << 20] {

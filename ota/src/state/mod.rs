@@ -39,6 +39,8 @@ pub struct State {
     pub last_check: Option<u64>,
     /// Why the last check or install did not work.
     pub last_error: Option<String>,
+    /// What keeps the version on trial from being committed, beside its health.
+    pub commit_waits: Option<String>,
     /// The highest floor of all versions that were committed here.
     #[serde(rename = "floor")]
     pub rollback_floor: u64,

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::support::{Fault, Server, TestDevice, publish, raw, recipe};
+use ota::commands::{Command, run};
+use ota::context::Context;
 
 fn faults() -> Vec<(Fault, &'static str)> {
     vec![
@@ -63,6 +65,58 @@ fn the_update_itself() {
         assert!(error.contains(text), "{fault:?}: {error}");
         assert!(device.medium() == before, "{fault:?}");
     }
+}
+
+#[test]
+fn the_status_says_why_nothing_comes_of_a_check() {
+    let update = recipe(2).build();
+    let text = |device: &TestDevice| {
+        ota::status::collect(&Context::load(&device.handle).unwrap()).unwrap().to_text()
+    };
+    for by_hand in [false, true] {
+        let device = TestDevice::new();
+        let files = publish(&[(&update, update.bytes.len() as u64)]);
+        device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
+        let server = Server::of_files(files).unwrap();
+        let ask = || match by_hand {
+            false => device.update_from(&server.url()).map(drop),
+            true => {
+                device.settings(&server.url());
+                run(Command::Install(None), &device.handle)
+            }
+        };
+        assert!(text(&device).ends_with("last check: never"), "{}", text(&device));
+        server.spoil("timestamp.json", Fault::Status(404));
+        ask().unwrap_err();
+        let told = text(&device);
+        assert!(told.contains("last check: never answered\nlast error: http://"), "{told}");
+        assert!(told.contains("timestamp.json: the repository has no such file"), "{told}");
+        // It answers, and has not what it offers.
+        server.heal();
+        server.spoil(".update", Fault::Status(404));
+        ask().unwrap_err();
+        let told = text(&device);
+        assert!(told.contains("last check: 20"), "{told}");
+        assert!(told.contains("last error: ") && told.contains("no such file"), "{told}");
+        server.heal();
+        ask().unwrap();
+        assert!(!text(&device).contains("last error"), "{}", text(&device));
+    }
+}
+
+/// An object store says 403 of what is not there to who may not list it.
+#[test]
+fn a_store_that_forbids_what_is_not_there_is_one_without_a_new_root() {
+    let update = recipe(2).build();
+    let device = TestDevice::new();
+    let files = publish(&[(&update, update.bytes.len() as u64)]);
+    device.put("etc/ferrite/tuf-root.json", &files["metadata/1.root.json"]);
+    let server = Server::of_files(files).unwrap();
+    server.spoil("2.root.json", Fault::Status(403));
+    assert_eq!(device.update_from(&server.url()), Ok(true));
+    server.spoil("timestamp.json", Fault::Status(403));
+    let error = device.update_from(&server.url()).unwrap_err().to_string();
+    assert!(error.ends_with("timestamp.json: the server answered 403"), "{error}");
 }
 
 #[test]

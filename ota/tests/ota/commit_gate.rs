@@ -118,6 +118,10 @@ fn one_whose_settings_lead_nowhere_is_not_and_init_knows_why() {
         let end = settling(&device, || {
             wait_for("init is told", || !told.lock().unwrap().is_empty());
             assert_eq!(device.boot().active, Slot::A, "not committed");
+            let context = Context::load(&device.handle).unwrap();
+            let status = ota::status::collect(&context).unwrap();
+            let told = status.reason.as_deref().unwrap();
+            assert!(told.contains("was not reached") && told.contains(reason), "{told}");
             // What `init` does at the deadline.
             device.set_boot(|boot| (boot.trial, boot.tries) = (None, 0));
         });

@@ -146,7 +146,16 @@ fn a_version_that_failed_is_remembered_and_not_tried_again() {
         "run/ferrite/last-failure",
         "ferrite-last-failure 1\nslot b\nreason face: golden sample differs\n",
     );
+    let status = || ota::status::collect(&Context::load(&device.handle).unwrap()).unwrap();
+    let before = status();
+    assert_eq!(before.reason.as_deref(), Some("face: golden sample differs"));
     device.settle().unwrap();
+    for status in [before, status()] {
+        // What runs is another version.
+        let text = status.to_text();
+        assert!(!text.contains("\ninstalled 1.0.2"), "{text}");
+        assert!(text.contains("last installed, does not run: 1.0.2"), "{text}");
+    }
     let state = device.state();
     assert_eq!(state.pending, None);
     assert_eq!(state.failed.len(), 1);

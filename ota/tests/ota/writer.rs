@@ -512,28 +512,3 @@ fn a_writer_that_is_not_there_is_named_with_the_next_step() {
     let error = device.install_file(&recipe(3).build().bytes).unwrap_err().to_string();
     assert!(error.contains("ota-writer/socket"), "{error}");
 }
-
-/// What the socket costs: `cargo test --release -p ota --test ota socket_costs -- --ignored
-/// --nocapture`.
-#[test]
-#[ignore = "measures, and proves nothing on a machine that has other work"]
-fn what_the_socket_costs() {
-    let update = Recipe { root_size: 48 << 20, chunk_size: 256 << 10, ..recipe(2) }.build();
-    let mut best = [f64::MAX; 2];
-    for _ in 0..5 {
-        for (split, best) in best.iter_mut().enumerate() {
-            let mut device = TestDevice::new();
-            device.put("dev/ferrite/root-b", vec![0; 64 << 20]);
-            let (_server, url) = update.serve();
-            let writer = (split == 1).then(|| WriterThread::start(&device.handle));
-            if let Some((_, handle)) = &writer {
-                device.handle = handle.clone();
-            }
-            let start = std::time::Instant::now();
-            device.install_url(&url).unwrap();
-            *best = best.min(start.elapsed().as_secs_f64());
-        }
-    }
-    let [here, socket] = best;
-    println!("in one process {here:.2} s, over the socket {socket:.2} s: {:.2}", here / socket);
-}

@@ -64,6 +64,8 @@ fn updates(board: Board) -> Result<()> {
     assert_eq!(status["version"], "2-good", "{status}");
     assert_eq!((&status["slot"], &status["fallback"]), (&"b".into(), &"a".into()), "{status}");
     assert_eq!(status["failed"].as_array().map(Vec::len), Some(0), "{status}");
+    let status = machine.console.shell_json("ctl status --json")?;
+    assert_eq!(status["trial"], false, "it is committed: {status}");
 
     // It stays, however it is started again.
     machine.console.type_line("ctl reboot")?;

@@ -71,7 +71,23 @@ impl Engine {
                 "model.tflite has {inputs} inputs and {outputs} outputs: it is damaged"
             )));
         }
-        Ok(Self { model, interpreter, settings })
+        let engine = Self { model, interpreter, settings };
+        engine.clear_inputs();
+        Ok(engine)
+    }
+
+    /// Zeros: what memory held before is in no answer, and several inputs may be there of which only
+    /// one is filled.
+    fn clear_inputs(&self) {
+        for index in 0..self.interpreter.input_tensor_count() {
+            // One that cannot be read or written keeps what it has.
+            if let Ok(tensor) = self.interpreter.input(index) {
+                let length = tensor.data::<u8>().len();
+                if length <= MAX_TENSOR {
+                    let _ = self.interpreter.copy(&vec![0u8; length], index);
+                }
+            }
+        }
     }
 
     /// Who computes.
@@ -127,15 +143,6 @@ impl Engine {
         let outputs = 0..self.interpreter.output_tensor_count();
         if outputs.map(|index| self.interpreter.output(index)).all(|output| output.is_ok()) {
             return Ok(false);
-        }
-        for index in 0..self.interpreter.input_tensor_count() {
-            // One that cannot be read keeps what it has; the invoke says if that matters.
-            if let Ok(tensor) = self.interpreter.input(index) {
-                let length = tensor.data::<u8>().len();
-                if length <= MAX_TENSOR {
-                    self.set_input(index, &vec![0; length])?;
-                }
-            }
         }
         self.invoke().map(|()| true)
     }

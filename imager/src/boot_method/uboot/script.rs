@@ -236,6 +236,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs mkimage: `just unit`"]
     fn a_script_image_is_what_mkimage_makes() {
         let dir = tempfile::tempdir().unwrap();
         let (text, out) = (dir.path().join("in"), dir.path().join("out"));

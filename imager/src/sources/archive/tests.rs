@@ -43,6 +43,11 @@ fn each_kind_of_archive_gives_the_same_files() {
     fs::write(at("parts.tgz"), [gzip(&tar[..700]), gzip(&tar[700..])].concat()).unwrap();
     fs::write(at("k.tar.xz"), xz.finish().unwrap()).unwrap();
     fs::write(at("k.tar.zst"), zstd::encode_all(&tar[..], 1).unwrap()).unwrap();
+    // As pzstd makes it: frames, each behind one to be skipped.
+    let part = |tar: &[u8]| {
+        [&b"\x50\x2a\x4d\x18\x01\0\0\0x"[..], &zstd::encode_all(tar, 1).unwrap()].concat()
+    };
+    fs::write(at("parts.tzst"), [part(&tar[..700]), part(&tar[700..])].concat()).unwrap();
     fs::write(at("k.deb"), make_deb(&files, ".xz")).unwrap();
     for (path, text) in files {
         let path = at("folder").join(path);
@@ -50,7 +55,9 @@ fn each_kind_of_archive_gives_the_same_files() {
         fs::write(path, text).unwrap();
     }
     std::os::unix::fs::symlink("Image", at("folder/boot/vmlinuz")).unwrap();
-    for name in ["k.tar", "k.tar.gz", "parts.tgz", "k.tar.xz", "k.tar.zst", "k.deb", "folder"] {
+    for name in
+        ["k.tar", "k.tar.gz", "parts.tgz", "k.tar.xz", "k.tar.zst", "parts.tzst", "k.deb", "folder"]
+    {
         let archive = opened(folder.path(), &format!("path = {name:?}")).unwrap();
         assert_eq!(archive.contents.file("boot/Image").unwrap(), b"kernel", "{name}");
         assert_eq!(archive.is_folder, name == "folder");

@@ -1,7 +1,7 @@
 //! What comes through a workload's pipes.
 
 use super::Unit;
-use crate::workload::flow::{ConsoleShare, Throttle};
+use crate::workload::flow::{ConsoleShare, FLOOD, Throttle};
 use crate::workload::state_machine::Event;
 use crate::{console, sys};
 
@@ -95,9 +95,19 @@ impl Unit {
     }
 
     pub(super) fn on_output(&mut self, said: &mut Vec<u8>, now: u64) {
+        let most = self.flows.output.read(now);
+        self.read_output(most, said, now);
+    }
+
+    /// All that is in the pipe of a process that ended.
+    pub(super) fn take_last_output(&mut self, now: u64) {
+        self.read_output(FLOOD, &mut Vec::new(), now);
+    }
+
+    fn read_output(&mut self, most: usize, said: &mut Vec<u8>, now: u64) {
         let Some(process) = &mut self.process else { return };
         let Some(output) = &process.output else { return };
-        let mut buffer = vec![0; self.flows.output.read(now)];
+        let mut buffer = vec![0; most];
         match sys::read_ready(output, &mut buffer) {
             None => {}
             Some(0) => process.output = None,

@@ -245,7 +245,10 @@ fn media_that_cannot_hold_the_image_are_refused() {
     assert!(!list(&world.read(), IMAGE).contains("sdb"), "an empty reader is not worth a line");
     let world = World::new();
     world.write("sys/block/sdb/size", "524287\n");
-    world.refuses(&["too small", "268.4 MB"]);
+    // 512 bytes too few: both would be 268.4 MB.
+    world.refuses(&["too small", "268434944 bytes", "268435456 bytes"]);
+    world.write("sys/block/sdb/size", "400000\n");
+    world.refuses(&["too small", "204.8 MB", "268.4 MB"]);
     world.write("sys/block/sdb/size", "524288\n");
     assert!(world.verdict().is_ok());
 }

@@ -13,8 +13,10 @@
 
 pub mod answer;
 mod request;
+pub mod status;
 pub mod verb;
 
 pub use answer::{Health, Vital};
 pub use request::{MAX_REQUEST, Request};
+pub use status::Status;
 pub use verb::Verb;

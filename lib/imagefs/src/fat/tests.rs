@@ -73,6 +73,7 @@ fn boot_files() -> Tree {
 }
 
 #[test]
+#[ignore = "needs dosfstools and mtools: `just unit`"]
 fn volumes_of_both_types_and_all_sizes_hold_their_files() {
     for (size, reserved) in [
         (3 * MIB, 1),
@@ -89,6 +90,7 @@ fn volumes_of_both_types_and_all_sizes_hold_their_files() {
 }
 
 #[test]
+#[ignore = "needs dosfstools and mtools: `just unit`"]
 fn aligned_files_share_no_block_with_anything() {
     let options = Options { file_alignment: 4096, ..options(8 * MIB, 32) };
     let bytes = check(&boot_files(), &options);
@@ -112,6 +114,7 @@ fn reserved_sectors_have_room_for_the_boot_state() {
 }
 
 #[test]
+#[ignore = "needs dosfstools and mtools: `just unit`"]
 fn label_and_serial_number_are_those_given() {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("image");
@@ -161,6 +164,7 @@ fn what_fat_cannot_hold_is_refused() {
 }
 
 #[test]
+#[ignore = "needs dosfstools and mtools: `just unit`"]
 fn the_last_cluster_can_be_used() {
     let empty = Geometry::choose(&options(8 * MIB, 32)).unwrap();
     let room = empty.clusters * empty.cluster_bytes();
@@ -174,6 +178,7 @@ fn the_last_cluster_can_be_used() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
+    #[ignore = "needs dosfstools and mtools: `just unit`"]
     fn any_files_come_back(
         files in proptest::collection::vec(
             ("[A-Za-z0-9_+.-]{0,40}[a-z]([/][A-Za-z .]{0,20}[a-z~]){0,3}", 0usize..20_000), 0..60),

@@ -50,7 +50,12 @@ impl Client<'_> {
             let name = format!("{version}.root.json");
             let bytes = match self.get(&name, self.limits.root) {
                 Ok(bytes) => bytes,
-                Err(Error::Fetch { source: FetchError::NotFound, .. }) => break,
+                // An object store in S3's manner answers 403 for what is not there to who may not list
+                // it. That says no more than a 404 does: nobody signs either, and what follows has
+                // to be fresh all the same.
+                Err(Error::Fetch {
+                    source: FetchError::NotFound | FetchError::Forbidden, ..
+                }) => break,
                 Err(other) => return Err(other),
             };
             // Stricter than the specification, which would go on with a root that is known not to

@@ -35,6 +35,8 @@ pub struct Server {
     pub files: BTreeMap<String, Vec<u8>>,
     pub asked: Vec<(String, u64)>,
     pub endless: Option<String>,
+    /// As an object store does: what is not there is forbidden.
+    pub forbids: bool,
 }
 
 impl Fetch for Server {
@@ -43,7 +45,8 @@ impl Fetch for Server {
         if self.endless.as_deref() == Some(path) {
             return Err(FetchError::TooLarge(max));
         }
-        let bytes = self.files.get(path).ok_or(FetchError::NotFound)?;
+        let missing = if self.forbids { FetchError::Forbidden } else { FetchError::NotFound };
+        let bytes = self.files.get(path).ok_or(missing)?;
         if bytes.len() as u64 > max {
             return Err(FetchError::TooLarge(max));
         }

@@ -19,6 +19,7 @@ fn sbverify(program: &[u8], certificate: &Path) -> bool {
 }
 
 #[test]
+#[ignore = "needs sbverify: `just unit`"]
 fn what_is_signed_is_what_sbverify_verifies() {
     let folder = tempfile::tempdir().unwrap();
     let [signer, other] = ["db", "KEK"].map(|name| Signer::generate(name).unwrap());

@@ -28,6 +28,7 @@ fn file<'a>(files: &'a Files, name: &str) -> &'a [u8] {
 
 /// The text of `rpi-eeprom-digest`'s `writeSig`, put together by the programs that it uses.
 #[test]
+#[ignore = "needs openssl and mtools: `just unit`"]
 fn boot_sig_is_what_raspberry_pis_tool_writes() {
     let (dir, key) = key();
     let made = signed(files(), 0xABCD, 1_700_000_000, &key).unwrap();
@@ -70,6 +71,7 @@ import sys; sys.stdout.buffer.write(bytes.fromhex(sys.stdin.read().strip()))' > 
 }
 
 #[test]
+#[ignore = "needs openssl and mtools: `just unit`"]
 fn the_ram_disk_is_a_fat_volume_with_free_clusters_at_its_end() {
     let (dir, key) = key();
     let made = signed(files(), 0xABCD, 0, &key).unwrap();
@@ -99,6 +101,7 @@ fn the_ram_disk_is_a_fat_volume_with_free_clusters_at_its_end() {
 }
 
 #[test]
+#[ignore = "needs openssl and mtools: `just unit`"]
 fn what_was_altered_or_signed_by_others_does_not_check() {
     let (dir, key) = key();
     let made = signed(files(), 1, 2, &key).unwrap();
@@ -134,6 +137,7 @@ fn what_was_altered_or_signed_by_others_does_not_check() {
 }
 
 #[test]
+#[ignore = "needs openssl and mtools: `just unit`"]
 fn a_ram_disk_that_the_bootloader_does_not_take_is_not_made() {
     let (_dir, key) = key();
     let files = vec![("kernel".to_owned(), vec![0; 95 << 20])];
