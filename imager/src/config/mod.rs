@@ -6,6 +6,8 @@ pub mod diagnostics;
 pub mod every_finding;
 pub mod image;
 pub mod image_file;
+#[cfg(test)]
+mod mistakes;
 #[cfg(feature = "schema")]
 mod schema;
 mod secure_boot;
