@@ -62,10 +62,11 @@ fn seed(run: usize) -> u64 {
     now.map_or(1, |since| since.as_nanos() as u64) ^ (run as u64) << 56 | 1
 }
 
-/// Bytes that do not compress (xorshift), as a program's mostly do not.
+/// A script whose rest does not compress (xorshift), as a program mostly does not.
 fn write_program(path: &Path, seed: u64) -> Result<()> {
     let mut state = seed.max(1);
     let mut bytes = Vec::with_capacity(PROGRAM);
+    bytes.extend_from_slice(b"#!/usr/bin/busybox true\n");
     while bytes.len() < PROGRAM {
         state ^= state << 13;
         state ^= state >> 7;

@@ -9,6 +9,7 @@
 //! - [`assembly`]: what an image is made of.
 //! - [`boot_method`]: the boards' ways to boot.
 //! - [`build`]: from all of these to the files of a build.
+//! - [`outputs`]: what a command may write over, and where.
 //!
 //! Keys, repositories and bundles are the crate `publisher`'s, media the crate `flash`'s, file systems the
 //! crate `imagefs`'s, UEFI programs the crate `uefi-image`'s.
@@ -32,4 +33,6 @@ pub mod command;
 pub mod config;
 mod host_runner;
 mod installation;
+pub mod outputs;
+mod private_key;
 pub mod sources;

@@ -273,6 +273,9 @@ impl Config {
         model_file::check_head(model)?;
         let inputs = model_file::inputs(model)
             .ok_or("model.tflite is damaged: its inputs cannot be read; is it whole?")?;
+        if !model_file::is_whole(model) {
+            return Err("model.tflite is cut off or damaged; copy or convert it again".into());
+        }
         let index = self.input.tensor();
         let tensor = inputs.get(index).ok_or_else(|| {
             format!(

@@ -46,6 +46,40 @@ fn is_text(bytes: &[u8]) -> bool {
     head.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..))
 }
 
+/// Whether operators, tensors and buffers are all there with their bytes, which those of a file that
+/// was cut off while it was copied are not.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    whole(bytes).is_some()
+}
+
+fn whole(bytes: &[u8]) -> Option<()> {
+    let model = Table::root(bytes)?;
+    let (codes, graphs, buffers) = (model.tables(1)?, model.tables(2)?, model.tables(4)?);
+    (0..codes.count).try_for_each(|index| codes.get(index)?.inside())?;
+    for index in 0..buffers.count {
+        let buffer = buffers.get(index)?;
+        buffer.inside()?;
+        buffer.has_bytes(0)?;
+        // Of models above 2 GiB the numbers lie behind the FlatBuffer.
+        let number = |field| buffer.field(field).map_or(Some(0), |at| read_u64(bytes, at));
+        let end = number(1)?.checked_add(number(2)?)?;
+        (end <= bytes.len() as u64).then_some(())?;
+    }
+    for index in 0..graphs.count {
+        let graph = graphs.get(index)?;
+        let (tensors, operators) = (graph.tables(0)?, graph.tables(3)?);
+        (0..operators.count).try_for_each(|index| operators.get(index)?.inside())?;
+        for index in 0..tensors.count {
+            let tensor = tensors.get(index)?;
+            tensor.inside()?;
+            tensor.has_bytes(3)?;
+            let buffer = tensor.field(2).map_or(Some(0), |at| read_u32(bytes, at))?;
+            ((buffer as usize) < buffers.count).then_some(())?;
+        }
+    }
+    Some(())
+}
+
 /// The inputs of the model's main graph.
 pub fn inputs(bytes: &[u8]) -> Option<Vec<InputTensor>> {
     check_head(bytes).ok()?;
@@ -108,6 +142,20 @@ impl<'a> Table<'a> {
         Some((at.checked_add(4)?, read_u32(self.bytes, at)? as usize))
     }
 
+    /// Whether the table lies in the file as far as its description says that it goes.
+    fn inside(&self) -> Option<()> {
+        let back = i64::from(read_u32(self.bytes, self.at)? as i32);
+        let description = usize::try_from(i64::try_from(self.at).ok()? - back).ok()?;
+        let length = usize::from(read_u16(self.bytes, description.checked_add(2)?)?);
+        self.bytes.get(self.at..self.at.checked_add(length)?).map(drop)
+    }
+
+    /// Whether a vector of bytes, if there is one, lies in the file.
+    fn has_bytes(&self, number: usize) -> Option<()> {
+        let Some((first, length)) = self.vector(number) else { return Some(()) };
+        self.bytes.get(first..first.checked_add(length)?).map(drop)
+    }
+
     fn tables(&self, number: usize) -> Option<Tables<'a>> {
         let (first, count) = self.vector(number)?;
         Some(Tables { bytes: self.bytes, first, count })
@@ -142,6 +190,10 @@ fn follow(bytes: &[u8], at: usize) -> Option<usize> {
 
 fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -199,15 +251,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_model_that_was_cut_off_is_not_whole() {
+        let keras = include_bytes!("../tests/models/keras_int8.tflite");
+        assert!(is_whole(keras));
+        for length in 0..keras.len() {
+            assert!(!is_whole(&keras[..length]), "{length}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_damage_makes_it_fall_over(at in 0usize..700, value: u8, cut in 0usize..700) {
             let mut bytes = tflite::dense_with_open_batch();
             let length = bytes.len();
             bytes[at % length] = value;
-            let _ = inputs(&bytes);
+            let _ = (inputs(&bytes), is_whole(&bytes));
             bytes.truncate(cut);
-            let _ = inputs(&bytes);
+            let _ = (inputs(&bytes), is_whole(&bytes));
         }
     }
 }

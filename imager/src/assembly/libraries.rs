@@ -1,126 +1,181 @@
-//! What a program reads while it starts: its interpreter and its shared libraries, so that PID 1
-//! can have them read ahead.
+//! What a program reads while it starts: its interpreter and its shared libraries. PID 1 has them
+//! read ahead; what is not on the root is found out here and not on the device.
 
 use std::collections::BTreeSet;
 
-use super::elf::section;
+use super::elf::{self, Object};
 use imagefs::tree::{Kind, Tree};
 
 /// More libraries than a program of a device has.
 const MOST: usize = 64;
-/// `d_tag` of the name of a library that is needed, and of the end (gABI, chapter 5).
-const NEEDED: u64 = 1;
-const END: u64 = 0;
+
+/// What a program needs that is not on the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The library's name.
+    pub name: String,
+    /// The path of the program or library that needs it.
+    pub by: String,
+    /// What is there instead.
+    pub instead: Instead,
+}
+
+/// What there is in the place of a library that is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instead {
+    /// Nothing.
+    Nothing,
+    /// A file of that name that is for another processor.
+    OtherProcessor(String),
+    /// The library without this version of its interface.
+    WithoutVersion(String),
+}
+
+/// The interpreter and the libraries of a program.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// The paths of those that are there, nearest first.
+    pub found: Vec<String>,
+    /// Those that are not.
+    pub missing: Vec<Missing>,
+}
 
 /// The paths of the interpreter and the libraries of the program at `program`, nearest first, as
-/// far as they lie where Debian's dynamic linker looks without being told. What is not found or
-/// not understood is left out: it is read when it is needed.
+/// far as they lie where the dynamic linker looks without being told. What is not found or not
+/// understood is left out: it is read when it is needed.
 pub fn of(tree: &Tree, program: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut names: Vec<String> = interpreter(tree, program).into_iter().collect();
+    needs(tree, program, &[]).found
+}
+
+/// What the dynamic linker finds of the libraries of the program at `program`, and what it does not.
+/// `first` are the folders of the variable `LD_LIBRARY_PATH` (ld.so(8)).
+pub fn needs(tree: &Tree, program: &str, first: &[&str]) -> Needs {
+    let mut needs = Needs::default();
+    let Some(object) = object(tree, program) else { return needs };
+    let machine = bytes(tree, program).and_then(elf::machine);
+    let interpreter = object.interpreter().filter(|path| bytes(tree, path).is_some());
+    needs.found.extend(interpreter.map(str::to_owned));
+    let own = run_folders(&object, program);
+    let usual = folders(object.interpreter());
     let mut known = BTreeSet::new();
-    found.append(&mut names);
-    let folders = folders(&found);
     let mut queue = vec![program.to_owned()];
     let mut next = 0;
     while let Some(path) = queue.get(next).cloned() {
         next += 1;
-        for name in bytes(tree, &path).map(needed).unwrap_or_default() {
-            let place = || folders.iter().map(|folder| format!("{folder}/{name}"));
-            let Some(path) = place().find(|path| bytes(tree, path).is_some()) else { continue };
-            if known.len() < MOST && known.insert(name) && !found.contains(&path) {
-                found.push(path.clone());
-                queue.push(path);
+        let Some(object) = self::object(tree, &path) else { continue };
+        let here = run_folders(&object, &path);
+        for name in object.needed() {
+            if known.len() >= MOST || !known.insert(name.to_owned()) {
+                continue;
+            }
+            let places = first.iter().map(|folder| (*folder).to_owned());
+            let places = places.chain(here.clone()).chain(own.clone()).chain(usual.clone());
+            match look_up(tree, name, places, machine) {
+                Ok(found) if needs.found.contains(&found) => {}
+                Ok(found) => {
+                    needs.found.push(found.clone());
+                    queue.push(found);
+                }
+                Err(instead) => {
+                    let (name, by) = (name.to_owned(), path.clone());
+                    needs.missing.push(Missing { name, by, instead });
+                }
             }
         }
     }
-    found
+    let users: Vec<&String> = queue.iter().collect();
+    needs
+        .missing
+        .extend(users.into_iter().filter_map(|user| old_library(tree, user, &needs.found)));
+    needs
+}
+
+/// The first library among `found` that lacks a version of its interface which `user` was linked
+/// with: the dynamic linker ends such a program.
+fn old_library(tree: &Tree, user: &str, found: &[String]) -> Option<Missing> {
+    for (library, version) in object(tree, user)?.versions() {
+        let is_it = |path: &&String| path.rsplit('/').next() == Some(library);
+        let Some(path) = found.iter().find(is_it) else { continue };
+        if object(tree, path).is_some_and(|object| !object.names_version(version)) {
+            let instead = Instead::WithoutVersion(version.to_owned());
+            return Some(Missing { name: library.to_owned(), by: user.to_owned(), instead });
+        }
+    }
+    None
+}
+
+/// The first file of that name for this processor; else one for another, if there is any.
+fn look_up(
+    tree: &Tree,
+    name: &str,
+    folders: impl Iterator<Item = String>,
+    machine: Option<u16>,
+) -> Result<String, Instead> {
+    let places: Vec<String> = match name.contains('/') {
+        true => vec![name.to_owned()],
+        false => folders.map(|folder| format!("{folder}/{name}")).collect(),
+    };
+    let mut instead = Instead::Nothing;
+    for place in places {
+        match bytes(tree, &place) {
+            Some(content) if elf::machine(content) == machine => return Ok(place),
+            Some(_) => instead = Instead::OtherProcessor(place),
+            None => {}
+        }
+    }
+    Err(instead)
+}
+
+/// The folders that an object names itself, `$ORIGIN` being its own.
+fn run_folders(object: &Object, path: &str) -> Vec<String> {
+    let origin = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let paths = object.run_paths().into_iter();
+    paths.map(|path| plain(&path.replace("${ORIGIN}", origin).replace("$ORIGIN", origin))).collect()
+}
+
+/// A path without `..`, which a tree does not look up.
+fn plain(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/').filter(|name| !matches!(*name, "" | ".")) {
+        match name {
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
 }
 
 /// `/usr/lib` and, from the interpreter's name, the architecture's folder below it.
-fn folders(interpreter: &[String]) -> Vec<String> {
-    let triplet = match interpreter.first().and_then(|path| path.rsplit('/').next()) {
+fn folders(interpreter: Option<&str>) -> Vec<String> {
+    let triplet = match interpreter.and_then(|path| path.rsplit('/').next()) {
         Some("ld-linux-aarch64.so.1") => Some("/usr/lib/aarch64-linux-gnu"),
         Some("ld-linux-x86-64.so.2") => Some("/usr/lib/x86_64-linux-gnu"),
         _ => None,
     };
-    triplet.into_iter().chain(["/usr/lib"]).map(String::from).collect()
+    triplet.into_iter().chain(["/usr/lib", "/usr/lib64"]).map(String::from).collect()
 }
 
-fn interpreter(tree: &Tree, program: &str) -> Option<String> {
-    let name = section(bytes(tree, program)?, b".interp")?;
-    let path = std::str::from_utf8(name.split(|byte| *byte == 0).next()?).ok()?;
-    bytes(tree, path).map(|_| path.to_owned())
+fn object<'a>(tree: &'a Tree, path: &str) -> Option<Object<'a>> {
+    Object::parse(bytes(tree, path)?)
 }
 
-fn bytes<'a>(tree: &'a Tree, path: &str) -> Option<&'a [u8]> {
+/// What is in the file at `path`.
+pub fn bytes<'a>(tree: &'a Tree, path: &str) -> Option<&'a [u8]> {
     match &tree.follow(path)?.kind {
         Kind::File(content) => Some(content.bytes()),
         _ => None,
     }
 }
 
-/// The names of the libraries that an object needs.
-fn needed(elf: &[u8]) -> Vec<String> {
-    let (Some(dynamic), Some(names)) = (section(elf, b".dynamic"), section(elf, b".dynstr")) else {
-        return Vec::new();
-    };
-    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(END);
-    let entries = dynamic.chunks_exact(16).map(|entry| (word(&entry[..8]), word(&entry[8..])));
-    let name = |at: u64| {
-        let name = names.get(usize::try_from(at).ok()?..)?.split(|byte| *byte == 0).next()?;
-        let name = std::str::from_utf8(name).ok()?;
-        (!name.is_empty() && !name.contains(['/', '\n', ' '])).then(|| name.to_owned())
-    };
-    entries
-        .take_while(|(tag, _)| *tag != END)
-        .filter(|(tag, _)| *tag == NEEDED)
-        .filter_map(|(_, value)| name(value))
-        .take(MOST)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::elf::made::object;
     use super::*;
 
-    /// An ELF object with these sections and nothing else.
-    fn object(sections: &[(&str, Vec<u8>)]) -> Vec<u8> {
-        let mut elf = vec![0; 64];
-        elf[..6].copy_from_slice(b"\x7FELF\x02\x01");
-        let (mut names, mut headers) = (vec![0], vec![0; 64]);
-        for (name, bytes) in sections.iter().map(|(n, b)| (*n, b.clone())).chain([("", vec![])]) {
-            let name = if name.is_empty() { ".shstrtab" } else { name };
-            let mut header = [0; 64];
-            header[..4].copy_from_slice(&(names.len() as u32).to_le_bytes());
-            names.extend_from_slice(name.as_bytes());
-            names.push(0);
-            let bytes = if name == ".shstrtab" { names.clone() } else { bytes };
-            header[24..32].copy_from_slice(&(elf.len() as u64).to_le_bytes());
-            header[32..40].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-            elf.extend_from_slice(&bytes);
-            headers.extend_from_slice(&header);
-        }
-        let table = elf.len() as u64;
-        elf.extend_from_slice(&headers);
-        elf[40..48].copy_from_slice(&table.to_le_bytes());
-        elf[58..60].copy_from_slice(&64u16.to_le_bytes());
-        elf[60..62].copy_from_slice(&(sections.len() as u16 + 2).to_le_bytes());
-        elf[62..64].copy_from_slice(&(sections.len() as u16 + 1).to_le_bytes());
-        elf
-    }
+    const LOADER: &str = "/lib/ld-linux-aarch64.so.1";
 
     fn dynamic(interpreter: Option<&str>, libraries: &[&str]) -> Vec<u8> {
-        let (mut names, mut entries) = (vec![0], Vec::new());
-        for library in libraries {
-            entries.extend_from_slice(&[NEEDED, names.len() as u64].map(u64::to_le_bytes).concat());
-            names.extend_from_slice(library.as_bytes());
-            names.push(0);
-        }
-        entries.extend_from_slice(&[0; 16]);
-        let mut sections = vec![(".dynamic", entries), (".dynstr", names)];
-        sections.extend(interpreter.map(|path| (".interp", format!("{path}\0").into_bytes())));
-        object(&sections)
+        object(interpreter, libraries, None)
     }
 
     fn tree(files: &[(&str, Vec<u8>)]) -> Tree {
@@ -133,24 +188,47 @@ mod tests {
 
     #[test]
     fn libraries_of_libraries_are_found_and_each_once() {
-        let loader = "/lib/ld-linux-aarch64.so.1";
         let folder = "/usr/lib/aarch64-linux-gnu";
         let tree = tree(&[
-            ("/usr/bin/x", dynamic(Some(loader), &["liba.so", "libc.so.6", "libgone.so"])),
-            (loader, dynamic(None, &[])),
+            ("/usr/bin/x", dynamic(Some(LOADER), &["liba.so", "libc.so.6", "libgone.so"])),
+            (LOADER, dynamic(None, &[])),
             ("/usr/lib/liba.so", dynamic(None, &["libb.so", "libc.so.6"])),
             (&format!("{folder}/libb.so"), dynamic(None, &["liba.so"])),
             (&format!("{folder}/libc.so.6"), dynamic(None, &["ld-linux-aarch64.so.1"])),
         ]);
         let found = of(&tree, "/usr/bin/x");
         let expected = [
-            loader.to_owned(),
+            LOADER.to_owned(),
             "/usr/lib/liba.so".into(),
             format!("{folder}/libc.so.6"),
             format!("{folder}/libb.so"),
             "/usr/lib/ld-linux-aarch64.so.1".into(),
         ];
         assert_eq!(found, expected);
+        let missing = needs(&tree, "/usr/bin/x", &[]).missing;
+        let (name, by) = ("libgone.so".to_owned(), "/usr/bin/x".to_owned());
+        assert_eq!(missing, [Missing { name, by, instead: Instead::Nothing }]);
+    }
+
+    #[test]
+    fn libraries_are_found_where_the_program_or_its_environment_says() {
+        let mut other = dynamic(None, &[]);
+        other[18] = 62;
+        let tree = tree(&[
+            ("/opt/bin/x", object(Some(LOADER), &["liba.so", "libb.so"], Some("$ORIGIN/../lib"))),
+            (LOADER, dynamic(None, &[])),
+            ("/opt/lib/liba.so", dynamic(None, &[])),
+            ("/usr/lib/libb.so", other),
+        ]);
+        let missing = needs(&tree, "/opt/bin/x", &[]).missing;
+        assert_eq!(missing.len(), 1);
+        assert_eq!(missing[0].instead, Instead::OtherProcessor("/usr/lib/libb.so".into()));
+        let tree = {
+            let mut tree = tree;
+            tree.file("/opt/more/libb.so", 0o644, dynamic(None, &[])).unwrap();
+            tree
+        };
+        assert_eq!(needs(&tree, "/opt/bin/x", &["/opt/more"]).missing, []);
     }
 
     #[test]

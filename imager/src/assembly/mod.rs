@@ -5,6 +5,7 @@
 //! both a signed slot, with [`payload_writer`] its update; [`disk_image`] lays out the disk.
 
 pub mod archives;
+pub mod at_hand;
 pub mod device_conf;
 pub mod device_tree;
 pub mod disk_image;
@@ -14,11 +15,13 @@ pub mod frame_cache;
 pub mod initramfs;
 pub mod kernel;
 pub mod libraries;
+pub mod models;
 pub mod modules;
 pub mod packaged_modules;
 pub mod packages;
 pub mod payload_writer;
 pub mod ports;
+pub mod programs;
 pub mod radio;
 pub mod root;
 pub mod root_layout;

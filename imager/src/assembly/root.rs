@@ -1,6 +1,8 @@
 //! The root file system: what the packages, wheels, files and models of an image come to.
 
-use anyhow::{Context, Result, bail};
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use formats::layout::{MANIFEST_KEYS, OTA_SETTINGS, SYSTEM_CONF, TUF_ROOT};
 use formats::manifest::FileHash;
 use sha2::{Digest, Sha256};
@@ -9,10 +11,11 @@ use super::device_conf::{self, OTA_PATH};
 use super::kernel::KernelFiles;
 use super::modules::Module;
 use super::root_layout::{MODELS, RUNNER_PATH, merged};
-use super::{archives, libraries, packages, ports, radio, skeleton, ssh, wifi};
+use super::{archives, libraries, models, packages, ports, programs, radio, skeleton, ssh, wifi};
 use crate::boot_method::DeviceProgram;
 use crate::config::image::{FileEntry, ModelEntry, Origin};
 use crate::config::{Board, Image};
+use crate::private_key;
 use crate::sources::Inputs;
 use crate::sources::request::ENGINE_WHEEL;
 use debian::deb::Deb;
@@ -52,6 +55,8 @@ pub struct Root {
     pub tree: Tree,
     /// The model files, for the manifest.
     pub models: Vec<FileHash>,
+    /// What whoever builds it should hear.
+    pub notices: Vec<String>,
 }
 
 /// Puts the root together.
@@ -88,12 +93,12 @@ pub fn build(
             tree.file(&format!("{MANIFEST_KEYS}/{number}"), 0o644, format!("{key}\n").as_bytes())?;
         }
     }
-    let mut models = Vec::new();
+    let mut model_files = Vec::new();
     if !image.models.is_empty() {
         tree.file(RUNNER_PATH, 0o755, binaries.runner.as_slice())?;
         tree.file(ENGINE_PATH, 0o644, inputs.wheel(ENGINE_WHEEL)?.member(ENGINE_MEMBER)?)?;
         for model in &image.models {
-            models.push(add_model(&mut tree, inputs, model)?);
+            model_files.push(add_model(&mut tree, inputs, model)?);
         }
     }
     for wheel in &image.wheels {
@@ -112,23 +117,17 @@ pub fn build(
     for workload in &image.workloads {
         let program = workload.command().first().context("a workload without a command")?;
         if let Some(binary) = &workload.binary {
-            tree.file(program, 0o755, inputs.local(binary)?)?;
-        }
-        match tree.follow(program).map(|node| (&node.kind, node.mode)) {
-            Some((Kind::File(_), mode)) if mode & 0o111 != 0 => {}
-            Some(_) => bail!("workload {}: {program} is not an executable file", workload.name()),
-            None => bail!(
-                "workload {}: nothing puts {program} on the root; add it with `binary`, [[file]] or [debian]",
-                workload.name()
-            ),
+            tree.file(program, 0o755, local(inputs, binary)?)?;
         }
     }
+    programs::check(&tree, image, board)?;
+    let notices = models::check(&tree, image)?;
     let ahead = read_ahead(&tree, image);
     let ports = ports::of(&tree, image)?;
     let newest = inputs.newest()?;
     let system = device_conf::system_conf(image, board, &modules, &ahead, newest, &ports)?;
     tree.file(SYSTEM_CONF, 0o644, system.to_text().as_bytes())?;
-    Ok(Root { tree, models })
+    Ok(Root { tree, models: model_files, notices })
 }
 
 /// What the vital workloads read while they start, each file once: programs first, then what these
@@ -173,10 +172,10 @@ fn add_package(tree: &mut Tree, deb: &Deb) -> Result<()> {
     Ok(())
 }
 
-fn add_model(tree: &mut Tree, inputs: &Inputs, model: &ModelEntry) -> Result<FileHash> {
+pub(super) fn add_model(tree: &mut Tree, inputs: &Inputs, model: &ModelEntry) -> Result<FileHash> {
     let folder = format!("{MODELS}/{}", model.name());
     let read = |origin: &Origin| match origin {
-        Origin::Local(path) => inputs.local(path),
+        Origin::Local(path) => local(inputs, path),
         Origin::Wheel { name, member } => inputs.wheel(name)?.member(member),
     };
     let bytes = read(model.model())?;
@@ -187,15 +186,25 @@ fn add_model(tree: &mut Tree, inputs: &Inputs, model: &ModelEntry) -> Result<Fil
         name: path.clone(),
     };
     tree.file(&path, 0o644, bytes)?;
-    tree.file(&format!("{folder}/model.toml"), 0o644, inputs.local(&model.config)?)?;
+    tree.file(&format!("{folder}/model.toml"), 0o644, local(inputs, &model.config)?)?;
     for origin in model.files() {
         tree.file(&format!("{folder}/{}", origin.file_name()), 0o644, read(origin)?)?;
     }
     Ok(hash)
 }
 
-fn add_local(tree: &mut Tree, inputs: &Inputs, entry: &FileEntry) -> Result<()> {
+/// The bytes of a local file, which hold no private key.
+pub(super) fn local(inputs: &Inputs, path: &Path) -> Result<Vec<u8>> {
+    let bytes = inputs.local(path)?;
+    private_key::refuse(&path.display().to_string(), &bytes)?;
+    Ok(bytes)
+}
+
+pub(super) fn add_local(tree: &mut Tree, inputs: &Inputs, entry: &FileEntry) -> Result<()> {
     for (file, inside) in inputs.local_tree(&entry.source) {
+        if entry.excludes(inside) {
+            continue;
+        }
         let path = match inside {
             "" => entry.path.to_string(),
             inside => format!("{}/{inside}", entry.path),
@@ -205,7 +214,58 @@ fn add_local(tree: &mut Tree, inputs: &Inputs, entry: &FileEntry) -> Result<()> 
             continue;
         }
         let mode = entry.mode.map_or(file.default_mode(), |mode| mode.0) as u16;
-        tree.file(&path, mode, file.read()?)?;
+        let bytes = file.read()?;
+        private_key::refuse(&file.path, &bytes)?;
+        tree.file(&path, mode, bytes)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::local;
+    use std::fs;
+
+    /// The files of a folder as inputs, and nothing else.
+    fn inputs(folder: &Path, image: &Image) -> Inputs {
+        let entry = &image.files[0];
+        let excluded = |inside: &Path| entry.excludes(inside.to_str().unwrap());
+        Inputs {
+            root: vec![],
+            kernel: vec![],
+            kernel_archives: vec![],
+            archives: vec![],
+            firmware: None,
+            board_firmware: None,
+            wifi_firmware: vec![],
+            stub: None,
+            wheels: vec![],
+            files: local::find(folder, &entry.source, &excluded).unwrap(),
+        }
+    }
+
+    /// The paths that a project's folder brings onto the root.
+    fn packed(folder: &Path, more: &str) -> Result<Vec<String>> {
+        let path = folder.join("demo.toml");
+        let head = "name = \"demo\"\nversion = \"1\"\nsequence = 1\n[[file]]\nsource = \".\"\npath = \"/all\"\n";
+        fs::write(&path, format!("{head}{more}\n")).unwrap();
+        let image = Image::load(&path)?;
+        let mut tree = Tree::usr_merged(0);
+        add_local(&mut tree, &inputs(folder, &image), &image.files[0])?;
+        let files = tree.iter().filter(|(_, node)| matches!(node.kind, Kind::File(_)));
+        Ok(files.map(|(path, _)| path.to_owned()).collect())
+    }
+
+    #[test]
+    fn private_keys_do_not_get_into_an_image() {
+        let dir = tempfile::tempdir().unwrap();
+        publisher::keys::generate(&dir.path().join("keys")).unwrap();
+        let message = packed(dir.path(), "").unwrap_err().to_string();
+        assert!(message.contains("keys/image.key is a private key"), "{message}");
+        assert!(message.contains("`exclude`"), "{message}");
+        let files = packed(dir.path(), "exclude = [\"keys/*.key\"]").unwrap();
+        assert!(files.contains(&"all/keys/image.pub".to_owned()), "{files:?}");
+        assert_eq!(packed(dir.path(), "exclude = [\"keys\"]").unwrap(), ["all/demo.toml"]);
+    }
 }

@@ -28,6 +28,39 @@ pub struct SlotImage {
     pub stream: CompressedStream,
 }
 
+/// Per cent of a partition above which it is said that it fills up.
+const NEARLY_FULL: u64 = 80;
+
+impl SlotImage {
+    /// A warning where the root fills most of its partition: the next version may not fit, and
+    /// devices keep the partitions that they were flashed with.
+    pub fn nearly_full(&self, board: &Board) -> Option<String> {
+        nearly_full(self.root.len() as u64, board.partitions.root())
+    }
+}
+
+fn nearly_full(root: u64, partition: u64) -> Option<String> {
+    let percent = root.saturating_mul(100) / partition.max(1);
+    (percent >= NEARLY_FULL).then(|| {
+        format!(
+            "the root fills {percent} % of its partition ({} of {} MiB), and devices keep the partitions \
+             that they were flashed with; before more is flashed, {}",
+            root >> 20,
+            partition >> 20,
+            more_room(root)
+        )
+    })
+}
+
+/// How a root of so many bytes gets room: a partition with as much again to grow into.
+fn more_room(root: u64) -> String {
+    let proposed = ((2 * root) >> 20).next_multiple_of(64).max(64);
+    format!(
+        "make it larger with `[disk] root = \"{proposed}M\"` in the image file, or take something out of \
+         the image (docs/image-file.md, \"[disk]\")"
+    )
+}
+
 /// Makes the images of `root` and `boot_files`, describes them in a manifest and signs it with
 /// each of `keys`.
 ///
@@ -67,14 +100,8 @@ pub fn build(
         boot_files: boot_hashes,
         models: root.models,
     };
-    payload::check_fits(&manifest, board.partitions.boot(), board.partitions.root()).map_err(
-        |e| {
-            anyhow!(
-                "{e} ({} MiB); enlarge it in the board file or take something out of the image",
-                board.partitions.root() >> 20
-            )
-        },
-    )?;
+    payload::check_fits(&manifest, board.partitions.boot(), board.partitions.root())
+        .map_err(|e| anyhow!("{e}; {}", more_room(manifest.root_size + manifest.root_hash_size)))?;
     let text = manifest.to_text();
     let sign = |key: &SigningKey| {
         let public = key.verifying_key().to_bytes();
@@ -161,4 +188,19 @@ fn hashes(tree: &Tree) -> Vec<FileHash> {
         }
     }
     hashes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_fills_its_partition_is_warned_of() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(nearly_full(76 * MIB, 96 * MIB), None);
+        let warning = nearly_full(77 * MIB, 96 * MIB).unwrap();
+        assert!(warning.contains("fills 80 % of its partition (77 of 96 MiB)"), "{warning}");
+        assert!(warning.contains("[disk] root = \"192M\""), "{warning}");
+        assert!(more_room(MIB).contains("root = \"64M\""));
+    }
 }

@@ -12,6 +12,15 @@ use crate::config::image::{ModelEntry, Origin};
 use crate::host_runner::{HostRunner, golden_files};
 use crate::sources::Inputs;
 
+/// Whether they are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Golden {
+    /// As always.
+    Run,
+    /// The user has said so.
+    Skip,
+}
+
 /// Runs them all. Fails on the first model that answers otherwise; says which could not be run.
 pub fn check(image: &Image, inputs: &Inputs) -> Result<()> {
     if image.models.is_empty() {

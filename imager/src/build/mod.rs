@@ -3,6 +3,7 @@
 
 pub mod assemble;
 pub mod golden;
+pub mod own_outputs;
 pub mod prepare;
 pub mod programs;
 mod stamp;

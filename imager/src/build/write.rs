@@ -14,6 +14,7 @@ use crate::assembly::disk_image;
 use crate::assembly::root::DeviceBinaries;
 use crate::assembly::slot_image::Identity;
 use crate::config::{Board, Image};
+use crate::outputs;
 use crate::sources::{Inputs, sbom};
 
 /// The names of what a build writes.
@@ -43,6 +44,14 @@ impl Outputs {
 
     fn files(&self) -> [&Path; 3] {
         [&self.img, &self.update, &self.sbom]
+    }
+
+    /// Fails when one of them would take the place of something else, or they would lie inside a
+    /// repository or beside private keys.
+    pub fn check(&self) -> Result<()> {
+        outputs::check(&self.img, &outputs::DISK)?;
+        outputs::check_kind(&self.update, &outputs::UPDATE)?;
+        outputs::check_kind(&self.sbom, &outputs::SBOM)
     }
 
     /// Whether a build with this stamp wrote them, and nobody touched them since.

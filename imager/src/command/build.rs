@@ -8,7 +8,8 @@ use clap::Args;
 
 use crate::assembly::slot_image::{Identity, SlotImage};
 use crate::build::assemble::assemble;
-use crate::build::golden;
+use crate::build::golden::Golden;
+use crate::build::own_outputs;
 use crate::build::prepare::{self, BuildKeys};
 use crate::build::programs;
 use crate::build::write::Outputs;
@@ -53,8 +54,13 @@ pub struct BuildArgs {
 pub fn run(args: BuildArgs) -> Result<()> {
     let start = Instant::now();
     let image = Image::load(&args.image)?;
-    let board = Board::load(&args.board, args.image.parent().unwrap_or(Path::new(".")))?;
+    let board = Board::load(&args.board, args.image.parent().unwrap_or(Path::new(".")))?
+        .with_sizes(&image.disk);
     image.secure_boot.check(&board)?;
+
+    let outputs = Outputs::new(&args.out, &image, &board);
+    outputs.check()?;
+    own_outputs::refuse(&image, &args.out)?;
 
     // Prepare: all that the build depends on.
     let folder = programs::folder(args.device.as_deref(), board.debian.architecture)?;
@@ -64,7 +70,6 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let programs = programs::read(&folder, &board)?;
     let lock = locked.lock().text()?;
     let stamp = prepare::stamp(&image, &board, &lock, &keys, &programs)?;
-    let outputs = Outputs::new(&args.out, &image, &board);
     image.warnings().iter().for_each(|warning| eprintln!("WARNING: {warning}"));
     if outputs.are_up_to_date(&stamp) {
         println!("{} is up to date", outputs.img.display());
@@ -73,23 +78,27 @@ pub fn run(args: BuildArgs) -> Result<()> {
 
     // Assemble: the slot, its signature, and what lies beside it on the disk.
     let inputs = locked.fetch()?;
-    if !args.skip_golden {
-        golden::check(&image, &inputs)?;
-    }
     eprintln!("building {} {} for {}", image.name, image.version, board.name());
-    let parts = assemble(&image, &board, &keys, &programs, &inputs, &options.cache)?;
+    let golden = if args.skip_golden { Golden::Skip } else { Golden::Run };
+    let parts = assemble(&image, &board, &keys, &programs, &inputs, &options.cache, golden)?;
 
     // Write: disk image, update and bill of materials.
     let identity = Identity { image: &image, board: &board };
     outputs.write(&identity, &parts, &inputs, &programs, &stamp)?;
-    report(&outputs, &parts.slot, start);
+    report(&outputs, &parts.slot, &board, start);
     Ok(())
 }
 
-fn report(outputs: &Outputs, slot: &SlotImage, start: Instant) {
+fn report(outputs: &Outputs, slot: &SlotImage, board: &Board, start: Instant) {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     println!("{}", outputs.img.display());
     println!("{} ({})", outputs.update.display(), mib(slot.stream.table.file_size()));
     println!("{}", outputs.sbom.display());
-    println!("root {}, in {:.1} s", mib(slot.root_size), start.elapsed().as_secs_f64());
+    println!(
+        "root {} of {}, in {:.1} s",
+        mib(slot.root_size),
+        mib(board.partitions.root()),
+        start.elapsed().as_secs_f64()
+    );
+    slot.nearly_full(board).iter().for_each(|warning| eprintln!("WARNING: {warning}"));
 }

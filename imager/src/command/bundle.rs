@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use publisher::bundle::{Choice, bundle};
 
+use crate::outputs;
+
 /// Arguments of `imager bundle`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -17,7 +19,7 @@ pub struct BundleArgs {
     /// The repository's folder.
     #[arg(long, value_name = "DIR")]
     repo: PathBuf,
-    /// The bundle to write.
+    /// The bundle to write. One that is there is replaced, any other file is not.
     #[arg(long, value_name = "FILE.bundle")]
     out: PathBuf,
     /// Of the image with this name; needed where the repository has several.
@@ -33,6 +35,7 @@ pub struct BundleArgs {
 
 /// Runs `imager bundle`.
 pub fn run(args: BundleArgs) -> Result<()> {
+    outputs::check(&args.out, &outputs::BUNDLE)?;
     let choice = Choice { name: args.name, board: args.board, version: args.version };
     let bundled = bundle(&args.repo, &choice, &args.out)?;
     println!(

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use debian::cache::Cache;
 use publisher::keys;
 
+use crate::assembly::at_hand;
 use crate::build::programs;
 use crate::config::{Board, Image, every_finding, image_file};
+use crate::sources::local::LocalFile;
 use crate::sources::lock::{self, Lock};
 use crate::sources::what_is_missing;
 
@@ -42,9 +45,13 @@ pub fn run(args: CheckArgs) -> Result<()> {
     let boards = boards(&path, &args.board, &mut findings);
     keys_folder(&args.keys, &mut findings);
     if let Some(image) = &image {
-        what_is_missing::files(image, &mut findings);
+        let files = what_is_missing::files(image, &mut findings);
+        let whole = findings.is_empty();
         for board in &boards {
             of_board(image, board, &args.keys, &mut findings);
+            if whole {
+                own_files(image, board, &files, &mut findings);
+            }
         }
     }
     let mut seen = Vec::new();
@@ -113,6 +120,20 @@ fn keys_folder(folder: &Path, findings: &mut Vec<String>) {
         keys::tuf_root(folder).err(),
     ];
     findings.extend(wrong.into_iter().flatten().map(|error| format!("{error:#}")));
+}
+
+/// What a build would refuse of the user's own files and of the models.
+fn own_files(image: &Image, board: &Board, files: &[LocalFile], findings: &mut Vec<String>) {
+    let inputs =
+        Cache::open().and_then(|cache| what_is_missing::at_hand(image, board, files, &cache));
+    match inputs {
+        Ok(Some(inputs)) => findings.extend(at_hand::findings(image, board, &inputs)),
+        Ok(None) => eprintln!(
+            "NOTICE: {}: a wheel has not been fetched yet, so that models and files were not looked into; `imager lock` fetches it",
+            board.name()
+        ),
+        Err(error) => findings.push(format!("{error:#}")),
+    }
 }
 
 fn of_board(image: &Image, board: &Board, keys: &Path, findings: &mut Vec<String>) {

@@ -7,6 +7,8 @@ use publisher::boot_key::{self, BootKey};
 use publisher::{keys, secure_boot_keys};
 use tuf::author::id_of_key;
 
+use crate::outputs;
+
 /// Makes the keys that sign images and repositories. Existing keys are never overwritten.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -35,6 +37,7 @@ pub struct KeygenArgs {
 
 /// Makes the key pairs and says what to do with them.
 pub fn run(args: KeygenArgs) -> Result<()> {
+    outputs::check_outside_repositories(&args.out)?;
     let dir = args.out.display();
     if let Some(name) = &args.role {
         keys::generate_one(&args.out, name)?;

@@ -13,6 +13,7 @@ use tuf::Time;
 
 use self::rollout::RolloutArgs;
 use super::clock::ClockArgs;
+use crate::outputs;
 
 /// Publishes updates in a repository, a folder that any HTTP server can serve. Without a FILE it
 /// renews the repository's signatures.
@@ -25,7 +26,7 @@ use super::clock::ClockArgs;
   imager publish --repo repo --prune 5 out/demo-qemu-arm64-1.0.9.update
   imager publish --repo repo                       renews the signatures, for a timer")]
 pub struct PublishArgs {
-    /// The repository's folder; made if it is not there.
+    /// The repository's folder; with a FILE made if it is not there.
     #[arg(long, value_name = "DIR")]
     repo: PathBuf,
     /// The folder with the keys that `imager keygen` made.
@@ -85,6 +86,7 @@ impl PublishArgs {
 /// Runs `imager publish`.
 pub fn run(args: PublishArgs) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    outputs::check_new_repository(&args.repo)?;
     let tell = &mut |line| eprintln!("{line}");
     for line in publish(&args.request(), Time(now.as_secs()), tell)? {
         println!("{line}");

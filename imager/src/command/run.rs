@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,12 @@ use clap::Args;
 use super::sparse;
 use crate::config::board::{Architecture, Board, Firmware, Qemu};
 use crate::config::values::{Size, parse_size};
+use crate::outputs::{self, DISK, UEFI_VARIABLES};
+
+/// Less than any image starts with; a number without a unit is bytes.
+const LEAST_MEMORY: u64 = 64 << 20;
+/// U-Boot and EDK II have ten times as much.
+const LEAST_FIRMWARE: u64 = 64 << 10;
 
 /// Runs an image in QEMU, with its console in this terminal.
 #[derive(Debug, Args)]
@@ -110,7 +117,15 @@ pub fn run(args: RunArgs) -> Result<()> {
             install.unwrap_or_default()
         );
     }
+    check_firmware(&firmware)?;
+    let memory = args.memory.unwrap_or(qemu.memory);
+    ensure!(
+        memory.0 >= LEAST_MEMORY,
+        "--memory is {} bytes, and no image starts with less than 64M; write it like 512M or 1G",
+        memory.0
+    );
     let disk = args.disk.clone().unwrap_or_else(|| with_end(&args.image, ".disk"));
+    check_what_is_written(&args, &disk)?;
     let emulator = format!("qemu-system-{}", board.debian.architecture.machine());
     let arguments = arguments(&args, board.debian.architecture, qemu, &firmware, &disk);
     if args.dry_run {
@@ -148,9 +163,25 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Catches what is no firmware: QEMU would run it, hang, and say nothing.
+fn check_firmware(firmware: &Path) -> Result<()> {
+    let named = || format!("{} cannot be read", firmware.display());
+    let bytes = fs::metadata(firmware).with_context(named)?.len();
+    let mut start = Vec::new();
+    let file = File::open(firmware).with_context(named)?;
+    file.take(1024).read_to_end(&mut start).with_context(named)?;
+    let is_text = std::str::from_utf8(&start).is_ok_and(|text| !text.contains('\0'));
+    let is_disk = start.get(512..520) == Some(b"EFI PART");
+    ensure!(
+        bytes >= LEAST_FIRMWARE && !is_text && !is_disk,
+        "{} is no firmware for this machine; leave --firmware out, or name the file of a firmware's package",
+        firmware.display()
+    );
+    Ok(())
+}
+
 /// Catches the wrong file before QEMU boots into nothing.
 fn check_image(image: &Path) -> Result<()> {
-    use std::io::Read;
     let mut start = Vec::new();
     File::open(image)
         .and_then(|file| file.take(520).read_to_end(&mut start))
@@ -174,6 +205,28 @@ fn board_of(image: &Path, near: &Path) -> Result<Board> {
     }
 }
 
+/// Catches what the machine must not write: the built image itself, and what is neither a disk nor
+/// free for one.
+fn check_what_is_written(args: &RunArgs, disk: &Path) -> Result<()> {
+    outputs::check(disk, &DISK)?;
+    for other in args.disk_before.iter().chain(&args.disk_behind) {
+        ensure!(other.exists(), "{} is not there", other.display());
+        outputs::check_kind(other, &DISK)?;
+    }
+    for path in args.disk_before.iter().chain(&args.disk_behind).map(PathBuf::as_path).chain([disk])
+    {
+        ensure!(
+            !outputs::is_same_file(path, &args.image),
+            "{} is the built image itself, which the machine would write: leave --disk out, and it gets a copy",
+            path.display()
+        );
+    }
+    match &args.variables {
+        Some(variables) => outputs::check(variables, &UEFI_VARIABLES),
+        None => Ok(()),
+    }
+}
+
 /// Sees to it that the disk file is there, made from this image, and large enough.
 fn prepare_disk(args: &RunArgs, disk: &Path) -> Result<()> {
     let made = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
@@ -181,6 +234,7 @@ fn prepare_disk(args: &RunArgs, disk: &Path) -> Result<()> {
         && made(disk).is_some_and(|at| made(&args.image).is_some_and(|img| img > at));
     if old {
         let aside = with_end(disk, ".old");
+        outputs::check_kind(&aside, &DISK)?;
         fs::rename(disk, &aside)
             .with_context(|| format!("{} cannot be renamed", disk.display()))?;
         eprintln!(

@@ -4,7 +4,9 @@
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::address;
 use super::diagnostics::{Document, Finding};
+use super::pattern::is_pattern;
 use super::values::Line;
 use debian::hash::Sha256;
 
@@ -89,11 +91,8 @@ pub fn check(
             }
             (Some(_), None) => {}
             (None, Some(url)) => {
-                let host =
-                    ["https://", "http://"].iter().find_map(|s| url.get_ref().strip_prefix(s));
-                if host.is_none_or(str::is_empty) || url.get_ref().contains(' ') {
-                    let why = "`url` does not start with https:// or http://; use `path` for a \
-                               file of this machine";
+                if let Some(why) = address::problem(url.get_ref()) {
+                    let why = format!("`url` {why}; use `path` for a file of this machine");
                     return Err(document.at(url.span(), why));
                 }
                 if entry.sha256.is_none() {
@@ -130,9 +129,4 @@ pub fn check(
         }
     }
     Ok(())
-}
-
-fn is_pattern(path: &str) -> bool {
-    let path = path.trim_matches('/');
-    !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }

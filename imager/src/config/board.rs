@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::archive::Place;
 use super::diagnostics::{Document, Finding};
+use super::disk::Disk;
 use super::values::{BoardName, Line, Size, Suite};
 use crate::boot_method::{self, BootKeys, Target};
 
@@ -145,6 +146,21 @@ impl Partitions {
 }
 
 impl Board {
+    /// The same board with the partitions' sizes that an image asks for.
+    pub fn with_sizes(mut self, disk: &Disk) -> Board {
+        let partitions = &mut self.partitions;
+        for (size, wanted) in [
+            (&mut partitions.boot, disk.boot()),
+            (&mut partitions.root, disk.root()),
+            (&mut partitions.data, disk.data()),
+        ] {
+            if let Some(bytes) = wanted {
+                *size = Spanned::new(size.span(), Size(bytes));
+            }
+        }
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &BoardName {
         self.name.get_ref()
@@ -178,8 +194,7 @@ impl Board {
     }
 
     fn from_document(document: &Document, path: &Path) -> Result<Self> {
-        Self::read(document, path)
-            .with_context(|| format!("{} is not a valid board file", path.display()))
+        Ok(Self::read(document, path)?)
     }
 
     fn read(document: &Document, path: &Path) -> Result<Self, Finding> {

@@ -104,9 +104,27 @@ impl Document {
         }
         let what = wording::plain(error.message());
         match error.span() {
-            Some(span) => self.at(span, what),
+            Some(span) => self.at(self.key_behind(span, error.message()), what),
             None => self.whole(what),
         }
+    }
+
+    /// Of a table that is read by its `kind`, serde knows the whole and not the key that it did not
+    /// know: that one is looked for behind the table's start.
+    fn key_behind(&self, span: Range<usize>, message: &str) -> Range<usize> {
+        let unknown =
+            message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        let table = self.text.get(span.clone()).unwrap_or_default();
+        let (Some(key), true) = (unknown, table.starts_with('[')) else { return span };
+        let mut at = span.start;
+        for line in self.text[span.start..].split_inclusive('\n') {
+            let rest = line.trim_start().strip_prefix(key).map(str::trim_start);
+            if rest.is_some_and(|rest| rest.starts_with('=')) {
+                return at..at + line.len();
+            }
+            at += line.len();
+        }
+        span
     }
 
     /// A finding at a byte range of the text.

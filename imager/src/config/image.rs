@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use formats::layout::TLS_ROOTS;
 pub use formats::ota_settings::Reboot;
 use serde::de::Error as _;
@@ -11,6 +11,8 @@ use toml::Spanned;
 
 use super::archive::{self, ArchiveEntry, Only};
 use super::diagnostics::{Document, Finding};
+use super::disk::Disk;
+use super::pattern::{is_pattern, names};
 pub use super::secure_boot::SecureBoot;
 use super::update;
 pub use super::update::{Tls, Update};
@@ -53,6 +55,9 @@ pub struct Image {
     /// The network and the time.
     #[serde(default)]
     pub network: Network,
+    /// Sizes of partitions instead of the board's.
+    #[serde(default)]
+    pub disk: Disk,
     /// Packages to add.
     #[serde(default)]
     pub debian: Debian,
@@ -133,6 +138,18 @@ pub struct FileEntry {
     pub path: DevicePath,
     /// Its permissions; else 0755 for what its owner may execute and 0644 for the rest.
     pub mode: Option<Mode>,
+    /// Of a folder: files and folders to leave out, by their paths inside it.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<Line>"))]
+    exclude: Vec<Spanned<Line>>,
+}
+
+impl FileEntry {
+    /// Whether a path inside the folder is left out.
+    pub fn excludes(&self, inside: &str) -> bool {
+        let mut patterns = self.exclude.iter().map(|pattern| pattern.get_ref().trim_matches('/'));
+        patterns.any(|pattern| names(pattern, inside))
+    }
 }
 
 /// `[[wheel]]`: a Python wheel to take files out of. Nothing of it is installed or run.
@@ -230,7 +247,8 @@ impl ModelEntry {
 /// The roots of `[update.tls]` as a file of the image.
 fn tls_roots(tls: &Tls) -> Option<FileEntry> {
     let path = DevicePath::new(TLS_ROOTS).ok()?;
-    Some(FileEntry { source: tls.roots.clone(), path, mode: Some(Mode(0o644)) })
+    let (source, mode) = (tls.roots.clone(), Some(Mode(0o644)));
+    Some(FileEntry { source, path, mode, exclude: Vec::new() })
 }
 
 fn zero() -> Spanned<u64> {
@@ -262,8 +280,7 @@ impl Image {
     /// Reads and checks the image file at `path`.
     pub fn load(path: &Path) -> Result<Self> {
         let document = Document::read(path)?;
-        Self::read(&document, path)
-            .with_context(|| format!("{} is not a valid image file", path.display()))
+        Ok(Self::read(&document, path)?)
     }
 
     /// The number that orders versions, at least 1.
@@ -327,7 +344,13 @@ impl Image {
             return Err(document.whole(format!("`ntp`: {:?} is not a host", host.as_str())));
         }
         self.update.as_ref().map_or(Ok(()), |update| update::check_link(update, document))?;
+        self.disk.check(document)?;
         archive::check(&self.archives, Only::Needed, document)?;
+        let patterns = self.files.iter().flat_map(|file| &file.exclude);
+        if let Some(bad) = patterns.into_iter().find(|pattern| !is_pattern(pattern.get_ref())) {
+            let why = "`exclude` names files or folders by their paths inside `source`";
+            return Err(document.at(bad.span(), why));
+        }
         self.check_models(document)?;
         if self.network.ssh && !self.debug {
             return Err(document.whole(

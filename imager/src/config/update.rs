@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use tuf::ferrite::is_group;
 
+use super::address;
 use super::diagnostics::{Document, Finding};
 use super::values::{Line, Size, Span};
 
@@ -109,10 +110,8 @@ fn default_trial_timeout() -> Span {
 /// What the address and the times have to be.
 pub fn check(update: &Update, document: &Document) -> Result<(), Finding> {
     let url = update.url();
-    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    if host.is_none_or(str::is_empty) || url.contains(' ') {
-        let why = format!("{url:?} is not an address that starts with http:// or https://");
-        return Err(document.at(update.url.span(), why));
+    if let Some(why) = address::problem(url) {
+        return Err(document.at(update.url.span(), format!("`url` {url:?} {why}")));
     }
     if let Some(tries) = update.tries.as_ref().filter(|t| !(1..=255).contains(t.get_ref())) {
         return Err(document.at(tries.span(), "`tries` is between 1 and 255"));
@@ -138,16 +137,15 @@ pub fn check_link(update: &Update, document: &Document) -> Result<(), Finding> {
     }
     if let Some(proxy) = &update.proxy {
         let text = proxy.get_ref();
-        if text.strip_prefix("http://").is_none_or(str::is_empty) || text.contains(' ') {
+        if !text.starts_with("http://") || address::problem(text).is_some() {
             return Err(document.at(proxy.span(), "`proxy` is not like \"http://HOST:PORT\""));
         }
     }
     let secure = |url: &str| url.starts_with("https://");
     if let Some(report) = &update.report_url {
         let text = report.get_ref();
-        let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-        if host.is_none_or(str::is_empty) || text.contains(' ') {
-            let why = "`report_url` does not start with http:// or https://";
+        if let Some(why) = address::problem(text) {
+            let why = format!("`report_url` {:?} {why}", text.as_str());
             return Err(document.at(report.span(), why));
         }
     }

@@ -69,7 +69,7 @@ pub fn find(folder: &Path, entry: &ArchiveEntry) -> Result<ResolvedArchive> {
             "archive {}: is a folder, which has no `sha256`: the lock pins it; remove the key",
             path.display()
         );
-        let files = local::find(&path, Path::new(""))?;
+        let files = local::find(&path, Path::new(""), &|_| false)?;
         let size: u64 = files.iter().map(|file| file.size).sum();
         ensure!(
             size <= MAX_UNPACKED,

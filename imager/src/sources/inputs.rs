@@ -11,7 +11,7 @@ use debian::deb::Deb;
 use debian::tarball::Tarball;
 
 /// All inputs of an image on one board.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Inputs {
     /// The packages of the root, sorted by name.
     pub root: Vec<Deb>,

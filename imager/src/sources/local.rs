@@ -51,15 +51,27 @@ impl LocalFile {
     }
 }
 
-/// The file at `source`, relative to `folder`, or all files below it, sorted by path.
-pub fn find(folder: &Path, source: &Path) -> Result<Vec<LocalFile>> {
+/// The file at `source`, relative to `folder`, or all files below it, sorted by path; without those
+/// whose path inside it `excluded` holds for.
+pub fn find(
+    folder: &Path,
+    source: &Path,
+    excluded: &dyn Fn(&Path) -> bool,
+) -> Result<Vec<LocalFile>> {
     let mut found = Vec::new();
-    walk(folder, source, 0, &mut found)?;
+    let left_out = |path: &Path| path.strip_prefix(source).is_ok_and(excluded);
+    walk(folder, source, 0, &left_out, &mut found)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
-fn walk(folder: &Path, path: &Path, depth: usize, found: &mut Vec<LocalFile>) -> Result<()> {
+fn walk(
+    folder: &Path,
+    path: &Path,
+    depth: usize,
+    left_out: &dyn Fn(&Path) -> bool,
+    found: &mut Vec<LocalFile>,
+) -> Result<()> {
     let place = folder.join(path);
     let named = || format!("{}: cannot be read", place.display());
     let text = path
@@ -74,8 +86,10 @@ fn walk(folder: &Path, path: &Path, depth: usize, found: &mut Vec<LocalFile>) ->
     }
     if metadata.is_dir() {
         for entry in fs::read_dir(&place).with_context(named)? {
-            let name = entry.with_context(named)?.file_name();
-            walk(folder, &path.join(name), depth + 1, found)?;
+            let below = path.join(entry.with_context(named)?.file_name());
+            if !left_out(&below) {
+                walk(folder, &below, depth + 1, left_out, found)?;
+            }
         }
         return Ok(());
     }
@@ -115,7 +129,7 @@ mod tests {
         fs::write(at("t/a"), "abc").unwrap();
         fs::set_permissions(at("t/a"), fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink("a", at("t/l")).unwrap();
-        let all = find(folder.path(), Path::new("t")).unwrap();
+        let all = find(folder.path(), Path::new("t"), &|_| false).unwrap();
         let paths: Vec<_> = all.iter().map(|f| f.path.as_str()).collect();
         assert_eq!(paths, ["t/a", "t/b/z", "t/l"]);
         assert_eq!((all[0].default_mode(), all[1].default_mode()), (0o755, 0o644));
@@ -123,7 +137,7 @@ mod tests {
         assert_eq!(all[0].read().unwrap(), b"abc");
         fs::write(at("t/a"), "abd").unwrap();
         assert!(all[0].read().unwrap_err().to_string().contains("changed while"));
-        let message = find(folder.path(), Path::new("none")).unwrap_err().to_string();
+        let message = find(folder.path(), Path::new("none"), &|_| false).unwrap_err().to_string();
         assert!(message.contains("none: cannot be read"), "{message}");
     }
 }

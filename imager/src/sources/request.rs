@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::pypi::WheelRequest;
 use crate::config::board::KernelSource;
-use crate::config::image::Origin;
+use crate::config::image::{FileEntry, Origin};
 use crate::config::{Board, Image};
 use debian::lock::Request;
 
@@ -85,9 +85,34 @@ pub fn wheels(image: &Image, board: &Board) -> Vec<WheelRequest> {
     wheels
 }
 
-/// The local files and folders asked for, relative to the image file's folder.
-pub fn local(image: &Image) -> Vec<&Path> {
-    let mut sources: Vec<&Path> = image.files.iter().map(|f| f.source.as_path()).collect();
+/// A local file or folder that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalSource<'a> {
+    /// Its path, relative to the image file's folder.
+    pub path: &'a Path,
+    /// The `[[file]]` that names it, if one does.
+    pub entry: Option<&'a FileEntry>,
+}
+
+impl LocalSource<'_> {
+    /// Whether a path inside the folder is left out.
+    pub fn excludes(&self, inside: &Path) -> bool {
+        let inside = inside.to_str();
+        self.entry.zip(inside).is_some_and(|(entry, inside)| entry.excludes(inside))
+    }
+}
+
+/// The local files and folders asked for.
+pub fn local(image: &Image) -> Vec<LocalSource<'_>> {
+    let entries = image.files.iter();
+    let entries = entries.map(|entry| LocalSource { path: &entry.source, entry: Some(entry) });
+    let single = single_files(image).into_iter().map(|path| LocalSource { path, entry: None });
+    entries.chain(single).collect()
+}
+
+/// The local files that are asked for one by one.
+fn single_files(image: &Image) -> Vec<&Path> {
+    let mut sources: Vec<&Path> = Vec::new();
     sources.extend(image.workloads.iter().filter_map(|w| w.binary.as_deref()));
     for model in &image.models {
         sources.push(&model.config);

@@ -18,6 +18,7 @@ use super::lock_changes::{archives_of, changed_archive, changed_files, report_ch
 use super::wheel::Wheel;
 use super::{pypi, request};
 use crate::config::{Board, Image};
+use crate::outputs::is_same_file;
 
 /// Names a mirror of Debian where no option does.
 const MIRROR: &str = "FERRITE_MIRROR";
@@ -195,8 +196,12 @@ impl LockedInputs<'_> {
     }
 
     fn resolve_files(&mut self) -> Result<()> {
+        let folder = self.image.folder();
         for source in request::local(self.image) {
-            self.files.extend(local::find(self.image.folder(), source)?);
+            let found = local::find(folder, source.path, &|inside| source.excludes(inside))?;
+            // The lock pins what it lies among, and cannot pin itself.
+            let is_lock = |file: &LocalFile| is_same_file(&folder.join(&file.path), &self.path);
+            self.files.extend(found.into_iter().filter(|file| !is_lock(file)));
         }
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         self.files.dedup();
@@ -217,13 +222,13 @@ impl LockedInputs<'_> {
                 self.relock()
             );
         }
-        if self.lock != Lock::default() {
-            for difference in differences {
-                eprintln!(
-                    "NOTICE: local file {difference} since {} was written",
-                    self.path.display()
-                );
-            }
+        // One's own files change from build to build: that is what they are for.
+        if let (Some(first), false) = (differences.first(), self.lock == Lock::default()) {
+            let more = match differences.len() - 1 {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            eprintln!("{}: {first}{more}", self.path.display());
         }
         self.lock.files = pins;
         Ok(())
@@ -284,11 +289,10 @@ impl LockedInputs<'_> {
 
     fn fetch_debs(&mut self) -> Result<()> {
         let ids: Vec<String> = self.pins()?.ids().cloned().collect();
-        for id in ids {
-            let deb = self.lock.deb(&id, self.board.debian.architecture.as_str())?;
-            self.packages.fetch(deb)?;
-        }
-        Ok(())
+        let architecture = self.board.debian.architecture.as_str();
+        let debs = ids.iter().map(|id| self.lock.deb(id, architecture));
+        let debs = debs.collect::<Result<Vec<_>>>()?;
+        self.packages.fetch(&debs)
     }
 
     fn open_deb(&self, id: &str) -> Result<Deb> {

@@ -2,24 +2,60 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Result;
+use debian::cache::Cache;
 use debian::lock::BoardPins;
 
+use super::inputs::Inputs;
+use super::local::{self, LocalFile};
 use super::lock::{self, Lock};
-use super::{archive, local, request};
+use super::wheel::Wheel;
+use super::{archive, request};
 use crate::config::{Board, Image};
 
-/// Adds a line for each local file, folder and archive that cannot be read.
-pub fn files(image: &Image, findings: &mut Vec<String>) {
+/// Finds the local files. Adds a line for each file, folder and archive that cannot be read.
+pub fn files(image: &Image, findings: &mut Vec<String>) -> Vec<LocalFile> {
+    let mut files = Vec::new();
     for source in request::local(image) {
-        if let Err(error) = local::find(image.folder(), source) {
-            findings.push(format!("{error:#}"));
+        match local::find(image.folder(), source.path, &|inside| source.excludes(inside)) {
+            Ok(found) => files.extend(found),
+            Err(error) => findings.push(format!("{error:#}")),
         }
     }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files.dedup();
     for entry in image.archives() {
         if let Err(error) = archive::find(image.folder(), entry) {
             findings.push(format!("{error:#}"));
         }
     }
+    files
+}
+
+/// The inputs that are on this machine, with the wheels of the cache; `None` if one of these would
+/// have to be fetched.
+pub fn at_hand(
+    image: &Image,
+    board: &Board,
+    files: &[LocalFile],
+    cache: &Cache,
+) -> Result<Option<Inputs>> {
+    let lock = Lock::read(&lock::path_for(image.path()))?;
+    let mut inputs = Inputs { files: files.to_vec(), ..Inputs::default() };
+    for wanted in request::wheels(image, board) {
+        let Some(pin) = lock.wheels.iter().find(|pin| wanted.is_met_by(pin)) else {
+            return Ok(None);
+        };
+        let Some(path) = cache.find(&pin.sha256)? else { return Ok(None) };
+        inputs.wheels.push(Wheel {
+            name: pin.name.clone(),
+            version: pin.version.clone(),
+            file: pin.file.clone(),
+            sha256: pin.sha256,
+            path,
+        });
+    }
+    Ok(Some(inputs))
 }
 
 /// Adds a line if a build for this board would have to look something up: what changed in local

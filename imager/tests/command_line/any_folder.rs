@@ -29,7 +29,7 @@ fn an_image_runs_in_a_folder_without_board_files() {
     let world = World::new();
     let img = "demo-qemu-arm64-1.0.0.img";
     fs::write(world.at(img), [&[0; 512], b"EFI PART".as_slice()].concat()).unwrap();
-    fs::write(world.at("u-boot.bin"), "").unwrap();
+    fs::write(world.at("u-boot.bin"), vec![0xD5; 1 << 17]).unwrap();
     let run = ["run", img, "--firmware", "u-boot.bin", "--dry-run"];
     let line = said(&world.imager(&run).output().unwrap());
     assert!(line.starts_with("qemu-system-aarch64 -machine virt "), "{line}");
@@ -65,7 +65,11 @@ fn own_board(world: &World) -> PathBuf {
 /// `bin/imager` of a release that is unpacked in the world.
 fn released(world: &World) -> Command {
     fs::create_dir_all(world.at("release/bin")).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_imager"), world.at("release/bin/imager")).unwrap();
+    // By another program: what a thread beside this one starts would have the file open for writing
+    // for a moment, and nothing starts a file that is (execve(2), `ETXTBSY`).
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_imager")).arg(world.at("release/bin/imager"));
+    assert!(copy.status().unwrap().success());
     let mut command = Command::new(world.at("release/bin/imager"));
     command.current_dir(world.at("")).env_remove("FERRITE_DEVICE");
     command

@@ -172,3 +172,30 @@ fn files_that_are_no_images_are_told_from_images() {
         world.refuses(publish.arg(file), &[file]);
     }
 }
+
+/// Adds this to the demo's image file.
+fn add(world: &World, text: &str) {
+    let image = world.at("demo/demo.toml");
+    let before = fs::read_to_string(&image).unwrap();
+    fs::write(image, format!("{before}\n{text}")).unwrap();
+}
+
+#[test]
+fn what_is_built_does_not_go_into_what_is_built_next() {
+    let world = World::new();
+    add(&world, "[[file]]\nsource = \"..\"\npath = \"/usr/share/all\"\n");
+    let words = ["`source = \"..\"` takes \"out\" along", "add `exclude = [\"out\"]`"];
+    world.refuses(&mut world.build(&[]), &words);
+    fs::create_dir(world.at("out")).unwrap();
+    world.refuses(&mut world.build(&[]), &words);
+    let world = World::new();
+    add(&world, "[[file]]\nsource = \"files/x\"\npath = \"/usr/share/x\"\n");
+    fs::create_dir(world.at("demo/files")).unwrap();
+    fs::write(world.at("demo/files/x"), "x").unwrap();
+    world.refuses(&mut world.build_to("demo/files"), &["files/x lies in demo/files", "elsewhere"]);
+    let world = World::new();
+    add(&world, "[[file]]\nsource = \".\"\npath = \"/usr/share/all\"\n");
+    fs::write(world.at("demo/demo-qemu-arm64-0.9.0.update"), "FERRSLOT").unwrap();
+    let words = ["takes \"demo-qemu-arm64-0.9.0.update\" along", "exclude"];
+    world.refuses(&mut world.build_to("demo"), &words);
+}

@@ -4,6 +4,7 @@ mod any_folder;
 mod bad_input;
 mod image_keys;
 mod models;
+mod outputs;
 mod own_kernel;
 mod projects;
 mod real_build;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::world::{PROJECT, World, complaint};
+use crate::world::{AMD64, PROJECT, World, complaint, program_for};
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -77,6 +77,21 @@ fn everything_that_is_wrong_is_said_at_once() {
         assert!(text(&all).contains(word), "{word}: {all:?}");
     }
     assert!(String::from_utf8_lossy(&all.stderr).contains("3 things are wrong"), "{all:?}");
+
+    // The models are read with the runner's own code, programs for their processor.
+    fs::copy(format!("{PROJECT}/demo/face/golden.png"), at("face/golden.png")).unwrap();
+    fs::copy(world.at("keys/root.json"), at("keys/root.json")).unwrap();
+    let model = fs::read_to_string(at("face/model.toml")).unwrap();
+    fs::write(at("face/model.toml"), model.replace("width = ", "widht = ")).unwrap();
+    fs::write(at("own"), program_for(AMD64)).unwrap();
+    let own = "[[workload]]\nname = \"own\"\nbinary = \"own\"\ncommand = [\"/usr/bin/own\"]\n";
+    fs::write(at("mine.toml"), format!("{image}\n{own}")).unwrap();
+    let all = inside(&world, "mine", &["check", "--board", "qemu-arm64"]);
+    assert_eq!(all.status.code(), Some(1), "{all:?}");
+    assert!(text(&all).contains("workload own: own is a program for"), "{all:?}");
+    fs::write(at("mine.toml"), &image).unwrap();
+    let all = inside(&world, "mine", &["check", "--board", "qemu-arm64"]);
+    assert!(text(&all).contains("face/model.toml") && text(&all).contains("widht"), "{all:?}");
 
     let wrong = image.replace("poll = ", "pol = ").replace("sequence = 1", "sequence = 0");
     fs::write(at("mine.toml"), wrong).unwrap();

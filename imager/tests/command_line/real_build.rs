@@ -200,8 +200,16 @@ fn a_truncated_update_is_found() {
 fn world_with_old_build() -> World {
     let world = World::new();
     fs::create_dir(world.at("out")).unwrap();
-    for name in [IMG, UPDATE, "out/demo-qemu-arm64-1.0.0.spdx.json"] {
-        fs::write(world.at(name), "of before").unwrap();
+    let old = [
+        (IMG, [&[0; 512][..], b"EFI PART of before"].concat()),
+        (UPDATE, b"FERRSLOT of before".to_vec()),
+        (
+            "out/demo-qemu-arm64-1.0.0.spdx.json",
+            b"{\"SPDXID\": \"SPDXRef-DOCUMENT\", \"of before\": 1}".to_vec(),
+        ),
+    ];
+    for (name, bytes) in old {
+        fs::write(world.at(name), bytes).unwrap();
     }
     world
 }
@@ -262,8 +270,9 @@ fn a_full_disk_leaves_what_was_there() {
     fs::create_dir(world.at("small")).unwrap();
     let words: Vec<_> = build.get_args().map(|word| word.to_str().unwrap()).collect();
     // A disk of 24 MiB that only this command sees.
-    let script = "set -e; mount -t tmpfs -o size=24m tmpfs small; echo before >small/$0
-        set +e; \"$@\"; code=$?; echo; ls -A small; cat small/$0; exit $code";
+    let script = "set -e; mount -t tmpfs -o size=24m tmpfs small
+        { head -c 512 /dev/zero; echo 'EFI PART before'; } >small/$0
+        set +e; \"$@\"; code=$?; echo; ls -A small; tail -c 7 small/$0; exit $code";
     let output = Command::new("unshare")
         .args(["--map-root-user", "--mount", "sh", "-c", script])
         .arg(Path::new(IMG).file_name().unwrap())

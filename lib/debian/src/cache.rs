@@ -1,5 +1,6 @@
 //! Downloaded files by their hash, and what was derived from them, in the user's cache folder.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -118,14 +119,21 @@ impl Cache {
         let folder = self.root.join("new");
         let file = NamedTempFile::new_in(&folder)
             .with_context(|| format!("cache folder {}: cannot be written", folder.display()))?;
-        let mut to = HashingWriter::new(io::BufWriter::with_capacity(1 << 20, file));
-        write(&mut to)?;
+        let cannot =
+            || format!("cache folder {}: cannot be written; is the disk full?", folder.display());
+        let failed = OnceCell::new();
+        let watched = Watched { to: file, failed: &failed };
+        let mut to = HashingWriter::new(io::BufWriter::with_capacity(1 << 20, watched));
+        let written = write(&mut to);
         let (buffered, hash, _) = to.finish();
-        let file = buffered
-            .into_inner()
-            .map_err(|e| e.into_error())
-            .with_context(|| format!("cache folder {}: cannot be written", folder.display()))?;
-        Ok((file, hash))
+        let whole = buffered.into_inner();
+        // What was copied is not to blame for the disk it was copied to.
+        if let Some(why) = failed.get() {
+            bail!("{}: {why}", cannot());
+        }
+        written?;
+        let watched = whole.map_err(|e| e.into_error()).with_context(cannot)?;
+        Ok((watched.to, hash))
     }
 
     fn keep(&self, file: NamedTempFile, path: &Path, hash: Sha256) -> Result<()> {
@@ -170,6 +178,36 @@ impl Cache {
         write!(file, "{hash} {}", identity(metadata))?;
         file.persist(stamp_path(path)).map_err(|e| e.error)?;
         Ok(())
+    }
+}
+
+/// A writer that remembers why it failed.
+struct Watched<'a, W> {
+    to: W,
+    failed: &'a OnceCell<io::Error>,
+}
+
+impl<W: Write> Watched<'_, W> {
+    fn remember<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| {
+            let same = match error.raw_os_error() {
+                Some(number) => io::Error::from_raw_os_error(number),
+                None => error.kind().into(),
+            };
+            let _ = self.failed.set(same);
+        })
+    }
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.to.write(bytes);
+        self.remember(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.to.flush();
+        self.remember(result)
     }
 }
 
@@ -228,6 +266,21 @@ mod tests {
         let other = Sha256::of(b"other");
         assert!(cache.store(&other, abc).unwrap_err().to_string().contains("instead of"));
         assert_eq!(cache.find(&other).unwrap(), None);
+    }
+
+    #[test]
+    fn a_full_disk_is_not_blamed_on_what_is_copied() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let failed = OnceCell::new();
+        let mut to = Watched { to: full, failed: &failed };
+        let mut source = || -> Result<u64> {
+            io::copy(&mut &b"abc"[..], &mut to).context("the source cannot be unpacked")
+        };
+        source().unwrap_err();
+        assert_eq!(failed.get().map(io::Error::kind), Some(io::ErrorKind::StorageFull));
+        let (_folder, cache) = cache();
+        let error = cache.add(|_| bail!("the source is damaged")).unwrap_err().to_string();
+        assert_eq!(error, "the source is damaged");
     }
 
     #[test]

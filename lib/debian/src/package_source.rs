@@ -117,13 +117,27 @@ impl PackageSource {
         Ok((pins, debs))
     }
 
-    /// Fetches the package of this pin into the cache, if it is not there.
-    pub fn fetch(&mut self, pin: &DebPin) -> Result<()> {
-        let cache = self.options.cache.clone();
-        if cache.find(&pin.sha256)?.is_some() {
-            return Ok(());
+    /// Fetches the packages of these pins into the cache, those that are not there. Says how many
+    /// and how much that is, and where it stands.
+    pub fn fetch(&mut self, pins: &[&DebPin]) -> Result<()> {
+        let mut missing: Vec<&DebPin> = Vec::new();
+        for pin in pins {
+            let is_new = missing.iter().all(|other| other.sha256 != pin.sha256);
+            if is_new && self.options.cache.find(&pin.sha256)?.is_none() {
+                missing.push(pin);
+            }
         }
-        eprintln!("fetching {} ({})", pin.id(), megabytes(pin.size));
+        let (total, each) = announcements(&missing);
+        total.iter().for_each(|line| eprintln!("{line}"));
+        for (pin, line) in missing.iter().zip(each) {
+            eprintln!("{line}");
+            self.fetch_one(pin)?;
+        }
+        Ok(())
+    }
+
+    fn fetch_one(&mut self, pin: &DebPin) -> Result<()> {
+        let cache = self.options.cache.clone();
         let archive = self.archive()?;
         cache
             .store(&pin.sha256, |to| archive.fetch(&pin.suite, &pin.path, pin.size, to))
@@ -138,5 +152,42 @@ impl PackageSource {
             .find(&pin.sha256)?
             .with_context(|| format!("{} vanished from the cache", pin.id()))?;
         Deb::open(cache, &path, pin.sha256, &pin.name, &pin.version, &pin.architecture)
+    }
+}
+
+/// How many packages are to be fetched and how much that is, where they are several, and a line
+/// before each.
+fn announcements(missing: &[&DebPin]) -> (Option<String>, Vec<String>) {
+    let count = missing.len();
+    let total = missing.iter().map(|pin| pin.size).sum();
+    let all = format!("fetching {count} packages, {}", megabytes(total));
+    let each = (1..).zip(missing).map(|(number, pin)| {
+        let place = if count > 1 { format!("[{number}/{count}] ") } else { String::new() };
+        format!("{place}fetching {} ({})", pin.id(), megabytes(pin.size))
+    });
+    ((count > 1).then_some(all), each.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hash::Sha256;
+    use super::*;
+
+    #[test]
+    fn many_packages_are_fetched_with_their_number_their_size_and_where_it_stands() {
+        let pin = |name: &str, size| DebPin {
+            name: name.into(),
+            version: "1".into(),
+            architecture: "arm64".into(),
+            suite: "trixie".into(),
+            path: "pool/x.deb".into(),
+            size,
+            sha256: Sha256::of(name.as_bytes()),
+        };
+        let (one, other) = (pin("aa", 2_000_000), pin("bb", 500_000));
+        let (total, each) = announcements(&[&one, &other]);
+        assert_eq!(total.as_deref(), Some("fetching 2 packages, 2.5 MB"));
+        assert_eq!(each, ["[1/2] fetching aa 1 (2.0 MB)", "[2/2] fetching bb 1 (500 kB)"]);
+        assert_eq!(announcements(&[&one]), (None, vec!["fetching aa 1 (2.0 MB)".to_owned()]));
     }
 }

@@ -29,8 +29,7 @@ pub fn resolve<'a>(
     for name in wanted {
         let relation = Relation { name: (*name).to_owned(), version: None };
         let Some(package) = best_named(index, &relation, pinned) else {
-            let hint = nearest(name, index.names()).map(|n| format!("; did you mean `{n}`?"));
-            bail!("there is no package `{name}` in the board's suites{}", hint.unwrap_or_default());
+            bail!("there is no package `{name}` in the board's suites{}", hint(index, name));
         };
         if chosen.insert(&package.name, package).is_none() {
             open.push_back(package);
@@ -69,6 +68,16 @@ pub fn resolve<'a>(
     Ok(chosen.into_values().collect())
 }
 
+/// The package that was meant, for the end of a message: how Debian calls that project's package,
+/// else the name most like it.
+fn hint(index: &Index, name: &str) -> String {
+    let bare = name.strip_prefix("python-").unwrap_or(name);
+    let of_debian = [format!("python3-{bare}"), format!("lib{name}"), format!("{name}-bin")];
+    let there = of_debian.iter().map(String::as_str).find(|n| index.named(n).next().is_some());
+    let meant = there.or_else(|| nearest(name, index.names()));
+    meant.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
 /// The package of exactly that name and version.
 pub fn exact<'a>(index: &'a Index, name: &str, wanted: &str) -> Result<&'a Package> {
     let mut versions: Vec<&Package> = index.named(name).collect();
@@ -94,7 +103,7 @@ pub fn newest<'a>(
     let relation = Relation { name: name.to_owned(), version: None };
     match best_named(index, &relation, pinned) {
         Some(package) => Ok(package),
-        None => bail!("there is no package `{name}` in the board's suites"),
+        None => bail!("there is no package `{name}` in the board's suites{}", hint(index, name)),
     }
 }
 
@@ -195,6 +204,17 @@ mod tests {
         assert_eq!(names(&index, &["aa"], &[]).unwrap(), ["aa 1", "bb 1", "p2 1"]);
         assert_eq!(names(&index, &["aa", "p3"], &[]).unwrap(), ["aa 1", "bb 1", "p3 1"]);
         assert!(names(&index, &["aa", "debconf"], &[]).unwrap().contains(&"debconf 1".to_owned()));
+    }
+
+    #[test]
+    fn a_python_projects_name_leads_to_debians_package_of_it() {
+        let index = index(&["numpy-stl 1", "python3-numpy 1", "libjpeg 1", "dd 1"]);
+        for (name, meant) in
+            [("numpy", "python3-numpy"), ("python-numpy", "python3-numpy"), ("jpeg", "libjpeg")]
+        {
+            let message = names(&index, &[name], &[]).unwrap_err();
+            assert!(message.ends_with(&format!("did you mean `{meant}`?")), "{message}");
+        }
     }
 
     #[test]

@@ -111,16 +111,20 @@ impl Medium {
         Ok(Medium::new(name, Holder::Disk(file), bytes, Zeros::Punch))
     }
 
-    /// A file that is there and stands for a disk of its size; it is made longer where that is less
-    /// than `bytes`.
+    /// A file that is there and stands for a disk of its size. An empty one becomes one of `bytes`
+    /// bytes; another one that is smaller is refused, as a disk is.
     pub fn old_file(path: &Path, bytes: u64) -> Result<Medium> {
         let name = path.display().to_string();
         let cannot = || format!("{name} cannot be written");
         let file = OpenOptions::new().read(true).write(true).open(path).with_context(cannot)?;
         let old = file.metadata().with_context(cannot)?.len();
-        if old < bytes {
+        if old == 0 {
             file.set_len(bytes).with_context(cannot)?;
         }
+        ensure!(
+            old == 0 || old >= bytes,
+            "{name} is too small: it has {old} bytes and the image needs {bytes}; make it larger with `truncate --size={bytes} {name}`, or remove it"
+        );
         let bytes = old.max(bytes) / SECTOR * SECTOR;
         Ok(Medium::new(&name, Holder::Old(file), bytes, Zeros::Punch))
     }
@@ -318,7 +322,7 @@ mod tests {
         let path = dir.path().join("disk");
         for way in [Zeros::Punch, Zeros::ZeroRange, Zeros::Write] {
             std::fs::write(&path, vec![7; 5 << 20]).unwrap();
-            let medium = Medium::old_file(&path, 0).unwrap();
+            let medium = Medium::old_file(&path, 1 << 20).unwrap();
             medium.zeros.set(way);
             let mut steps = 0;
             medium

@@ -172,11 +172,17 @@ pub fn header_offset(partition_size: u64) -> Result<u64> {
 /// Refuses a manifest whose images do not fit partitions of these sizes (bytes).
 pub fn check_fits(manifest: &Manifest, boot_partition: u64, root_partition: u64) -> Result<()> {
     let root_room = header_offset(root_partition)?;
-    if manifest.boot_size > boot_partition {
-        return Err(Error::new("its boot image is larger than the boot partition"));
-    }
-    if manifest.root_size + manifest.root_hash_size > root_room {
-        return Err(Error::new("its root is larger than the root partition"));
+    let root = manifest.root_size.saturating_add(manifest.root_hash_size);
+    for (what, size, room) in [
+        ("its boot image is larger than the boot partition", manifest.boot_size, boot_partition),
+        ("its root is larger than the root partition", root, root_room),
+    ] {
+        if size > room {
+            let (size, room) = ((size >> 10).to_string(), (room >> 10).to_string());
+            return Err(Error::new(
+                [what, ": ", &size, " KiB, where there is room for ", &room, " KiB"].concat(),
+            ));
+        }
     }
     Ok(())
 }
@@ -253,8 +259,10 @@ mod tests {
         let m = manifest(2, 10, 1);
         let room = 11 * 4096 + HEADER_SIZE as u64;
         assert!(check_fits(&m, 8192, room).is_ok());
-        assert!(check_fits(&m, 8191, room).is_err());
-        assert!(check_fits(&m, 8192, room - 1).is_err());
+        let message = check_fits(&m, 8191, room).unwrap_err().to_string();
+        assert!(message.ends_with("boot partition: 8 KiB, where there is room for 7 KiB"));
+        let message = check_fits(&m, 8192, room - 1).unwrap_err().to_string();
+        assert!(message.ends_with("root partition: 44 KiB, where there is room for 43 KiB"));
         assert!(check_fits(&m, 8192, 0).is_err());
     }
 }

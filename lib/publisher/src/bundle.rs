@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use atomic_file::NewFile;
 use tuf::author::Published;
 use tuf::{FerriteTarget, METADATA_DIR, TargetFile, Time, target_path};
@@ -37,8 +37,8 @@ pub struct Bundled {
 
 /// Writes the bundle `out` with one update of the repository `repo`.
 pub fn bundle(repo: &Path, choice: &Choice, out: &Path) -> Result<Bundled> {
-    let published = repository_folder::load(repo)?
-        .with_context(|| format!("{} holds no repository; publish first", repo.display()))?;
+    let published =
+        repository_folder::load(repo)?.with_context(|| repository_folder::no_repository(repo))?;
     let (name, target, update) = choose(&published, repo, choice)?;
     let mut new = NewFile::new(out)?;
     write(&published, repo, name, target, new.file())?;
@@ -104,7 +104,10 @@ fn write(
     }
     let path = target_path(true, name, target).context("a target without a hash")?;
     append(&mut archive, repo, &path, Some(target))?;
-    archive.into_inner().and_then(Write::flush).context("the bundle cannot be written")
+    archive
+        .into_inner()
+        .and_then(Write::flush)
+        .context("the bundle cannot be written; is the disk full?")
 }
 
 /// Adds a file of the repository; that of a target has to be the one that was signed.
@@ -124,7 +127,12 @@ fn append(
     header.set_mtime(0);
     header.set_entry_type(tar::EntryType::Regular);
     let mut content = Hashing::new(file);
-    archive.append_data(&mut header, path, &mut content).with_context(cannot)?;
+    if let Err(error) = archive.append_data(&mut header, path, &mut content) {
+        return Err(match content.failed() {
+            true => anyhow!(error).context(cannot()),
+            false => anyhow!(error).context("the bundle cannot be written; is the disk full?"),
+        });
+    }
     let hash = content.sha256();
     if target.is_some_and(|target| target.length != length || target.sha256() != Some(&hash)) {
         bail!("{} is not the file that was published; restore it from a copy", at.display());
@@ -192,6 +200,22 @@ mod tests {
         let update = fs::File::open(project.repo().join("metadata/timestamp.json")).unwrap();
         update.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         assert!(bundle() == first);
+    }
+
+    #[test]
+    fn a_full_disk_is_not_blamed_on_the_repository() {
+        let project = two_versions();
+        let repo = project.repo();
+        let published = repository_folder::load(&repo).unwrap().unwrap();
+        let (name, target, _) = choose(&published, &repo, &Choice::default()).unwrap();
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        let error = write(&published, &repo, name, target, &mut full).unwrap_err();
+        let message = format!("{error:#}");
+        assert!(
+            message.starts_with("the bundle cannot be written; is the disk full?"),
+            "{message}"
+        );
+        assert!(!message.contains("cannot be read"), "{message}");
     }
 
     #[test]

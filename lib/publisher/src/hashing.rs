@@ -9,12 +9,18 @@ use sha2::{Digest, Sha256};
 pub struct Hashing {
     file: File,
     hash: Sha256,
+    failed: bool,
 }
 
 impl Hashing {
     /// Nothing is read yet.
     pub fn new(file: File) -> Hashing {
-        Hashing { file, hash: Sha256::new() }
+        Hashing { file, hash: Sha256::new(), failed: false }
+    }
+
+    /// Whether it could not be read: where a copy fails otherwise, it was the other side.
+    pub fn failed(&self) -> bool {
+        self.failed
     }
 
     /// Of all that was read, in hex.
@@ -25,7 +31,7 @@ impl Hashing {
 
 impl Read for Hashing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.file.read(buffer)?;
+        let length = self.file.read(buffer).inspect_err(|_| self.failed = true)?;
         self.hash.update(&buffer[..length]);
         Ok(length)
     }

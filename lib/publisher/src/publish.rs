@@ -17,7 +17,7 @@ pub use self::prune::Prune;
 pub use self::rollout::{NewRollout, VersionChange, Wish};
 use crate::hashing::Hashing;
 use crate::keys::{self, KeySources};
-use crate::repository_folder::{load, lock};
+use crate::repository_folder::{self, load, lock, lock_or_make};
 use crate::signing_clock::ClockCheck;
 use crate::staged::{self, Place, Staged};
 use crate::update_file::{self, VerifiedUpdate};
@@ -31,10 +31,10 @@ mod rollout;
 /// early, is for those who renew by a timer and ask for less.
 pub const DEFAULT_DAYS: u64 = 5 * 365;
 
-/// What is to be published. Without a file the repository's signatures are renewed.
+/// What is to be published. Without a file the signatures of a repository that is there are renewed.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The repository's folder; made if it is not there.
+    /// The repository's folder; with a file made if it is not there.
     pub repo: PathBuf,
     /// The folder with the project's keys.
     pub keys: PathBuf,
@@ -88,8 +88,16 @@ pub fn publish(request: &Request, now: Time, tell: &mut dyn FnMut(String)) -> Re
         .map(|path| Ok((path.as_path(), update_file::verify(path, &trusted)?)))
         .collect::<Result<Vec<_>>>()?;
 
-    let _lock = lock(&request.repo)?;
+    // A renewal or a change is of what is there: a wrong path must not become a new repository.
+    let _lock = match updates.is_empty() {
+        true => lock(&request.repo)?,
+        false => lock_or_make(&request.repo)?,
+    };
     let before = load(&request.repo)?;
+    if before.is_none() && updates.is_empty() {
+        staged::refuse_second(&request.repo)?;
+        bail!("{}", repository_folder::no_repository(&request.repo));
+    }
     staged::refuse_second(&request.repo)?;
     let files: Vec<&Path> = request.files.iter().map(PathBuf::as_path).collect();
     request.clock.check(now, before.as_ref(), &files)?;

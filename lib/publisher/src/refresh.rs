@@ -7,7 +7,7 @@ use tuf::Time;
 use tuf::author::{Changes, Dates, Published, Renew, release};
 
 use crate::keys::KeySources;
-use crate::repository_folder::{self, load, lock};
+use crate::repository_folder::{self, load, lock, no_repository};
 use crate::signing_clock::ClockCheck;
 use crate::staged::online_keys;
 
@@ -52,9 +52,7 @@ pub fn refresh(request: &Request, now: Time, warn: &mut dyn FnMut(String)) -> Re
     }
     let repo = &request.repo;
     let _lock = lock(repo)?;
-    let before = load(repo)?.with_context(|| {
-        format!("{} is no repository; `imager repo init` makes one", repo.display())
-    })?;
+    let before = load(repo)?.with_context(|| no_repository(repo))?;
     request.clock.check(now, Some(&before), &[])?;
     for (what, expires) in [("root", before.root.expires), ("targets", before.targets.expires)] {
         if expires <= now.plus_days(request.snapshot_within_days) {

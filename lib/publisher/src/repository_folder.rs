@@ -41,9 +41,37 @@ impl Drop for RepositoryLock {
     }
 }
 
-/// Two publishers at once would overwrite each other's versions.
-pub fn lock(repo: &Path) -> Result<RepositoryLock> {
+/// Whether anything of a repository is there: published metadata, or drafts.
+pub fn is_there(repo: &Path) -> bool {
+    repo.join(METADATA_DIR).is_dir() || repo.join(crate::staged::FOLDER).is_dir()
+}
+
+/// The lock of a repository that is to be made if it is not there.
+pub fn lock_or_make(repo: &Path) -> Result<RepositoryLock> {
     atomic_file::make_folder(repo, 0o777)?;
+    lock_folder(repo)
+}
+
+/// The lock of a repository. Two publishers at once would overwrite each other's versions.
+///
+/// Fails when there is none: a wrong path must not become a new and empty one.
+pub fn lock(repo: &Path) -> Result<RepositoryLock> {
+    if !is_there(repo) {
+        bail!("{}", no_repository(repo));
+    }
+    lock_folder(repo)
+}
+
+/// The message for a folder that is no repository.
+pub fn no_repository(repo: &Path) -> String {
+    format!(
+        "{} is no repository (it has no folder `{METADATA_DIR}`); correct --repo, or make one with \
+         `imager publish --repo {0} FILE.update` or `imager repo init --repo {0}`",
+        repo.display()
+    )
+}
+
+fn lock_folder(repo: &Path) -> Result<RepositoryLock> {
     let path = repo.join(".lock");
     let file = OpenOptions::new()
         .create(true)

@@ -9,7 +9,7 @@ use tuf::{Role, Root, Time};
 use crate::dates::{DAYS, dates_as_before};
 use crate::explain;
 use crate::keys::{self, KeySources};
-use crate::repository_folder::{load, lock};
+use crate::repository_folder::{load, lock, lock_or_make, no_repository};
 use crate::signing_clock::ClockCheck;
 use crate::staged::{Place, Staged, short};
 
@@ -63,7 +63,7 @@ impl RootChange {
         for (role, threshold) in thresholds {
             root.set_threshold(*role, *threshold);
         }
-        let _lock = lock(repo)?;
+        let _lock = lock_or_make(repo)?;
         if load(repo)?.is_some() {
             bail!("{} is a repository already; `imager repo add-key` changes it", repo.display());
         }
@@ -185,9 +185,7 @@ impl RootChange {
     fn make(&self, now: Time, edit: impl FnOnce(&mut Root) -> Result<()>) -> Result<Vec<String>> {
         let repo = &self.repo;
         let _lock = lock(repo)?;
-        let before = load(repo)?.with_context(|| {
-            format!("{} is no repository; `imager repo init` makes one", repo.display())
-        })?;
+        let before = load(repo)?.with_context(|| no_repository(repo))?;
         let staged = Staged::load(repo, Some(&before))?;
         let mut root = match &staged.root {
             Some(draft) => draft.content.clone(),

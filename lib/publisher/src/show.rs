@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use tuf::Role;
 use tuf::author::Published;
 
-use crate::repository_folder::load;
+use crate::repository_folder::{load, no_repository};
 use crate::staged::{Staged, short};
 
 /// Which keys sign for which role, how many have to, what is published and what is staged.
@@ -24,9 +24,8 @@ pub fn show(repo: &Path) -> Result<Vec<String>> {
         lines.push(format!("staged: {}", names.join(", ")));
         lines.extend(staged.missing(before.as_ref())?.iter().map(|line| format!("  {line}")));
     }
-    before.map(drop).or((!names.is_empty()).then_some(())).with_context(|| {
-        format!("{} is no repository; `imager repo init` makes one", repo.display())
-    })?;
+    let is_one = before.is_some() || !names.is_empty();
+    ensure!(is_one, "{}", no_repository(repo));
     Ok(lines)
 }
 

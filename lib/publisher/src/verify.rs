@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256, Sha512};
 use tuf::author::Published;
 use tuf::{Client, DirStore, FerriteTarget, Limits, TargetFile, Time, target_path};
 
-use crate::repository_folder::{Folder, metadata};
+use crate::repository_folder::{self, Folder, metadata, no_repository};
 use crate::staged::read;
 use crate::{keys, update_file};
 
@@ -42,6 +42,9 @@ pub struct Verified {
 /// the length and the hashes of every target, deltas and indexes among them; what the targets say
 /// of one another.
 pub fn verify(request: &Request, now: Time) -> Result<Verified> {
+    if !repository_folder::is_there(&request.repo) {
+        bail!("{}", no_repository(&request.repo));
+    }
     let initial = match &request.root {
         Some(path) => read(path)?,
         None => read(&metadata(&request.repo, "1.root.json"))?,

@@ -10,6 +10,7 @@ mod bad_servers;
 mod candidates;
 mod chunk_sources;
 mod clocks;
+mod command_line;
 mod commit_gate;
 mod decay;
 mod floors;

@@ -10,7 +10,8 @@ use crate::config::image::Network;
 
 /// Keys that are about what is put on the device, not about what the device is told: the slot's
 /// manifest (`name` and `version` of it), the root, the choice of what is signed.
-const BUILT: [&str; 14] = [
+const BUILT: [&str; 15] = [
+    "disk",
     "name",
     "version",
     "sequence",

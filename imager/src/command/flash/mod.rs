@@ -21,6 +21,7 @@ use flash::{passes, random, settings_patch, settings_support};
 
 use self::device_settings::DeviceSettingsArgs;
 use self::progress::Progress;
+use crate::outputs;
 
 /// Where the names are that `--yes` asks for.
 const BY_ID: &str = "/dev/disk/by-id";
@@ -65,6 +66,7 @@ pub fn run(args: FlashArgs) -> Result<()> {
         println!("To write one: imager flash {} DEVICE", args.image.display());
         return Ok(());
     };
+    outputs::check_place(path)?;
     settings_support::check(&image, &settings.requirements())?;
     let data = settings.read(passphrase::ask_passphrase)?;
     let members = if args.overwrite_member { Members::Overwrite } else { Members::Keep };

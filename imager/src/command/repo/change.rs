@@ -10,6 +10,7 @@ use tuf::{Role, Time};
 
 use crate::command::clock::ClockArgs;
 use crate::command::signing_keys::KeyArgs;
+use crate::outputs;
 
 /// Where a change of the root is made, and by whom.
 #[derive(Debug, clap::Args)]
@@ -195,6 +196,7 @@ impl WhichKeyArgs {
 
 /// `imager repo init`.
 pub fn init(args: &InitArgs, now: Time) -> Result<Vec<String>> {
+    outputs::check_new_repository(&args.change.repo)?;
     args.change.change().init(&args.add, &args.threshold, now)
 }
 

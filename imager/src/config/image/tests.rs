@@ -116,7 +116,10 @@ fn values_out_of_range_name_the_line() {
         "[[file]]\nsource = \"a\"\npath = \"/a/../b\"",
         "demo.toml:6: \"/a/../b\" has an empty",
     );
-    refused("[update]\nurl = \"ftp://x\"", "demo.toml:5: \"ftp://x\" is not an address");
+    refused(
+        "[update]\nurl = \"ftp://x\"",
+        "demo.toml:5: `url` \"ftp://x\" does not start with http",
+    );
     refused(
         "[update]\nurl = \"http://x\"\nreboot = \"25:00-01:00\"",
         "\"25:00-01:00\" is not \"now\", \"manual\" or like",
@@ -128,7 +131,7 @@ fn values_out_of_range_name_the_line() {
         ("daily_budget = \"1M\"", "`daily_budget` is at least 2M"),
         ("max_bytes_per_second = 100", "`max_bytes_per_second` is at least 1K"),
         ("proxy = \"socks5://p\"", "demo.toml:6: `proxy` is not like"),
-        ("report_url = \"mailto:x\"", "demo.toml:6: `report_url` does not start"),
+        ("report_url = \"mailto:x\"", "demo.toml:6: `report_url` \"mailto:x\" does not start"),
         ("report_url = \"https://x/\"", "add `[update.tls]`"),
     ] {
         refused(&format!("[update]\nurl = \"http://x\"\n{line}"), why);
@@ -199,4 +202,37 @@ fn a_wireless_network_needs_a_country_and_an_address() {
     let own = "[network]\nwifi = { country = \"DE\" }\n[[workload]]\nname = \"wifi\"\ncommand = [\"/x\"]\n";
     refused(own, "added by [network] wifi itself");
     assert!(read("[[workload]]\nname = \"wifi\"\ncommand = [\"/x\"]\n").is_ok());
+}
+
+#[test]
+fn an_address_with_a_space_is_said_to_have_one() {
+    refused("[update]\nurl = \"http://my server\"", "`url` \"http://my server\" has a space in it");
+}
+
+#[test]
+fn partitions_sizes_are_the_image_files_where_it_says() {
+    let image = read("[disk]\nroot = \"512M\"\nboot = \"128M\"\n").unwrap();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../board-configs");
+    let board = || crate::config::Board::load("qemu-arm64", Path::new(folder)).unwrap();
+    let (before, board) = (board(), board().with_sizes(&image.disk));
+    assert_eq!((board.partitions.root(), board.partitions.boot()), (512 << 20, 128 << 20));
+    assert_eq!(board.partitions.data(), before.partitions.data());
+    assert_eq!(board.partitions.firmware(), before.partitions.firmware());
+    refused("[disk]\nroot = \"8M\"", "demo.toml:5: `root` is a multiple of 1M, from 16M to 65536M");
+    refused("[disk]\ndata = \"2G\"", "`data` is a multiple of 1M");
+    refused("[disk]\nboot = \"65M1\"", "boot");
+    refused("[disk]\nrot = \"1G\"", "did you mean `root`?");
+}
+
+#[test]
+fn a_folder_is_taken_without_what_is_excluded() {
+    let file = "[[file]]\nsource = \".\"\npath = \"/x\"\nexclude = ";
+    let image = read(&format!("{file}[\"out\", \"*.key\", \"a/b/\"]")).unwrap();
+    let entry = &image.files[0];
+    for (path, excluded) in
+        [("out", true), ("out/x", true), ("x.key", true), ("k/x.key", false), ("a/b/c", true)]
+    {
+        assert_eq!(entry.excludes(path), excluded, "{path}");
+    }
+    refused(&format!("{file}[\"../x\"]"), "demo.toml:7: `exclude` names files or folders");
 }
