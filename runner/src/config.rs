@@ -12,8 +12,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(test)]
+mod mistakes;
 pub(crate) mod section;
-mod wording;
 
 use crate::args::Overrides;
 use crate::error::{self, Error};

@@ -8,11 +8,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use debian::suggestion::nearest;
 use formats::hex;
 use runner::args;
 use runner::config::Config;
 use sha2::{Digest, Sha256};
+use wording::nearest;
 
 use super::libraries::bytes;
 use super::root_layout::{MODELS, RUNNER_PATH};

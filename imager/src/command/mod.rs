@@ -5,6 +5,7 @@ pub mod build;
 pub mod bundle;
 pub mod check;
 mod clock;
+mod failure;
 pub mod flash;
 pub mod inspect;
 pub mod keygen;
@@ -110,7 +111,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("imager: {error:#}");
+            eprintln!("imager: {}", failure::in_words(&error));
             ExitCode::FAILURE
         }
     }

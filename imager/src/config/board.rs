@@ -325,7 +325,7 @@ mod tests {
         assert!(changed("\"64M\"", "\"65000K\"").contains("multiple of 1 MiB"));
         assert!(changed("name = \"qemu-arm64\"", "name = \"qemu\"").contains("qemu-arm64.toml:"));
         assert!(
-            changed("chooser = \"uboot\"", "chooser = \"grub\"").contains("unknown variant `grub`")
+            changed("chooser = \"uboot\"", "chooser = \"grub\"").contains("`grub` is not known")
         );
         assert!(changed("suites = ", "suits = ").contains("did you mean `suites`?"));
         assert!(changed("seconds = 60", "seconds = 1").contains("between 10 and 600"));

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use debian::suggestion::nearest;
 use serde::de::DeserializeOwned;
 
 /// No image or board file is larger; a bigger one is something else given by mistake.
@@ -52,6 +51,11 @@ impl Finding {
         &self.message
     }
 
+    /// The key that is not there, where that is what is wrong.
+    pub fn missing_key(&self) -> Option<&str> {
+        self.message.strip_prefix('`')?.strip_suffix("` is missing")
+    }
+
     /// The key that was probably meant, for an unknown one.
     pub fn nearest_key(&self) -> Option<&str> {
         self.message.split_once("did you mean `")?.1.split('`').next()
@@ -90,13 +94,19 @@ impl Document {
     /// Reads the document as a `T`. Errors carry the line and, for an unknown key, the nearest
     /// known one.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Finding> {
-        toml::from_str(&self.text).map_err(|e| {
-            let message = with_nearest_key(e.message());
-            match e.span() {
-                Some(span) => self.at(self.key_behind(span, e.message()), message),
-                None => self.whole(message),
-            }
-        })
+        toml::from_str(&self.text).map_err(|error| self.mistake(&error))
+    }
+
+    fn mistake(&self, error: &toml::de::Error) -> Finding {
+        if let Err(error) = toml::from_str::<toml::Table>(&self.text) {
+            let (line, what) = wording::no_toml(&self.text, &error);
+            return self.at_line(line, &what);
+        }
+        let what = wording::plain(error.message());
+        match error.span() {
+            Some(span) => self.at(self.key_behind(span, error.message()), what),
+            None => self.whole(what),
+        }
     }
 
     /// Of a table that is read by its `kind`, serde knows the whole and not the key that it did not
@@ -138,21 +148,6 @@ impl Document {
     }
 }
 
-/// Adds `did you mean …?` to serde's "unknown field" message: it lists the known keys in
-/// backquotes after the unknown one.
-fn with_nearest_key(message: &str) -> String {
-    let Some(rest) = message.strip_prefix("unknown field `") else {
-        return message.to_owned();
-    };
-    let mut quoted = rest.split('`').step_by(2);
-    let unknown = quoted.next().unwrap_or_default();
-    let known: Vec<&str> = quoted.filter(|k| !k.is_empty()).collect();
-    match nearest(unknown, known.iter().copied()) {
-        Some(key) => format!("unknown key `{unknown}`; did you mean `{key}`?"),
-        None => format!("unknown key `{unknown}`; known here: {}", known.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +185,9 @@ mod tests {
 
     #[test]
     fn wrong_type_and_broken_syntax_name_the_line() {
-        assert!(error("\nversion = \"one\"").starts_with("a.toml:2: invalid type: string"));
+        let wrong = error("\nversion = \"one\"");
+        let said = "a.toml:2: expected a whole number, 0 or more, not the text \"one\"";
+        assert!(wrong.starts_with(said), "{wrong}");
         assert!(error("version = [\n").starts_with("a.toml:"));
     }
 

@@ -53,9 +53,9 @@ pub fn read(path: &Path) -> Result<(Option<Image>, Vec<String>)> {
 
 /// A key that is missing because its misspelt or wrong line was taken out.
 fn follows_from(finding: &Finding, found: &[String]) -> bool {
-    let missing = finding.message().strip_prefix("missing field `");
-    let key = missing.and_then(|rest| rest.split('`').next());
-    key.is_some_and(|key| found.iter().any(|before| before.contains(&format!("`{key}`"))))
+    finding
+        .missing_key()
+        .is_some_and(|key| found.iter().any(|before| before.contains(&format!("`{key}`"))))
 }
 
 /// The finding with the line as the user wrote it.
@@ -71,7 +71,7 @@ fn without(text: &str, finding: &Finding) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let at = place(&lines, finding)?;
     let line = *lines.get(at)?;
-    if finding.message().starts_with("missing field") || line.trim_start().starts_with(['[', '#']) {
+    if finding.missing_key().is_some() || line.trim_start().starts_with(['[', '#']) {
         return None;
     }
     let key = key_of(line);
@@ -142,10 +142,10 @@ mod tests {
         );
         let expected = [
             ("i.toml:1: ", "\"My Product\" is not a name"),
-            ("i.toml:2: ", "expected a string"),
+            ("i.toml:2: ", "expected text in quotes"),
             ("i.toml:3: ", "`sequence` starts at 1"),
             ("i.toml:4: ", "did you mean `hostname`?"),
-            ("i.toml:6: ", "expected a boolean"),
+            ("i.toml:6: ", "expected true or false"),
             ("i.toml:7: ", "unknown key `wlan`"),
             ("i.toml: ", "[network] `ssh` needs"),
             ("i.toml: ", "`ntp`: \"a b\" is not a host"),
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_table_that_lacks_a_key_is_told_once() {
         let all = found(&format!("{HEAD}[[workload]]\nname = \"a\"\n"));
-        assert!(all.len() == 1 && all[0].contains("missing field `command`"), "{all:#?}");
+        assert!(all.len() == 1 && all[0].contains("`command` is missing"), "{all:#?}");
         assert!(found(HEAD).is_empty());
     }
 }

@@ -8,6 +8,8 @@ pub mod disk;
 pub mod every_finding;
 pub mod image;
 pub mod image_file;
+#[cfg(test)]
+mod mistakes;
 pub mod pattern;
 #[cfg(feature = "schema")]
 mod schema;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use debian::suggestion::nearest;
 use formats::layout::{GROUP_CTL, GROUP_SLOTS};
 pub use formats::system_conf::MAX_PORTS;
 use serde::Deserialize;
 use toml::Spanned;
+use wording::nearest;
 
 use super::diagnostics::{Document, Finding};
 use super::values::{DevicePath, Line, Name, Size, Span};

@@ -54,7 +54,7 @@ fn read_member(wheel: &Path, path: &str) -> Result<Vec<u8>> {
     let mut zip = open(wheel)?;
     let Some(at) = zip.index_for_name(path) else {
         let names = names(&zip)?;
-        let hint = debian::suggestion::nearest(path, names.iter().map(String::as_str));
+        let hint = wording::nearest(path, names.iter().map(String::as_str));
         let hint = hint.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
         bail!("has no member {path}{hint}");
     };

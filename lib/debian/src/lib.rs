@@ -57,6 +57,5 @@ pub mod package_source;
 pub mod packages;
 pub mod release;
 pub mod resolver;
-pub mod suggestion;
 pub mod tarball;
 pub mod version;

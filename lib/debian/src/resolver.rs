@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use anyhow::{Result, bail};
 
 use super::packages::{AnyOf, Index, Package, Relation};
-use super::suggestion::nearest;
 use super::version;
+use wording::nearest;
 
 /// Packages that others depend on for their maintainer scripts alone. No script is ever run here,
 /// so they are left out unless somebody asks for them by name.

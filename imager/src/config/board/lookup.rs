@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use debian::suggestion::nearest;
+use wording::nearest;
 
 use super::Board;
 use super::shipped::SHIPPED;

@@ -189,7 +189,7 @@ fn workloads_are_checked_together() {
 fn missing_keys_are_named() {
     let document = Document::new(Path::new("x.toml"), "name = \"a\"\n".into());
     let message = Image::read(&document, Path::new("x.toml")).unwrap_err().to_string();
-    assert!(message.contains("missing field `version`"), "{message}");
+    assert!(message.contains("`version` is missing"), "{message}");
 }
 
 #[test]
