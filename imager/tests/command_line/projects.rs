@@ -29,6 +29,7 @@ fn inside(world: &World, project: &str, words: &[&str]) -> Output {
 }
 
 #[test]
+#[ignore = "needs gcc-aarch64-linux-gnu: `just unit`"]
 fn a_new_project_is_well_and_builds() {
     let world = World::new();
     for (name, with) in [("plain", None), ("with-shell", Some("shell")), ("with-c", Some("c"))] {

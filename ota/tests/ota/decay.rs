@@ -83,6 +83,7 @@ fn scrub(device: &TestDevice, scrub: &mut Scrub, today: u64, steps: usize) -> Op
 const DAY: u64 = 20_000;
 
 #[test]
+#[ignore = "needs dosfstools: `just unit`"]
 fn a_decayed_boot_partition_bans_nobody() {
     let (two, kernel) = with_boot_files(2);
     for came in [Came::Shipped, Came::Installed] {
@@ -142,6 +143,7 @@ fn a_committed_version_whose_root_decayed_is_installed_again() {
 /// Free clusters and the second copy of the file allocation table are nobody's: where only the files
 /// are known, they are not decay.
 #[test]
+#[ignore = "needs dosfstools: `just unit`"]
 fn what_nobody_reads_is_no_decay_without_a_chunk_table() {
     let (two, _) = with_boot_files(2);
     let last = two.manifest.boot_size - 1;
@@ -175,6 +177,7 @@ fn a_trial_whose_slot_decayed_is_put_off_and_fetched_again() {
 }
 
 #[test]
+#[ignore = "needs dosfstools: `just unit`"]
 fn the_idle_slot_is_looked_through_and_a_whole_one_is_left_alone() {
     let (two, _) = with_boot_files(2);
     for came in [Came::Shipped, Came::Installed] {
@@ -189,6 +192,7 @@ fn the_idle_slot_is_looked_through_and_a_whole_one_is_left_alone() {
 }
 
 #[test]
+#[ignore = "needs dosfstools: `just unit`"]
 fn decay_of_any_part_is_found_and_nothing_falls_back_to_it() {
     let (two, kernel) = with_boot_files(2);
     let (root, tree) = (two.manifest.root_size, two.manifest.root_hash_size);

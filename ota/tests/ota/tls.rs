@@ -60,11 +60,13 @@ fn error(world: &World) -> String {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn an_update_comes_over_tls() {
     installs(&world(PRESENT, None));
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_server_of_another_root_is_refused() {
     let world = world(PRESENT, None);
     for name in ["root", "other"] {
@@ -76,6 +78,7 @@ fn a_server_of_another_root_is_refused() {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn an_image_without_roots_or_with_broken_ones_says_so() {
     let world = world(PRESENT, None);
     std::fs::remove_file(world.device.handle.tls_roots()).unwrap();
@@ -89,11 +92,13 @@ fn an_image_without_roots_or_with_broken_ones_says_so() {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn an_expired_certificate_locks_out_no_device_that_cannot_be_sure_of_the_time() {
     installs(&world(PAST, None));
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_certificate_that_has_expired_for_sure_is_refused() {
     let world = world(PAST, None);
     let said = NetworkTime { unix: ota::clock::now(), boot_ms: 0 };
@@ -110,11 +115,13 @@ fn a_certificate_that_has_expired_for_sure_is_refused() {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_certificate_of_the_future_is_taken() {
     installs(&world(FUTURE, None));
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_server_that_wants_to_know_its_devices_is_shown_the_certificate() {
     let clients = Authority::new();
     let world = world(PRESENT, Some(&clients));
@@ -135,6 +142,7 @@ fn a_server_that_wants_to_know_its_devices_is_shown_the_certificate() {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_token_goes_to_the_repository_over_tls_and_stays_out_of_every_error() {
     let world = world(PRESENT, None);
     world.server.edit(|shared| shared.token = Some("right".into()));
@@ -166,6 +174,7 @@ fn move_update(world: &World, to: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_redirection_from_https_to_http_is_not_followed() {
     let world = world(PRESENT, None);
     let update = recipe(2).build();
@@ -177,6 +186,7 @@ fn a_redirection_from_https_to_http_is_not_followed() {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_redirection_in_a_circle_ends() {
     let world = world(PRESENT, None);
     let path = move_update(&world, "/");
@@ -186,6 +196,7 @@ fn a_redirection_in_a_circle_ends() {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_redirection_to_another_host_does_not_take_the_token_along() {
     let world = world(PRESENT, None);
     let elsewhere = elsewhere(&world.authority);
@@ -238,6 +249,7 @@ fn proxy(password: Option<&'static str>) -> (String, Arc<AtomicU64>) {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn tls_goes_through_a_proxy_that_sees_no_request() {
     let world = world(PRESENT, None);
     // "u:pass" in Base64.
@@ -253,6 +265,7 @@ fn tls_goes_through_a_proxy_that_sees_no_request() {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_tls_record_that_comes_byte_by_byte_is_given_up() {
     for after in [0, 1500, 4000] {
         let world = world(PRESENT, None);
@@ -309,6 +322,7 @@ fn dated(repository: &mut Repository, at: u64, days: u64) {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_publication_from_a_pc_whose_clock_is_ahead_locks_nobody_out() {
     let now = ota::clock::now();
     for ahead in [100 * DAY, 300 * DAY, 30 * 366 * DAY] {
@@ -327,6 +341,7 @@ fn a_publication_from_a_pc_whose_clock_is_ahead_locks_nobody_out() {
 }
 
 #[test]
+#[ignore = "needs openssl: `just unit`"]
 fn a_timestamp_key_that_was_stolen_to_lock_devices_out_is_rotated_over_https() {
     let now = ota::clock::now();
     for ahead in [300 * DAY, 30 * 366 * DAY] {

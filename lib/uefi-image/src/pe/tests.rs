@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use std::process::Command;
 
 #[test]
+#[ignore = "needs binutils-aarch64-linux-gnu: `just unit`"]
 fn what_was_appended_is_what_objdump_sees() {
     let mut pe = Pe::read(program(Machine::Arm64)).unwrap();
     let kernel: Vec<u8> = (0..5000u32).map(|n| n as u8).collect();
