@@ -20,7 +20,7 @@ fn a_misspelt_key_is_named_with_its_line_and_the_nearest_one() {
 fn a_value_of_the_wrong_kind_is_named_with_its_line() {
     let world = World::new();
     world.edit("demo/demo.toml", "version = \"1.0.0\"", "version = 100");
-    world.refuses(&mut world.build(&[]), &["demo/demo.toml:4", "expected a string"]);
+    world.refuses(&mut world.build(&[]), &["demo/demo.toml:4", "expected text in quotes, not 100"]);
 }
 
 #[test]
