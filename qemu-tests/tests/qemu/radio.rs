@@ -28,16 +28,21 @@ wifi = { country = \"DE\" }
 [debian]
 packages = [\"hostapd\", \"iw\"]
 ";
-/// The next version has a model more, so that there is something to download.
+/// The next version has another model's file more, so that there is something to download.
 const NEXT_IMAGE: &str = "
 [network]
 wifi = { country = \"DE\" }
 [debian]
 packages = [\"hostapd\", \"iw\"]
 [[model]]
-name = \"palm\"
-model = \"wheel:mediapipe:mediapipe/modules/palm_detection/palm_detection_full.tflite\"
+name = \"spare\"
+model = \"wheel:mediapipe:mediapipe/modules/face_detection/face_detection_short_range.tflite\"
 config = \"face/model.toml\"
+files = [\"wheel:mediapipe:mediapipe/modules/palm_detection/palm_detection_full.tflite\"]
+[[workload]]
+name = \"spare\"
+command = [\"/usr/bin/busybox\", \"sleep\", \"1000000\"]
+env = { MODEL = \"/usr/share/models/spare\" }
 ";
 /// Radios made of nothing, and a bridge, for which the kernel asks by name, as the Raspberry Pis'
 /// driver does for a part of it. What encrypts on a real radio's chip is a module here.

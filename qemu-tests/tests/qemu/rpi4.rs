@@ -23,7 +23,7 @@ fn a_pi_4_boots_to_its_first_inference_and_once_more() -> Result<()> {
     let built = test_slot.build(&variant)?;
     let (disk, key) = (Disk::copy_of(&built.img)?, boot_key()?);
     // QEMU takes cards of a power of two only.
-    disk.grow(512 << 20)?;
+    disk.grow(2 << 30)?;
     let options = Options { pi: Some(Model::Pi4), boot_key: Some(key), ..Options::default() };
     let mut pi = Machine::start("rpi4-boots", &disk, &options)?;
     pi.console.wait_for("ferrite: slot a (active, strike 1)", TO_BOOT)?;
