@@ -68,7 +68,7 @@ deny:
 
 # Tests that need no machine to boot; some build an image
 unit: device host
-    cargo test --workspace --exclude qemu-tests --features runner/engine --locked -- --include-ignored
+    cargo test --workspace --exclude qemu-tests --features runner/engine --locked --no-fail-fast -- --include-ignored
 
 # Builds the demo twice under other circumstances, once without a network, and compares
 reproducible: device

@@ -38,7 +38,7 @@ pub fn ota_state(input: &[u8]) {
     assert_eq!(load(again), state, "another state came back");
     let _ = state.failure_of("ab");
     if let Ok(report) = serde_json::from_slice::<ota::install::progress::InstallProgress>(input) {
-        let _ = (report.saved(), report.fetched_in_all(), report.to_text());
+        let _ = (report.saved(), report.fetched_in_all(), report.to_text("installed"));
         assert!(report.percent() <= 100);
     }
 }

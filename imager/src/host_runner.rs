@@ -67,11 +67,13 @@ impl HostRunner {
 pub fn golden_files(model_toml: &str) -> Result<[PathBuf; 2]> {
     let config: toml::Table = toml::from_str(model_toml).context("is not a model.toml")?;
     let golden = config.get("golden").and_then(toml::Value::as_table);
-    let name = |key: &str, default: &str| {
+    let name = |key: &str, default: &str| -> Result<PathBuf> {
         let named = golden.and_then(|table| table.get(key)).and_then(toml::Value::as_str);
-        PathBuf::from(named.unwrap_or(default))
+        let name = PathBuf::from(named.unwrap_or(default));
+        runner::config::check_golden_name(key, &name).map_err(anyhow::Error::msg)?;
+        Ok(name)
     };
-    Ok([name("sample", "golden.png"), name("expected", "golden.json")])
+    Ok([name("sample", "golden.png")?, name("expected", "golden.json")?])
 }
 
 #[cfg(test)]
@@ -84,5 +86,9 @@ mod tests {
         assert_eq!(names("name = \"x\"\n"), ["golden.png", "golden.json"]);
         assert_eq!(names("[golden]\nsample = \"a.jpg\"\n"), ["a.jpg", "golden.json"]);
         assert!(golden_files("name = = 1").is_err());
+        for away in ["/etc/x", "../keys/image.key", "a/b", "model.tflite", "model.toml", ""] {
+            let error = golden_files(&format!("[golden]\nsample = \"{away}\"\n")).unwrap_err();
+            assert!(error.to_string().contains("golden.sample"), "{error}");
+        }
     }
 }

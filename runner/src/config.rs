@@ -21,7 +21,7 @@ use crate::error::{self, Error};
 use crate::input::Input;
 use crate::model_file;
 use serde::{Deserialize, Deserializer};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A `model.toml` is a page, not a book.
 const MAX_CONFIG: u64 = 256 * 1024;
@@ -260,6 +260,21 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// Whether a golden sample's file, named by `key`, may have this name: it is written beside
+/// `model.toml`, and over nothing else of the model.
+pub fn check_golden_name(key: &str, name: &Path) -> Result<(), String> {
+    let mut parts = name.components();
+    let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    let taken = ["model.tflite", "model.toml"].iter().any(|taken| name == Path::new(taken));
+    if plain && !taken {
+        return Ok(());
+    }
+    Err(format!(
+        "golden.{key} = {:?}: expected the name of a file beside model.toml, neither that nor model.tflite",
+        name.display().to_string()
+    ))
+}
+
 impl Config {
     /// The text of a `model.toml`, as the device reads it. Fails with a sentence that names the line
     /// or the key.
@@ -295,6 +310,11 @@ impl Config {
                 "name {:?}: expected 1 to 64 letters, digits, '.', '_' or '-'",
                 self.name
             ));
+        }
+        check_golden_name("sample", &self.golden.sample)?;
+        check_golden_name("expected", &self.golden.expected)?;
+        if self.golden.sample == self.golden.expected {
+            return Err("golden: `sample` and `expected` are one file".into());
         }
         if !(1..=64).contains(&self.threads) {
             return Err(format!("threads = {}: expected 1 to 64", self.threads));

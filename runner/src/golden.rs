@@ -106,10 +106,15 @@ pub fn check(pipeline: &mut Pipeline, config: &Config, sample: Sample) -> Result
 /// Writes `golden.json` from the sample, keeping tolerances that somebody has set.
 pub fn write(pipeline: &mut Pipeline, config: &Config, sample: Sample) -> Result<(), Error> {
     let path = config.folder.join(&config.golden.expected);
-    let tolerance = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<Expected>(&bytes).ok())
-        .map_or_else(Tolerance::default, |old| old.tolerance);
+    let tolerance = match std::fs::read(&path) {
+        Ok(old) => serde_json::from_slice::<Expected>(&old).map(|old| old.tolerance).map_err(|_| {
+            Error::config(format!(
+                "{}: is there and no golden result; remove it, or name another file as `expected`",
+                path.display()
+            ))
+        })?,
+        Err(_) => Tolerance::default(),
+    };
     let sample_sha256 = sample.sha256;
     let expected = run(pipeline, config, sample.prepared)?;
     let golden = Expected {

@@ -21,6 +21,8 @@ pub struct Pipeline {
     /// `None`: inputs are the tensor's own bytes or numbers.
     tensor: Option<PictureTensor>,
     decoder: Decoder,
+    /// Of the outputs, when the decoder was made.
+    output_shapes: Vec<Vec<usize>>,
     stateful: bool,
     nan: Nan,
     /// SHA-256 of the model, hex.
@@ -68,13 +70,16 @@ impl Pipeline {
             Input::Tensor(_) => None,
         };
         let used = engine.learn_outputs()?;
-        let decoder = Decoder::new(&config.decoder, &engine.output_infos()?, &config.input)?;
+        let output_infos = engine.output_infos()?;
+        let decoder = Decoder::new(&config.decoder, &output_infos, &config.input)?;
+        let output_shapes = output_infos.into_iter().map(|info| info.shape).collect();
         let mut pipeline = Self {
             engine,
             input,
             input_info: info,
             tensor,
             decoder,
+            output_shapes,
             stateful: config.stateful,
             nan: config.nan,
             model_sha256: model.sha256,
@@ -110,9 +115,17 @@ impl Pipeline {
         if whole && info.bytes == 1 {
             return Ok(bytes);
         }
-        let came = match numbers::read(&bytes, count) {
-            Some(Ok(numbers)) if numbers.len() == count => return Ok(info.stored(&numbers)),
-            _ if whole => return Ok(bytes),
+        let written = numbers::read(&bytes, count);
+        // Bytes of eight-bit numbers may look like a text; those of larger ones hardly do by chance.
+        let text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        let ambiguous = info.element.size() == Some(1) || !bytes.iter().all(text);
+        let came = match written {
+            Some(Ok(numbers)) if numbers.len() == count => match info.unfit(&numbers) {
+                None => return Ok(info.stored(&numbers)),
+                Some(unfit) => unfit,
+            },
+            None if whole => return Ok(bytes),
+            Some(_) if whole && ambiguous => return Ok(bytes),
             Some(Err(reason)) => reason,
             Some(Ok(numbers)) if numbers.len() > count => "there are more numbers".to_owned(),
             Some(Ok(numbers)) => format!("these are {} numbers", numbers.len()),
@@ -131,9 +144,26 @@ impl Pipeline {
         self.engine.invoke()?;
         let outputs = self.engine.outputs()?;
         let engine = started.elapsed();
+        self.check_outputs(&outputs)?;
         let not_finite = outputs.iter().find_map(Tensor::not_finite);
         let outcome = self.decoder.decode(&outputs, filled.placement.as_ref());
         Ok(Inferred { outcome, not_finite, engine })
+    }
+
+    /// A decoder of a kind of output reads tensors of the shapes that it was made for; whatever else
+    /// the model came to would be an empty or a wrong answer.
+    fn check_outputs(&self, outputs: &[Tensor]) -> Result<(), Error> {
+        if matches!(self.decoder, Decoder::Raw(_)) {
+            return Ok(());
+        }
+        let shapes = self.output_shapes.iter().zip(outputs).enumerate();
+        match shapes.into_iter().find(|(_, (shape, output))| **shape != output.info.shape) {
+            None => Ok(()),
+            Some((index, (shape, output))) => Err(Error::engine(format!(
+                "output {index} has the shape {:?} for this input, {shape:?} when the model was loaded; only the decoder `raw` takes outputs that change",
+                output.info.shape
+            ))),
+        }
     }
 
     /// Whether an answer that is not all numbers is an error.

@@ -119,6 +119,24 @@ impl TensorInfo {
         }
     }
 
+    /// The first of these numbers that the tensor cannot hold, in words; numbers that are quantised
+    /// and float32 are rounded instead, as those of a picture are.
+    pub fn unfit(&self, numbers: &[f64]) -> Option<String> {
+        let bare = self.quantisation.scale == 1.0 && self.quantisation.zero_point == 0;
+        let (least, most) = match self.element {
+            ElementType::Int8 if bare => (-128.0, 127.0),
+            ElementType::Uint8 if bare => (0.0, 255.0),
+            ElementType::Bool => (0.0, 1.0),
+            ElementType::Int32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            // Beyond these a number in a list is not exact any more.
+            ElementType::Int64 => (-9_007_199_254_740_992.0, 9_007_199_254_740_992.0),
+            _ => return None,
+        };
+        let wrong = |n: &&f64| n.fract() != 0.0 || !(least..=most).contains(*n);
+        let number = numbers.iter().find(wrong)?;
+        Some(format!("{number} is no whole number from {least} to {most}"))
+    }
+
     /// Its numbers in bytes, as whoever sends them has to know it: `6 × float32, little endian,
     /// 24 bytes`.
     pub fn in_bytes(&self) -> String {
@@ -154,6 +172,31 @@ impl Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_a_tensor_of_integers_cannot_hold_are_named() {
+        let tensor = |element, scale| TensorInfo {
+            name: "x".into(),
+            shape: vec![2],
+            element,
+            quantisation: Quantisation { scale, zero_point: 0 },
+            bytes: 2,
+        };
+        for (element, good, bad) in [
+            (ElementType::Uint8, [0.0, 255.0], 300.0),
+            (ElementType::Int8, [-128.0, 127.0], 128.0),
+            (ElementType::Int32, [-5.0, 7.0], 3e9),
+            (ElementType::Int64, [0.0, 1e15], 1e17),
+            (ElementType::Bool, [0.0, 1.0], 2.0),
+            (ElementType::Int32, [0.0, 1.0], 1.7),
+        ] {
+            let tensor = tensor(element, 1.0);
+            assert_eq!(tensor.unfit(&good), None);
+            assert!(tensor.unfit(&[good[0], bad]).unwrap().contains("no whole number"));
+        }
+        assert_eq!(tensor(ElementType::Int8, 0.5).unfit(&[0.3, 500.0]), None);
+        assert_eq!(tensor(ElementType::Float32, 1.0).unfit(&[0.3, 5e9]), None);
+    }
     use proptest::prelude::*;
 
     #[test]

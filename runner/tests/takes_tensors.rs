@@ -60,6 +60,14 @@ fn bytes_a_json_list_and_csv_give_the_same_answer() {
 }
 
 #[test]
+fn bytes_that_begin_as_a_list_does_are_bytes() {
+    let mut bytes = bytes();
+    bytes[0] = b'[';
+    let answer = infer(folder().path(), "bytes.bin", &bytes);
+    assert!(answer.get("error").is_none(), "{answer}");
+}
+
+#[test]
 fn a_wrong_input_is_told_what_the_model_takes() {
     let folder = folder();
     const TAKES: &str = "the model takes 64 × float32, little endian, 256 bytes, or 64 numbers as a JSON list or CSV; ";
@@ -71,6 +79,8 @@ fn a_wrong_input_is_told_what_the_model_takes() {
             "JSON: not a whole list of numbers, or something else in it, at line 1 column 5",
         ),
         ("1,".repeat(65).as_bytes(), "there are more numbers"),
+        // As long as the tensor, and yet no bytes of it.
+        (("1.25,".repeat(51) + "1").as_bytes(), "these are 52 numbers"),
     ] {
         let answer = infer(folder.path(), "wrong.bin", content);
         assert_eq!(answer["error"], format!("{TAKES}{came}"), "{answer}");

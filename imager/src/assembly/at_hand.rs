@@ -15,6 +15,8 @@ pub fn findings(image: &Image, board: &Board, inputs: &Inputs) -> Vec<String> {
     for model in &image.models {
         wrong.extend(root::add_model(&mut tree, inputs, model).err());
     }
+    // A model that could not be put there would be missed once more.
+    let models_are_there = wrong.is_empty();
     for entry in &image.files {
         wrong.extend(root::add_local(&mut tree, inputs, entry).err());
     }
@@ -23,8 +25,7 @@ pub fn findings(image: &Image, board: &Board, inputs: &Inputs) -> Vec<String> {
         wrong.extend(add_binary(&mut tree, board, inputs, workload).with_context(name).err());
     }
     let mut found: Vec<String> = wrong.iter().map(|error| format!("{error:#}")).collect();
-    // A model that could not be put there would be missed once more.
-    if wrong.is_empty() {
+    if models_are_there {
         found.extend(models::findings(&tree, image));
     }
     found

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use imagefs::tree::Tree;
 
-use super::golden::{self, Golden};
+use super::golden::Golden;
 use super::prepare::BuildKeys;
 use crate::assembly::root::DeviceBinaries;
 use crate::assembly::slot_image::{self, Identity, SlotImage};
@@ -31,14 +31,12 @@ pub fn assemble(
     programs: &DeviceBinaries,
     inputs: &Inputs,
     cache: &Cache,
-    golden: Golden,
+    golden: &Golden,
 ) -> Result<Parts> {
     let kernel = kernel::extract(&inputs.kernel_contents(), board, image)?;
     let root = root::build(image, board, inputs, programs, &keys.device, &kernel)?;
     root.notices.iter().for_each(|notice| eprintln!("NOTICE: {notice}"));
-    if golden == Golden::Run {
-        golden::check(image, inputs)?;
-    }
+    golden.check(image, inputs)?;
     let boot_conf = device_conf::boot_conf(board, &kernel, &keys.device.manifest).to_text();
     let modules = kernel.chooser.iter().chain(&kernel.initrd).chain(&kernel.later).flatten();
     let initrd = initramfs::build(&programs.init, &boot_conf, modules)?;

@@ -13,27 +13,47 @@ use crate::host_runner::{HostRunner, golden_files};
 use crate::sources::Inputs;
 
 /// Whether they are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Golden {
-    /// As always.
-    Run,
+    /// By this runner, as always.
+    Run(HostRunner),
+    /// There is no runner for this machine.
+    NoRunner,
     /// The user has said so.
     Skip,
 }
 
-/// Runs them all. Fails on the first model that answers otherwise; says which could not be run.
-pub fn check(image: &Image, inputs: &Inputs) -> Result<()> {
-    if image.models.is_empty() {
-        return Ok(());
+impl Golden {
+    /// As the user and this machine have it.
+    pub fn choose(skip: bool) -> Result<Golden> {
+        if skip {
+            return Ok(Golden::Skip);
+        }
+        Ok(HostRunner::find()?.map_or(Golden::NoRunner, Golden::Run))
     }
-    let Some(runner) = HostRunner::find()? else {
-        eprintln!("NOTICE: no golden sample was run: {}", HostRunner::missing());
-        return Ok(());
-    };
-    for model in &image.models {
-        check_model(model, inputs, &runner)?;
+
+    /// What a build that is up to date must have had as well: one without samples that were run
+    /// stands for none with them.
+    pub fn stamp(&self) -> &'static [u8] {
+        match self {
+            Golden::Run(_) => b"run",
+            Golden::NoRunner | Golden::Skip => b"not run",
+        }
     }
-    Ok(())
+
+    /// Runs them all. Fails on the first model that answers otherwise; says which could not be run.
+    pub fn check(&self, image: &Image, inputs: &Inputs) -> Result<()> {
+        match self {
+            Golden::Run(runner) => {
+                image.models.iter().try_for_each(|model| check_model(model, inputs, runner))
+            }
+            Golden::NoRunner if !image.models.is_empty() => {
+                eprintln!("NOTICE: no golden sample was run: {}", HostRunner::missing());
+                Ok(())
+            }
+            Golden::NoRunner | Golden::Skip => Ok(()),
+        }
+    }
 }
 
 fn check_model(model: &ModelEntry, inputs: &Inputs, runner: &HostRunner) -> Result<()> {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use ed25519_dalek::SigningKey;
 use publisher::keys;
 
+use super::golden::Golden;
 use super::stamp::Stamp;
 use crate::assembly::root::{DeviceBinaries, DeviceKeys};
 use crate::boot_method::BootSigner;
@@ -39,6 +40,7 @@ pub fn stamp(
     lock: &str,
     keys: &BuildKeys,
     programs: &DeviceBinaries,
+    golden: &Golden,
 ) -> Result<String> {
     let signers: Vec<String> =
         keys.signing.iter().map(|key| keys::public_hex(&key.verifying_key())).collect();
@@ -57,6 +59,7 @@ pub fn stamp(
     if let Some(signer) = &keys.boot {
         stamp.add_bytes("boot signer", &signer.identity()?);
     }
+    stamp.add_bytes("golden samples", golden.stamp());
     stamp.add_bytes("tuf root", &keys.device.tuf_root);
     stamp.add_self()?;
     Ok(stamp.finish())

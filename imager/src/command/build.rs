@@ -69,7 +69,8 @@ pub fn run(args: BuildArgs) -> Result<()> {
     let locked = sources::resolve_all(&image, &board, &options)?;
     let programs = programs::read(&folder, &board)?;
     let lock = locked.lock().text()?;
-    let stamp = prepare::stamp(&image, &board, &lock, &keys, &programs)?;
+    let golden = Golden::choose(args.skip_golden)?;
+    let stamp = prepare::stamp(&image, &board, &lock, &keys, &programs, &golden)?;
     image.warnings().iter().for_each(|warning| eprintln!("WARNING: {warning}"));
     if outputs.are_up_to_date(&stamp) {
         println!("{} is up to date", outputs.img.display());
@@ -79,8 +80,7 @@ pub fn run(args: BuildArgs) -> Result<()> {
     // Assemble: the slot, its signature, and what lies beside it on the disk.
     let inputs = locked.fetch()?;
     eprintln!("building {} {} for {}", image.name, image.version, board.name());
-    let golden = if args.skip_golden { Golden::Skip } else { Golden::Run };
-    let parts = assemble(&image, &board, &keys, &programs, &inputs, &options.cache, golden)?;
+    let parts = assemble(&image, &board, &keys, &programs, &inputs, &options.cache, &golden)?;
 
     // Write: disk image, update and bill of materials.
     let identity = Identity { image: &image, board: &board };

@@ -45,8 +45,9 @@ pub fn run(args: CheckArgs) -> Result<()> {
     let boards = boards(&path, &args.board, &mut findings);
     keys_folder(&args.keys, &mut findings);
     if let Some(image) = &image {
+        let before = findings.len();
         let files = what_is_missing::files(image, &mut findings);
-        let whole = findings.is_empty();
+        let whole = findings.len() == before;
         for board in &boards {
             of_board(image, board, &args.keys, &mut findings);
             if whole {

@@ -67,13 +67,15 @@ pub fn run(args: ModelArgs) -> Result<()> {
             become_runner(command("bench").args(runs))
         }
         What::Golden { sample, .. } => {
-            if let Some(sample) = sample {
-                model.take_sample(sample)?;
-            }
+            let copied = sample.as_deref().map(|sample| model.take_sample(sample)).transpose()?;
             let status = command("golden")
                 .status()
                 .context("the runner of this machine cannot be started")?;
             if !status.success() {
+                // The next try may be with another one.
+                if let Some(copied) = copied.flatten() {
+                    let _ = fs::remove_file(copied);
+                }
                 bail!("no golden sample was written");
             }
             print!("{}", model.in_image_file()?);
@@ -127,19 +129,21 @@ impl Model {
         Ok(Model { folder: folder.to_owned(), sha256, golden })
     }
 
-    /// Makes a file the golden sample. One that is there and differs stays.
-    fn take_sample(&self, from: &Path) -> Result<()> {
+    /// Makes a file the golden sample, and gives its new path. One that is there and differs stays;
+    /// one that is the same is no new one.
+    fn take_sample(&self, from: &Path) -> Result<Option<PathBuf>> {
         let to = self.folder.join(&self.golden[0]);
         let bytes =
             fs::read(from).with_context(|| format!("{}: cannot be read", from.display()))?;
         match fs::read(&to) {
-            Ok(there) if there == bytes => return Ok(()),
+            Ok(there) if there == bytes => return Ok(None),
             Ok(_) => {
                 bail!("{} is there already, and is another sample: remove it first", to.display())
             }
             Err(_) => {}
         }
-        fs::write(&to, bytes).with_context(|| format!("{}: cannot be written", to.display()))
+        fs::write(&to, bytes).with_context(|| format!("{}: cannot be written", to.display()))?;
+        Ok(Some(to))
     }
 
     /// The tables of an image file that put this model on a device.

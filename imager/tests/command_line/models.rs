@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use debian::hash::Sha256;
 
-use crate::world::{IMG, World, complaint};
+use crate::world::{World, complaint};
 
 /// A world whose runner prints how it was called, says `says` and ends with `code`.
 fn world(says: &str, code: u8) -> World {
@@ -98,8 +98,25 @@ fn a_model_that_fails_its_golden_sample_is_not_signed() {
     );
     let built = with_runner(&world, &mut world.build(&["--skip-golden"])).output().unwrap();
     assert!(built.status.success(), "{built:?}");
-    fs::remove_file(world.at(IMG)).unwrap();
+    // What was built without asking the samples is not up to date.
+    let again = with_runner(&world, &mut world.build(&[])).output().unwrap();
+    complaint(&again, &["golden sample mismatch: score"]);
     fs::write(world.at("host/runner"), "#!/bin/sh\n[ \"$1\" = check ]\n").unwrap();
-    let built = with_runner(&world, &mut world.build(&[])).output().unwrap();
-    assert!(built.status.success(), "{built:?}");
+    for up_to_date in [false, true] {
+        let built = with_runner(&world, &mut world.build(&[])).output().unwrap();
+        assert!(built.status.success(), "{built:?}");
+        let said = String::from_utf8_lossy(&built.stdout).contains("is up to date");
+        assert_eq!(said, up_to_date);
+    }
+}
+
+#[test]
+fn a_refused_sample_does_not_stay_in_the_way_of_the_next_one() {
+    let world = world("mine: this is no picture", 1);
+    for _ in 0..2 {
+        let output = model(&world, &["golden", "mine", "photo.png"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("no golden sample was written"), "{output:?}");
+        assert!(!world.at("mine/golden.png").exists());
+    }
 }

@@ -21,6 +21,12 @@ fn project(world: &World, name: &str, with: &[&str]) {
     assert!(keys.unwrap().success());
 }
 
+/// What the demo is built of comes into the cache, unless it is there.
+fn fetch_the_demos_inputs(world: &World) {
+    let built = world.build(&["--skip-golden"]).output().unwrap();
+    assert!(built.status.success(), "{built:?}");
+}
+
 /// `imager` in a project, where it reaches no network.
 fn inside(world: &World, project: &str, words: &[&str]) -> Output {
     let mut command = world.imager(words);
@@ -32,6 +38,7 @@ fn inside(world: &World, project: &str, words: &[&str]) -> Output {
 #[ignore = "needs gcc-aarch64-linux-gnu: `just unit`"]
 fn a_new_project_is_well_and_builds() {
     let world = World::new();
+    fetch_the_demos_inputs(&world);
     for (name, with) in [("plain", None), ("with-shell", Some("shell")), ("with-c", Some("c"))] {
         let option = with.map(|language| ["--with", language]);
         project(&world, name, option.as_ref().map_or(&[], |words| &words[..]));
@@ -65,6 +72,7 @@ fn a_project_goes_nowhere_but_into_a_new_or_empty_folder() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let world = World::new();
+    fetch_the_demos_inputs(&world);
     project(&world, "mine", &[]);
     let at = |path: &str| world.at("mine").join(path);
     let image = fs::read_to_string(at("mine.toml")).unwrap();
@@ -87,12 +95,14 @@ fn everything_that_is_wrong_is_said_at_once() {
     fs::write(at("own"), program_for(AMD64)).unwrap();
     let own = "[[workload]]\nname = \"own\"\nbinary = \"own\"\ncommand = [\"/usr/bin/own\"]\n";
     fs::write(at("mine.toml"), format!("{image}\n{own}")).unwrap();
+    fs::write(at("keys/root.json"), "{\"x\":1}").unwrap();
     let all = inside(&world, "mine", &["check", "--board", "qemu-arm64"]);
     assert_eq!(all.status.code(), Some(1), "{all:?}");
-    assert!(text(&all).contains("workload own: own is a program for"), "{all:?}");
-    fs::write(at("mine.toml"), &image).unwrap();
-    let all = inside(&world, "mine", &["check", "--board", "qemu-arm64"]);
-    assert!(text(&all).contains("face/model.toml") && text(&all).contains("widht"), "{all:?}");
+    let wrong =
+        ["workload own: own is a program for", "face/model.toml", "widht", "keys/root.json"];
+    for word in wrong {
+        assert!(text(&all).contains(word), "{word}: {all:?}");
+    }
 
     let wrong = image.replace("poll = ", "pol = ").replace("sequence = 1", "sequence = 0");
     fs::write(at("mine.toml"), wrong).unwrap();

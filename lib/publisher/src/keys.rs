@@ -100,12 +100,20 @@ fn pair(dir: &Path, role: &str, seed: [u8; 32]) -> Result<[(PathBuf, u32, String
     ])
 }
 
-/// The repository's first root metadata, from the folder that `imager keygen` made.
+/// The repository's first root metadata, from the folder that `imager keygen` made. Fails on one
+/// that no device could begin with: it would never take an update.
 pub fn tuf_root(dir: &Path) -> Result<Vec<u8>> {
     let path = dir.join(TUF_ROOT);
-    fs::read(&path).with_context(|| {
+    let bytes = fs::read(&path).with_context(|| {
         format!("cannot read {}; `imager keygen --out DIR` makes it with the keys", path.display())
-    })
+    })?;
+    tuf::check_initial_root(&bytes).map_err(|error| {
+        anyhow!(
+            "{}: no device could begin with this: {error}; it is the file that `imager keygen` made",
+            path.display()
+        )
+    })?;
+    Ok(bytes)
 }
 
 /// Reads a private key (PKCS#8 PEM). Fails when others than its owner can read the file.

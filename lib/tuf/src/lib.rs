@@ -27,7 +27,7 @@ mod role;
 mod store;
 mod time;
 
-pub use client::{Client, Found, Limits, refresh};
+pub use client::{Client, Found, Limits, check_initial_root, refresh};
 pub use delegation::{DelegatedRole, Delegations};
 pub use envelope::{Envelope, Signature};
 pub use error::Error;

@@ -60,6 +60,7 @@ impl Language {
                 tables: concat!(template!("app/rust/image.toml"), template!("app/workload.toml")),
                 files: &[
                     ("app/Cargo.toml", template!("app/rust/Cargo.toml")),
+                    ("app/rust-toolchain.toml", template!("app/rust/rust-toolchain.toml")),
                     ("app/.cargo/config.toml", template!("app/rust/.cargo/config.toml")),
                     ("app/src/main.rs", template!("app/rust/src/main.rs")),
                     ("app/.gitignore", "/target/\n"),

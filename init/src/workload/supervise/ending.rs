@@ -32,9 +32,13 @@ impl Unit {
         false
     }
 
-    /// It fails now: what it said last may be why.
+    /// It fails now: what it said last may be why. A line that begins with a brace is one of its
+    /// results, which tells nothing of that and is nobody else's business.
     pub(super) fn keep_last_line(&mut self) {
         self.last_line = printable::plain(&self.ring.last_line(self.said_from));
+        if self.last_line.starts_with('{') {
+            self.last_line.clear();
+        }
     }
 
     /// The main process ended (or could not be started).
@@ -128,6 +132,13 @@ mod tests {
         ends(&mut all.units[0], "face: no camera\n", false, "exit status 1");
         ends(&mut all.units[0], "", false, "killed by signal 9");
         assert_eq!(all.units[0].detail(), "back-off (killed by signal 9)");
+    }
+
+    #[test]
+    fn a_result_is_no_reason() {
+        let mut all = supervisor();
+        ends(&mut all.units[0], "{\"source\":\"/in/anna.jpg\"}\n", false, "exit status 1");
+        assert_eq!(all.units[0].detail(), "back-off (exit status 1)");
     }
 
     #[test]

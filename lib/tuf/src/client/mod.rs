@@ -22,6 +22,7 @@ use crate::store::Store;
 use crate::time::Time;
 use std::collections::BTreeMap;
 
+pub use root::check_initial_root;
 pub use search::Found;
 
 const TIMESTAMP: &str = "timestamp.json";

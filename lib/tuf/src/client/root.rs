@@ -5,20 +5,31 @@ use crate::client::search::stored_name;
 use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::fetch::FetchError;
-use crate::key::KeySchemes;
+use crate::key::{Ed25519, KeySchemes};
 use crate::metadata::{Root, Snapshot, Timestamp};
 use crate::role::Role;
 use crate::time::Time;
 
 const INITIAL: &str = "the image's root metadata";
 
+/// 5.2: what an image carries as its first root, which is trusted and may have expired, but has to
+/// be sound in itself: signed by enough of the keys that it names. Fails on what no device could
+/// start from.
+pub fn check_initial_root(initial: &[u8]) -> Result<(), Error> {
+    initial_root(initial, &Ed25519).map(drop)
+}
+
+fn initial_root(initial: &[u8], schemes: &dyn KeySchemes) -> Result<Root, Error> {
+    let envelope = Envelope::parse(INITIAL, initial)?;
+    let root: Root = envelope.open(INITIAL)?;
+    envelope.check(INITIAL, root.authority(Role::Root, schemes)?)?;
+    Ok(root)
+}
+
 impl Client<'_> {
     /// The newest root that is known without asking anybody.
     fn known_root(&self, initial: &[u8]) -> Result<Root, Error> {
-        // 5.2: the image's root is trusted and may have expired, but has to be sound in itself.
-        let envelope = Envelope::parse(INITIAL, initial)?;
-        let mut root: Root = envelope.open(INITIAL)?;
-        envelope.check(INITIAL, root.authority(Role::Root, self.schemes)?)?;
+        let mut root = initial_root(initial, self.schemes)?;
 
         // Roots fetched earlier are walked again from the image's root, not believed: the store
         // lies on a partition that nothing verifies.

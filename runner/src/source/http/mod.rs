@@ -137,20 +137,23 @@ fn connection(
 ) {
     let deadline = Instant::now() + REQUEST_TIME;
     let reply = match read_head(stream, deadline) {
-        Ok((head, rest)) => match (head.method.as_str(), head.path.as_str()) {
-            ("POST", "/infer") => match read_input(stream, place, &head, rest, deadline) {
-                Ok(body) => infer(body, place, name, preparer, events),
-                Err(refusal) => refusal,
-            },
-            ("GET", "/healthz") => Answer::text("ok\n".into()),
-            ("GET", "/metrics") => Answer::text(metrics.text()),
-            ("HEAD", "/healthz") => Answer::text("ok\n".into()).without_body(),
-            ("HEAD", "/metrics") => Answer::text(metrics.text()).without_body(),
-            (_, "/infer" | "/healthz" | "/metrics") => {
-                Answer::error(405, "POST /infer, GET /healthz, GET /metrics")
-            }
-            _ => Answer::error(404, "there is POST /infer, GET /healthz and GET /metrics"),
-        },
+        Ok((head, rest)) => {
+            let reply = match (head.method.as_str(), head.path.as_str()) {
+                ("POST", "/infer") => match read_input(stream, place, &head, rest, deadline) {
+                    Ok(body) => infer(body, place, name, preparer, events),
+                    Err(refusal) => refusal,
+                },
+                ("GET", "/healthz") => Answer::text("ok\n".into()),
+                ("GET", "/metrics") => Answer::text(metrics.text()),
+                ("HEAD", "/healthz") => Answer::text("ok\n".into()),
+                ("HEAD", "/metrics") => Answer::text(metrics.text()),
+                (_, "/infer" | "/healthz" | "/metrics") => {
+                    Answer::error(405, "POST /infer, GET /healthz, GET /metrics")
+                }
+                _ => Answer::error(404, "there is POST /infer, GET /healthz and GET /metrics"),
+            };
+            if head.method == "HEAD" { reply.without_body() } else { reply }
+        }
         Err(refusal) => refusal,
     };
     place.answered();
@@ -252,6 +255,7 @@ fn answer(mut stream: &TcpStream, answer: &Answer) {
         411 => "Length Required",
         413 => "Content Too Large",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         _ => "Service Unavailable",
     };
     let text = format!(
