@@ -38,6 +38,10 @@ impl Unsearched {
     fn read(name: &str, error: &io::Error) -> Unsearched {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Unsearched::new(name, "it is cut off"),
+            // The tar library has a kind of its own for it.
+            _ if error.to_string().starts_with("unexpected EOF") => {
+                Unsearched::new(name, "it is cut off")
+            }
             _ => Unsearched::new(name, error),
         }
     }
