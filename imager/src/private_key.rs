@@ -4,18 +4,9 @@
 //! Images and updates are handed to everybody, so none may hold one. The project's own keys are
 //! PKCS #8 in PEM (`publisher::keys`).
 
-use std::io::{Cursor, Read};
-
 use anyhow::{Result, bail};
 
-/// Archives inside archives are opened this deep.
-const MAX_DEPTH: u32 = 3;
-/// Of one file, so much is looked at unpacked.
-const MAX_UNPACKED: u64 = 1 << 30;
-/// One archive has fewer members than this.
-const MAX_MEMBERS: usize = 100_000;
-/// What unpacking an xz stream may take of memory.
-const XZ_MEMORY: u64 = 256 << 20;
+mod archive;
 
 /// What PEM and PGP write in the line above a key (RFC 7468, 10 and 11; RFC 9580, 6.2).
 const LABEL: &[u8] = b"PRIVATE KEY";
@@ -25,84 +16,68 @@ const BEFORE_LABEL: usize = 32;
 /// knows the label's text they do not.
 const LEAST_BASE64: usize = 40;
 
-/// Fails when `bytes`, called `name` for people, is or holds a private key.
+/// A body shows within this many bytes, the indentation of its first line with them.
+const BODY: usize = 1024;
+/// Keys in DER are shorter; PKCS #12 may hold certificates, too.
+const MAX_DER: usize = 1 << 20;
+
+/// Fails when `bytes`, called `name` for people, is or holds a private key, or is an archive of which
+/// that cannot be told.
 pub fn refuse(name: &str, bytes: &[u8]) -> Result<()> {
-    let mut budget = MAX_UNPACKED;
-    let Some(found) = find(name, bytes, 0, &mut budget) else { return Ok(()) };
-    bail!(
-        "{found} is a private key, and images and updates are handed to everybody: leave it out \
-         ([[file]] has `exclude`), or name a folder without it. What belongs to one device is \
-         brought by `imager flash --file`"
-    )
-}
-
-/// The name of the first private key in a file, with those of the archives that it is in.
-fn find(name: &str, bytes: &[u8], depth: u32, budget: &mut u64) -> Option<String> {
-    // In an archive first: there the member has a name.
-    let inside = if depth < MAX_DEPTH { in_archive(name, bytes, depth, budget) } else { None };
-    inside.or_else(|| is_one(bytes).then(|| name.to_owned()))
-}
-
-/// In what an archive or a compressed file holds, told by its first bytes.
-fn in_archive(name: &str, bytes: &[u8], depth: u32, budget: &mut u64) -> Option<String> {
-    match bytes {
-        [b'P', b'K', 3, 4, ..] => in_zip(name, bytes, depth, budget),
-        [0x1F, 0x8B, ..] => {
-            unpacked(name, flate2::bufread::MultiGzDecoder::new(bytes), depth, budget)
-        }
-        _ if unzstd::is_zstd(bytes) => unpacked(name, unzstd::reader(bytes).ok()?, depth, budget),
-        [0xFD, b'7', b'z', b'X', b'Z', ..] => {
-            let concatenated = liblzma::stream::CONCATENATED;
-            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, concatenated);
-            let decoder = liblzma::bufread::XzDecoder::new_stream(bytes, stream.ok()?);
-            unpacked(name, decoder, depth, budget)
-        }
-        _ if bytes.get(257..262) == Some(b"ustar") => in_tar(name, bytes, depth, budget),
-        _ => None,
+    match archive::find(name, bytes) {
+        Ok(None) => Ok(()),
+        Ok(Some(found)) => bail!(
+            "{found} is a private key, and images and updates are handed to everybody: leave it out \
+             ([[file]] has `exclude`), or name a folder without it. What belongs to one device is \
+             brought by `imager flash --file`"
+        ),
+        Err(archive::Unsearched { name, reason }) => bail!(
+            "{name}: no private key may get into an image, and whether this archive holds one cannot \
+             be told: {reason}. Leave it out ([[file]] has `exclude`), pack it again as .tar.gz, \
+             .tar.zst or .zip, or name a folder with what is in it"
+        ),
     }
 }
 
-/// In what a compressed file unpacks to, as far as it does.
-fn unpacked(name: &str, from: impl Read, depth: u32, budget: &mut u64) -> Option<String> {
-    let bytes = bounded(from, budget);
-    find(name, &bytes, depth + 1, budget)
+/// Looks at a file piece by piece.
+#[derive(Default)]
+struct Detector {
+    /// The file's first bytes.
+    start: Vec<u8>,
+    /// What was not looked at for PEM yet, and what it may have begun in.
+    recent: Vec<u8>,
+    length: u64,
+    pem: bool,
 }
 
-/// What a reader gives, at most what is left of the budget. What is damaged counts up to there.
-fn bounded(from: impl Read, budget: &mut u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let _ = from.take(*budget).read_to_end(&mut bytes);
-    *budget = budget.saturating_sub(bytes.len() as u64);
-    bytes
-}
+impl Detector {
+    /// So much is looked at in one go.
+    const AT_ONCE: usize = 1 << 18;
+    /// A key that is whole with what comes next begins in so many of the last bytes.
+    const KEPT: usize = 2 * BODY;
 
-fn in_tar(name: &str, bytes: &[u8], depth: u32, budget: &mut u64) -> Option<String> {
-    let mut archive = tar::Archive::new(bytes);
-    for entry in archive.entries().ok()?.take(MAX_MEMBERS) {
-        let entry = entry.ok()?;
-        let inner = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let member = bounded(entry, budget);
-        let found = find(&format!("{name}: {inner}"), &member, depth + 1, budget);
-        if found.is_some() {
-            return found;
+    fn push(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        let room = MAX_DER.saturating_sub(self.start.len());
+        self.start.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if self.pem {
+            return;
+        }
+        self.recent.extend_from_slice(bytes);
+        if self.recent.len() >= Self::AT_ONCE {
+            self.pem = has_pem(&self.recent);
+            self.recent.drain(..self.recent.len() - Self::KEPT);
         }
     }
-    None
-}
 
-fn in_zip(name: &str, bytes: &[u8], depth: u32, budget: &mut u64) -> Option<String> {
-    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).ok()?;
-    for index in 0..archive.len().min(MAX_MEMBERS) {
-        // One that is encrypted is closed to everybody else, too.
-        let Ok(member) = archive.by_index(index) else { continue };
-        let inner = member.name().map(|name| name.into_owned()).unwrap_or_default();
-        let member = bounded(member, budget);
-        let found = find(&format!("{name}: {inner}"), &member, depth + 1, budget);
-        if found.is_some() {
-            return found;
-        }
+    /// Whether what was pushed is a private key, or has one in PEM in it.
+    fn is_one(&self) -> bool {
+        let is_whole = self.length == self.start.len() as u64;
+        self.pem
+            || has_pem(&self.recent)
+            || is_of_ssh(&self.start)
+            || (is_whole && is_der(&self.start))
     }
-    None
 }
 
 /// Whether a file is a private key, or text or anything else with one in PEM in it.
@@ -125,11 +100,13 @@ fn has_pem(bytes: &[u8]) -> bool {
 }
 
 /// Whether what stands behind a label goes on as a key does: with base64 in lines, or with headers.
-/// Line breaks may be written as `\n`, as in JSON. Words of a sentence have spaces between them.
+/// Line breaks may be written as `\n`, as in JSON, and each line may be a text of its own in a program.
+/// Words of a sentence have spaces between them.
 fn is_body(rest: &[u8]) -> bool {
     const HEADERS: [&[u8]; 3] = [b"Proc-Type:", b"Version:", b"Comment:"];
     let rest = rest.strip_prefix(b" BLOCK").unwrap_or(rest);
-    let Some(mut rest) = rest.strip_prefix(b"-----") else { return false };
+    let Some(rest) = rest.strip_prefix(b"-----") else { return false };
+    let mut rest = &rest[..rest.len().min(BODY)];
     let mut found = 0;
     while let Some((&byte, tail)) = rest.split_first() {
         if found == 0 && HEADERS.iter().any(|header| rest.starts_with(header)) {
@@ -138,7 +115,7 @@ fn is_body(rest: &[u8]) -> bool {
         rest = match byte {
             b'\\' if matches!(tail.first(), Some(b'n' | b'r')) => &tail[1..],
             b'\r' | b'\n' => tail,
-            b' ' | b'\t' => {
+            b' ' | b'\t' | b'"' | b'\'' | b',' | b'\\' => {
                 found = 0;
                 tail
             }

@@ -3,11 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::{Result, ensure};
+
 use super::elf::{self, Object};
 use imagefs::tree::{Kind, Tree};
 
-/// More libraries than a program of a device has.
-const MOST: usize = 64;
+/// More libraries than a program has; what lies behind them would go unchecked.
+const MOST: usize = 4096;
+/// Of one program, so many are read ahead.
+const READ_AHEAD: usize = 64;
 
 /// What a program needs that is not on the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,18 +42,33 @@ pub struct Needs {
     pub found: Vec<String>,
     /// Those that are not.
     pub missing: Vec<Missing>,
+    /// Whether there are more than were looked for.
+    pub more: bool,
 }
 
 /// The paths of the interpreter and the libraries of the program at `program`, nearest first, as
 /// far as they lie where the dynamic linker looks without being told. What is not found or not
-/// understood is left out: it is read when it is needed.
+/// understood is left out, and so is what is behind the first 64: it is read when it is needed.
 pub fn of(tree: &Tree, program: &str) -> Vec<String> {
-    needs(tree, program, &[]).found
+    search(tree, program, &[], READ_AHEAD).found
 }
 
 /// What the dynamic linker finds of the libraries of the program at `program`, and what it does not.
 /// `first` are the folders of the variable `LD_LIBRARY_PATH` (ld.so(8)).
-pub fn needs(tree: &Tree, program: &str, first: &[&str]) -> Needs {
+///
+/// Fails when there are too many to tell.
+pub fn needs(tree: &Tree, program: &str, first: &[&str]) -> Result<Needs> {
+    let needs = search(tree, program, first, MOST);
+    ensure!(
+        !needs.more,
+        "{program} needs more than {MOST} libraries, which are not checked; link those that are its \
+         own into one"
+    );
+    Ok(needs)
+}
+
+/// As [`needs`], for libraries of at most so many names.
+fn search(tree: &Tree, program: &str, first: &[&str], most: usize) -> Needs {
     let mut needs = Needs::default();
     let Some(object) = object(tree, program) else { return needs };
     let machine = bytes(tree, program).and_then(elf::machine);
@@ -65,9 +84,14 @@ pub fn needs(tree: &Tree, program: &str, first: &[&str]) -> Needs {
         let Some(object) = self::object(tree, &path) else { continue };
         let here = run_folders(&object, &path);
         for name in object.needed() {
-            if known.len() >= MOST || !known.insert(name.to_owned()) {
+            if known.contains(name) {
                 continue;
             }
+            if known.len() >= most {
+                needs.more = true;
+                continue;
+            }
+            known.insert(name.to_owned());
             let places = first.iter().map(|folder| (*folder).to_owned());
             let places = places.chain(here.clone()).chain(own.clone()).chain(usual.clone());
             match look_up(tree, name, places, machine) {
@@ -205,7 +229,7 @@ mod tests {
             "/usr/lib/ld-linux-aarch64.so.1".into(),
         ];
         assert_eq!(found, expected);
-        let missing = needs(&tree, "/usr/bin/x", &[]).missing;
+        let missing = needs(&tree, "/usr/bin/x", &[]).unwrap().missing;
         let (name, by) = ("libgone.so".to_owned(), "/usr/bin/x".to_owned());
         assert_eq!(missing, [Missing { name, by, instead: Instead::Nothing }]);
     }
@@ -220,7 +244,7 @@ mod tests {
             ("/opt/lib/liba.so", dynamic(None, &[])),
             ("/usr/lib/libb.so", other),
         ]);
-        let missing = needs(&tree, "/opt/bin/x", &[]).missing;
+        let missing = needs(&tree, "/opt/bin/x", &[]).unwrap().missing;
         assert_eq!(missing.len(), 1);
         assert_eq!(missing[0].instead, Instead::OtherProcessor("/usr/lib/libb.so".into()));
         let tree = {
@@ -228,7 +252,41 @@ mod tests {
             tree.file("/opt/more/libb.so", 0o644, dynamic(None, &[])).unwrap();
             tree
         };
-        assert_eq!(needs(&tree, "/opt/bin/x", &["/opt/more"]).missing, []);
+        assert_eq!(needs(&tree, "/opt/bin/x", &["/opt/more"]).unwrap().missing, []);
+    }
+
+    #[test]
+    fn every_library_is_checked_and_only_the_first_are_read_ahead() {
+        let program = |count: usize| {
+            let names: Vec<String> = (0..count).map(|n| format!("lib{n}.so")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut tree = tree(&[
+                ("/usr/bin/x", dynamic(Some(LOADER), &names)),
+                (LOADER, dynamic(None, &[])),
+            ]);
+            for name in &names[..count - 1] {
+                tree.file(&format!("/usr/lib/{name}"), 0o644, dynamic(None, &[])).unwrap();
+            }
+            tree
+        };
+        let tree = program(100);
+        let missing = needs(&tree, "/usr/bin/x", &[]).unwrap().missing;
+        assert_eq!(missing.iter().map(|one| &one.name).collect::<Vec<_>>(), ["lib99.so"]);
+        assert_eq!(of(&tree, "/usr/bin/x").len(), READ_AHEAD + 1);
+        let lists: Vec<(String, Vec<u8>)> = (0..5)
+            .map(|part| {
+                let names: Vec<String> = (0..1000).map(|n| format!("l{part}-{n}")).collect();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                (format!("/usr/lib/lib{part}.so"), dynamic(None, &names))
+            })
+            .collect();
+        let mut files: Vec<_> =
+            lists.iter().map(|(path, bytes)| (path.as_str(), bytes.clone())).collect();
+        let names = ["lib0.so", "lib1.so", "lib2.so", "lib3.so", "lib4.so"];
+        files.push(("/usr/bin/x", dynamic(Some(LOADER), &names)));
+        let many = self::tree(&files);
+        let message = needs(&many, "/usr/bin/x", &[]).unwrap_err().to_string();
+        assert!(message.contains("more than 4096 libraries"), "{message}");
     }
 
     #[test]

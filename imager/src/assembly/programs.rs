@@ -136,7 +136,7 @@ impl Checker<'_> {
     fn libraries(&self, path: &str, interpreter: &str) -> Result<()> {
         let variable = self.workload.env.get("LD_LIBRARY_PATH").map_or("", |value| value.as_str());
         let first: Vec<&str> = variable.split([':', ';']).filter(|path| !path.is_empty()).collect();
-        let mut missing = libraries::needs(self.tree, path, &first).missing;
+        let mut missing = libraries::needs(self.tree, path, &first)?.missing;
         // The interpreter is one of the libraries itself; musl's is the whole C library.
         let linker = interpreter.rsplit('/').next().unwrap_or_default();
         let is_musl = linker.starts_with("ld-musl-");

@@ -1,7 +1,6 @@
 //! Keys that other programs made, and files that only look like them.
 
 use super::*;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -24,6 +23,11 @@ fn own(file: &str) -> Vec<u8> {
     std::fs::read(dir.path().join(file)).unwrap()
 }
 
+/// Each line between two pieces of a program.
+fn in_program(text: &str, before: &str, behind: &str) -> String {
+    text.lines().map(|line| format!("{before}{line}{behind}")).collect()
+}
+
 fn openssl(arguments: &str, file: &str) -> Vec<u8> {
     made("openssl", &arguments.split(' ').collect::<Vec<_>>(), file)
 }
@@ -41,6 +45,9 @@ fn private_keys_of_every_form_are_found() {
         ("in JSON", json.into_bytes()),
         ("with CR LF", crlf.into_bytes()),
         ("in YAML", inside.into_bytes()),
+        ("in a program, line by line", in_program(&text, "    b\"", "\\n\"\n").into_bytes()),
+        ("in a list of texts", in_program(&text, "  '", "',\n").into_bytes()),
+        ("in C", in_program(&text, "\"", "\\n\" \\\n").into_bytes()),
         ("behind other bytes", [vec![0; 70_000], pem].concat()),
     ] {
         assert!(is_one(&bytes), "{what}");
@@ -85,6 +92,11 @@ fn what_only_names_private_keys_is_left_alone() {
             b"\0-----BEGIN PRIVATE KEY-----\0-----END \0abc".to_vec(),
         ),
         ("a page about keys", b"A key begins with -----BEGIN PRIVATE KEY----- and so on.".to_vec()),
+        (
+            "a program that looks for the label",
+            b"marks = ['-----BEGIN PRIVATE KEY-----', \"-----BEGIN EC PRIVATE KEY-----\"]\nfor mark in marks:\n".to_vec(),
+        ),
+        ("a page with a gap", b"\"-----BEGIN PRIVATE KEY-----\\nMIIE...\\n-----END\"".to_vec()),
         ("nothing", Vec::new()),
         ("zeros", vec![0; 5000]),
         ("this source", include_bytes!("../private_key.rs").to_vec()),
@@ -94,38 +106,33 @@ fn what_only_names_private_keys_is_left_alone() {
     }
 }
 
-fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, bytes) in members {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, Path::new(name), *bytes).unwrap();
+/// A key is found wherever the pieces of a file end.
+#[test]
+fn keys_are_found_piece_by_piece() {
+    let key = own("image.key");
+    let place = Detector::AT_ONCE - 30;
+    let long = [vec![b'x'; place], key.clone(), vec![b'x'; Detector::AT_ONCE]].concat();
+    for (bytes, piece) in
+        [(&key, 1), (&long, 1000), (&long, Detector::AT_ONCE), (&long, long.len())]
+    {
+        let mut detector = Detector::default();
+        bytes.chunks(piece).for_each(|piece| detector.push(piece));
+        assert!(detector.is_one(), "{piece}");
     }
-    builder.into_inner().unwrap()
+    let mut detector = Detector::default();
+    detector.push(&vec![b'x'; 3 * Detector::AT_ONCE]);
+    assert!(!detector.is_one());
 }
 
 #[test]
-fn keys_are_found_in_archives_and_in_archives_in_them() {
-    let key = own("image.key");
-    let plain = tar(&[("a.txt", b"text"), ("keys/image.key", &key)]);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&plain).unwrap();
-    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
-    xz.write_all(&plain).unwrap();
-    let zip = crate::sources::wheel::tests::make_wheel(&[("a", b"text"), ("keys/image.key", &key)]);
-    let nested = tar(&[("inner.zip", &zip)]);
-    for (name, bytes) in [
-        ("a.tar", plain.clone()),
-        ("a.tar.gz", gzip.finish().unwrap()),
-        ("a.tar.xz", xz.finish().unwrap()),
-        ("a.tar.zst", zstd::encode_all(&plain[..], 1).unwrap()),
-        ("a.zip", zip),
-        ("a.tar", nested),
-    ] {
-        let message = refuse(name, &bytes).unwrap_err().to_string();
-        assert!(message.contains(&format!("{name}: ")), "{message}");
-        assert!(message.contains("keys/image.key is a private key"), "{message}");
+fn the_demo_and_the_documentation_hold_no_key() {
+    let project = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    for folder in ["demo", "demo/face", "docs", "docs/choosers", "board-configs"] {
+        for entry in std::fs::read_dir(project.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                refuse(&path.display().to_string(), &std::fs::read(&path).unwrap()).unwrap();
+            }
+        }
     }
-    refuse("a.tar", &tar(&[("image.pub", &own("image.pub"))])).unwrap();
 }
